@@ -1,0 +1,363 @@
+"""Checkpoint: the directory that holds a trained float network.
+
+``config.json``
+    ``cell`` ("egru" | "lstm"), ``tokens`` ("word" | "char"), ``vocab_size``, ``embedding_size``, ``hidden_sizes``,
+    ``reset`` ("before" | "after"), ``tied``.
+``model.safetensors`` (or ``model.safetensors.gz``)
+    The tensors that `NetworkConfiguration.tensor_shapes` lists, as F32, F16 or BF16. Gates are stacked u | r | z for
+    EGRU and i | f | g | o for LSTM; zeros are pruned weights.
+``vocab.txt``
+    See `egret.model.tokens`.
+
+Everything is checked on load and before saving; a directory that does not pass raises `InputError` with one line.
+"""
+
+import contextlib
+import gzip
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from egret.model.errors import InputError
+from egret.model.tokens import KINDS, Vocabulary
+
+__all__ = ["CELLS", "RESETS", "Checkpoint", "NetworkConfiguration", "load_checkpoint", "save_checkpoint"]
+
+CELLS = ("egru", "lstm")
+RESETS = ("before", "after")
+
+_CONFIG, _MODEL, _VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
+_GATES = {"egru": 3, "lstm": 4}
+_LARGEST_SIZE = 1 << 24  # of one dimension; far above any network that could be built, far below overflow
+_DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
+
+
+@dataclass(frozen=True)
+class NetworkConfiguration:
+    """Shape of a network, validated at construction.
+
+    Parameters
+    ----------
+    cell : str
+        ``"egru"`` or ``"lstm"``.
+    tokens : str
+        ``"word"`` or ``"char"``.
+    vocab_size : int
+        V, number of tokens.
+    embedding_size : int
+        E, inputs of the first layer; equals the last hidden size when tied.
+    hidden_sizes : tuple of int
+        Neurons of each layer, first layer first.
+    reset : str
+        EGRU only: the reset gate multiplies the recurrent events ``"before"`` or ``"after"`` their matrix.
+    tied : bool
+        Whether the read-out uses the embedding as its weights.
+
+    Raises
+    ------
+    InputError
+        If a field has a value that is not accepted, naming the field.
+    """
+
+    cell: str
+    tokens: str
+    vocab_size: int
+    embedding_size: int
+    hidden_sizes: tuple[int, ...]
+    reset: str = "before"
+    tied: bool = True
+
+    def __post_init__(self):
+        for name, accepted in (("cell", CELLS), ("tokens", KINDS), ("reset", RESETS)):
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in accepted:
+                raise InputError(f"{name} must be {' or '.join(map(repr, accepted))}, not {value!r}")
+        if not isinstance(self.hidden_sizes, list | tuple) or not self.hidden_sizes:
+            raise InputError(f"hidden_sizes must be a list of at least one size, not {self.hidden_sizes!r}")
+        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
+        sizes = [("vocab_size", self.vocab_size), ("embedding_size", self.embedding_size)]
+        for name, size in (*sizes, *(("hidden_sizes", size) for size in self.hidden_sizes)):
+            if type(size) is not int or not 1 <= size <= _LARGEST_SIZE:
+                raise InputError(f"{name} must be an integer from 1 to {_LARGEST_SIZE}, not {size!r}")
+        if type(self.tied) is not bool:
+            raise InputError(f"tied must be true or false, not {self.tied!r}")
+        if self.tied and self.embedding_size != self.hidden_sizes[-1]:
+            raise InputError(
+                "a tied read-out needs embedding_size equal to the last hidden size, "
+                f"not {self.embedding_size} and {self.hidden_sizes[-1]}"
+            )
+
+    @property
+    def layers(self):
+        """Number of recurrent layers."""
+        return len(self.hidden_sizes)
+
+    @property
+    def input_sizes(self):
+        """Inputs of each layer, first layer first."""
+        return (self.embedding_size, *self.hidden_sizes[:-1])
+
+    @property
+    def gates(self):
+        """Gates stacked in one weight matrix: 3 for EGRU, 4 for LSTM."""
+        return _GATES[self.cell]
+
+    def tensor_shapes(self):
+        """Name and shape of every tensor of such a network.
+
+        Returns
+        -------
+        dict of str to tuple of int
+        """
+        shapes = {"embedding.weight": (self.vocab_size, self.embedding_size)}
+        for layer, (inputs, hidden) in enumerate(zip(self.input_sizes, self.hidden_sizes, strict=True)):
+            shapes[f"layers.{layer}.weight_x"] = (self.gates * hidden, inputs)
+            shapes[f"layers.{layer}.weight_y"] = (self.gates * hidden, hidden)
+            shapes[f"layers.{layer}.bias"] = (self.gates * hidden,)
+            if self.cell == "egru":
+                shapes[f"layers.{layer}.threshold"] = (hidden,)
+        if not self.tied:
+            shapes["readout.weight"] = (self.vocab_size, self.hidden_sizes[-1])
+        shapes["readout.bias"] = (self.vocab_size,)
+        return shapes
+
+    def to_json(self):
+        """The content of ``config.json``, a str."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text, where=_CONFIG):
+        """Parse the content of a ``config.json``.
+
+        Parameters
+        ----------
+        text : str or bytes
+        where : str or Path
+            Named in errors.
+
+        Returns
+        -------
+        NetworkConfiguration
+
+        Raises
+        ------
+        InputError
+            If the text is not a JSON object with exactly the fields of this class, or a field is not accepted.
+        """
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{where}: not a JSON file: {reason}") from error
+        if not isinstance(content, dict):
+            raise InputError(f"{where}: must hold one JSON object, not {type(content).__name__}")
+        names = [field.name for field in fields(cls)]
+        for name in names:
+            if name not in content:
+                raise InputError(f"{where}: lacks {name!r}; it must hold {', '.join(names)}")
+        for name in content:
+            if name not in names:
+                raise InputError(f"{where}: unknown field {name!r}; it must hold {', '.join(names)}")
+        try:
+            return cls(**content)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained float network.
+
+    Parameters
+    ----------
+    configuration : NetworkConfiguration
+    tensors : dict of str to np.ndarray of float32
+        Names and shapes as `NetworkConfiguration.tensor_shapes` gives them.
+    vocabulary : Vocabulary
+    """
+
+    configuration: NetworkConfiguration
+    tensors: dict[str, np.ndarray]
+    vocabulary: Vocabulary
+
+    def check(self, where="checkpoint"):
+        """Check everything that one part of a checkpoint demands of another.
+
+        Parameters
+        ----------
+        where : str or Path
+            Named in errors.
+
+        Raises
+        ------
+        InputError
+            If the vocabulary has another size or kind than the configuration says; if a tensor is missing,
+            superfluous, of another shape, not float32 or not finite; if a threshold is negative.
+        """
+        configuration = self.configuration
+        if (self.vocabulary.kind, self.vocabulary.size) != (configuration.tokens, configuration.vocab_size):
+            raise InputError(
+                f"{where}: the vocabulary has {self.vocabulary.size} tokens ({self.vocabulary.kind}), "
+                f"the configuration wants {configuration.vocab_size} ({configuration.tokens})"
+            )
+        shapes = configuration.tensor_shapes()
+        for name in self.tensors:
+            if name not in shapes:
+                raise InputError(f"{where}: unexpected tensor {name!r}; the configuration wants {', '.join(shapes)}")
+        for name, shape in shapes.items():
+            tensor = self.tensors.get(name)
+            if tensor is None:
+                raise InputError(f"{where}: tensor {name!r} of shape {list(shape)} is missing")
+            if tensor.shape != shape:
+                raise InputError(
+                    f"{where}: tensor {name!r} has shape {list(tensor.shape)}; the configuration wants {list(shape)}"
+                )
+            if tensor.dtype != np.float32:
+                raise InputError(f"{where}: tensor {name!r} must be float32, not {tensor.dtype}")
+            # NaN and infinity propagate to the extremes, which needs no array of the tensor's size.
+            if not np.isfinite([tensor.min(), tensor.max()]).all():
+                place = [int(i) for i in np.argwhere(~np.isfinite(tensor))[0]]
+                raise InputError(f"{where}: tensor {name!r} holds {tensor[tuple(place)]} at {place}; must be finite")
+            if name.endswith(".threshold") and tensor.min() < 0:
+                place = int(np.argmax(tensor < 0))
+                raise InputError(
+                    f"{where}: tensor {name!r} holds {tensor[place]} at [{place}]; thresholds must be >= 0"
+                )
+
+
+def load_checkpoint(path):
+    """Load and check a checkpoint directory.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    InputError
+        If anything is missing, truncated, corrupted or not accepted.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(f"{path}: no checkpoint there; expected a directory with {_CONFIG}, {_MODEL}, {_VOCABULARY}")
+    configuration = NetworkConfiguration.from_json(_read(path / _CONFIG), where=path / _CONFIG)
+    vocabulary = Vocabulary.from_bytes(_read(path / _VOCABULARY), configuration.tokens, where=path / _VOCABULARY)
+    model = path / _MODEL
+    if not model.exists() and (path / f"{_MODEL}.gz").exists():
+        model = path / f"{_MODEL}.gz"
+        data = _decompress(_read(model), configuration, model)
+    else:
+        data = _read(model)
+    checkpoint = Checkpoint(configuration, _parse_tensors(data, model), vocabulary)
+    checkpoint.check(where=model)
+    return checkpoint
+
+
+def _read(path):
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
+
+
+def _decompress(data, configuration, where):
+    """Unpack gzip data to at most the size that the configuration calls for, so that no file can fill the memory."""
+    count = sum(int(np.prod(shape, dtype=object)) for shape in configuration.tensor_shapes().values())
+    limit = 4 * count + (1 << 20)  # tensors as float32, and a generous header
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        content = unpacker.decompress(data, limit)
+    except (zlib.error, OverflowError, MemoryError) as error:
+        raise InputError(f"{where}: corrupted gzip data: {error}") from error
+    if not unpacker.eof:
+        reason = "holds more than the configuration wants" if len(content) == limit else "is truncated"
+        raise InputError(f"{where}: the gzip data {reason}")
+    return content
+
+
+def _parse_tensors(data, where):
+    try:
+        entries = safetensors.deserialize(data)
+    except safetensors.SafetensorError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{where}: not a safetensors file, or truncated: {reason}") from error
+    tensors = {}
+    for name, entry in entries:
+        dtype = _DTYPES.get(entry["dtype"])
+        if dtype is None:
+            raise InputError(f"{where}: tensor {name!r} is {entry['dtype']}; accepted are {', '.join(_DTYPES)}")
+        with np.errstate(invalid="ignore"):  # signalling NaNs are reported by the check that follows
+            tensors[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"]).astype(np.float32)
+    return tensors
+
+
+def save_checkpoint(checkpoint, path, *, compress=False):
+    """Check and save a checkpoint directory; a reader never sees a file half written.
+
+    A new directory appears at once with all its files. In an existing directory each of the three files is replaced
+    at once and other files stay, so a program killed while saving again over its own checkpoint leaves a whole one.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    path : str or Path
+        Directory; its parents are made where they lack.
+    compress : bool
+        Write ``model.safetensors.gz``, which is much smaller for pruned networks.
+
+    Raises
+    ------
+    InputError
+        If the checkpoint does not pass `Checkpoint.check`, or the directory cannot be written.
+    """
+    path = Path(path)
+    checkpoint.check()
+    # safetensors reads the memory as it lies, whatever the strides
+    model = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in checkpoint.tensors.items()})
+    if compress:
+        model = gzip.compress(model, mtime=0)
+    stale, fresh = (_MODEL, f"{_MODEL}.gz") if compress else (f"{_MODEL}.gz", _MODEL)
+    files = {
+        _CONFIG: checkpoint.configuration.to_json().encode(),
+        _VOCABULARY: checkpoint.vocabulary.to_bytes(),
+        fresh: model,
+    }
+    try:
+        _write_files(path, files)
+        (path / stale).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot save the checkpoint: {error.strerror or error}") from error
+
+
+def _write_files(path, files):
+    existing = path.is_dir()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path if existing else path.parent))
+    try:
+        for name, content in files.items():
+            with open(aside / name, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if existing:
+            for name in files:
+                os.replace(aside / name, path / name)
+        else:
+            aside.chmod(0o755)  # mkdtemp made it private
+            os.rename(aside, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(aside)

@@ -1,0 +1,132 @@
+"""Vocabularies: files, and text to tokens and back."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egret.model.errors import InputError
+from egret.model.tokens import END_OF_LINE, UNKNOWN, Vocabulary, read_text
+
+WORDS = Vocabulary([UNKNOWN, "a", "b", END_OF_LINE], "word")
+CHARACTERS = Vocabulary(["b", "\n", "\\", "a", "\r", " ", "é"], "char")
+
+
+def test_words_end_each_line():
+    ids = WORDS.encode(" a  b\n\nb c")
+    assert ids.dtype == np.int32
+    assert ids.tolist() == [1, 2, 3, 3, 2, 0, 3]
+    assert WORDS.decode(ids) == "a b\n\nb <unk>\n"
+    assert WORDS.encode("a\n").tolist() == WORDS.encode("a").tolist() == [1, 3]
+    assert WORDS.encode("").shape == (0,)
+
+
+def test_characters():
+    ids = CHARACTERS.encode("ab\n\\ é")
+    assert ids.dtype == np.int32
+    assert ids.tolist() == [3, 0, 1, 2, 5, 6]
+    assert CHARACTERS.decode(ids) == "ab\n\\ é"
+    assert CHARACTERS.encode("").shape == (0,)
+
+
+def test_file_of_characters_is_escaped(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_bytes(CHARACTERS.to_bytes())
+    assert path.read_bytes() == "b\n\\n\n\\\\\na\n\\r\n \né\n".encode()
+    assert Vocabulary.from_file(path, "char") == CHARACTERS
+
+
+def test_file_of_words_may_hold_backslashes():
+    vocabulary = Vocabulary(["\\n", "\\\\", END_OF_LINE], "word")
+    assert Vocabulary.from_bytes(vocabulary.to_bytes(), "word") == vocabulary
+    assert vocabulary.encode("\\n").tolist() == [0, 2]
+
+
+def test_from_text_orders_words_by_frequency():
+    vocabulary = Vocabulary.from_text("b a\nb c\n", "word")
+    assert vocabulary.tokens == ("<eos>", "b", "a", "c")
+    assert Vocabulary.from_text("bab\n", "char").tokens == ("\n", "a", "b")
+
+
+@given(st.text(min_size=1))
+def test_any_text_round_trips_as_characters(text):
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        with pytest.raises(InputError, match="UTF-8"):
+            Vocabulary.from_text(text, "char")
+        return
+    vocabulary = Vocabulary.from_text(text, "char")
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+    assert Vocabulary.from_bytes(vocabulary.to_bytes(), "char") == vocabulary
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_any_text_round_trips_as_words(text):
+    vocabulary = Vocabulary.from_text(text, "word")
+    ids = vocabulary.encode(text)
+    assert vocabulary.encode(vocabulary.decode(ids)).tolist() == ids.tolist()
+    assert Vocabulary.from_bytes(vocabulary.to_bytes(), "word") == vocabulary
+
+
+@given(st.binary(), st.sampled_from(["word", "char"]))
+def test_random_bytes_load_or_are_refused(data, kind):
+    try:
+        vocabulary = Vocabulary.from_bytes(data, kind)
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert Vocabulary.from_bytes(vocabulary.to_bytes(), kind) == vocabulary
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "message"),
+    [
+        (b"", "char", "v: the vocabulary is empty; at least one token is needed"),
+        (b"a\nb\na\n", "char", "v: vocabulary line 3: token 'a' already stands on line 1"),
+        (b"a\n\nb\n", "char", "v: vocabulary line 2: a token must be one character, not ''"),
+        (b"ab\n", "char", "v: vocabulary line 1: a token must be one character, not 'ab'"),
+        (b"\\t\n", "char", r"v: line 1: unknown escape '\\t'; accepted are \n, \r and \\"),
+        (b"a\nb\xff\n", "char", "v: line 2 is not UTF-8 (byte 0xff at offset 3)"),
+        (b"a\n", "word", "v: the vocabulary lacks '<eos>', which ends each line of a word text"),
+        (b"a\n\n<eos>\n", "word", "v: vocabulary line 2: a word must be non-empty and hold no whitespace, not ''"),
+        (b"a\r\n<eos>\n", "word", r"v: vocabulary line 1: a word must be non-empty and hold no whitespace, not 'a\r'"),
+    ],
+)
+def test_bad_files(data, kind, message):
+    with pytest.raises(InputError) as error:
+        Vocabulary.from_bytes(data, kind, where="v")
+    assert str(error.value) == message
+
+
+def test_bad_kind():
+    with pytest.raises(InputError, match=r"^tokens must be 'word' or 'char', not 'bytes'$"):
+        Vocabulary(["a"], "bytes")
+
+
+def test_unknown_tokens():
+    with pytest.raises(InputError) as error:
+        Vocabulary(["a", END_OF_LINE], "word").encode("a\na b")
+    assert str(error.value) == "line 2 of the text: word 'b' is not in the vocabulary, which has no '<unk>'"
+    with pytest.raises(InputError) as error:
+        CHARACTERS.encode("a\nab\n€")
+    assert str(error.value) == "line 3 of the text: character '€' is not in the vocabulary"
+
+
+@pytest.mark.parametrize("index", [-1, 4])
+def test_unknown_ids(index):
+    with pytest.raises(InputError) as error:
+        WORDS.decode([0, index])
+    assert str(error.value) == f"token 1: id {index} is not in the vocabulary (0 to 3)"
+
+
+def test_read_text(tmp_path):
+    path = tmp_path / "text"
+    with pytest.raises(InputError, match="cannot read the text: No such file or directory"):
+        read_text(path)
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="the text is empty"):
+        read_text(path)
+    path.write_bytes(b"a\r\n\n\xff")
+    with pytest.raises(InputError, match="line 3 is not UTF-8"):
+        read_text(path)
+    path.write_bytes("é\r\n".encode())
+    assert read_text(path) == "é\r\n"
