@@ -1,0 +1,229 @@
+"""The image: one file with everything that a core and its host need. `docs/image.md` documents it bit by bit.
+
+Sections below `HOST_SECTIONS` are the contents of the core's memories, one section a memory, as arrays of
+little-endian words of whole bytes; a loader copies them as they are. The others are for the host.
+"""
+
+import json
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from egret.model.configuration import WEIGHT_BITS, Configuration
+from egret.model.errors import InputError
+from egret.model.files import write_aside
+
+__all__ = ["HOST_SECTIONS", "MAGIC", "VERSION", "Image", "MemorySection", "memory_sections"]
+
+MAGIC = b"EGRETIMG"
+VERSION = 1
+HOST_SECTIONS = 16
+"""First section number that no memory of the core has."""
+
+VOCABULARY, READOUT_BIAS, READOUT_WEIGHT = 16, 17, 18
+HOST_NAMES = {VOCABULARY: "vocabulary", READOUT_BIAS: "readout_bias", READOUT_WEIGHT: "readout_weight"}
+
+_HEADER = struct.Struct("<8sHHI8s")       # magic, version, sections, bytes of the configuration, digest
+_SECTION = struct.Struct("<HHIII")        # number, bytes a word, words, offset from the file's start, CRC-32
+_CRC = struct.Struct("<I")                # CRC-32 of all bytes before it
+
+
+@dataclass(frozen=True)
+class MemorySection:
+    """A memory of the core: section number, name, bits of a word, number of words."""
+
+    number: int
+    name: str
+    word_bits: int
+    words: int
+
+    @property
+    def word_bytes(self):
+        """Bytes of a word in the image and on the link."""
+        return -(-self.word_bits // 8)
+
+
+def memory_sections(configuration):
+    """Memories of a core, in the order of their section numbers.
+
+    Returns
+    -------
+    tuple of MemorySection
+        ``weights``: words of one entry a lane, {weight: signed 8, row} from the low bits up, lane 0 lowest; weight 0
+        means no entry. ``columns``: {start, count} of each source's words. ``embedding``: V * E signed bytes.
+        ``bias``: row by row, 3 * H a layer, row 3 * i + g being gate g of neuron i. ``threshold``: one a neuron.
+        ``shift``: three a layer, u, r, z.
+    """
+    c = configuration
+    return tuple(MemorySection(number, *section) for number, section in enumerate((
+        ("weights", c.word_bits, c.weight_words),
+        ("columns", c.start_bits + c.count_bits, c.columns),
+        ("embedding", WEIGHT_BITS, c.vocabulary * c.embedding),
+        ("bias", c.accumulator_bits, 3 * c.neurons),
+        ("threshold", 15, c.neurons),
+        ("shift", 4, 3 * c.layers),
+    )))
+
+
+@dataclass(frozen=True)
+class Image:
+    """A compiled network.
+
+    Attributes
+    ----------
+    configuration : Configuration
+        Of the core that it runs on.
+    memories : dict of str to bytes
+        Content by name of memory, from its first word; what is not given is not written.
+    vocabulary_kind : str
+        ``"word"`` or ``"char"``.
+    vocabulary : bytes
+        Content of a ``vocab.txt``.
+    readout_fraction : int
+        Fraction bits of a logit.
+    readout_bias : bytes
+        V little-endian signed 32-bit integers, in logit LSBs.
+    readout_weight : bytes
+        V * H_last signed bytes; empty where the embedding serves.
+    """
+
+    configuration: Configuration
+    memories: dict[str, bytes]
+    vocabulary_kind: str
+    vocabulary: bytes
+    readout_fraction: int
+    readout_bias: bytes
+    readout_weight: bytes = b""
+
+    def __post_init__(self):
+        c = self.configuration
+        sections = memory_sections(c)
+        if set(self.memories) != {section.name for section in sections}:
+            raise InputError(f"image: needs the memories {', '.join(section.name for section in sections)}")
+        for section in sections:
+            data = self.memories[section.name]
+            words, rest = divmod(len(data), section.word_bytes)
+            if rest or words > section.words or (section.name != "weights" and words != section.words):
+                raise InputError(f"image: memory {section.name!r} holds {section.words} words of {section.word_bytes} "
+                                 f"bytes, not {len(data)} bytes")
+        if self.vocabulary_kind not in ("word", "char"):
+            raise InputError(f"image: vocabulary_kind must be 'word' or 'char', not {self.vocabulary_kind!r}")
+        if not isinstance(self.readout_fraction, int) or not 0 <= self.readout_fraction <= 30:
+            raise InputError(f"image: readout_fraction must be 0 to 30, not {self.readout_fraction!r}")
+        if len(self.readout_bias) != 4 * c.vocabulary:
+            raise InputError(f"image: readout_bias must have {4 * c.vocabulary} bytes, not {len(self.readout_bias)}")
+        if self.readout_weight:
+            if len(self.readout_weight) != c.vocabulary * c.hidden[-1]:
+                raise InputError(f"image: readout_weight must have {c.vocabulary * c.hidden[-1]} bytes, "
+                                 f"not {len(self.readout_weight)}")
+        elif c.hidden[-1] != c.embedding:
+            raise InputError("image: lacks readout_weight, which a network with another embedding width needs")
+
+    def to_bytes(self):
+        """The file's content."""
+        header = json.loads(self.configuration.to_json())
+        header = json.dumps({"configuration": header, "readout_fraction": self.readout_fraction,
+                             "tokens": self.vocabulary_kind}, sort_keys=True, separators=(",", ":")).encode()
+        sections = [(section.number, section.word_bytes, self.memories[section.name])
+                    for section in memory_sections(self.configuration)]
+        sections += [(VOCABULARY, 1, self.vocabulary), (READOUT_BIAS, 4, self.readout_bias)]
+        if self.readout_weight:
+            sections.append((READOUT_WEIGHT, 1, self.readout_weight))
+        offset = _HEADER.size + len(header) + len(sections) * _SECTION.size
+        table = b""
+        for number, word_bytes, data in sections:
+            table += _SECTION.pack(number, word_bytes, len(data) // word_bytes, offset, zlib.crc32(data))
+            offset += len(data)
+        content = b"".join([_HEADER.pack(MAGIC, VERSION, len(sections), len(header), self.configuration.digest),
+                            header, table, *(data for _, _, data in sections)])
+        return content + _CRC.pack(zlib.crc32(content))
+
+    @classmethod
+    def from_bytes(cls, data, where="image"):
+        """Parse and check a file's content.
+
+        Parameters
+        ----------
+        data : bytes
+        where : str or Path
+            Named in errors.
+
+        Raises
+        ------
+        InputError
+            Not an image, another version, cut short, corrupted, or inconsistent.
+        """
+        if data[:len(MAGIC)] != MAGIC[:len(data)] or not data:
+            raise InputError(f"{where}: not an image (it must begin with {MAGIC.decode()!r}); `egret compile` writes one")
+        if len(data) < _HEADER.size + _CRC.size:
+            raise InputError(f"{where}: the image is cut short at {len(data)} bytes")
+        _, version, count, header_bytes, digest = _HEADER.unpack_from(data)
+        if version != VERSION:
+            raise InputError(f"{where}: image version {version}; this program reads version {VERSION}: compile it again")
+        table_at = _HEADER.size + header_bytes
+        data_at = table_at + count * _SECTION.size
+        if data_at + _CRC.size > len(data):
+            raise InputError(f"{where}: the image is cut short at {len(data)} bytes; its header needs {data_at}")
+        table = [_SECTION.unpack_from(data, table_at + index * _SECTION.size) for index in range(count)]
+        end = data_at
+        for number, word_bytes, words, offset, _ in table:
+            if offset != end or not word_bytes:
+                raise InputError(f"{where}: section {number} of the image is not where it must be")
+            end += word_bytes * words
+        if end + _CRC.size != len(data):
+            raise InputError(f"{where}: the image must have {end + _CRC.size} bytes, not {len(data)}")
+        if _CRC.unpack_from(data, end)[0] != zlib.crc32(data[:end]):
+            raise InputError(f"{where}: the image is corrupted: its CRC does not match")
+        try:
+            header = json.loads(data[_HEADER.size:table_at])
+            configuration = Configuration.from_json(json.dumps(header["configuration"]))
+            fraction, kind = header["readout_fraction"], header["tokens"]
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InputError(f"{where}: the image's header cannot be read ({type(error).__name__})") from error
+        if digest != configuration.digest:
+            raise InputError(f"{where}: the image's digest {digest.hex()} is not that of its configuration, "
+                             f"{configuration.digest.hex()}")
+        memories, host = {}, {}
+        known = {section.number: section for section in memory_sections(configuration)}
+        for number, word_bytes, words, offset, crc in table:
+            content = data[offset:offset + word_bytes * words]
+            if zlib.crc32(content) != crc:
+                raise InputError(f"{where}: section {number} of the image is corrupted: its CRC does not match")
+            if number in known and known[number].word_bytes == word_bytes:
+                memories[known[number].name] = content
+            elif number in HOST_NAMES:
+                host[HOST_NAMES[number]] = content
+            else:
+                raise InputError(f"{where}: section {number} with words of {word_bytes} bytes is not one of "
+                                 "this configuration")
+        if len(memories) + len(host) != count or not {"vocabulary", "readout_bias"} <= set(host):
+            raise InputError(f"{where}: the image lacks a section, or has one twice")
+        try:
+            return cls(configuration=configuration, memories=memories, vocabulary_kind=kind,
+                       readout_fraction=fraction, **host)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+
+    def save(self, path):
+        """Write the file aside, then rename. Raises `InputError` where it cannot be written."""
+        write_aside(path, self.to_bytes())
+
+    @classmethod
+    def load(cls, path):
+        """Read and check a file. Raises `InputError` where it cannot be read or is no whole image."""
+        path = Path(path)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
+        return cls.from_bytes(data, path)
+
+    @property
+    def used_bytes(self):
+        """Bytes of weight words in use."""
+        return len(self.memories["weights"])
+
+

@@ -1,0 +1,282 @@
+"""The integer network: the specification of everything below it.
+
+Per layer and step, with values as signed 9-bit integers (LSB 2^-8), weights as 8-bit integers, state with 14 fraction
+bits, and per gate g an accumulator LSB 2^-(8 + a_g), a_g the fraction bits of the gate's weights (arXiv 2405.00433
+eq. 1-5, integer):
+
+===================================================================  ==================================================
+``acc_g = bias_g + W_gx x + W_gy y'``   (g = u, r)                   wide enough for any input: checked once
+``index_g = saturate(half_up(acc_g, shift_g))``                      signed, `Configuration.gate_index_bits` wide
+``u = sigmoid_table[index_u], r = sigmoid_table[index_r]``           unsigned 8 bit, LSB 2^-8
+``s = half_up(r * y', 8)``                                           0 to 254
+``acc_z = bias_z + W_zx x + W_zy s``, ``z = tanh_table[index_z]``    signed, LSB 2^-14
+``p = c' + half_up(u * (z - c'), 8)``                                state before reset, within -1 to 1
+``fires = p >= threshold``                                           thresholds 0 to 32767, LSB 2^-14
+``y = min(255, half_up(p, 6)) if fires else 0``                      the event value; 0 is no event to anyone downstream
+``c = p - threshold if fires else p``                                carried state
+===================================================================  ==================================================
+
+``half_up(v, n)`` is ``(v + 2^(n-1)) >> n`` with an arithmetic shift. Nothing else rounds, and only ``saturate`` and
+``min`` saturate.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from egret.model.configuration import STATE_FRACTION, VALUE_FRACTION
+from egret.model.errors import InputError
+from egret.model.tokens import Vocabulary
+
+__all__ = [
+    "EVENT_MAX", "THRESHOLD_MAX", "IntegerLayer", "IntegerNetwork", "IntegerParameters", "LayerTrace",
+    "fire", "gate_index", "half_up", "reset_value", "sigmoid_table", "tanh_table", "update_state",
+]
+
+EVENT_MAX = 255
+INPUT_MAX = 254
+THRESHOLD_MAX = (1 << 15) - 1
+
+
+def half_up(value, bits):
+    """``value / 2^bits`` rounded to the nearest integer, halves upwards; ``bits`` >= 1."""
+    return (value + (1 << (bits - 1))) >> bits
+
+
+def sigmoid_table(index_bits):
+    """Sigmoid over the signed index -8 to 8 in two's-complement order, as 8 fraction bits, 0 to 255: [2^index_bits]."""
+    return [min(255, math.floor(256 / (1 + math.exp(-index * 2.0 ** (4 - index_bits))) + 0.5))
+            for index in _signed(index_bits)]
+
+
+def tanh_table(index_bits):
+    """Tanh over the signed index -4 to 4 in two's-complement order, as 14 fraction bits: [2^index_bits]."""
+    return [math.floor((1 << STATE_FRACTION) * math.tanh(index * 2.0 ** (3 - index_bits)) + 0.5)
+            for index in _signed(index_bits)]
+
+
+def _signed(bits):
+    half = 1 << (bits - 1)
+    return [*range(half), *range(-half, 0)]
+
+
+def gate_index(accumulator, shift, index_bits):
+    """Signed table index of an accumulator: rounded shift, then saturation."""
+    half = 1 << (index_bits - 1)
+    return np.clip(half_up(accumulator, shift), -half, half - 1)
+
+
+def reset_value(gate, event):
+    """s = r * y', both with 8 fraction bits."""
+    return half_up(gate * event, VALUE_FRACTION)
+
+
+def update_state(state, update, candidate):
+    """State before reset, 14 fraction bits, from c' and z (14 fraction bits) and u (8 fraction bits)."""
+    return state + half_up(update * (candidate - state), VALUE_FRACTION)
+
+
+def fire(before, threshold):
+    """Event value y (0: none) and carried state c from the state before reset and the threshold."""
+    fires = before >= threshold
+    event = np.where(fires, np.minimum(half_up(before, STATE_FRACTION - VALUE_FRACTION), EVENT_MAX), 0)
+    return event, before - np.where(fires, threshold, 0)
+
+
+@dataclass(frozen=True)
+class IntegerLayer:
+    """Parameters of one layer; gates stacked u | r | z.
+
+    Attributes
+    ----------
+    weight_x : int8 [3H, I]
+    weight_y : int8 [3H, H]
+    bias : int32 [3H], in accumulator LSBs of the row's gate
+    threshold : int32 [H], 0 to 32767, LSB 2^-14
+    shift : tuple of three int, accumulator to table index for u, r, z, 1 to 15
+    """
+
+    weight_x: np.ndarray
+    weight_y: np.ndarray
+    bias: np.ndarray
+    threshold: np.ndarray
+    shift: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class IntegerParameters:
+    """All numbers of an integer network.
+
+    Attributes
+    ----------
+    vocabulary : Vocabulary
+    embedding : int8 [V, E], -127 to 127; twice its value enters layer 1
+    layers : tuple of IntegerLayer
+    readout_weight : int8 [V, H], or None where the embedding serves (tied)
+    readout_bias : int32 [V], in logit LSBs
+    readout_fraction : int, fraction bits of a logit
+
+    Raises
+    ------
+    InputError
+        Shapes that do not match, values out of range, or a row whose accumulator could overflow.
+    """
+
+    vocabulary: Vocabulary
+    embedding: np.ndarray
+    layers: tuple[IntegerLayer, ...]
+    readout_weight: np.ndarray | None
+    readout_bias: np.ndarray
+    readout_fraction: int
+    accumulator_bits: int = field(default=24)
+    gate_index_bits: int = field(default=10)
+
+    def __post_init__(self):
+        def check(name, array, shape, low, high):
+            if array.shape != shape:
+                raise InputError(f"integer network: {name} must have the shape {list(shape)}, not {list(array.shape)}")
+            if not np.issubdtype(array.dtype, np.integer):
+                raise InputError(f"integer network: {name} must hold integers, not {array.dtype}")
+            if array.size and not (low <= array.min() and array.max() <= high):
+                raise InputError(f"integer network: {name} must lie within {low} to {high}, "
+                                 f"not {array.min()} to {array.max()}")
+        if self.embedding.ndim != 2 or not self.layers:
+            raise InputError("integer network: needs an embedding of two dimensions and at least one layer")
+        vocabulary, inputs = self.embedding.shape
+        if vocabulary != self.vocabulary.size:
+            raise InputError(f"integer network: embedding has {vocabulary} rows for {self.vocabulary.size} tokens")
+        check("embedding", self.embedding, (vocabulary, inputs), -127, 127)
+        limit = (1 << (self.accumulator_bits - 1)) - 1
+        largest = INPUT_MAX
+        for number, layer in enumerate(self.layers):
+            size = len(layer.threshold)
+            check(f"layers.{number}.weight_x", layer.weight_x, (3 * size, inputs), -127, 127)
+            check(f"layers.{number}.weight_y", layer.weight_y, (3 * size, size), -127, 127)
+            check(f"layers.{number}.bias", layer.bias, (3 * size,), -limit, limit)
+            check(f"layers.{number}.threshold", layer.threshold, (size,), 0, THRESHOLD_MAX)
+            if len(layer.shift) != 3 or not all(1 <= shift <= 15 for shift in layer.shift):
+                raise InputError(f"integer network: layers.{number}.shift must be three numbers from 1 to 15")
+            reach = self.reach(layer, largest)
+            if reach.max() > limit:
+                raise InputError(f"integer network: layers.{number} row {int(reach.argmax())} can reach "
+                                 f"{int(reach.max())}; an accumulator of {self.accumulator_bits} bits holds {limit}")
+            inputs, largest = size, EVENT_MAX
+        if self.readout_weight is not None:
+            check("readout.weight", self.readout_weight, (vocabulary, inputs), -127, 127)
+        elif inputs != self.embedding.shape[1]:
+            raise InputError(f"integer network: a tied read-out needs a last layer of {self.embedding.shape[1]} "
+                             f"neurons, not {inputs}")
+        check("readout.bias", self.readout_bias, (vocabulary,), -(1 << 31), (1 << 31) - 1)
+        if not 0 <= self.readout_fraction <= 30:
+            raise InputError(f"integer network: readout_fraction must be 0 to 30, not {self.readout_fraction}")
+
+    @staticmethod
+    def reach(layer, largest_input=EVENT_MAX):
+        """Largest magnitude that each accumulator of a layer can pass through, in any order of addition: [3H]."""
+        return (np.abs(layer.bias.astype(np.int64))
+                + np.abs(layer.weight_x.astype(np.int64)).sum(1) * largest_input
+                + np.abs(layer.weight_y.astype(np.int64)).sum(1) * EVENT_MAX)
+
+    @property
+    def hidden(self):
+        """Neurons of each layer."""
+        return tuple(len(layer.threshold) for layer in self.layers)
+
+
+@dataclass(frozen=True)
+class LayerTrace:
+    """What one layer did in one step, every array [B, ...]: the streams that hardware is compared with.
+
+    Attributes
+    ----------
+    x : values entering [B, I]; y_before : events of the previous step [B, H]; s : reset values [B, H]
+    accumulators : after the last addition, [B, 3H], gates stacked u | r | z
+    u, r, z : gates [B, H]; p : state before reset; c : carried state; y : events [B, H]
+    """
+
+    x: np.ndarray
+    y_before: np.ndarray
+    s: np.ndarray
+    accumulators: np.ndarray
+    u: np.ndarray
+    r: np.ndarray
+    z: np.ndarray
+    p: np.ndarray
+    c: np.ndarray
+    y: np.ndarray
+
+
+class IntegerNetwork:
+    """Runs an integer network over B independent streams.
+
+    Parameters
+    ----------
+    parameters : IntegerParameters
+
+    Notes
+    -----
+    The matrix products run in float32, which is exact here: no partial sum exceeds 2^24 in magnitude, as
+    `IntegerParameters` has checked for accumulators of at most 24 bits.
+    """
+
+    def __init__(self, parameters):
+        self.parameters = parameters
+        self._sigmoid = np.array(sigmoid_table(parameters.gate_index_bits), np.int32)
+        self._tanh = np.array(tanh_table(parameters.gate_index_bits), np.int32)
+        self._products = []
+        for layer in parameters.layers:
+            size = len(layer.threshold)
+            weight_y = layer.weight_y.astype(np.float32)
+            self._products.append((layer.weight_x.T.astype(np.float32, order="C"),
+                                   np.ascontiguousarray(weight_y[:2 * size].T),
+                                   np.ascontiguousarray(weight_y[2 * size:].T)))
+        readout = parameters.embedding if parameters.readout_weight is None else parameters.readout_weight
+        self._readout = readout.T.astype(np.float64, order="C")
+        self.reset_state()
+
+    def reset_state(self, batch=1):
+        """Start B streams with zero state and no events."""
+        self.states = [np.zeros((batch, size), np.int32) for size in self.parameters.hidden]
+        self.events = [np.zeros((batch, size), np.int32) for size in self.parameters.hidden]
+
+    def step(self, tokens):
+        """Feed one token to every stream.
+
+        Parameters
+        ----------
+        tokens : int [B]
+
+        Returns
+        -------
+        list of LayerTrace, one a layer; the last one's ``y`` is what the read-out takes.
+        """
+        traces = []
+        x = 2 * self.parameters.embedding[tokens].astype(np.int32)
+        for number, layer in enumerate(self.parameters.layers):
+            trace = self._layer(number, layer, x)
+            self.states[number], self.events[number] = trace.c, trace.y
+            traces.append(trace)
+            x = trace.y
+        return traces
+
+    def _layer(self, number, layer, x):
+        size = len(layer.threshold)
+        bits = self.parameters.gate_index_bits
+        weight_x, weight_ur, weight_z = self._products[number]
+        state, y_before = self.states[number], self.events[number]
+        accumulators = (x.astype(np.float32) @ weight_x).astype(np.int32) + layer.bias.astype(np.int32)
+        accumulators[:, :2 * size] += (y_before.astype(np.float32) @ weight_ur).astype(np.int32)
+        u = self._sigmoid[gate_index(accumulators[:, :size], layer.shift[0], bits)]
+        r = self._sigmoid[gate_index(accumulators[:, size:2 * size], layer.shift[1], bits)]
+        s = reset_value(r, y_before)
+        accumulators[:, 2 * size:] += (s.astype(np.float32) @ weight_z).astype(np.int32)
+        z = self._tanh[gate_index(accumulators[:, 2 * size:], layer.shift[2], bits)]
+        p = update_state(state, u, z)
+        y, c = fire(p, layer.threshold.astype(np.int32))
+        return LayerTrace(x, y_before, s, accumulators, u, r, z, p, c, y)
+
+    def read_out(self, y):
+        """Logits, float64 [B, V], exact, from the last layer's events [B, H]."""
+        logits = y.astype(np.float64) @ self._readout + self.parameters.readout_bias
+        return logits * 2.0 ** -self.parameters.readout_fraction
