@@ -1,0 +1,524 @@
+"""The device's end of the host link: frames in, commands on the core's ports, frames out."""
+
+from amaranth.hdl import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from egret.rtl import protocol
+from egret.rtl.protocol import Command, Status
+
+__all__ = ["Event", "Link", "LoadBus"]
+
+
+class Event(data.Struct):
+    """One event of the last layer, or the end of a step's events.
+
+    Members
+    -------
+    index : unsigned(16)
+        Neuron, rising within a step.
+    value : unsigned(8)
+        Event value, LSB 2^-8, never zero.
+    end : 1
+        Set in the one beat that follows a step's events; index and value are zero there.
+    """
+
+    index: unsigned(16)
+    value: unsigned(8)
+    end: 1
+
+
+class LoadBus(wiring.Signature):
+    """Writes words to the core's memories; always taken.
+
+    Parameters
+    ----------
+    word_bits : int
+        Width of the widest memory.
+
+    Members
+    -------
+    valid : Out(1)
+        A word is written in this cycle.
+    section : Out(4)
+        Number of the memory.
+    index : Out(24)
+        Word address.
+    data : Out(word_bits)
+        The word; a narrower memory takes the low bits.
+    """
+
+    def __init__(self, word_bits):
+        super().__init__({
+            "valid": Out(1),
+            "section": Out(4),
+            "index": Out(24),
+            "data": Out(word_bits),
+        })
+
+
+class Link(wiring.Component):
+    """Executes the commands of `egret.rtl.protocol` on a core.
+
+    Receives one byte a cycle, except while a command executes: the next frames then wait in a queue of
+    `receive_bytes`. Sends one byte a cycle. A reply is kept until `window` later commands were executed and is sent
+    again when its command comes again, so no command is ever executed twice. The Python counterpart is
+    `egret.rtl.protocol.Device`.
+
+    A LOAD takes one cycle a byte; a STEP takes the core's time, three cycles an event, and 8 cycles.
+
+    Parameters
+    ----------
+    digest : bytes
+        The eight bytes that name the configuration of the core.
+    tokens : int
+        Size of the vocabulary.
+    outputs : int
+        Neurons of the last layer.
+    sections : dict of int to tuple of int
+        Bytes of a word and number of words of each memory on the load bus.
+    counters : int
+        Number of 64-bit performance counters of the core.
+    window : int
+        Number of replies kept and of commands that may be unanswered: a power of two, at most 128.
+    receive_bytes : int
+        Bytes of further commands held while one executes.
+
+    Members
+    -------
+    i, o : In(stream.Signature(8)), Out(stream.Signature(8))
+        Bytes from and to the host.
+    token : Out(stream.Signature(range(tokens)))
+        Starts a step.
+    events : In(stream.Signature(Event))
+        The step's events.
+    load : Out(LoadBus)
+        Memory writes.
+    clear : Out(1)
+        High for one cycle, with the core idle, to set its state to zero; the core is busy from the next cycle on
+        until that is done.
+    core_busy : In(1)
+        A step or a clear is in progress.
+    counters : In(64 * counters)
+        The counters, the first in the low bits. They are read while the core is not busy and must hold still then.
+    busy : Out(1)
+        Low when nothing happens before the next byte from the host.
+
+    Raises
+    ------
+    ValueError
+        A parameter is outside its range.
+    """
+
+    def __init__(self, *, digest, tokens, outputs, sections, counters, window=protocol.DEFAULT_WINDOW,
+                 receive_bytes=protocol.DEFAULT_RECEIVE_BYTES):
+        if window not in (1, 2, 4, 8, 16, 32, 64, 128):
+            raise ValueError(f"window must be a power of two from 1 to 128, not {window!r}")
+        if not 0 <= counters <= 255:
+            raise ValueError(f"counters must be from 0 to 255, not {counters!r}")
+        for section, (word_bytes, depth) in sections.items():
+            if not (0 <= section < 16 and 1 <= word_bytes <= protocol.MAX_PAYLOAD - protocol.LOAD_HEADER.size
+                    and 1 <= depth <= 1 << 24):
+                raise ValueError(f"section {section!r} must be from 0 to 15 with 1 to "
+                                 f"{protocol.MAX_PAYLOAD - protocol.LOAD_HEADER.size} bytes a word and at most 2^24 "
+                                 f"words, not {word_bytes!r} and {depth!r}")
+        self.identity = protocol.Identity(digest=digest, window=window, max_payload=protocol.MAX_PAYLOAD,
+                                          receive_bytes=receive_bytes, tokens=tokens, outputs=outputs,
+                                          counters=counters)
+        self.sections = dict(sections)
+        self.word_bytes = max(word_bytes for word_bytes, _ in sections.values())
+        payload_bytes = max(
+            protocol.EVENT.size * outputs, protocol.COUNTER_BYTES * counters + protocol.LINK_COUNTERS.size,
+            protocol.IDENTITY.size + protocol.LOAD_STATE.size)
+        self.reply_bytes = protocol.HEADER.size + 1 + payload_bytes
+        if self.reply_bytes >= 1 << 16:
+            raise ValueError(f"outputs must be at most 21843, not {outputs!r}")
+        super().__init__({
+            "i": In(stream.Signature(8)),
+            "o": Out(stream.Signature(8)),
+            "token": Out(stream.Signature(range(tokens))),
+            "events": In(stream.Signature(Event)),
+            "load": Out(LoadBus(8 * self.word_bytes)),
+            "clear": Out(1),
+            "core_busy": In(1),
+            "counters": In(64 * counters),
+            "busy": Out(1),
+        })
+
+    def elaborate(self, platform):
+        # Three machines: the receiver undoes the framing and holds still while a good frame is executed; the executor
+        # writes each reply, frame content without CRC, to its slot of the reply memory; the sender sends slots whose
+        # `pending` bit is set. A slot is written only while its bit is clear, so a reply never changes while it is sent.
+        m = Module()
+        window = self.identity.window
+        overhead = protocol.HEADER.size + protocol.CRC_BYTES
+
+        m.submodules.queue = queue = SyncFIFOBuffered(width=8, depth=self.identity.receive_bytes)
+        m.submodules.payloads = payloads = Memory(shape=8, depth=protocol.MAX_PAYLOAD + protocol.CRC_BYTES, init=[])
+        m.submodules.replies = replies = Memory(shape=8, depth=window * self.reply_bytes, init=[])
+        m.submodules.receive_crc = receive_crc = CRC32_ISO_HDLC(8).create()
+        m.submodules.send_crc = send_crc = CRC32_ISO_HDLC(8).create()
+        m.submodules.load_crc = load_crc = CRC32_ISO_HDLC(8).create()
+        payload_write, payload_read = payloads.write_port(), payloads.read_port()
+        reply_write, reply_read = replies.write_port(), replies.read_port()
+
+        wiring.connect(m, wiring.flipped(self.i), queue.w_stream)
+
+        # Shared between the machines.
+        frame_done = Signal()
+        sequence, command, length = Signal(16), Signal(8), Signal(16)
+        argument = Signal(64)
+        expected = Signal(16)
+        pending = Signal(window)
+        refusal, refuse = Signal(8), Signal()
+        bad_frames, repeated_frames = Signal(32), Signal(32)
+
+        # Receiver.
+        position = Signal(range(overhead + protocol.MAX_PAYLOAD + 2))
+        synchronised, begun, escaped, damaged = Signal(), Signal(), Signal(), Signal()
+        receiving = Signal()
+        byte = Signal(8)
+        is_flag = queue.r_data == protocol.FLAG
+        is_escape = queue.r_data == protocol.ESCAPE
+        accepted = Signal()
+        content = Signal()
+        offset = position - protocol.HEADER.size
+        m.d.comb += [
+            queue.r_en.eq(receiving),
+            accepted.eq(queue.r_en & queue.r_rdy),
+            content.eq(accepted & ~is_flag & (escaped | ~is_escape)),
+            byte.eq(Mux(escaped, queue.r_data ^ protocol.ESCAPE_XOR, queue.r_data)),
+            receive_crc.data.eq(byte),
+            receive_crc.valid.eq(content),
+            receive_crc.start.eq(accepted & is_flag),
+            payload_write.data.eq(byte),
+            payload_write.addr.eq(offset),
+            payload_write.en.eq(content & (position >= protocol.HEADER.size) & (position < overhead
+                                                                                + protocol.MAX_PAYLOAD)),
+        ]
+        with m.If(content):
+            m.d.sync += escaped.eq(0)
+            with m.If(escaped & (queue.r_data != protocol.ESCAPED[0]) & (queue.r_data != protocol.ESCAPED[1])):
+                m.d.sync += damaged.eq(1)
+            with m.If(position == overhead + protocol.MAX_PAYLOAD):
+                m.d.sync += damaged.eq(1)
+            with m.Else():
+                m.d.sync += position.eq(position + 1)
+            with m.Switch(position):
+                with m.Case(0):
+                    m.d.sync += sequence[:8].eq(byte)
+                with m.Case(1):
+                    m.d.sync += sequence[8:].eq(byte)
+                with m.Case(2):
+                    m.d.sync += command.eq(byte)
+                with m.Case(3):
+                    m.d.sync += length[:8].eq(byte)
+                with m.Case(4):
+                    m.d.sync += length[8:].eq(byte)
+                for index in range(8):
+                    with m.Case(protocol.HEADER.size + index):
+                        m.d.sync += argument.word_select(index, 8).eq(byte)
+        with m.If(accepted & ~is_flag):
+            m.d.sync += begun.eq(synchronised)
+        with m.If(accepted & ~is_flag & ~escaped & is_escape):
+            m.d.sync += escaped.eq(1)
+        with m.If(accepted & is_flag):
+            m.d.sync += [synchronised.eq(1), begun.eq(0), escaped.eq(0), damaged.eq(0), position.eq(0)]
+            with m.If(begun):
+                with m.If(receive_crc.match_detected & ~damaged & ~escaped & (position == length + overhead)):
+                    m.d.comb += frame_done.eq(1)
+                with m.Else():
+                    m.d.sync += bad_frames.eq(bad_frames + 1)
+                    m.d.comb += [refuse.eq(1), refusal.eq(Status.BAD_FRAME)]
+
+        # Executor.
+        connected = Signal()
+        kept = Signal(range(window + 1))
+        slot = sequence[:(window - 1).bit_length()] if window > 1 else Const(0, 1)
+        age = Signal(16)
+        status, reply_length, index = Signal(8), Signal(16), Signal(16)
+        finished = Signal()
+        repeat = Signal()
+        m.d.comb += age.eq(expected - 1 - sequence)
+
+        slot_base = Signal(range(window * self.reply_bytes))
+        with m.Switch(slot):
+            for number in range(window):
+                with m.Case(number):
+                    m.d.comb += slot_base.eq(number * self.reply_bytes)
+        writes_payload = Signal()
+        reply_byte = Signal(8)
+        header_index = Signal(range(6))
+        writes_header = Signal()
+        header = Cat(sequence, command | protocol.REPLY, (reply_length + 1)[:16], status)
+        m.d.comb += [
+            reply_write.en.eq(writes_payload | writes_header),
+            reply_write.addr.eq(slot_base + Mux(writes_header, header_index, reply_length + protocol.HEADER.size + 1)),
+            reply_write.data.eq(Mux(writes_header, header.word_select(header_index, 8), reply_byte)),
+        ]
+        with m.If(writes_payload):
+            m.d.sync += reply_length.eq(reply_length + 1)
+
+        loading, verified, loaded_bytes = Signal(), Signal(), Signal(32)
+        load_state = Cat(loading, Const(0, 7), verified, Const(0, 7), loaded_bytes, load_crc.crc)
+        identity = int.from_bytes(self.identity.pack(), "little")
+        digest = int.from_bytes(self.identity.digest, "little")
+
+        load_word = Signal(8 * self.word_bytes)
+        load_section = argument[:8]
+        load_index = Signal(25)
+        word_index = Signal(range(self.word_bytes))
+        known, word_last, depth = Signal(), Signal(range(self.word_bytes)), Signal(25)
+        with m.Switch(load_section):
+            for section, (word_bytes, words) in self.sections.items():
+                with m.Case(section):
+                    m.d.comb += [known.eq(1), word_last.eq(word_bytes - 1), depth.eq(words)]
+        overrun, word_done = Signal(), Signal()
+        m.d.comb += [
+            self.load.section.eq(load_section),
+            self.load.index.eq(load_index - 1),
+            self.load.data.eq(load_word),
+            self.load.valid.eq(word_done),
+            load_crc.data.eq(payload_read.data),
+        ]
+        m.d.sync += word_done.eq(0)
+
+        with m.FSM(name="executor"):
+            with m.State("RECEIVE"):
+                m.d.comb += receiving.eq(1)
+                m.d.sync += [status.eq(Status.OK), reply_length.eq(0), index.eq(0)]
+                with m.If(frame_done):
+                    m.next = "DISPATCH"
+
+            with m.State("DISPATCH"):
+                with m.If(command != Command.IDENTIFY):
+                    with m.If(~connected):
+                        m.d.comb += [refuse.eq(1), refusal.eq(Status.NO_SESSION)]
+                        m.next = "RECEIVE"
+                    with m.Elif(sequence != expected):
+                        with m.If(age < kept):
+                            m.d.comb += repeat.eq(1)
+                            m.d.sync += repeated_frames.eq(repeated_frames + 1)
+                        with m.Else():
+                            m.d.comb += [refuse.eq(1), refusal.eq(Status.OUT_OF_ORDER)]
+                        m.next = "RECEIVE"
+                with m.If(((command == Command.IDENTIFY) | (connected & (sequence == expected)))
+                          & ~pending.bit_select(slot, 1)):
+                    m.next = "EXECUTE"
+
+            with m.State("EXECUTE"):
+                m.d.sync += status.eq(Status.BAD_LENGTH)
+                m.next = "HEADER"
+                with m.Switch(command):
+                    with m.Case(Command.IDENTIFY), m.If(length == 0):
+                        m.d.sync += status.eq(Status.OK)
+                        m.next = "IDENTITY"
+                    with m.Case(Command.BEGIN), m.If(length == protocol.DIGEST_BYTES):
+                        with m.If(argument == digest):
+                            m.d.sync += [status.eq(Status.OK), loading.eq(1), verified.eq(0), loaded_bytes.eq(0)]
+                            m.d.comb += load_crc.start.eq(1)
+                        with m.Else():
+                            m.d.sync += status.eq(Status.WRONG_DIGEST)
+                            m.next = "DIGEST"
+                    with m.Case(Command.LOAD):
+                        m.d.sync += [load_index.eq(argument[8:32]), word_index.eq(0), overrun.eq(0)]
+                        with m.If(~loading):
+                            m.d.sync += status.eq(Status.NOT_LOADING)
+                        with m.Elif(length == 0):
+                            m.d.sync += loading.eq(0)
+                        with m.Else():
+                            m.d.comb += payload_read.addr.eq(0)
+                            m.next = "LOAD"
+                    with m.Case(Command.CHECK), m.If(length == protocol.LOAD_CHECK.size):
+                        with m.If(~loading):
+                            m.d.sync += status.eq(Status.NOT_LOADING)
+                        with m.Else():
+                            m.d.sync += [status.eq(Status.CHECK_FAILED), loading.eq(0)]
+                            with m.If(argument == Cat(loaded_bytes, load_crc.crc)):
+                                m.d.sync += [status.eq(Status.OK), verified.eq(1)]
+                            m.next = "LOAD_STATE"
+                    with m.Case(Command.CLEAR), m.If(length == 0):
+                        m.d.sync += status.eq(Status.OK)
+                        m.next = "CLEAR"
+                    with m.Case(Command.STEP), m.If(length == protocol.TOKEN.size):
+                        with m.If(~verified):
+                            m.d.sync += status.eq(Status.NOT_VERIFIED)
+                        with m.Elif(argument[:32] >= self.identity.tokens):
+                            m.d.sync += status.eq(Status.BAD_TOKEN)
+                        with m.Else():
+                            m.d.sync += status.eq(Status.OK)
+                            m.next = "TOKEN"
+                    with m.Case(Command.COUNTERS), m.If(length == 0):
+                        m.d.sync += status.eq(Status.OK)
+                        m.next = "COUNTERS"
+                    with m.Default():
+                        m.d.sync += status.eq(Status.UNKNOWN_COMMAND)
+
+            def emit(value, then):
+                """Write the bytes of a value to the reply, one a cycle."""
+                m.d.comb += [writes_payload.eq(1), reply_byte.eq(value.word_select(index, 8))]
+                m.d.sync += index.eq(index + 1)
+                with m.If(index == len(value) // 8 - 1):
+                    m.d.sync += index.eq(0)
+                    m.next = then
+
+            with m.State("IDENTITY"):
+                emit(Const(identity, 8 * protocol.IDENTITY.size), "LOAD_STATE")
+            with m.State("LOAD_STATE"):
+                emit(load_state, "HEADER")
+            with m.State("DIGEST"):
+                emit(Const(digest, 64), "HEADER")
+            with m.State("COUNTERS"), m.If(~self.core_busy):
+                emit(Cat(self.counters, bad_frames, repeated_frames), "HEADER")
+
+            with m.State("LOAD"):
+                m.d.comb += [
+                    payload_read.addr.eq(index + 1),
+                    load_crc.valid.eq(1),
+                ]
+                m.d.sync += [index.eq(index + 1), loaded_bytes.eq(loaded_bytes + 1)]
+                with m.If((index >= protocol.LOAD_HEADER.size) & known):
+                    m.d.sync += load_word.word_select(word_index, 8).eq(payload_read.data)
+                    with m.If(word_index == word_last):
+                        m.d.sync += word_index.eq(0)
+                        with m.If(load_index < depth):
+                            m.d.sync += [load_index.eq(load_index + 1), word_done.eq(1)]
+                        with m.Else():
+                            m.d.sync += overrun.eq(1)
+                    with m.Else():
+                        m.d.sync += word_index.eq(word_index + 1)
+                with m.If(index == length - 1):
+                    m.next = "LOADED"
+            with m.State("LOADED"):
+                with m.If(length < protocol.LOAD_HEADER.size):
+                    m.d.sync += [status.eq(Status.BAD_LENGTH), loading.eq(0)]
+                with m.Elif(~known):
+                    m.d.sync += [status.eq(Status.BAD_SECTION), loading.eq(0)]
+                with m.Elif(overrun):
+                    m.d.sync += [status.eq(Status.BAD_INDEX), loading.eq(0)]
+                with m.Elif(word_index != 0):
+                    m.d.sync += [status.eq(Status.BAD_LENGTH), loading.eq(0)]
+                with m.Else():
+                    m.d.sync += status.eq(Status.OK)
+                m.next = "HEADER"
+
+            with m.State("CLEAR"), m.If(~self.core_busy):
+                m.d.comb += self.clear.eq(1)
+                m.next = "CLEARING"
+            with m.State("CLEARING"), m.If(~self.core_busy):
+                m.next = "HEADER"
+
+            with m.State("TOKEN"):
+                m.d.comb += [self.token.valid.eq(1), self.token.payload.eq(argument)]
+                with m.If(self.token.ready):
+                    m.next = "EVENT"
+            with m.State("EVENT"):
+                event = self.events.payload
+                with m.If(self.events.valid):
+                    with m.If(event.end):
+                        m.d.comb += self.events.ready.eq(1)
+                        m.next = "HEADER"
+                    with m.Else():
+                        m.d.comb += [
+                            writes_payload.eq(1),
+                            reply_byte.eq(Cat(event.index, event.value).word_select(index[:2], 8)),
+                            self.events.ready.eq(index == protocol.EVENT.size - 1),
+                        ]
+                        m.d.sync += index.eq(Mux(self.events.ready, 0, index + 1))
+
+            with m.State("HEADER"):
+                m.d.comb += writes_header.eq(1)
+                m.d.sync += header_index.eq(header_index + 1)
+                with m.If(header_index == protocol.HEADER.size):
+                    m.d.sync += [header_index.eq(0), connected.eq(1), expected.eq(sequence + 1)]
+                    with m.If(command == Command.IDENTIFY):
+                        m.d.sync += kept.eq(1)
+                    with m.Elif(kept != window):
+                        m.d.sync += kept.eq(kept + 1)
+                    m.d.comb += finished.eq(1)
+                    m.next = "RECEIVE"
+
+        with m.If(finished | repeat):
+            m.d.sync += pending.bit_select(slot, 1).eq(1)
+
+        # Sender.
+        refusal_pending, refusal_status = Signal(), Signal(8)
+        refusing = Signal()
+        refusal_content = Signal(8 * (protocol.HEADER.size + 1))
+        send_slot, send_base = Signal(range(window)), Signal.like(slot_base)
+        send_index, send_last = Signal(16), Signal(16)
+        send_byte, stuffed = Signal(8), Signal()
+        needs_escape = (send_byte == protocol.FLAG) | (send_byte == protocol.ESCAPE)
+        sent = Signal()
+        crc_byte = Signal()
+        with m.Switch(send_slot):
+            for number in range(window):
+                with m.Case(number):
+                    m.d.comb += send_base.eq(number * self.reply_bytes)
+        m.d.comb += [
+            send_byte.eq(Mux(crc_byte, send_crc.crc.word_select(send_index[:2], 8),
+                             Mux(refusing, refusal_content[:8], reply_read.data))),
+            reply_read.addr.eq(send_base + send_index + sent),
+            send_crc.data.eq(send_byte),
+        ]
+        sending = Signal()
+        with m.FSM(name="sender"):
+            with m.State("IDLE"):
+                m.d.comb += send_crc.start.eq(1)
+                m.d.sync += [send_index.eq(0), send_last.eq(protocol.HEADER.size), refusing.eq(0)]
+                with m.If(refusal_pending):
+                    m.d.sync += [
+                        refusal_pending.eq(0),
+                        refusing.eq(1),
+                        refusal_content.eq(Cat(expected, Const(protocol.NAK, 8), Const(1, 16), refusal_status)),
+                    ]
+                    m.next = "OPEN"
+                with m.Elif(pending.bit_select(send_slot, 1)):
+                    m.next = "OPEN"
+                with m.Else():
+                    m.d.sync += send_slot.eq(send_slot + 1 if window > 1 else 0)
+            with m.State("OPEN"):
+                m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(protocol.FLAG), sending.eq(1)]
+                with m.If(self.o.ready):
+                    m.next = "CONTENT"
+            with m.State("CONTENT"):
+                m.d.comb += sending.eq(1)
+                m.d.comb += self.o.valid.eq(1)
+                with m.If(needs_escape & ~stuffed):
+                    m.d.comb += self.o.payload.eq(protocol.ESCAPE)
+                    with m.If(self.o.ready):
+                        m.d.sync += stuffed.eq(1)
+                with m.Else():
+                    m.d.comb += self.o.payload.eq(Mux(stuffed, send_byte ^ protocol.ESCAPE_XOR, send_byte))
+                    with m.If(self.o.ready):
+                        m.d.comb += [sent.eq(1), send_crc.valid.eq(~crc_byte)]
+                        m.d.sync += [stuffed.eq(0), send_index.eq(send_index + 1),
+                                     refusal_content.eq(refusal_content[8:])]
+                        with m.If(~crc_byte):
+                            # The content says itself how long it is.
+                            with m.If(send_index == 3):
+                                m.d.sync += send_last[:8].eq(send_byte)
+                            with m.If(send_index == 4):
+                                m.d.sync += send_last.eq(Cat(send_last[:8], send_byte) + protocol.HEADER.size - 1)
+                            with m.If((send_index > 4) & (send_index == send_last)):
+                                m.d.sync += [crc_byte.eq(1), send_index.eq(0)]
+                        with m.Elif(send_index == protocol.CRC_BYTES - 1):
+                            m.d.sync += crc_byte.eq(0)
+                            m.next = "CLOSE"
+            with m.State("CLOSE"):
+                m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(protocol.FLAG), sending.eq(1)]
+                with m.If(self.o.ready):
+                    with m.If(~refusing):
+                        m.d.sync += pending.bit_select(send_slot, 1).eq(0)
+                    m.next = "IDLE"
+
+        # After the sender: a refusal that arrives as the last one is taken is not lost.
+        with m.If(refuse):
+            m.d.sync += [refusal_pending.eq(1), refusal_status.eq(refusal)]
+
+        m.d.comb += self.busy.eq((queue.level != 0) | ~receiving | pending.any() | refusal_pending | sending
+                                 | self.core_busy)
+        return m

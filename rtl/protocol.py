@@ -1,0 +1,456 @@
+"""The host link, defined once: frames, commands, status codes and layouts, with the device's behaviour in Python.
+
+The hardware (`egret.rtl.link`), the host (`egret.host.board`), the tables of ``docs/protocol.md`` and the tests all read
+this file; it imports nothing but the standard library.
+
+A frame is delimited as in RFC 1662: a flag byte before and after it, and inside it every byte equal to the flag or to
+the escape byte is sent as the escape byte and the byte XOR 0x20. Its content ends with RFC 1662's 32-bit check, the
+CRC-32 that `zlib.crc32` computes. So a reader that lost its place finds it again at the next flag.
+"""
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+
+__all__ = [
+    "COMMAND_OVERHEAD", "CRC_BYTES", "DEFAULT_RECEIVE_BYTES", "DEFAULT_WINDOW", "ESCAPE", "ESCAPED", "ESCAPE_XOR",
+    "FLAG", "HEADER", "IDENTITY", "LAYOUTS", "LINK_COUNTERS", "LOAD_HEADER", "LOAD_STATE", "MAGIC", "MAX_PAYLOAD",
+    "NAK", "NO_CRC", "REPLY", "SEQUENCES", "TOKEN", "VERSION", "BadFrame", "Command", "Device", "Field", "Frame",
+    "FrameReader", "Identity", "LoadState", "Status", "describe", "encode_frame", "event_bytes",
+]
+
+MAGIC = b"EGRT"
+VERSION = 1
+"""Counts incompatible changes of anything in this file."""
+
+FLAG = 0x7E
+ESCAPE = 0x7D
+ESCAPE_XOR = 0x20
+ESCAPED = (FLAG ^ ESCAPE_XOR, ESCAPE ^ ESCAPE_XOR)
+"""The only bytes that may follow an escape byte."""
+
+SEQUENCES = 1 << 16
+"""Sequence numbers count modulo this."""
+
+CRC_BYTES = 4
+NO_CRC = 0
+"""CRC-32 of nothing."""
+
+MAX_PAYLOAD = 508
+"""Longest payload of a command; with its CRC it fills one 512-byte block RAM."""
+
+DEFAULT_WINDOW = 2
+"""Replies that the device keeps; so many commands may be unanswered at once."""
+
+DEFAULT_RECEIVE_BYTES = 64
+"""Bytes of further commands that the device holds while it executes one."""
+
+REPLY = 0x80
+"""Set in a reply's command byte, so that an echo of a command is never taken for a reply."""
+
+NAK = REPLY
+"""Command byte of a reply to a frame that was not executed."""
+
+
+class Command(IntEnum):
+    """What the host asks for. Every command is answered by one reply of the same sequence number."""
+
+    IDENTIFY = 1
+    BEGIN = 2
+    LOAD = 3
+    CHECK = 4
+    CLEAR = 5
+    STEP = 6
+    COUNTERS = 7
+
+
+class Status(IntEnum):
+    """First payload byte of every reply."""
+
+    OK = 0
+    BAD_FRAME = 1
+    OUT_OF_ORDER = 2
+    NO_SESSION = 3
+    UNKNOWN_COMMAND = 4
+    BAD_LENGTH = 5
+    WRONG_DIGEST = 6
+    NOT_LOADING = 7
+    BAD_SECTION = 8
+    BAD_INDEX = 9
+    CHECK_FAILED = 10
+    NOT_VERIFIED = 11
+    BAD_TOKEN = 12
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a layout.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the dataclass or in the documentation.
+    code : str
+        Its `struct` code; every layout is little-endian and packed.
+    meaning : str
+        One line for the documentation.
+    """
+
+    name: str
+    code: str
+    meaning: str
+
+
+_HEADER_FIELDS = (
+    Field("sequence", "H", "a reply carries its command's; a reply that refuses carries the one expected next"),
+    Field("command", "B", "in a reply with bit 7 set"),
+    Field("length", "H", "payload bytes"),
+)
+_IDENTITY_FIELDS = (
+    Field("magic", "4s", "`EGRT`"),
+    Field("version", "H", "protocol version"),
+    Field("digest", "8s", "digest of the configuration that the device was generated from"),
+    Field("window", "B", "commands that may be unanswered at once"),
+    Field("max_payload", "H", "longest payload of a command, bytes"),
+    Field("receive_bytes", "H", "bytes of further commands that the device holds while it executes one"),
+    Field("tokens", "I", "size of the vocabulary"),
+    Field("outputs", "H", "neurons of the last layer"),
+    Field("counters", "B", "number of performance counters of the core"),
+)
+_LOAD_STATE_FIELDS = (
+    Field("loading", "?", "1 between BEGIN and CHECK"),
+    Field("verified", "?", "1 once CHECK succeeded and nothing was loaded since"),
+    Field("loaded_bytes", "I", "bytes of all LOAD payloads since BEGIN"),
+    Field("loaded_crc", "I", "CRC-32 of all LOAD payloads since BEGIN"),
+)
+_LOAD_FIELDS = (
+    Field("section", "B", "number of the memory"),
+    Field("index", "3s", "first word to write, 24 bits"),
+)
+_CHECK_FIELDS = (
+    Field("loaded_bytes", "I", "bytes of all LOAD payloads that the host sent since BEGIN"),
+    Field("loaded_crc", "I", "their CRC-32"),
+)
+_EVENT_FIELDS = (
+    Field("index", "H", "neuron of the last layer, in rising order"),
+    Field("value", "B", "event value, LSB 2^-8"),
+)
+_LINK_COUNTER_FIELDS = (
+    Field("bad_frames", "I", "frames dropped for their CRC, length or escapes"),
+    Field("repeated_frames", "I", "frames already executed, whose kept reply was sent again"),
+)
+
+
+def _layout(fields):
+    return struct.Struct("<" + "".join(field.code for field in fields))
+
+
+HEADER = _layout(_HEADER_FIELDS)
+IDENTITY = _layout(_IDENTITY_FIELDS)
+LOAD_STATE = _layout(_LOAD_STATE_FIELDS)
+LOAD_HEADER = _layout(_LOAD_FIELDS)
+LOAD_CHECK = _layout(_CHECK_FIELDS)
+EVENT = _layout(_EVENT_FIELDS)
+LINK_COUNTERS = _layout(_LINK_COUNTER_FIELDS)
+TOKEN = struct.Struct("<I")
+COUNTER_BYTES = 8
+DIGEST_BYTES = 8
+
+LAYOUTS = {
+    "Header": _HEADER_FIELDS,
+    "Identity": _IDENTITY_FIELDS,
+    "Load state": _LOAD_STATE_FIELDS,
+    "Load header": _LOAD_FIELDS,
+    "Check": _CHECK_FIELDS,
+    "Event": _EVENT_FIELDS,
+    "Link counters": _LINK_COUNTER_FIELDS,
+}
+"""Every layout by the name that the documentation gives it."""
+
+COMMAND_OVERHEAD = 2 + HEADER.size + CRC_BYTES
+"""Bytes of a frame beside its payload and escapes: two flags, header and CRC."""
+
+_COMMANDS = {
+    Command.IDENTIFY: ("none", "identity, load state", "start a session: the next sequence number follows this one"),
+    Command.BEGIN: ("digest (8)", "none", "start loading; refused for an image of another configuration"),
+    Command.LOAD: ("load header, words", "none", "write words to a memory, each little-endian in whole bytes"),
+    Command.CHECK: ("check", "load state", "end loading; STEP is refused until this has succeeded"),
+    Command.CLEAR: ("none", "none", "set the state of all neurons to zero"),
+    Command.STEP: ("token (4)", "events", "run one time step"),
+    Command.COUNTERS: ("none", "core counters (8 each), link counters", "read the counters"),
+}
+
+_STATUSES = {
+    Status.OK: "executed",
+    Status.BAD_FRAME: "refused: bad CRC, length or escape; repeat",
+    Status.OUT_OF_ORDER: "refused: a frame before this one is missing; repeat from the expected one",
+    Status.NO_SESSION: "refused: the device was reset; start again with IDENTIFY",
+    Status.UNKNOWN_COMMAND: "no such command",
+    Status.BAD_LENGTH: "the payload's length does not fit the command, or words were cut",
+    Status.WRONG_DIGEST: "the image is for another configuration; payload: the device's digest",
+    Status.NOT_LOADING: "LOAD or CHECK without BEGIN, or after a LOAD that failed",
+    Status.BAD_SECTION: "no such memory",
+    Status.BAD_INDEX: "a word beyond the end of the memory; the words before it were written",
+    Status.CHECK_FAILED: "what was loaded is not what the host sent",
+    Status.NOT_VERIFIED: "STEP before a load was verified",
+    Status.BAD_TOKEN: "the token is not in the vocabulary",
+}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Content of a frame: sequence number (16 bits), command byte and payload."""
+
+    sequence: int
+    command: int
+    payload: bytes
+
+
+class BadFrame:
+    """What `FrameReader.feed` returns in place of a frame that was cut or corrupted."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a device says about itself; the members are those of the identity layout after ``version``."""
+
+    digest: bytes
+    window: int
+    max_payload: int
+    receive_bytes: int
+    tokens: int
+    outputs: int
+    counters: int
+
+    def pack(self):
+        """Bytes of the identity layout."""
+        return IDENTITY.pack(MAGIC, VERSION, self.digest, self.window, self.max_payload, self.receive_bytes,
+                             self.tokens, self.outputs, self.counters)
+
+
+@dataclass(frozen=True)
+class LoadState:
+    """How far loading has come; the members are those of the load state layout."""
+
+    loading: bool = False
+    verified: bool = False
+    loaded_bytes: int = 0
+    loaded_crc: int = NO_CRC
+
+    def pack(self):
+        """Bytes of the load state layout."""
+        return LOAD_STATE.pack(self.loading, self.verified, self.loaded_bytes, self.loaded_crc)
+
+
+def event_bytes(events):
+    """Payload of a STEP reply from ``(index, value)`` pairs in rising index."""
+    return b"".join(EVENT.pack(index, value) for index, value in events)
+
+
+def encode_frame(sequence, command, payload=b""):
+    """Bytes of one frame on the line, flags included."""
+    content = HEADER.pack(sequence % SEQUENCES, command, len(payload)) + payload
+    content += zlib.crc32(content).to_bytes(CRC_BYTES, "little")
+    content = content.replace(b"\x7d", b"\x7d\x5d").replace(b"\x7e", b"\x7d\x5e")
+    return b"\x7e" + content + b"\x7e"
+
+
+_BAD_ESCAPE = re.compile(rb"\x7d(?![\x5d\x5e])")
+
+
+class FrameReader:
+    """Finds frames in bytes that arrive in pieces of any size, and survives any bytes.
+
+    Parameters
+    ----------
+    max_payload : int
+        A frame with a longer payload is bad.
+    """
+
+    def __init__(self, max_payload):
+        self._limit = HEADER.size + max_payload + CRC_BYTES
+        self._max_payload = max_payload
+        self._synchronised = False
+        self._pending = b""
+
+    def feed(self, data):
+        """Return the frames that `data` completes, in order: `Frame`, or `BadFrame` for each one that was damaged.
+
+        What comes before the first flag ever seen is dropped without a word.
+        """
+        *complete, self._pending = (self._pending + data).split(b"\x7e")
+        if complete and not self._synchronised:
+            self._synchronised = True
+            del complete[0]
+        if len(self._pending) > 2 * self._limit or not self._synchronised:
+            # Enough to be judged a bad frame: longer than any good one, escapes included.
+            self._pending = self._pending[:2 * self._limit + 1] if self._synchronised else b""
+        return [self._decode(content) for content in complete if content]
+
+    def _decode(self, content):
+        if _BAD_ESCAPE.search(content):
+            return BadFrame()
+        # This order of replacements undoes the escapes: the first makes no new escape byte.
+        content = content.replace(b"\x7d\x5e", b"\x7e").replace(b"\x7d\x5d", b"\x7d")
+        if not HEADER.size + CRC_BYTES <= len(content) <= self._limit:
+            return BadFrame()
+        body, crc = content[:-CRC_BYTES], content[-CRC_BYTES:]
+        sequence, command, length = HEADER.unpack_from(body)
+        payload = body[HEADER.size:]
+        if zlib.crc32(body).to_bytes(CRC_BYTES, "little") != crc or length != len(payload):
+            return BadFrame()
+        return Frame(sequence, command, payload)
+
+
+class Device:
+    """The device's side of the link in Python: counterpart of `egret.rtl.link.Link`.
+
+    Answers every byte sequence with the bytes that the hardware answers when the host lets each reply pass before it
+    sends on.
+
+    Parameters
+    ----------
+    core
+        Object with ``step(token)`` giving ``(index, value)`` pairs, ``clear()``, ``load(section, index, word)`` with
+        the word as an integer, and ``counters()`` giving a list of integers.
+    identity : Identity
+        What it says about itself.
+    sections : dict of int to tuple of int
+        Bytes of a word and number of words of each memory.
+    """
+
+    def __init__(self, core, identity, sections):
+        self._core = core
+        self._identity = identity
+        self._sections = sections
+        self._reader = FrameReader(identity.max_payload)
+        self._connected = False
+        self._expected = 0
+        self._kept = []
+        self._load_state = LoadState()
+        self.bad_frames = 0
+        self.repeated_frames = 0
+
+    def feed(self, data):
+        """Take bytes from the host and return the bytes for it."""
+        return b"".join(self._answer(frame) for frame in self._reader.feed(data))
+
+    def _refuse(self, status):
+        return encode_frame(self._expected, NAK, bytes([status]))
+
+    def _answer(self, frame):
+        if isinstance(frame, BadFrame):
+            self.bad_frames += 1
+            return self._refuse(Status.BAD_FRAME)
+        if frame.command == Command.IDENTIFY:
+            self._kept = []
+        elif not self._connected:
+            return self._refuse(Status.NO_SESSION)
+        elif frame.sequence != self._expected:
+            age = (self._expected - 1 - frame.sequence) % SEQUENCES
+            if age < len(self._kept):
+                self.repeated_frames += 1
+                return self._kept[-1 - age]
+            return self._refuse(Status.OUT_OF_ORDER)
+        status, payload = self._execute(frame)
+        reply = encode_frame(frame.sequence, frame.command | REPLY, bytes([status]) + payload)
+        self._connected = True
+        self._expected = (frame.sequence + 1) % SEQUENCES
+        self._kept = [*self._kept, reply][-self._identity.window:]
+        return reply
+
+    def _execute(self, frame):
+        payload, state = frame.payload, self._load_state
+        match frame.command:
+            case Command.LOAD:
+                if not state.loading:
+                    return Status.NOT_LOADING, b""
+                status = self._load(payload)
+                self._load_state = LoadState(status == Status.OK, False, state.loaded_bytes + len(payload),
+                                             zlib.crc32(payload, state.loaded_crc))
+                return status, b""
+            case Command.IDENTIFY | Command.CLEAR | Command.COUNTERS if payload:
+                return Status.BAD_LENGTH, b""
+            case Command.BEGIN if len(payload) != DIGEST_BYTES:
+                return Status.BAD_LENGTH, b""
+            case Command.CHECK if len(payload) != LOAD_CHECK.size:
+                return Status.BAD_LENGTH, b""
+            case Command.STEP if len(payload) != TOKEN.size:
+                return Status.BAD_LENGTH, b""
+            case Command.IDENTIFY:
+                return Status.OK, self._identity.pack() + state.pack()
+            case Command.BEGIN:
+                if payload != self._identity.digest:
+                    return Status.WRONG_DIGEST, self._identity.digest
+                self._load_state = LoadState(loading=True)
+                return Status.OK, b""
+            case Command.CHECK:
+                if not state.loading:
+                    return Status.NOT_LOADING, b""
+                verified = LOAD_CHECK.unpack(payload) == (state.loaded_bytes, state.loaded_crc)
+                self._load_state = LoadState(False, verified, state.loaded_bytes, state.loaded_crc)
+                return Status.OK if verified else Status.CHECK_FAILED, self._load_state.pack()
+            case Command.CLEAR:
+                self._core.clear()
+                return Status.OK, b""
+            case Command.STEP:
+                token, = TOKEN.unpack(payload)
+                if not state.verified:
+                    return Status.NOT_VERIFIED, b""
+                if token >= self._identity.tokens:
+                    return Status.BAD_TOKEN, b""
+                return Status.OK, event_bytes(self._core.step(token))
+            case Command.COUNTERS:
+                counters = b"".join(value.to_bytes(COUNTER_BYTES, "little") for value in self._core.counters())
+                return Status.OK, counters + LINK_COUNTERS.pack(self.bad_frames, self.repeated_frames)
+            case _:
+                return Status.UNKNOWN_COMMAND, b""
+
+    def _load(self, payload):
+        if len(payload) < LOAD_HEADER.size:
+            return Status.BAD_LENGTH
+        if payload[0] not in self._sections:
+            return Status.BAD_SECTION
+        word_bytes, depth = self._sections[payload[0]]
+        index = int.from_bytes(payload[1:LOAD_HEADER.size], "little")
+        words = payload[LOAD_HEADER.size:]
+        for start in range(0, len(words) - word_bytes + 1, word_bytes):
+            if index >= depth:
+                return Status.BAD_INDEX
+            self._core.load(payload[0], index, int.from_bytes(words[start:start + word_bytes], "little"))
+            index += 1
+        return Status.BAD_LENGTH if len(words) % word_bytes else Status.OK
+
+
+def describe():
+    """The generated tables of ``docs/protocol.md``: commands, status codes, layouts and limits, as Markdown."""
+    parts = [
+        _table("Constants", ("what", "value"), [
+            ("protocol version", VERSION), ("flag", f"0x{FLAG:02X}"), ("escape", f"0x{ESCAPE:02X}"),
+            ("an escaped byte is XORed with", f"0x{ESCAPE_XOR:02X}"),
+            ("CRC", (f"CRC-32/ISO-HDLC, least significant byte first; of `123456789` it is "
+                     f"0x{zlib.crc32(b'123456789'):08X}")),
+            ("sequence numbers", f"16 bits, modulo {SEQUENCES}"),
+            ("longest command payload", f"{MAX_PAYLOAD} bytes"),
+            ("reply's command byte", f"command + 0x{REPLY:02X}; 0x{NAK:02X} refuses a frame"),
+        ]),
+        _table("Commands", ("code", "command", "payload", "reply after its status", "what it does"), [
+            (int(command), command.name, *_COMMANDS[command]) for command in Command]),
+        _table("Status", ("code", "status", "meaning"), [
+            (int(status), status.name, _STATUSES[status]) for status in Status]),
+    ]
+    for name, layout in LAYOUTS.items():
+        rows, offset = [], 0
+        for field in layout:
+            size = struct.calcsize("<" + field.code)
+            rows.append((offset, size, field.name, field.meaning))
+            offset += size
+        parts.append(_table(f"{name} ({offset} bytes)", ("offset", "bytes", "field", "meaning"), rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(title, columns, rows):
+    lines = [f"### {title}", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])

@@ -1,0 +1,174 @@
+"""A core of a few lines with the ports of the real one, in hardware and in Python, to test the link alone.
+
+Its events depend on every step since the last clear and on every word loaded, so a command lost, repeated or altered
+shows in all that follows.
+"""
+
+from amaranth.hdl import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from egret.rtl import protocol
+from egret.rtl.link import Event, Link, LoadBus
+
+__all__ = ["COUNTERS", "DIGEST", "OUTPUTS", "SECTIONS", "TOKENS", "StandInBoard", "StandInCore", "StandInModel",
+           "device"]
+
+TOKENS = 300
+OUTPUTS = 19
+SECTIONS = {0: (2, 16), 3: (5, 4), 5: (1, 3)}
+COUNTERS = 2
+DIGEST = bytes.fromhex("7e7d5e5d00ff2b01")
+
+
+class StandInModel:
+    """The stand-in core in Python, with the methods that `egret.rtl.protocol.Device` needs."""
+
+    def __init__(self):
+        self.memories = {section: [0] * depth for section, (_, depth) in SECTIONS.items()}
+        self.state = 0
+        self.steps = 0
+        self.clears = 0
+
+    def step(self, token):
+        """Run a step; returns ``(index, value)`` pairs."""
+        words = self.memories[0][token % 16] + (self.memories[3][token % 4] >> 24) + self.memories[5][token % 3]
+        self.state = (self.state * 5 + token + words + 1) % (1 << 16)
+        self.steps += 1
+        return [(index, (self.state ^ 37 * index) & 0xFF | 1) for index in range(OUTPUTS)
+                if self.state >> (index % 16) & 1]
+
+    def clear(self):
+        """Set the state to zero."""
+        self.state = 0
+        self.clears += 1
+
+    def load(self, section, index, word):
+        """Write a word."""
+        self.memories[section][index] = word
+
+    def counters(self):
+        """Steps and clears so far."""
+        return [self.steps, self.clears]
+
+
+def device(window=protocol.DEFAULT_WINDOW):
+    """The whole stand-in board in Python: an `egret.rtl.protocol.Device`."""
+    identity = protocol.Identity(DIGEST, window, protocol.MAX_PAYLOAD, protocol.DEFAULT_RECEIVE_BYTES, TOKENS, OUTPUTS,
+                                 COUNTERS)
+    return protocol.Device(StandInModel(), identity, SECTIONS)
+
+
+class StandInCore(wiring.Component):
+    """The stand-in core in hardware: one cycle a neuron.
+
+    Members
+    -------
+    token, events, load, clear, busy, counters
+        As the ports of the same name of `egret.rtl.link.Link`, reversed.
+    """
+
+    def __init__(self):
+        super().__init__({
+            "token": In(stream.Signature(range(TOKENS))),
+            "events": Out(stream.Signature(Event)),
+            "load": In(LoadBus(8 * max(word_bytes for word_bytes, _ in SECTIONS.values()))),
+            "clear": In(1),
+            "busy": Out(1),
+            "counters": Out(64 * COUNTERS),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        reads = {}
+        for section, (word_bytes, depth) in SECTIONS.items():
+            memory = Memory(shape=8 * word_bytes, depth=depth, init=[])
+            m.submodules[f"memory_{section}"] = memory
+            write, reads[section] = memory.write_port(), memory.read_port(domain="comb")
+            m.d.comb += [
+                write.addr.eq(self.load.index),
+                write.data.eq(self.load.data),
+                write.en.eq(self.load.valid & (self.load.section == section)),
+            ]
+        token, state, index = Signal(range(TOKENS)), Signal(16), Signal(range(OUTPUTS + 1))
+        steps, clears, wait = Signal(64), Signal(64), Signal(2)
+        m.d.comb += [
+            reads[0].addr.eq(token % 16),
+            reads[3].addr.eq(token % 4),
+            reads[5].addr.eq(token % 3),
+            self.counters.eq(Cat(steps, clears)),
+            self.busy.eq(1),
+        ]
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += [self.busy.eq(0), self.token.ready.eq(~self.clear)]
+                m.d.sync += [index.eq(0), token.eq(self.token.payload)]
+                with m.If(self.clear):
+                    m.d.sync += [state.eq(0), clears.eq(clears + 1)]
+                    m.next = "CLEAR"
+                with m.Elif(self.token.valid):
+                    m.next = "STEP"
+            with m.State("CLEAR"):
+                m.d.sync += wait.eq(wait + 1)
+                with m.If(wait == 3):
+                    m.next = "IDLE"
+            with m.State("STEP"):
+                m.d.sync += [
+                    state.eq(state * 5 + token + reads[0].data + (reads[3].data >> 24) + reads[5].data + 1),
+                    steps.eq(steps + 1),
+                ]
+                m.next = "EVENTS"
+            with m.State("EVENTS"):
+                end = index == OUTPUTS
+                fires = state.bit_select(index[:4], 1)
+                m.d.comb += [
+                    self.events.valid.eq(end | fires),
+                    self.events.payload.end.eq(end),
+                ]
+                with m.If(~end):
+                    m.d.comb += [
+                        self.events.payload.index.eq(index),
+                        self.events.payload.value.eq((state ^ (37 * index))[:8] | 1),
+                    ]
+                with m.If(self.events.ready | ~self.events.valid):
+                    m.d.sync += index.eq(index + 1)
+                    with m.If(end):
+                        m.next = "IDLE"
+        return m
+
+
+class StandInBoard(wiring.Component):
+    """Link and stand-in core, with the ports of `egret.rtl.board.BoardTop`.
+
+    Parameters
+    ----------
+    window : int
+        As for `egret.rtl.link.Link`.
+    """
+
+    def __init__(self, window=protocol.DEFAULT_WINDOW):
+        super().__init__({
+            "i": In(stream.Signature(8)),
+            "o": Out(stream.Signature(8)),
+            "busy": Out(1),
+        })
+        self._window = window
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.core = core = StandInCore()
+        m.submodules.link = link = Link(digest=DIGEST, tokens=TOKENS, outputs=OUTPUTS, sections=SECTIONS,
+                                        counters=COUNTERS, window=self._window)
+        wiring.connect(m, wiring.flipped(self.i), link.i)
+        wiring.connect(m, wiring.flipped(self.o), link.o)
+        wiring.connect(m, link.token, core.token)
+        wiring.connect(m, link.events, core.events)
+        wiring.connect(m, link.load, core.load)
+        m.d.comb += [
+            core.clear.eq(link.clear),
+            link.core_busy.eq(core.busy),
+            link.counters.eq(core.counters),
+            self.busy.eq(link.busy),
+        ]
+        return m
