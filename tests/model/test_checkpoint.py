@@ -12,26 +12,15 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egret.model.checkpoint import Checkpoint, NetworkConfiguration, load_checkpoint, save_checkpoint
+from egret.model.checkpoint import NetworkConfiguration, load_checkpoint, save_checkpoint
 from egret.model.errors import InputError
-from egret.model.tokens import Vocabulary
 
 CONFIGURATION = NetworkConfiguration("egru", "char", 3, 4, (5, 4))
 
 
-def make_checkpoint(configuration=CONFIGURATION, seed=1):
-    random = np.random.default_rng(seed)
-    tensors = {
-        name: random.standard_normal(shape).astype(np.float32) for name, shape in configuration.tensor_shapes().items()
-    }
-    for name in tensors:
-        if name.endswith(".threshold"):
-            tensors[name] = np.abs(tensors[name])
-    if configuration.tokens == "char":
-        tokens = [chr(ord("a") + index) for index in range(configuration.vocab_size)]
-    else:
-        tokens = ["<eos>", *(f"w{index}" for index in range(1, configuration.vocab_size))]
-    return Checkpoint(configuration, tensors, Vocabulary(tokens, configuration.tokens))
+@pytest.fixture
+def make_checkpoint(random_checkpoint):
+    return lambda configuration=CONFIGURATION, seed=1: random_checkpoint(configuration, seed)
 
 
 def assert_equal(one, other):
@@ -44,7 +33,7 @@ def assert_equal(one, other):
 
 
 @pytest.fixture
-def saved(tmp_path):
+def saved(tmp_path, make_checkpoint):
     path = tmp_path / "network"
     save_checkpoint(make_checkpoint(), path)
     return path
@@ -68,7 +57,7 @@ def refusal(path):
     ],
 )
 @pytest.mark.parametrize("compress", [False, True])
-def test_round_trip(configuration, compress, tmp_path):
+def test_round_trip(configuration, compress, tmp_path, make_checkpoint):
     checkpoint = make_checkpoint(configuration)
     path = tmp_path / "new" / "network"
     save_checkpoint(checkpoint, path, compress=compress)
@@ -78,13 +67,13 @@ def test_round_trip(configuration, compress, tmp_path):
     assert sorted(file.name for file in path.iterdir()) == ["config.json", model, "vocab.txt"]
 
 
-def test_saving_twice_gives_the_same_bytes(saved, tmp_path):
+def test_saving_twice_gives_the_same_bytes(saved, tmp_path, make_checkpoint):
     save_checkpoint(make_checkpoint(), tmp_path / "again")
     for file in saved.iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
 
 
-def test_saving_replaces_and_keeps_other_files(saved):
+def test_saving_replaces_and_keeps_other_files(saved, make_checkpoint):
     (saved / "log").write_text("kept")
     checkpoint = make_checkpoint(seed=2)
     save_checkpoint(checkpoint, saved, compress=True)
@@ -93,7 +82,7 @@ def test_saving_replaces_and_keeps_other_files(saved):
     assert not (saved / "model.safetensors").exists()
 
 
-def test_memory_order_does_not_matter(tmp_path):
+def test_memory_order_does_not_matter(tmp_path, make_checkpoint):
     checkpoint = make_checkpoint()
     transposed = {name: np.asfortranarray(tensor) for name, tensor in checkpoint.tensors.items()}
     save_checkpoint(replace(checkpoint, tensors=transposed), tmp_path / "network")
@@ -101,7 +90,7 @@ def test_memory_order_does_not_matter(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
-def test_narrow_floats_are_widened(dtype, saved):
+def test_narrow_floats_are_widened(dtype, saved, make_checkpoint):
     checkpoint = make_checkpoint()
     narrow = {name: tensor.astype(dtype) for name, tensor in checkpoint.tensors.items()}
     (saved / "model.safetensors").write_bytes(safetensors.numpy.save(narrow))
@@ -109,7 +98,7 @@ def test_narrow_floats_are_widened(dtype, saved):
     assert_equal(load_checkpoint(saved), replace(checkpoint, tensors=wide))
 
 
-def test_a_bad_checkpoint_is_not_saved(saved, tmp_path):
+def test_a_bad_checkpoint_is_not_saved(saved, tmp_path, make_checkpoint):
     before = {file.name: file.read_bytes() for file in saved.iterdir()}
     checkpoint = make_checkpoint(seed=2)
     checkpoint.tensors["readout.bias"][1] = np.nan
@@ -120,7 +109,7 @@ def test_a_bad_checkpoint_is_not_saved(saved, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["network"]
 
 
-def test_a_failed_save_leaves_nothing(tmp_path):
+def test_a_failed_save_leaves_nothing(tmp_path, make_checkpoint):
     (tmp_path / "file").write_text("in the way")
     for path in (tmp_path / "file", tmp_path / "file" / "network"):
         with pytest.raises(InputError, match="cannot save the checkpoint"):
@@ -214,38 +203,37 @@ def test_bad_vocabulary(saved):
     assert refusal(saved) == "vocab.txt: line 2 is not UTF-8 (byte 0xff at offset 2)"
 
 
-def rewrite(saved, change):
-    tensors = dict(make_checkpoint().tensors)
-    change(tensors)
-    (saved / "model.safetensors").write_bytes(safetensors.numpy.save(tensors))
-    return refusal(saved).removeprefix("model.safetensors: ")
+def test_bad_tensors(saved, make_checkpoint):
+    def rewrite(change):
+        tensors = dict(make_checkpoint().tensors)
+        change(tensors)
+        (saved / "model.safetensors").write_bytes(safetensors.numpy.save(tensors))
+        return refusal(saved).removeprefix("model.safetensors: ")
 
-
-def test_bad_tensors(saved):
     def put(name, place, value):
         def change(tensors):
             tensors[name][place] = value
 
         return change
 
-    assert rewrite(saved, lambda t: t.pop("layers.1.bias")) == "tensor 'layers.1.bias' of shape [12] is missing"
-    assert rewrite(saved, lambda t: t.update(extra=np.zeros(1, np.float32))).startswith("unexpected tensor 'extra'; ")
-    assert rewrite(saved, lambda t: t.update({"layers.0.weight_x": np.zeros((15, 5), np.float32)})) == (
+    assert rewrite(lambda t: t.pop("layers.1.bias")) == "tensor 'layers.1.bias' of shape [12] is missing"
+    assert rewrite(lambda t: t.update(extra=np.zeros(1, np.float32))).startswith("unexpected tensor 'extra'; ")
+    assert rewrite(lambda t: t.update({"layers.0.weight_x": np.zeros((15, 5), np.float32)})) == (
         "tensor 'layers.0.weight_x' has shape [15, 5]; the configuration wants [15, 4]"
     )
-    assert rewrite(saved, lambda t: t.update({"readout.bias": np.zeros((0,), np.float32)})) == (
+    assert rewrite(lambda t: t.update({"readout.bias": np.zeros((0,), np.float32)})) == (
         "tensor 'readout.bias' has shape [0]; the configuration wants [3]"
     )
-    assert rewrite(saved, lambda t: t.update({"readout.bias": np.zeros(3, np.int32)})) == (
+    assert rewrite(lambda t: t.update({"readout.bias": np.zeros(3, np.int32)})) == (
         "tensor 'readout.bias' is I32; accepted are F32, F16, BF16"
     )
-    assert rewrite(saved, put("layers.0.weight_y", (2, 3), np.nan)) == (
+    assert rewrite(put("layers.0.weight_y", (2, 3), np.nan)) == (
         "tensor 'layers.0.weight_y' holds nan at [2, 3]; must be finite"
     )
-    assert rewrite(saved, put("embedding.weight", (0, 1), -np.inf)) == (
+    assert rewrite(put("embedding.weight", (0, 1), -np.inf)) == (
         "tensor 'embedding.weight' holds -inf at [0, 1]; must be finite"
     )
-    assert rewrite(saved, put("layers.1.threshold", 3, -0.5)) == (
+    assert rewrite(put("layers.1.threshold", 3, -0.5)) == (
         "tensor 'layers.1.threshold' holds -0.5 at [3]; thresholds must be >= 0"
     )
 
@@ -258,7 +246,7 @@ def test_truncated_model(saved):
         assert refusal(saved).startswith("model.safetensors: not a safetensors file, or truncated: ")
 
 
-def test_truncated_or_corrupted_gzip(tmp_path):
+def test_truncated_or_corrupted_gzip(tmp_path, make_checkpoint):
     path = tmp_path / "network"
     save_checkpoint(make_checkpoint(), path, compress=True)
     model = path / "model.safetensors.gz"
@@ -273,7 +261,7 @@ def test_truncated_or_corrupted_gzip(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocab.txt", "model.safetensors.gz"])
-def test_random_and_mutated_bytes(name, tmp_path):
+def test_random_and_mutated_bytes(name, tmp_path, make_checkpoint):
     path = tmp_path / "network"
     save_checkpoint(make_checkpoint(), path, compress=name.endswith(".gz"))
     original = (path / name).read_bytes()

@@ -1,0 +1,34 @@
+"""What all tests share: random networks."""
+
+import numpy as np
+import pytest
+
+from egret.model.checkpoint import Checkpoint
+from egret.model.tokens import END_OF_LINE, Vocabulary
+
+
+@pytest.fixture(scope="session")
+def random_checkpoint():
+    """Factory ``(configuration, seed=1, density=1.0, scale=1.0) -> Checkpoint`` of random weights, biases, thresholds.
+
+    ``density`` is the share of non-zero RNN weights, ``scale`` the standard deviation of all tensors (thresholds:
+    half of it, and not negative). Characters are a, b, c, ...; words are <eos>, w1, w2, ...
+    """
+    return _random_checkpoint
+
+
+def _random_checkpoint(configuration, seed=1, density=1.0, scale=1.0):
+    random = np.random.default_rng(seed)
+    tensors = {}
+    for name, shape in configuration.tensor_shapes().items():
+        tensor = scale * random.standard_normal(shape)
+        if ".weight_" in name:
+            tensor *= random.random(shape) < density
+        elif name.endswith(".threshold"):
+            tensor = np.abs(tensor) / 2
+        tensors[name] = tensor.astype(np.float32)
+    if configuration.tokens == "char":
+        tokens = [chr(ord("a") + index) for index in range(configuration.vocab_size)]
+    else:
+        tokens = [END_OF_LINE, *(f"w{index}" for index in range(1, configuration.vocab_size))]
+    return Checkpoint(configuration, tensors, Vocabulary(tokens, configuration.tokens))
