@@ -1,0 +1,165 @@
+"""Operations per token as the papers count them: multiply-accumulates (MACs) of recurrent layers, read-out excluded.
+
+A MAC is counted for each weight of a column whose source is active, that is, not zero. The sources of a layer are its
+inputs x (of layer 1: the embedding, dense), its outputs y' of the step before, and s, what enters W_zy (r * y' where
+the reset gate comes before the matrix). Four figures differ in what is skipped: nothing, inactive sources, zero
+weights, or both.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["ColumnCounts", "MacCounts", "SourceCounts", "checkpoint_columns", "count_macs", "integer_columns"]
+
+
+@dataclass(frozen=True)
+class ColumnCounts:
+    """Non-zero weights in each column of one layer.
+
+    Attributes
+    ----------
+    x, y, s : np.ndarray of int64, shape [I], [H], [H]
+        Non-zeros driven by each source.
+    rows_x, rows_y, rows_s : int
+        Length of the columns, zeros included.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    s: np.ndarray
+    rows_x: int
+    rows_y: int
+    rows_s: int
+
+    @classmethod
+    def of_layer(cls, weight_x, weight_y, gates=3):
+        """Count a layer's weights, [G*H, I] and [G*H, H]: G is 3 for EGRU, whose last H rows take s, 4 for LSTM."""
+        hidden = weight_y.shape[1]
+        by_y = 2 * hidden if gates == 3 else gates * hidden
+        parts = [weight_x, weight_y[:by_y], weight_y[by_y:]]
+        return cls(*(np.count_nonzero(part, axis=0) for part in parts), *(len(part) for part in parts))
+
+    @property
+    def nonzeros(self):
+        """Non-zero weights of the layer."""
+        return int(self.x.sum() + self.y.sum() + self.s.sum())
+
+    @property
+    def weights(self):
+        """Weights of the layer, zeros included."""
+        return self.rows_x * len(self.x) + self.rows_y * len(self.y) + self.rows_s * len(self.s)
+
+
+def checkpoint_columns(checkpoint):
+    """Column counts of each layer of a `Checkpoint`: list of `ColumnCounts`."""
+    tensors, configuration = checkpoint.tensors, checkpoint.configuration
+    return [
+        ColumnCounts.of_layer(tensors[f"layers.{n}.weight_x"], tensors[f"layers.{n}.weight_y"], configuration.gates)
+        for n in range(configuration.layers)
+    ]
+
+
+def integer_columns(parameters):
+    """Column counts of each layer of an `IntegerParameters`: list of `ColumnCounts`."""
+    return [ColumnCounts.of_layer(layer.weight_x, layer.weight_y) for layer in parameters.layers]
+
+
+class SourceCounts:
+    """How often each source of each layer was active, added up over steps.
+
+    Parameters
+    ----------
+    columns : list of ColumnCounts
+        Gives the sizes.
+
+    Attributes
+    ----------
+    steps : int
+        Steps of all streams together.
+    x, y, s : list of np.ndarray of int64, one a layer
+        Steps in which each source was not zero.
+    events : list of int, one a layer
+        Non-zero outputs of all neurons together.
+    """
+
+    def __init__(self, columns):
+        self.steps = 0
+        self.x = [np.zeros(len(layer.x), np.int64) for layer in columns]
+        self.y = [np.zeros(len(layer.y), np.int64) for layer in columns]
+        self.s = [np.zeros(len(layer.s), np.int64) for layer in columns]
+        self.events = [0] * len(columns)
+
+    def add(self, traces, streams=None):
+        """Add one step.
+
+        Parameters
+        ----------
+        traces : list
+            One a layer, with arrays ``x``, ``y_before``, ``s`` and ``y`` of shape [B, ...], as the networks' ``step``
+            returns them.
+        streams : int, optional
+            Count only the first so many streams.
+        """
+        self.steps += len(traces[0].y[:streams])
+        for layer, trace in enumerate(traces):
+            self.x[layer] += np.count_nonzero(trace.x[:streams], axis=0)
+            self.y[layer] += np.count_nonzero(trace.y_before[:streams], axis=0)
+            self.s[layer] += np.count_nonzero(trace.s[:streams], axis=0)
+            self.events[layer] += int(np.count_nonzero(trace.y[:streams]))
+
+    @property
+    def activity(self):
+        """Share of neurons with an event per step, 0 to 1, one a layer: list of float."""
+        return [count / (self.steps * len(y)) for count, y in zip(self.events, self.y, strict=True)]
+
+
+@dataclass(frozen=True)
+class MacCounts:
+    """MACs per token, read-out excluded.
+
+    Attributes
+    ----------
+    dense : int
+        Every weight, whatever its value.
+    pruned : int
+        Every non-zero weight.
+    event_driven : float
+        Every weight of an active source.
+    event_driven_pruned : float
+        Every non-zero weight of an active source.
+    layers : tuple of float
+        The last figure for each layer.
+    """
+
+    dense: int
+    pruned: int
+    event_driven: float
+    event_driven_pruned: float
+    layers: tuple[float, ...]
+
+
+def count_macs(columns, sources):
+    """MACs per token of a network over the steps counted.
+
+    Parameters
+    ----------
+    columns : list of ColumnCounts
+    sources : SourceCounts
+        At least one step.
+
+    Returns
+    -------
+    MacCounts
+    """
+    event_driven, layers = 0, []
+    for layer, x, y, s in zip(columns, sources.x, sources.y, sources.s, strict=True):
+        event_driven += layer.rows_x * x.sum() + layer.rows_y * y.sum() + layer.rows_s * s.sum()
+        layers.append(float(layer.x @ x + layer.y @ y + layer.s @ s) / sources.steps)
+    return MacCounts(
+        dense=sum(layer.weights for layer in columns),
+        pruned=sum(layer.nonzeros for layer in columns),
+        event_driven=float(event_driven) / sources.steps,
+        event_driven_pruned=sum(layers),
+        layers=tuple(layers),
+    )

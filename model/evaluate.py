@@ -1,0 +1,212 @@
+"""Perplexity, activity and operation counts of a network over a text, whatever engine runs it.
+
+A network is anything with ``reset_state(batch)``, ``step(tokens [B])`` and ``read_out(y [B, H]) -> logits [B, V]``,
+where ``step`` returns one trace a layer with arrays ``x``, ``y_before``, ``s`` and ``y`` (`FloatNetwork`,
+`IntegerNetwork`).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from egret.model.counts import MacCounts, SourceCounts, count_macs
+from egret.model.errors import InputError
+
+__all__ = ["Evaluation", "EventAgreement", "cut_streams", "evaluate", "event_agreement", "log_likelihood"]
+
+_READOUT_ELEMENTS = 1 << 22  # logits taken at once: enough rows for an efficient product, 32 MB as float64
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Result of `evaluate`.
+
+    Attributes
+    ----------
+    tokens : int
+        Predictions made.
+    loss : float
+        Mean negative log-likelihood of a token, in nats.
+    perplexity : float
+        ``exp(loss)``.
+    activity : list of float
+        Share of neurons with an event per step, 0 to 1, one a layer.
+    macs : MacCounts
+    """
+
+    tokens: int
+    loss: float
+    activity: list[float]
+    macs: MacCounts
+
+    @property
+    def perplexity(self):
+        return math.exp(self.loss) if self.loss < 709 else math.inf
+
+
+def cut_streams(ids, batch):
+    """Cut a text into B streams such that each token but the first is predicted once.
+
+    Stream b starts where stream b-1 has its last target. Where the predictions do not divide evenly, the first
+    streams have one step more.
+
+    Parameters
+    ----------
+    ids : np.ndarray of int, shape [N + 1]
+    batch : int
+        B, 1 to N.
+
+    Yields
+    ------
+    inputs, targets : np.ndarray of int, shape [B] and [S]
+        Of one step: targets exist for the first S streams only; S is B except in the last step.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to predict, or there are more streams than predictions.
+    """
+    predictions = len(ids) - 1
+    if predictions < 1:
+        raise InputError(f"the text has {len(ids)} tokens; at least 2 are needed, the first predicts the second")
+    if not 1 <= batch <= predictions:
+        raise InputError(f"batch must be from 1 to {predictions}, the number of predictions, not {batch}")
+    return _streams(np.asarray(ids), predictions, batch)
+
+
+def _streams(ids, predictions, batch):
+    steps, longer = divmod(predictions, batch)
+    stream = np.arange(batch)
+    starts = stream * steps + np.minimum(stream, longer)
+    for step in range(steps):
+        yield ids[starts + step], ids[starts + step + 1]
+    if longer:
+        yield ids[starts + steps], ids[starts[:longer] + steps + 1]
+
+
+def log_likelihood(logits, targets):
+    """Sum of the log-likelihoods of targets [B] under the softmax of logits [B, V], in nats; computed in float64."""
+    logits = logits.astype(np.float64, copy=False)
+    chosen = logits[np.arange(len(targets)), targets]
+    largest = logits.max(axis=1)
+    return float((chosen - largest - np.log(np.exp(logits - largest[:, None]).sum(axis=1))).sum())
+
+
+def evaluate(network, columns, ids, *, batch=1, progress=None):
+    """Run a text through a network, with zero state at the start of each stream and state carried along it.
+
+    Parameters
+    ----------
+    network : FloatNetwork, IntegerNetwork or alike
+    columns : list of ColumnCounts
+        Of this network's weights.
+    ids : np.ndarray of int, shape [N + 1]
+        The text; every token after the first is predicted.
+    batch : int
+        Number of streams that the text is cut into (`cut_streams`).
+    progress : callable, optional
+        Called now and then as ``progress(done, total)``, both in predictions.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    InputError
+        See `cut_streams`.
+    """
+    streams = cut_streams(ids, batch)
+    total = len(ids) - 1
+    sources = SourceCounts(columns)
+    likelihood, done = 0.0, 0
+    outputs, wanted, waiting, rows = [], [], 0, None
+    network.reset_state(batch)
+
+    def read_out():
+        nonlocal likelihood, done, waiting
+        if waiting:
+            likelihood += log_likelihood(network.read_out(np.concatenate(outputs)), np.concatenate(wanted))
+            done += waiting
+            outputs.clear()
+            wanted.clear()
+            waiting = 0
+            if progress is not None:
+                progress(done, total)
+
+    for inputs, targets in streams:
+        traces = network.step(inputs)
+        sources.add(traces, len(targets))
+        outputs.append(traces[-1].y[: len(targets)])
+        wanted.append(targets)
+        waiting += len(targets)
+        if rows is None:
+            rows = max(1, _READOUT_ELEMENTS // network.read_out(outputs[0][:1]).shape[1])
+        if waiting >= rows:
+            read_out()
+    read_out()
+    return Evaluation(
+        tokens=total, loss=-likelihood / total, activity=sources.activity, macs=count_macs(columns, sources)
+    )
+
+
+@dataclass(frozen=True)
+class EventAgreement:
+    """How far two networks agree on the events of one layer.
+
+    Attributes
+    ----------
+    agreement : float
+        Share of neurons and steps in which both have an event or neither has one.
+    overlap : float
+        Events of both divided by events of either (Jaccard index); 1 where neither has any.
+    """
+
+    agreement: float
+    overlap: float
+
+
+def event_agreement(one, other, ids, *, batch=1, progress=None):
+    """Compare the events of two networks over a text, each running on its own state.
+
+    Parameters
+    ----------
+    one, other : FloatNetwork, IntegerNetwork or alike
+        Of one shape.
+    ids : np.ndarray of int, shape [N + 1]
+        The same steps are run as in `evaluate`.
+    batch : int
+    progress : callable, optional
+        As for `evaluate`.
+
+    Returns
+    -------
+    list of EventAgreement
+        One a layer.
+
+    Raises
+    ------
+    InputError
+        See `cut_streams`.
+    """
+    streams = cut_streams(ids, batch)
+    one.reset_state(batch)
+    other.reset_state(batch)
+    same, both, either, size, done = 0, 0, 0, 0, 0
+    for inputs, targets in streams:
+        pairs = [
+            (first.y[: len(targets)] != 0, second.y[: len(targets)] != 0)
+            for first, second in zip(one.step(inputs), other.step(inputs), strict=True)
+        ]
+        same = same + np.array([np.count_nonzero(first == second) for first, second in pairs])
+        both = both + np.array([np.count_nonzero(first & second) for first, second in pairs])
+        either = either + np.array([np.count_nonzero(first | second) for first, second in pairs])
+        size = size + np.array([first.size for first, _ in pairs])
+        done += len(targets)
+        if progress is not None:
+            progress(done, len(ids) - 1)
+    return [
+        EventAgreement(agreement=float(s / n), overlap=float(b / e) if e else 1.0)
+        for s, b, e, n in zip(same, both, either, size, strict=True)
+    ]

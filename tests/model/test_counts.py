@@ -1,0 +1,75 @@
+"""Operation counts: the papers' figures, and brute force."""
+
+import numpy as np
+import pytest
+
+from egret.model.checkpoint import NetworkConfiguration
+from egret.model.counts import ColumnCounts, SourceCounts, checkpoint_columns, count_macs
+from egret.model.floating import FloatNetwork, LayerStep
+
+
+def full_activity(columns, steps=1):
+    sources = SourceCounts(columns)
+    for _ in range(steps):
+        sources.add([
+            LayerStep(*(np.ones((1, len(n))) for n in (layer.x, layer.y, layer.s, layer.y, layer.y, layer.y)))
+            for layer in columns
+        ])
+    return sources
+
+
+@pytest.mark.parametrize(
+    ("cell", "embedding", "hidden", "millions"),
+    [("lstm", 400, (1150, 1150, 400), 20.2), ("egru", 750, (1350, 1350, 750), 24.2)],
+)
+def test_dense_networks_of_the_papers(cell, embedding, hidden, millions):
+    shapes = NetworkConfiguration(cell, "word", 10000, embedding, hidden).tensor_shapes()
+    columns = [
+        ColumnCounts.of_layer(
+            *(np.ones(shapes[f"layers.{n}.{part}"], bool) for part in ("weight_x", "weight_y")),
+            gates=4 if cell == "lstm" else 3,
+        )
+        for n in range(3)
+    ]
+    macs = count_macs(columns, full_activity(columns, steps=2))
+    assert round(macs.dense / 1e6, 1) == millions
+    assert macs.dense == macs.pruned == macs.event_driven == macs.event_driven_pruned == sum(macs.layers)
+
+
+@pytest.mark.parametrize("cell", ["egru", "lstm"])
+@pytest.mark.parametrize("reset", ["before", "after"])
+def test_counts_equal_brute_force(cell, reset, random_checkpoint):
+    configuration = NetworkConfiguration(cell, "char", 6, 5, (7, 5), reset)
+    checkpoint = random_checkpoint(configuration, density=0.4)
+    columns = checkpoint_columns(checkpoint)
+    network, sources = FloatNetwork(checkpoint), SourceCounts(columns)
+    network.reset_state(3)
+    gates = configuration.gates
+    dense = pruned = event_driven = both = events = 0
+    for step, tokens in enumerate(np.random.default_rng(1).integers(0, 6, (8, 3))):
+        traces = network.step(tokens)
+        streams = 2 if step == 7 else 3
+        sources.add(traces, streams)
+        for stream in range(streams):
+            for number, trace in enumerate(traces):
+                weight_x = checkpoint.tensors[f"layers.{number}.weight_x"]
+                weight_y = checkpoint.tensors[f"layers.{number}.weight_y"]
+                hidden = weight_y.shape[1]
+                split = 2 * hidden if cell == "egru" else gates * hidden
+                products = [(weight_x, trace.x), (weight_y[:split], trace.y_before), (weight_y[split:], trace.s)]
+                for weights, values in products:
+                    for j, value in enumerate(values[stream]):
+                        dense += len(weights)
+                        pruned += np.count_nonzero(weights[:, j])
+                        if value != 0:
+                            event_driven += len(weights)
+                            both += np.count_nonzero(weights[:, j])
+                events += np.count_nonzero(trace.y[stream])
+    assert sources.steps == 7 * 3 + 2
+    macs = count_macs(columns, sources)
+    assert (macs.dense * 23, macs.pruned * 23) == (dense, pruned)
+    assert (macs.event_driven, macs.event_driven_pruned) == pytest.approx((event_driven / 23, both / 23), rel=1e-12)
+    assert sum(sources.events) == events
+    assert sources.activity == [count / (23 * size) for count, size in zip(sources.events, (7, 5), strict=True)]
+    if cell == "egru":
+        assert both < event_driven < dense

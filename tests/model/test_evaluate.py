@@ -1,0 +1,123 @@
+"""Perplexity over streams, and the agreement of events."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egret.model.checkpoint import NetworkConfiguration
+from egret.model.counts import checkpoint_columns
+from egret.model.errors import InputError
+from egret.model.evaluate import cut_streams, evaluate, event_agreement, log_likelihood
+from egret.model.floating import FloatNetwork
+
+CONFIGURATION = NetworkConfiguration("egru", "char", 6, 5, (7, 5))
+IDS = np.random.default_rng(7).integers(0, 6, 101).astype(np.int32)
+
+
+@given(st.integers(2, 50), st.data())
+def test_streams_predict_every_token_once(length, data):
+    batch = data.draw(st.integers(1, length - 1))
+    ids = np.arange(length)
+    predicted, previous = [], None
+    steps = list(cut_streams(ids, batch))
+    for number, (inputs, targets) in enumerate(steps):
+        assert len(inputs) == batch
+        assert len(targets) == batch or number == len(steps) - 1
+        assert (targets == inputs[: len(targets)] + 1).all()
+        if previous is not None:
+            assert (inputs == previous).all()
+        previous = targets
+        predicted.extend(targets.tolist())
+    assert sorted(predicted) == list(range(1, length))
+
+
+@pytest.mark.parametrize(
+    ("length", "batch", "message"),
+    [
+        (0, 1, "the text has 0 tokens; at least 2 are needed, the first predicts the second"),
+        (1, 1, "the text has 1 tokens; at least 2 are needed, the first predicts the second"),
+        (5, 0, "batch must be from 1 to 4, the number of predictions, not 0"),
+        (5, 5, "batch must be from 1 to 4, the number of predictions, not 5"),
+    ],
+)
+def test_nothing_to_predict(length, batch, message):
+    with pytest.raises(InputError) as error:
+        cut_streams(np.zeros(length, np.int32), batch)
+    assert str(error.value) == message
+
+
+def test_log_likelihood():
+    logits = np.array([[0.0, 1.0, 2.0], [1000.0, -1000.0, 999.0]])
+    expected = 1 - math.log(1 + math.e + math.e**2) + -1 - math.log1p(math.exp(-1))
+    assert log_likelihood(logits, np.array([1, 2])) == pytest.approx(expected, rel=1e-12)
+
+
+def test_evaluation_of_one_stream(random_checkpoint, monkeypatch):
+    checkpoint = random_checkpoint(CONFIGURATION)
+    columns = checkpoint_columns(checkpoint)
+    network, likelihood = FloatNetwork(checkpoint), 0.0
+    for token, target in zip(IDS[:-1], IDS[1:], strict=True):
+        likelihood += log_likelihood(network.read_out(network.step(np.array([token]))[-1].y), np.array([target]))
+    # The network has run before: the evaluation starts again from zero.
+    evaluation = evaluate(network, columns, IDS)
+    assert evaluation.tokens == 100
+    assert evaluation.loss == pytest.approx(-likelihood / 100, rel=1e-6)
+    assert evaluation.perplexity == math.exp(evaluation.loss)
+    assert all(0 < share < 1 for share in evaluation.activity)
+    # The size of the blocks in which logits are taken changes nothing; progress counts predictions.
+    monkeypatch.setattr("egret.model.evaluate._READOUT_ELEMENTS", 7 * 6)
+    progress = []
+    again = evaluate(network, columns, IDS, progress=lambda *done: progress.append(done))
+    assert again.loss == pytest.approx(evaluation.loss, rel=1e-6)
+    assert (again.activity, again.macs) == (evaluation.activity, evaluation.macs)
+    assert progress == [(min(done, 100), 100) for done in range(7, 106, 7)]
+
+
+def test_streams_are_independent(random_checkpoint):
+    checkpoint = random_checkpoint(CONFIGURATION)
+    columns, network = checkpoint_columns(checkpoint), FloatNetwork(checkpoint)
+    evaluation = evaluate(network, columns, IDS, batch=3)
+    parts = [evaluate(network, columns, part) for part in (IDS[:35], IDS[34:68], IDS[67:])]
+    tokens = [part.tokens for part in parts]
+    assert tokens == [34, 33, 33]
+    assert evaluation.tokens == 100
+    assert evaluation.loss == pytest.approx(np.average([part.loss for part in parts], weights=tokens), rel=1e-6)
+    assert evaluation.activity == pytest.approx(
+        np.average([part.activity for part in parts], axis=0, weights=tokens), rel=1e-12
+    )
+    assert evaluation.macs.event_driven_pruned == pytest.approx(
+        np.average([part.macs.event_driven_pruned for part in parts], weights=tokens), rel=1e-12
+    )
+
+
+def test_event_agreement(random_checkpoint):
+    checkpoint = random_checkpoint(CONFIGURATION)
+    network = FloatNetwork(checkpoint)
+    for layer in event_agreement(network, FloatNetwork(checkpoint), IDS, batch=4):
+        assert (layer.agreement, layer.overlap) == (1, 1)
+    other = FloatNetwork(random_checkpoint(CONFIGURATION, seed=2))
+    progress = []
+    layers = event_agreement(network, other, IDS, progress=lambda *done: progress.append(done))
+    assert progress[-1] == (100, 100)
+    network.reset_state()
+    other.reset_state()
+    same, both, either = np.zeros(2), np.zeros(2), np.zeros(2)
+    for token in IDS[:-1]:
+        for layer, (one, two) in enumerate(zip(network.step([token]), other.step([token]), strict=True)):
+            for a, b in zip(one.y[0] != 0, two.y[0] != 0, strict=True):
+                same[layer] += a == b
+                both[layer] += a and b
+                either[layer] += a or b
+    assert [layer.agreement for layer in layers] == [same[0] / 700, same[1] / 500]
+    assert [layer.overlap for layer in layers] == (both / either).tolist()
+
+
+def test_agreement_of_silence(random_checkpoint):
+    checkpoint = random_checkpoint(CONFIGURATION)
+    for layer in range(2):
+        checkpoint.tensors[f"layers.{layer}.threshold"][:] = 2
+    for layer in event_agreement(FloatNetwork(checkpoint), FloatNetwork(checkpoint), IDS):
+        assert (layer.agreement, layer.overlap) == (1, 1)
