@@ -1,0 +1,86 @@
+"""Embedding table: a token becomes the input values of the first layer."""
+
+from amaranth.hdl import *
+from amaranth.lib import fifo, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from egret.model.configuration import WEIGHT_BITS
+from egret.model.image import memory_sections
+from egret.rtl.payloads import input_layout, load_layout
+
+__all__ = ["Embedding", "inputs_of"]
+
+AHEAD = 4
+
+
+class Embedding(wiring.Component):
+    """Streams the non-zero elements of a row of the table, doubled to the LSB of event values.
+
+    One element a cycle, zero or not; the first one comes three cycles after ``start``.
+
+    Parameters
+    ----------
+    configuration : Configuration
+
+    Members
+    -------
+    load : In({section, index, data}), load_valid : In(1)
+        Writes the memory ``embedding``.
+    start : In(1), token : In(16)
+        Begins a row; ``token`` must not change before ``done``.
+    o : Out(stream of {index, value})
+    done : Out(1)
+        The row is over: everything has been taken from ``o``.
+    """
+
+    def __init__(self, configuration):
+        self._c = c = configuration
+        super().__init__({
+            "load": In(load_layout(c)),
+            "load_valid": In(1),
+            "start": In(1),
+            "token": In(16),
+            "o": Out(stream.Signature(input_layout(c))),
+            "done": Out(1),
+        })
+
+    def elaborate(self, platform):
+        c = self._c
+        m = Module()
+        depth = c.vocabulary * c.embedding
+        section = {section.name: section for section in memory_sections(c)}["embedding"]
+        m.submodules.table = table = memory.Memory(shape=signed(WEIGHT_BITS), depth=max(depth, 2), init=[])
+        write, read = table.write_port(), table.read_port()
+        m.d.comb += [
+            write.addr.eq(self.load.index),
+            write.data.eq(self.load.data),
+            write.en.eq(self.load_valid & (self.load.section == section.number)),
+        ]
+
+        m.submodules.queue = queue = fifo.SyncFIFO(width=input_layout(c).size, depth=AHEAD)
+        element = Signal(input_layout(c))
+        left, reading, next_index = Signal(range(c.embedding + 1)), Signal(), Signal.like(element.index)
+        address = Signal(range(max(depth, 2)))
+        m.d.comb += [
+            read.addr.eq(address),
+            read.en.eq((left != 0) & (queue.level + reading < AHEAD)),
+            element.value.eq(read.data << 1),
+            queue.w_data.eq(element),
+            queue.w_en.eq(reading & (read.data != 0)),
+            self.o.valid.eq(queue.r_rdy),
+            Value.cast(self.o.payload).eq(queue.r_data),
+            queue.r_en.eq(self.o.ready),
+            self.done.eq((left == 0) & ~reading & ~queue.r_rdy),
+        ]
+        m.d.sync += reading.eq(read.en)
+        with m.If(read.en):
+            m.d.sync += [address.eq(address + 1), left.eq(left - 1),
+                         element.index.eq(next_index), next_index.eq(next_index + 1)]
+        with m.If(self.start):
+            m.d.sync += [address.eq(self.token * c.embedding), left.eq(c.embedding), next_index.eq(0)]
+        return m
+
+
+def inputs_of(row):
+    """What `Embedding` sends for a row of the table: list of (index, value)."""
+    return [(index, 2 * value) for index, value in enumerate(row) if value]

@@ -1,0 +1,93 @@
+"""Event queue: the events of every layer's latest step, read by the layer itself and by the one above."""
+
+from amaranth.hdl import *
+from amaranth.lib import data, fifo, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from egret.rtl.payloads import event_layout, index_bits, layer_bits
+
+__all__ = ["EventQueue"]
+
+AHEAD = 4
+
+
+class EventQueue(wiring.Component):
+    """Lists of events, one a layer, in one memory.
+
+    A list stays until it is begun anew, for it has several readers: the layer above takes it as input while it still
+    grows, and its own layer reads it twice in the next step. Throughput is one event a cycle; the first event of a
+    pass comes three cycles after ``start``.
+
+    Parameters
+    ----------
+    configuration : Configuration
+
+    Members
+    -------
+    clear : In(layers)
+        Begins the lists of these layers anew.
+    i : In(stream of {layer, event}, always ready)
+        Appends an event.
+    start : In(1), layer : In
+        Begins a pass over the list of ``layer``, which must not change before ``done``.
+    growing : In(1)
+        More events may be appended to the list.
+    o : Out(stream of events)
+    done : Out(1)
+        The pass is over: everything has been taken from ``o``.
+    """
+
+    def __init__(self, configuration):
+        self._c = c = configuration
+        appended = data.StructLayout({"layer": layer_bits(c), "event": event_layout(c)})
+        super().__init__({
+            "clear": In(c.layers),
+            "i": In(stream.Signature(appended, always_ready=True)),
+            "start": In(1),
+            "layer": In(layer_bits(c)),
+            "growing": In(1),
+            "o": Out(stream.Signature(event_layout(c))),
+            "done": Out(1),
+        })
+
+    def elaborate(self, platform):
+        c = self._c
+        m = Module()
+        m.submodules.events = events = memory.Memory(shape=event_layout(c), depth=max(c.neurons, 2), init=[])
+        write, read = events.write_port(), events.read_port()
+        bases = Array(c.neuron_base)
+
+        counts = Array(Signal(index_bits(c) + 1, name=f"count_{layer}") for layer in range(c.layers))
+        m.d.comb += [
+            write.addr.eq(bases[self.i.p.layer] + counts[self.i.p.layer]),
+            write.data.eq(self.i.p.event),
+            write.en.eq(self.i.valid),
+        ]
+        with m.If(self.i.valid):
+            m.d.sync += counts[self.i.p.layer].eq(counts[self.i.p.layer] + 1)
+        for layer in range(c.layers):
+            with m.If(self.clear[layer]):
+                m.d.sync += counts[layer].eq(0)
+
+        m.submodules.queue = queue = fifo.SyncFIFO(width=event_layout(c).size, depth=AHEAD)
+        active, reading, more = Signal(), Signal(), Signal()
+        position = Signal(index_bits(c) + 1)
+        m.d.comb += [
+            more.eq(active & (position != counts[self.layer])),
+            read.addr.eq(bases[self.layer] + position),
+            read.en.eq(more & (queue.level + reading < AHEAD)),
+            queue.w_data.eq(read.data),
+            queue.w_en.eq(reading),
+            self.o.valid.eq(queue.r_rdy),
+            Value.cast(self.o.payload).eq(queue.r_data),
+            queue.r_en.eq(self.o.ready),
+            self.done.eq(~active & ~reading & ~queue.r_rdy),
+        ]
+        m.d.sync += reading.eq(read.en)
+        with m.If(read.en):
+            m.d.sync += position.eq(position + 1)
+        with m.If(active & ~more & ~self.growing):
+            m.d.sync += active.eq(0)
+        with m.If(self.start):
+            m.d.sync += [active.eq(1), position.eq(0)]
+        return m

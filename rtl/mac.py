@@ -1,0 +1,100 @@
+"""Multiply-accumulate lanes: a word of packed weights times one value, to the accumulator banks."""
+
+from amaranth.hdl import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from egret.model.configuration import VALUE_BITS, WEIGHT_BITS
+from egret.rtl.payloads import add_layout, bank_address_bits, word_layout
+
+__all__ = ["Lanes", "additions"]
+
+
+class Lanes(wiring.Component):
+    """Lanes and the crossbar from lanes to banks.
+
+    The compiler has packed every word so that no two of its entries fall into one bank; an entry of weight 0 is no
+    entry. One word a cycle, never held up; additions leave two cycles after their word.
+
+    Parameters
+    ----------
+    configuration : Configuration
+
+    Members
+    -------
+    i : In(stream of words, always ready)
+    add : Out(array of {address, addend}), add_valid : Out(banks)
+        Additions by bank.
+    macs : Out(unsigned)
+        Entries in use of the word that came one cycle ago.
+    busy : Out(1)
+        A word is on its way.
+    """
+
+    def __init__(self, configuration):
+        self._c = c = configuration
+        super().__init__({
+            "i": In(stream.Signature(word_layout(c), always_ready=True)),
+            "add": Out(data.ArrayLayout(add_layout(c), c.banks)),
+            "add_valid": Out(c.banks),
+            "macs": Out(range(c.lanes + 1)),
+            "busy": Out(1),
+        })
+
+    def elaborate(self, platform):
+        c = self._c
+        m = Module()
+        base = Signal(bank_address_bits(c))
+        m.d.comb += base.eq(Array(c.bank_base)[self.i.p.layer])
+
+        used, banks, addresses, products = Signal(c.lanes), [], [], []
+        for lane in range(c.lanes):
+            entry = self.i.p.entries[lane]
+            bank, address = Signal(c.bank_bits, name=f"bank_{lane}"), Signal.like(base, name=f"address_{lane}")
+            product = Signal(signed(WEIGHT_BITS + VALUE_BITS), name=f"product_{lane}")
+            m.d.sync += [
+                used[lane].eq(self.i.valid & (entry.weight != 0)),
+                bank.eq(entry.row[:c.bank_bits]),
+                address.eq(base + entry.row[c.bank_bits:]),
+                product.eq(entry.weight * self.i.p.value),
+            ]
+            banks.append(bank)
+            addresses.append(address)
+            products.append(product)
+
+        for number in range(c.banks):
+            # At most one lane is for this bank: the payload is the OR of all lanes, masked.
+            hits = Signal(c.lanes, name=f"hits_{number}")
+            m.d.comb += hits.eq(Cat((banks[lane] == number) & used[lane] for lane in range(c.lanes)))
+            address, addend = Const(0, len(base)), Const(0, WEIGHT_BITS + VALUE_BITS)
+            for lane in range(c.lanes):
+                address = address | (addresses[lane] & hits[lane].replicate(len(base)))
+                addend = addend | (products[lane].as_unsigned() & hits[lane].replicate(WEIGHT_BITS + VALUE_BITS))
+            m.d.sync += [
+                self.add[number].address.eq(address),
+                self.add[number].addend.eq(addend[:WEIGHT_BITS + VALUE_BITS].as_signed()),
+                self.add_valid[number].eq(hits.any()),
+            ]
+        m.d.comb += [
+            self.macs.eq(sum(used[lane] for lane in range(c.lanes))),
+            self.busy.eq(used.any() | self.add_valid.any()),
+        ]
+        return m
+
+
+def additions(entries, value, layer, configuration):
+    """What `Lanes` sends for a word.
+
+    Parameters
+    ----------
+    entries : list of (weight, row), one a lane
+    value, layer : int
+    configuration : Configuration
+
+    Returns
+    -------
+    dict of bank to (address, addend)
+    """
+    c = configuration
+    return {row % c.banks: (c.bank_base[layer] + row // c.banks, weight * value)
+            for weight, row in entries if weight}

@@ -1,0 +1,94 @@
+"""Payloads of the streams inside a core, as functions of its `Configuration`."""
+
+from amaranth.hdl import signed, unsigned
+from amaranth.lib import data
+
+from egret.model.configuration import STATE_FRACTION, VALUE_BITS, VALUE_FRACTION, WEIGHT_BITS
+from egret.model.image import memory_sections
+
+__all__ = ["GATE", "add_layout", "column_layout", "counter_layout", "event_layout", "index_bits", "input_layout",
+           "layer_bits", "load_layout", "output_layout", "request_layout", "word_layout"]
+
+GATE = signed(STATE_FRACTION + 2)
+"""A gate's value: u and r as 0 to 255, z with 14 fraction bits."""
+
+
+def index_bits(c):
+    """Width of an input's or neuron's number inside its layer."""
+    return max((max(c.embedding, *c.hidden) - 1).bit_length(), 1)
+
+
+def layer_bits(c):
+    """Width of a layer's number."""
+    return max((c.layers - 1).bit_length(), 1)
+
+
+def event_layout(c):
+    """An event of a known layer: neuron and value, 1 to 255."""
+    return data.StructLayout({"index": index_bits(c), "value": VALUE_FRACTION})
+
+
+def input_layout(c):
+    """An element of the input: number and value, -254 to 254, not 0."""
+    return data.StructLayout({"index": index_bits(c), "value": signed(VALUE_BITS)})
+
+
+def output_layout():
+    """What leaves the core: the last layer's events of a step, then one beat with ``end`` alone."""
+    return data.StructLayout({"index": 16, "value": VALUE_FRACTION, "end": 1})
+
+
+def column_layout(c):
+    """A source whose column of weights is to be multiplied with a value and added in a layer."""
+    return data.StructLayout({"column": max((c.columns - 1).bit_length(), 1), "value": signed(VALUE_BITS),
+                              "layer": layer_bits(c)})
+
+
+def word_layout(c):
+    """A word of packed weights with the value of its column."""
+    entry = data.StructLayout({"weight": signed(WEIGHT_BITS), "row": c.row_bits})
+    return data.StructLayout({"entries": data.ArrayLayout(entry, c.lanes), "value": signed(VALUE_BITS),
+                              "layer": layer_bits(c)})
+
+
+def add_layout(c):
+    """One addition in a bank."""
+    return data.StructLayout({"address": bank_address_bits(c), "addend": signed(WEIGHT_BITS + VALUE_BITS)})
+
+
+def bank_address_bits(c):
+    """Width of an address in a bank."""
+    return max((c.bank_depth - 1).bit_length(), 1)
+
+
+def request_layout(c):
+    """A read of an accumulator on its way to a gate.
+
+    ``row`` and ``gate`` (number in `GATES`) say which one; ``replace`` stores ``bias`` in its place; without
+    ``respond`` no gate value is returned.
+    """
+    return data.StructLayout({"layer": layer_bits(c), "row": c.row_bits, "gate": 2, "respond": 1, "replace": 1,
+                              "bias": signed(c.accumulator_bits)})
+
+
+def load_layout(c):
+    """A word for a memory, as `memory_sections` numbers them."""
+    sections = memory_sections(c)
+    return data.StructLayout({"section": 4, "index": 24, "data": 8 * max(s.word_bytes for s in sections)})
+
+
+COUNTER_BITS = 40
+
+
+def counter_layout(c):
+    """Performance counters since the core's reset.
+
+    ``tokens``: steps begun. ``cycles``: cycles in which the core was at work. ``words``: of these, cycles in which a
+    weight word was issued to the lanes. ``macs``: non-zero weights in these words. The other cycles by what the
+    sequencer was doing: ``fetch`` fetching the first columns of a phase, ``wait_layer`` waiting for events of the
+    layer below, ``settle`` emptying the pipeline between phases, ``reset_pass`` waiting for reset values,
+    ``wait_update`` waiting for the update unit, with nothing else left to do. ``events``: events of each layer.
+    """
+    names = ("tokens", "cycles", "words", "macs", "fetch", "wait_layer", "settle", "reset_pass", "wait_update")
+    return data.StructLayout({name: COUNTER_BITS for name in names}
+                             | {"events": data.ArrayLayout(unsigned(COUNTER_BITS), c.layers)})
