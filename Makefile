@@ -1,0 +1,80 @@
+# make demo    install what the main job needs and run it
+# make test    install the test tools and run the quick tests; make slow runs the others
+# make setup   only install, into .venv; make lint, make clean
+# Every target may be repeated: stamps in .venv tell what is installed already.
+
+MAKEFLAGS += --no-builtin-rules
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: setup demo test slow lint clean icarus
+
+# The Python that makes .venv: 3.11 or later.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+# The build of torch that the tests use, and where to look for it beside pip's configured places. The CPU build has no
+# gigabytes of CUDA libraries. Elsewhere than on Linux every build is a CPU build.
+TORCH_VERSION := 2.13.0
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+setup: $(VENV)/egret-base
+
+demo: setup
+	$(BIN)/egret demo
+
+test: $(VENV)/egret-test icarus
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/egret-test icarus
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/egret-test
+	$(BIN)/ruff check
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .hypothesis .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written last, so what was interrupted is done again.
+
+$(VENV)/egret-venv:
+	@test -n "$(PYTHON)" || { echo "egret: Python 3.11 or later is needed and was not found; install it," \
+		"or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "egret: Python 3.11 or later is" \
+		"needed; $(PYTHON) is $$("$(PYTHON)" --version 2>&1)" >&2; exit 1; }
+	rm -rf $(VENV)
+	"$(PYTHON)" -m venv $(VENV)
+	@touch $@
+
+$(VENV)/egret-base: $(VENV)/egret-venv pyproject.toml
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/egret-torch: $(VENV)/egret-venv Makefile
+	@if [ "$$(uname -s)" != Linux ]; then $(PIP) torch==$(TORCH_VERSION); else \
+		echo "$(PIP) torch==$(TORCH_VERSION)+cpu"; \
+		$(PIP) torch==$(TORCH_VERSION)+cpu 2>/dev/null || \
+		$(PIP) --retries 1 --timeout 30 --extra-index-url $(TORCH_INDEX) torch==$(TORCH_VERSION)+cpu || \
+		{ echo "egret: the tests need the CPU build of torch $(TORCH_VERSION), from $(TORCH_INDEX)" >&2; exit 1; }; fi
+	@touch $@
+
+$(VENV)/egret-test: $(VENV)/egret-base $(VENV)/egret-torch
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+# Icarus Verilog is the one tool that pip cannot bring.
+icarus:
+	@command -v iverilog >/dev/null && exit 0; \
+	become=; [ "$$(id -u)" = 0 ] || become="sudo -n"; \
+	if command -v apt-get >/dev/null && $$become true 2>/dev/null; then \
+		echo "installing iverilog"; \
+		$$become apt-get update -qq && \
+		$$become env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends iverilog \
+			>/dev/null; \
+	fi; \
+	command -v iverilog >/dev/null || { echo "egret: the tests need Icarus Verilog (iverilog); install it with" \
+		"your package manager: apt install iverilog, dnf install iverilog, brew install icarus-verilog" >&2; exit 1; }
