@@ -8,56 +8,10 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from egret.rtl import protocol
+from egret.rtl.payloads import output_layout
 from egret.rtl.protocol import Command, Status
 
-__all__ = ["Event", "Link", "LoadBus"]
-
-
-class Event(data.Struct):
-    """One event of the last layer, or the end of a step's events.
-
-    Members
-    -------
-    index : unsigned(16)
-        Neuron, rising within a step.
-    value : unsigned(8)
-        Event value, LSB 2^-8, never zero.
-    end : 1
-        Set in the one beat that follows a step's events; index and value are zero there.
-    """
-
-    index: unsigned(16)
-    value: unsigned(8)
-    end: 1
-
-
-class LoadBus(wiring.Signature):
-    """Writes words to the core's memories; always taken.
-
-    Parameters
-    ----------
-    word_bits : int
-        Width of the widest memory.
-
-    Members
-    -------
-    valid : Out(1)
-        A word is written in this cycle.
-    section : Out(4)
-        Number of the memory.
-    index : Out(24)
-        Word address.
-    data : Out(word_bits)
-        The word; a narrower memory takes the low bits.
-    """
-
-    def __init__(self, word_bits):
-        super().__init__({
-            "valid": Out(1),
-            "section": Out(4),
-            "index": Out(24),
-            "data": Out(word_bits),
-        })
+__all__ = ["Link"]
 
 
 class Link(wiring.Component):
@@ -91,12 +45,12 @@ class Link(wiring.Component):
     -------
     i, o : In(stream.Signature(8)), Out(stream.Signature(8))
         Bytes from and to the host.
-    token : Out(stream.Signature(range(tokens)))
+    token : Out(stream.Signature(16))
         Starts a step.
-    events : In(stream.Signature(Event))
+    events : In(stream.Signature(output_layout()))
         The step's events.
-    load : Out(LoadBus)
-        Memory writes.
+    load : Out({section, index, data}), load_valid : Out(1)
+        Writes a word of a memory, with the core idle; a memory with narrower words takes the low bits.
     clear : Out(1)
         High for one cycle, with the core idle, to set its state to zero; the core is busy from the next cycle on
         until that is done.
@@ -117,6 +71,8 @@ class Link(wiring.Component):
                  receive_bytes=protocol.DEFAULT_RECEIVE_BYTES):
         if window not in (1, 2, 4, 8, 16, 32, 64, 128):
             raise ValueError(f"window must be a power of two from 1 to 128, not {window!r}")
+        if not 1 <= tokens <= 1 << 16:
+            raise ValueError(f"tokens must be from 1 to 65536, not {tokens!r}")
         if not 0 <= counters <= 255:
             raise ValueError(f"counters must be from 0 to 255, not {counters!r}")
         for section, (word_bytes, depth) in sections.items():
@@ -139,9 +95,10 @@ class Link(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(8)),
             "o": Out(stream.Signature(8)),
-            "token": Out(stream.Signature(range(tokens))),
-            "events": In(stream.Signature(Event)),
-            "load": Out(LoadBus(8 * self.word_bytes)),
+            "token": Out(stream.Signature(16)),
+            "events": In(stream.Signature(output_layout())),
+            "load": Out(data.StructLayout({"section": 4, "index": 24, "data": 8 * self.word_bytes})),
+            "load_valid": Out(1),
             "clear": Out(1),
             "core_busy": In(1),
             "counters": In(64 * counters),
@@ -281,7 +238,7 @@ class Link(wiring.Component):
             self.load.section.eq(load_section),
             self.load.index.eq(load_index - 1),
             self.load.data.eq(load_word),
-            self.load.valid.eq(word_done),
+            self.load_valid.eq(word_done),
             load_crc.data.eq(payload_read.data),
         ]
         m.d.sync += word_done.eq(0)
@@ -329,6 +286,8 @@ class Link(wiring.Component):
                             m.d.sync += status.eq(Status.NOT_LOADING)
                         with m.Elif(length == 0):
                             m.d.sync += loading.eq(0)
+                        with m.Elif(self.core_busy):
+                            m.next = "EXECUTE"
                         with m.Else():
                             m.d.comb += payload_read.addr.eq(0)
                             m.next = "LOAD"

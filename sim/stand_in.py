@@ -5,12 +5,13 @@ shows in all that follows.
 """
 
 from amaranth.hdl import *
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from egret.rtl import protocol
-from egret.rtl.link import Event, Link, LoadBus
+from egret.rtl.link import Link
+from egret.rtl.payloads import output_layout
 
 __all__ = ["COUNTERS", "DIGEST", "OUTPUTS", "SECTIONS", "TOKENS", "StandInBoard", "StandInCore", "StandInModel",
            "device"]
@@ -19,6 +20,7 @@ TOKENS = 300
 OUTPUTS = 19
 SECTIONS = {0: (2, 16), 3: (5, 4), 5: (1, 3)}
 COUNTERS = 2
+WORD_BYTES = max(word_bytes for word_bytes, _ in SECTIONS.values())
 DIGEST = bytes.fromhex("7e7d5e5d00ff2b01")
 
 
@@ -71,9 +73,10 @@ class StandInCore(wiring.Component):
 
     def __init__(self):
         super().__init__({
-            "token": In(stream.Signature(range(TOKENS))),
-            "events": Out(stream.Signature(Event)),
-            "load": In(LoadBus(8 * max(word_bytes for word_bytes, _ in SECTIONS.values()))),
+            "token": In(stream.Signature(16)),
+            "events": Out(stream.Signature(output_layout())),
+            "load": In(data.StructLayout({"section": 4, "index": 24, "data": 8 * WORD_BYTES})),
+            "load_valid": In(1),
             "clear": In(1),
             "busy": Out(1),
             "counters": Out(64 * COUNTERS),
@@ -89,7 +92,7 @@ class StandInCore(wiring.Component):
             m.d.comb += [
                 write.addr.eq(self.load.index),
                 write.data.eq(self.load.data),
-                write.en.eq(self.load.valid & (self.load.section == section)),
+                write.en.eq(self.load_valid & (self.load.section == section)),
             ]
         token, state, index = Signal(range(TOKENS)), Signal(16), Signal(range(OUTPUTS + 1))
         steps, clears, wait = Signal(64), Signal(64), Signal(2)
@@ -164,8 +167,9 @@ class StandInBoard(wiring.Component):
         wiring.connect(m, wiring.flipped(self.o), link.o)
         wiring.connect(m, link.token, core.token)
         wiring.connect(m, link.events, core.events)
-        wiring.connect(m, link.load, core.load)
         m.d.comb += [
+            core.load.eq(link.load),
+            core.load_valid.eq(link.load_valid),
             core.clear.eq(link.clear),
             link.core_busy.eq(core.busy),
             link.counters.eq(core.counters),

@@ -1,0 +1,373 @@
+"""The board client: `Board` speaks the link protocol over a transport.
+
+    with Board(open_virtual(image.configuration)) as board:
+        board.load(image)
+        board.clear()
+        for token in tokens:
+            events = board.step(token)
+"""
+
+import os
+import struct
+import zlib
+from collections import deque
+
+import numpy as np
+
+from egret.model.errors import InputError
+from egret.model.image import memory_sections
+from egret.rtl import protocol
+from egret.rtl.protocol import Command, Status
+
+__all__ = ["Board", "BoardError"]
+
+ATTEMPTS = 6
+"""Times a command is sent before the board counts as lost."""
+
+_UNIDENTIFIED_WINDOW = 1
+_EVENT = np.dtype([("index", "<u2"), ("value", "u1")])
+
+
+class BoardError(InputError):
+    """The board cannot be used: it does not answer, was reset, or refused something. One line, as every `InputError`."""
+
+
+class Board:
+    """A board, real or virtual. A context manager.
+
+    The constructor identifies the board. Commands are repeated when they or their answers are lost or damaged; the
+    board executes each exactly once.
+
+    Parameters
+    ----------
+    transport : egret.host.transport.Transport
+        Closed by `close`.
+    attempts : int
+        Times a command is sent before the board counts as lost; between two, the transport's timeout passes.
+
+    Attributes
+    ----------
+    identity : egret.rtl.protocol.Identity
+        Digest, sizes and limits of the board.
+    load_state : egret.rtl.protocol.LoadState
+        How far loading had come when it was identified.
+    repeats : int
+        Commands sent again so far.
+    damaged : int
+        Damaged frames received so far.
+
+    Raises
+    ------
+    BoardError
+        Nothing that speaks this protocol answers. Any command may raise it.
+    """
+
+    def __init__(self, transport, *, attempts=ATTEMPTS):
+        self._transport = transport
+        self._serial = transport.serial
+        self._name = transport.name
+        self._attempts = attempts
+        self.repeats = 0
+        self.damaged = 0
+        # Replies are at most as long as the header's 16 bits allow; the reader must not call a long one damaged.
+        self._reader = protocol.FrameReader(0xFFFF)
+        self._frames = deque()
+        self._next = int.from_bytes(os.urandom(2), "little")
+        self.identity = None
+        try:
+            self._serial.reset_input_buffer()
+            self._identify()
+        except OSError as error:
+            self.close()
+            raise self._lost(error) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def close(self):
+        """Close the transport."""
+        self._transport.close()
+
+    @property
+    def virtual(self):
+        """The `egret.sim.virtual.VirtualBoard` behind the transport, or None."""
+        return self._transport.board
+
+    # Commands.
+
+    def _identify(self):
+        payload, = self._call(Command.IDENTIFY)
+        size = protocol.IDENTITY.size + protocol.LOAD_STATE.size
+        magic, version, *members = protocol.IDENTITY.unpack(payload[:protocol.IDENTITY.size].ljust(
+            protocol.IDENTITY.size, b"\0"))
+        if magic != protocol.MAGIC:
+            raise BoardError(f"{self._name}: what answers there is not an Egret board")
+        if version != protocol.VERSION or len(payload) != size:
+            raise BoardError(f"{self._name}: the board speaks protocol version {version}, this program "
+                             f"{protocol.VERSION}: build the bitstream again")
+        self.identity = protocol.Identity(*members)
+        self.load_state = self._unpack_load_state(payload[protocol.IDENTITY.size:])
+
+    def load(self, image, *, progress=None):
+        """Load an image into the board's memories and verify it.
+
+        Nothing is sent when the board says that it holds this very image, loaded and verified.
+
+        Parameters
+        ----------
+        image : egret.model.image.Image
+            Compiled for the board's configuration.
+        progress : callable or None
+            Called with bytes loaded and bytes in total as it goes.
+
+        Raises
+        ------
+        BoardError
+            The image is for another configuration, or the board did not get what was sent.
+        """
+        configuration, identity = image.configuration, self.identity
+        if configuration.digest != identity.digest:
+            raise BoardError(
+                f"the image is for configuration {configuration.digest.hex()} ({configuration.vocabulary} tokens, "
+                f"layers {'-'.join(map(str, configuration.hidden))}, {configuration.lanes} lanes), but {self._name} "
+                f"has configuration {identity.digest.hex()} ({identity.tokens} tokens, last layer "
+                f"{identity.outputs}): compile the image for this board, or build the board for this image")
+        memories = [(section.number, section.word_bytes, image.memories[section.name])
+                    for section in memory_sections(configuration)]
+        self.load_memories(configuration.digest, memories, progress=progress)
+
+    def load_memories(self, digest, memories, *, progress=None):
+        """Load memories and verify them; `load` for an image.
+
+        Parameters
+        ----------
+        digest : bytes
+            Of the configuration, eight bytes.
+        memories : list of tuple
+            Section number, bytes a word, and content from the first word on, of each memory.
+        progress : callable or None
+            As for `load`.
+        """
+        payloads = [payload for memory in memories for payload in self._load_payloads(*memory)]
+        total = sum(map(len, payloads))
+        crc = protocol.NO_CRC
+        for payload in payloads:
+            crc = zlib.crc32(payload, crc)
+        if self.load_state == protocol.LoadState(False, True, total, crc):
+            if progress is not None:
+                progress(total, total)
+            return
+        self.load_state = protocol.LoadState()
+        self._call(Command.BEGIN, digest)
+        loaded = 0
+        for payload, _ in zip(payloads, self._exchange((Command.LOAD, payload) for payload in payloads), strict=True):
+            loaded += len(payload)
+            if progress is not None:
+                progress(loaded, total)
+        reply, = self._call(Command.CHECK, protocol.LOAD_CHECK.pack(total, crc))
+        self.load_state = self._unpack_load_state(reply)
+
+    def _load_payloads(self, section, word_bytes, content):
+        words = (self.identity.max_payload - protocol.LOAD_HEADER.size) // word_bytes
+        for start in range(0, len(content), words * word_bytes):
+            index = (start // word_bytes).to_bytes(3, "little")
+            yield protocol.LOAD_HEADER.pack(section, index) + content[start:start + words * word_bytes]
+
+    def clear(self):
+        """Set the state of all neurons to zero."""
+        self._call(Command.CLEAR)
+
+    def step(self, token):
+        """Run one time step.
+
+        Parameters
+        ----------
+        token : int
+            Token id.
+
+        Returns
+        -------
+        numpy.ndarray
+            Output of the last layer: [H_last] uint8, LSB 2^-8, zero where no event.
+        """
+        payload, = self._call(Command.STEP, self._token(token))
+        return self._events(payload)
+
+    def step_many(self, tokens):
+        """Run time steps for tokens that are known in advance, keeping the link and the core busy at once.
+
+        Parameters
+        ----------
+        tokens : iterable of int
+            Token ids; taken up to the board's window ahead of the results.
+
+        Yields
+        ------
+        numpy.ndarray
+            As `step` returns, one a token, in order.
+        """
+        for payload in self._exchange((Command.STEP, self._token(token)) for token in tokens):
+            yield self._events(payload)
+
+    def counters(self):
+        """Performance counters of the core, in the order of its definition, then those of the link.
+
+        Returns
+        -------
+        list of int, dict of str to int
+            The core's counters; ``bad_frames`` and ``repeated_frames`` of the link.
+        """
+        payload, = self._call(Command.COUNTERS)
+        core = protocol.COUNTER_BYTES * self.identity.counters
+        names = [field.name for field in protocol.LAYOUTS["Link counters"]]
+        return (list(struct.unpack(f"<{self.identity.counters}Q", payload[:core])),
+                dict(zip(names, protocol.LINK_COUNTERS.unpack(payload[core:]), strict=True)))
+
+    def _token(self, token):
+        if not 0 <= token < self.identity.tokens:
+            raise BoardError(f"token {token} is not one of the board's {self.identity.tokens} (0 to "
+                             f"{self.identity.tokens - 1})")
+        return protocol.TOKEN.pack(token)
+
+    def _events(self, payload):
+        events = np.frombuffer(payload, _EVENT)
+        output = np.zeros(self.identity.outputs, np.uint8)
+        output[events["index"]] = events["value"]
+        return output
+
+    def _unpack_load_state(self, payload):
+        return protocol.LoadState(*protocol.LOAD_STATE.unpack(payload))
+
+    # Exchange of frames.
+
+    def _call(self, command, payload=b""):
+        return list(self._exchange([(command, payload)]))
+
+    def _exchange(self, requests):
+        """Send ``(command, payload)`` pairs, as many unanswered at once as the board allows; yield the replies' payloads
+        after their status, in order."""
+        requests = iter(requests)
+        sent = deque()                  # (sequence, command, frame) of every command whose result was not yielded
+        replies = {}
+        more = True
+        try:
+            while True:
+                while more and self._may_send(sent):
+                    request = next(requests, None)
+                    if request is None:
+                        more = False
+                        break
+                    frame = protocol.encode_frame(self._next, *request)
+                    sent.append((self._next, request[0], frame))
+                    self._next = (self._next + 1) % protocol.SEQUENCES
+                    self._write(frame)
+                if not sent:
+                    return
+                sequence, command, _ = sent[0]
+                if sequence not in replies:
+                    self._await(sent, replies)
+                sent.popleft()
+                yield self._result(command, replies.pop(sequence))
+        finally:
+            # A caller that stops early leaves commands under way; their replies must not meet the next exchange.
+            while sent:
+                if sent[0][0] not in replies:
+                    self._await(sent, replies)
+                sent.popleft()
+
+    def _may_send(self, sent):
+        if not sent:
+            return True
+        if self.identity is None:
+            return False
+        waiting = sum(len(frame) for _, _, frame in list(sent)[1:])
+        longest = 2 * (protocol.COMMAND_OVERHEAD + protocol.TOKEN.size)
+        return len(sent) < self.identity.window and waiting + longest <= self.identity.receive_bytes
+
+    def _await(self, sent, replies):
+        """Receive until the oldest command of `sent` is answered; add every reply to `replies`."""
+        oldest = sent[0][0]
+        attempt, strangers, repeated = 1, 0, False
+        quiet = 0
+        while oldest not in replies:
+            frame = self._receive()
+            again = False
+            if frame is None:
+                quiet += 1
+                again = True
+                if attempt == self._attempts:
+                    raise BoardError(self._silence(strangers))
+                attempt += 1
+            elif isinstance(frame, protocol.BadFrame):
+                self.damaged += 1
+            elif frame.command == protocol.NAK:
+                again = not repeated
+                repeated = True
+                strangers += self._judge(frame, sent)
+            else:
+                for sequence, command, _ in sent:
+                    if frame.sequence == sequence and frame.command == command | protocol.REPLY and frame.payload:
+                        replies[sequence] = frame.payload
+            if again:
+                for sequence, _, content in sent:
+                    if sequence not in replies:
+                        self.repeats += 1
+                        self._write(content)
+
+    def _judge(self, refusal, sent):
+        """Whether a refused frame means that somebody else talks to the board, too; raises when that is certain."""
+        if self.identity is None or len(refusal.payload) != 1:
+            return 0
+        status = refusal.payload[0]
+        if status == Status.NO_SESSION:
+            raise BoardError(f"{self._name}: the board was reset, its memories and state are lost: load the image again")
+        ahead = (refusal.sequence - sent[0][0]) % protocol.SEQUENCES
+        return int(status == Status.OUT_OF_ORDER and ahead > len(sent))
+
+    def _result(self, command, payload):
+        status = payload[0]
+        if status == Status.OK:
+            return payload[1:]
+        name = Status(status).name if status in set(Status) else f"status {status}"
+        reason = {
+            Status.WRONG_DIGEST: f"the image is for another configuration than the board's {payload[1:].hex()}",
+            Status.CHECK_FAILED: "what the board received is not the image that was sent",
+            Status.NOT_VERIFIED: "no image is loaded",
+        }.get(status, f"the board refused {command.name} ({name})")
+        raise BoardError(f"{self._name}: {reason}")
+
+    def _silence(self, strangers):
+        if strangers:
+            return f"{self._name}: another program talks to this board; close it and start again"
+        if self.identity is None:
+            return (f"{self._name}: no Egret board answers there; is it powered, programmed, and set to "
+                    f"{self._serial.baudrate} baud?")
+        return f"{self._name}: the board stopped answering ({self._attempts} attempts)"
+
+    def _lost(self, error):
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return BoardError(f"{self._name}: the connection was lost: {reason}")
+
+    def _write(self, content):
+        try:
+            self._serial.write(content)
+        except OSError as error:
+            raise self._lost(error) from None
+
+    def _receive(self):
+        """The next frame, or None when nothing came for the transport's timeout."""
+        while not self._frames:
+            try:
+                data = self._serial.read(max(1, self._serial.in_waiting))
+            except OSError as error:
+                raise self._lost(error) from None
+            if not data:
+                return None
+            self._frames.extend(self._reader.feed(data))
+        return self._frames.popleft()

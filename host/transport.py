@@ -1,0 +1,131 @@
+"""Byte transports: a serial port, real or virtual, opened with pyserial.
+
+The rest of the host uses three members of what is opened here: ``name`` for messages, ``serial`` (a `serial.Serial`)
+and ``close()``.
+"""
+
+from contextlib import ExitStack
+
+from egret.model.errors import InputError
+
+__all__ = ["BAUD_RATE", "Transport", "open_serial", "open_virtual"]
+
+BAUD_RATE = 3_000_000
+"""Bits a second unless said otherwise: the most that the ULX3S's FT231X does."""
+
+REPLY_SECONDS = 1.0
+"""How long a read waits for the first byte."""
+
+
+class Transport:
+    """An open serial port and what has to be closed with it. A context manager.
+
+    Parameters
+    ----------
+    name : str
+        What to call it in messages.
+    serial : serial.Serial
+        The open port.
+    cleanup : contextlib.ExitStack or None
+        Closed after the port.
+
+    Attributes
+    ----------
+    board : egret.sim.virtual.VirtualBoard or None
+        The virtual board behind the port; its figures are known after `close`.
+    """
+
+    def __init__(self, name, serial, *, board=None):
+        self.name = name
+        self.serial = serial
+        self.board = board
+
+    def close(self):
+        """Close the port, and end the virtual board behind it."""
+        with ExitStack() as stack:
+            if self.board is not None:
+                stack.callback(self.board.close)
+            stack.callback(self.serial.close)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+def open_serial(port, *, baud_rate=BAUD_RATE, timeout=REPLY_SECONDS):
+    """Open a serial port for this process alone.
+
+    Parameters
+    ----------
+    port : str
+        Path such as ``/dev/ttyUSB0``, or a URL of pyserial.
+    baud_rate : int
+        Bits a second.
+    timeout : float
+        Seconds that a read waits for its first byte, and that a write may take.
+
+    Returns
+    -------
+    Transport
+
+    Raises
+    ------
+    InputError
+        There is no such port (the message lists those there are), or it cannot be opened.
+    """
+    import serial
+    from serial.tools import list_ports
+
+    options = {"baudrate": baud_rate, "timeout": timeout, "write_timeout": timeout}
+    try:
+        if "://" in port:
+            return Transport(port, serial.serial_for_url(port, **options))
+        return Transport(port, serial.Serial(port, exclusive=True, **options))
+    except (OSError, ValueError, OverflowError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        found = ", ".join(sorted(entry.device for entry in list_ports.comports())) or "none"
+        raise InputError(f"serial port {port}: cannot be opened: {reason}; serial ports found: {found}") from None
+
+
+def open_virtual(configuration, *, console=None, trace=None, timeout=REPLY_SECONDS):
+    """Start the virtual board of a configuration, built first if need be, and open its port.
+
+    Parameters
+    ----------
+    configuration : egret.model.configuration.Configuration
+        Of the image that it shall run.
+    console : rich.console.Console or None
+        Where to show the progress of a build.
+    trace : str, pathlib.Path or None
+        Waveform file (FST) to write; much slower.
+    timeout : float
+        As for `open_serial`.
+
+    Returns
+    -------
+    Transport
+
+    Raises
+    ------
+    InputError
+        A tool for building it is missing.
+    """
+    from egret.sim.virtual import VirtualBoard, board_build
+
+    build = board_build(configuration, trace=trace is not None)
+    return open_program(build.program(console=console), trace=trace, timeout=timeout)
+
+
+def open_program(program, *, trace=None, timeout=REPLY_SECONDS):
+    """Start a virtual board's program and open its port; parameters and errors as for `open_virtual`."""
+    from egret.sim.virtual import VirtualBoard
+
+    board = VirtualBoard(program, trace=trace)
+    try:
+        transport = open_serial(board.port, timeout=timeout)
+    except BaseException:
+        board.close()
+        raise
+    return Transport("the virtual board", transport.serial, board=board)

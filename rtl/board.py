@@ -1,0 +1,66 @@
+"""The board top: link and core, behind one byte stream each way."""
+
+from amaranth.hdl import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from egret.model.image import memory_sections
+from egret.rtl import protocol
+from egret.rtl.core import Core
+from egret.rtl.link import Link
+from egret.rtl.payloads import COUNTER_BITS, counter_layout
+
+__all__ = ["BoardTop"]
+
+
+class BoardTop(wiring.Component):
+    """Everything of a board that does not depend on its pins.
+
+    Parameters
+    ----------
+    configuration : egret.model.configuration.Configuration
+    window, receive_bytes : int
+        As for `egret.rtl.link.Link`.
+
+    Members
+    -------
+    i, o : In(stream.Signature(8)), Out(stream.Signature(8))
+        Bytes from and to the host, as ``docs/protocol.md`` has them.
+    busy : Out(1)
+        Low when nothing happens before the next byte from the host.
+    """
+
+    def __init__(self, configuration, *, window=protocol.DEFAULT_WINDOW,
+                 receive_bytes=protocol.DEFAULT_RECEIVE_BYTES):
+        self.configuration = configuration
+        self._limits = {"window": window, "receive_bytes": receive_bytes}
+        super().__init__({
+            "i": In(stream.Signature(8)),
+            "o": Out(stream.Signature(8)),
+            "busy": Out(1),
+        })
+
+    def elaborate(self, platform):
+        c = self.configuration
+        m = Module()
+        m.submodules.core = core = Core(c)
+        m.submodules.link = link = Link(
+            digest=c.digest, tokens=c.vocabulary, outputs=c.hidden[-1], counters=counter_layout(c).size // COUNTER_BITS,
+            sections={section.number: (section.word_bytes, section.words) for section in memory_sections(c)},
+            **self._limits)
+        wiring.connect(m, wiring.flipped(self.i), link.i)
+        wiring.connect(m, wiring.flipped(self.o), link.o)
+        wiring.connect(m, link.token, core.i_tokens)
+        wiring.connect(m, core.o_events, link.events)
+        counters = Value.cast(core.counters)
+        m.d.comb += [
+            core.load.eq(link.load),
+            core.load_valid.eq(link.load_valid),
+            core.clear.eq(link.clear),
+            link.core_busy.eq(core.busy),
+            # Each counter in 64 bits, in the order of `counter_layout`.
+            link.counters.eq(Cat(Cat(counters.word_select(number, COUNTER_BITS), Const(0, 64 - COUNTER_BITS))
+                                 for number in range(len(counters) // COUNTER_BITS))),
+            self.busy.eq(link.busy),
+        ]
+        return m
