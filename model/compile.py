@@ -159,8 +159,8 @@ def compile_image(parameters, configuration):
         "columns": b"".join(int(column).to_bytes(sections["columns"].word_bytes, "little") for column in columns),
         "embedding": parameters.embedding.astype(np.int8).tobytes(),
         "bias": b"".join(
-            int(value).to_bytes(sections["bias"].word_bytes, "little", signed=True)
-            for layer in parameters.layers for value in _row_major(layer.bias)),
+            _to_words(_row_major(layer.bias).reshape(-1, 3).astype(np.uint32), c.accumulator_bits)
+            for layer in parameters.layers),
         "threshold": np.concatenate([layer.threshold for layer in parameters.layers]).astype("<u2").tobytes(),
         "shift": bytes(shift for layer in parameters.layers for shift in layer.shift),
     }
@@ -192,9 +192,8 @@ def read_image(image):
     width = sections["columns"].word_bytes
     columns = [int.from_bytes(image.memories["columns"][at:at + width], "little")
                for at in range(0, width * c.columns, width)]
-    width = sections["bias"].word_bytes
-    bias = np.array([int.from_bytes(image.memories["bias"][at:at + width], "little", signed=True)
-                     for at in range(0, width * 3 * c.neurons, width)], np.int32)
+    bias = _from_words(image.memories["bias"], sections["bias"].word_bytes, 3, c.accumulator_bits).ravel()
+    bias = (bias << (32 - c.accumulator_bits)).view(np.int32) >> (32 - c.accumulator_bits)
     threshold = np.frombuffer(image.memories["threshold"], "<u2").astype(np.int32)
     layers = []
     for number, size in enumerate(c.hidden):

@@ -52,15 +52,14 @@ def memory_sections(configuration):
     tuple of MemorySection
         ``weights``: words of one entry a lane, {weight: signed 8, row} from the low bits up, lane 0 lowest; weight 0
         means no entry. ``columns``: {start, count} of each source's words. ``embedding``: V * E signed bytes.
-        ``bias``: row by row, 3 * H a layer, row 3 * i + g being gate g of neuron i. ``threshold``: one a neuron.
-        ``shift``: three a layer, u, r, z.
+        ``bias``: {u, r, z} of each neuron. ``threshold``: one a neuron. ``shift``: three a layer, u, r, z.
     """
     c = configuration
     return tuple(MemorySection(number, *section) for number, section in enumerate((
         ("weights", c.word_bits, c.weight_words),
         ("columns", c.start_bits + c.count_bits, c.columns),
         ("embedding", WEIGHT_BITS, c.vocabulary * c.embedding),
-        ("bias", c.accumulator_bits, 3 * c.neurons),
+        ("bias", 3 * c.accumulator_bits, c.neurons),
         ("threshold", 15, c.neurons),
         ("shift", 4, 3 * c.layers),
     )))

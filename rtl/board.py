@@ -8,7 +8,7 @@ from egret.model.image import memory_sections
 from egret.rtl import protocol
 from egret.rtl.core import Core
 from egret.rtl.link import Link
-from egret.rtl.payloads import COUNTER_BITS, counter_layout
+from egret.rtl.payloads import COUNTER_BITS, counter_names
 
 __all__ = ["BoardTop"]
 
@@ -45,22 +45,20 @@ class BoardTop(wiring.Component):
         m = Module()
         m.submodules.core = core = Core(c)
         m.submodules.link = link = Link(
-            digest=c.digest, tokens=c.vocabulary, outputs=c.hidden[-1], counters=counter_layout(c).size // COUNTER_BITS,
+            digest=c.digest, tokens=c.vocabulary, outputs=c.hidden[-1], counters=len(counter_names(c)),
             sections={section.number: (section.word_bytes, section.words) for section in memory_sections(c)},
             **self._limits)
         wiring.connect(m, wiring.flipped(self.i), link.i)
         wiring.connect(m, wiring.flipped(self.o), link.o)
         wiring.connect(m, link.token, core.i_tokens)
         wiring.connect(m, core.o_events, link.events)
-        counters = Value.cast(core.counters)
         m.d.comb += [
             core.load.eq(link.load),
             core.load_valid.eq(link.load_valid),
             core.clear.eq(link.clear),
             link.core_busy.eq(core.busy),
-            # Each counter in 64 bits, in the order of `counter_layout`.
-            link.counters.eq(Cat(Cat(counters.word_select(number, COUNTER_BITS), Const(0, 64 - COUNTER_BITS))
-                                 for number in range(len(counters) // COUNTER_BITS))),
+            # Each counter in 64 bits, in the order of `counter_names`.
+            link.counters.eq(Cat(Cat(counter, Const(0, 64 - COUNTER_BITS)) for counter in core.counters)),
             self.busy.eq(link.busy),
         ]
         return m

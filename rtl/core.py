@@ -2,15 +2,15 @@
 
 from amaranth.hdl import *
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from egret.model.configuration import GATES, SEGMENTS
 from egret.rtl.accumulator import Accumulators
 from egret.rtl.embedding import Embedding
 from egret.rtl.events import EventQueue
-from egret.rtl.gates import Gates
+from egret.rtl.gates import Gate
 from egret.rtl.mac import Lanes
-from egret.rtl.payloads import column_layout, counter_layout, layer_bits, load_layout, output_layout
+from egret.rtl.payloads import CAUSES, COUNTER_BITS, counter_names, layer_bits, load_layout, output_layout
 from egret.rtl.reset import ResetPass
 from egret.rtl.update import UpdatePass
 from egret.rtl.weights import WeightStore
@@ -21,10 +21,10 @@ __all__ = ["Core"]
 class Core(wiring.Component):
     """Computes what `egret.model.integer.IntegerNetwork` computes, bit for bit, from an image in its memories.
 
-    The layers of a step run in turn. Of each, the columns of the previous step's events and of the inputs are
+    The layers of a step run in turn. Of each, the columns of the previous step's events and then of the inputs are
     accumulated, then the reset pass scales the events and their candidate columns are accumulated, then the update
-    pass begins. It runs beside the next layer, whose inputs it sends, and the last layer's beside the next token's
-    first layer.
+    pass begins. It runs beside the next layer, whose inputs it sends; the last layer's runs beside the first layer of
+    the next step, which begins with the events that are known, before its token is.
 
     Parameters
     ----------
@@ -42,9 +42,9 @@ class Core(wiring.Component):
     o_events : Out(stream of {index, value, end})
         For each token the events of the last layer, then one beat with ``end`` alone.
     busy : Out(1)
-        A step or a clearing is going on.
-    counters : Out(struct)
-        See `counter_layout`.
+        Something is left to do before the next token.
+    counters : Out(array)
+        See `counter_names`.
     """
 
     def __init__(self, configuration):
@@ -56,7 +56,7 @@ class Core(wiring.Component):
             "i_tokens": In(stream.Signature(16)),
             "o_events": Out(stream.Signature(output_layout())),
             "busy": Out(1),
-            "counters": Out(counter_layout(c)),
+            "counters": Out(COUNTER_BITS).array(len(counter_names(c))),
         })
 
     def elaborate(self, platform):
@@ -67,33 +67,41 @@ class Core(wiring.Component):
         m.submodules.weights = weights = WeightStore(c)
         m.submodules.lanes = lanes = Lanes(c)
         m.submodules.accumulators = accumulators = Accumulators(c)
-        m.submodules.gates = gates = Gates(c)
+        m.submodules.gate_u = gate_u = Gate(c, GATES.index("u"))
+        m.submodules.gate_r = gate_r = Gate(c, GATES.index("r"))
+        m.submodules.gate_z = gate_z = Gate(c, GATES.index("z"))
         m.submodules.reset_pass = reset_pass = ResetPass(c)
         m.submodules.update_pass = update_pass = UpdatePass(c)
 
-        for unit in (embedding, weights, gates, update_pass):
+        for unit in (embedding, weights, gate_u, gate_r, gate_z, update_pass):
             m.d.comb += [unit.load.eq(self.load), unit.load_valid.eq(self.load_valid)]
         connect(m, weights.o, lanes.i)
-        connect(m, gates.access, accumulators.i)
-        connect(m, accumulators.o, gates.found)
-        connect(m, reset_pass.request, gates.i_reset)
-        connect(m, update_pass.request, gates.i_update)
         connect(m, update_pass.event, events.i)
-        for_reset = gates.o.p.gate == GATES.index("r")
+        connect(m, flipped(self.o_events), update_pass.o)
+        m.d.comb += [into.eq(add) for into, add in zip(accumulators.add, lanes.add, strict=True)]
+        for gate, access, found in zip((gate_u, gate_r, gate_z), accumulators.access, accumulators.found, strict=True):
+            connect(m, gate.access, access)
+            connect(m, found, gate.found)
+        connect(m, update_pass.request[GATES.index("u")], gate_u.i)
+        connect(m, update_pass.request[GATES.index("z")], gate_z.i)
+        connect(m, gate_u.o, update_pass.update)
+        connect(m, gate_z.o, update_pass.candidate)
+        connect(m, gate_r.o, reset_pass.gate)
+
+        # Gate r serves the reset pass first; a request that has been shown stays.
+        for_update = update_pass.request[GATES.index("r")]
+        chosen, waiting, was_chosen = Signal(), Signal(), Signal()
         m.d.comb += [
-            accumulators.add.eq(lanes.add),
-            accumulators.add_valid.eq(lanes.add_valid),
-            reset_pass.gate.payload.eq(gates.o.p.value),
-            reset_pass.gate.valid.eq(gates.o.valid & for_reset),
-            update_pass.gate.payload.eq(gates.o.payload),
-            update_pass.gate.valid.eq(gates.o.valid & ~for_reset),
-            self.o_events.valid.eq(update_pass.o.valid),
-            self.o_events.payload.eq(update_pass.o.payload),
-            update_pass.o.ready.eq(self.o_events.ready),
+            chosen.eq(Mux(waiting, was_chosen, reset_pass.request.valid)),
+            gate_r.i.valid.eq(reset_pass.request.valid | for_update.valid),
+            gate_r.i.payload.eq(Mux(chosen, reset_pass.request.payload, for_update.payload)),
+            reset_pass.request.ready.eq(gate_r.i.ready & chosen),
+            for_update.ready.eq(gate_r.i.ready & ~chosen),
         ]
+        m.d.sync += [waiting.eq(gate_r.i.valid & ~gate_r.i.ready), was_chosen.eq(chosen)]
 
         layer = Signal(layer_bits(c))
-        last, settled = Signal(), Signal()
+        last, settled, idle = Signal(), Signal(), Signal()
         column = weights.i.payload
         bases = {segment: Array(base[segment] for base in c.column_base) for segment in SEGMENTS}
         m.d.comb += [
@@ -102,6 +110,7 @@ class Core(wiring.Component):
             column.layer.eq(layer),
             events.layer.eq(layer),
             reset_pass.layer.eq(layer),
+            embedding.token.eq(self.i_tokens.payload),
             update_pass.start_layer.eq(layer),
         ]
 
@@ -112,32 +121,30 @@ class Core(wiring.Component):
         def start_update():
             return [update_pass.start.eq(1), events.clear.bit_select(layer, 1).eq(1)]
 
-        cause = {name: Signal(name=f"cause_{name}")
-                 for name in ("fetch", "wait_layer", "settle", "reset_pass", "wait_update")}
-        with m.FSM(name="sequencer") as sequencer:
-            with m.State("IDLE"):
-                m.d.comb += cause["wait_update"].eq(1)
-                m.d.sync += layer.eq(0)
-                with m.If(self.clear & ~update_pass.busy):
-                    m.next = "CLEAR"
-                with m.Elif(~self.clear):
-                    m.d.comb += self.i_tokens.ready.eq(1)
-                    with m.If(self.i_tokens.valid):
-                        m.d.sync += embedding.token.eq(self.i_tokens.payload)
-                        m.next = "LAYER"
+        cause = {name: Signal(name=f"cause_{name}") for name in CAUSES}
+        with m.FSM(name="sequencer"):
             with m.State("LAYER"):
                 m.d.comb += cause["wait_update"].eq(1)
                 with m.If(~(update_pass.busy & (update_pass.layer == layer))):
-                    m.d.comb += [events.start.eq(1), embedding.start.eq(layer == 0)]
+                    m.d.comb += events.start.eq(1)
                     m.next = "EVENTS"
             with m.State("EVENTS"):
                 m.d.comb += [cause["fetch"].eq(1), *feed(events.o, "y")]
                 with m.If(events.done):
                     with m.If(layer == 0):
-                        m.next = "EMBEDDING"
+                        m.next = "TOKEN"
                     with m.Else():
                         m.d.comb += events.start.eq(1)
                         m.next = "INPUTS"
+            with m.State("TOKEN"):
+                m.d.comb += [cause["wait_update"].eq(1), idle.eq(settled)]
+                with m.If(self.clear & ~self.busy):
+                    m.next = "CLEAR"
+                with m.Elif(~self.clear):
+                    m.d.comb += self.i_tokens.ready.eq(1)
+                    with m.If(self.i_tokens.valid):
+                        m.d.comb += embedding.start.eq(1)
+                        m.next = "EMBEDDING"
             with m.State("EMBEDDING"):
                 m.d.comb += [cause["fetch"].eq(1), *feed(embedding.o, "x")]
                 with m.If(embedding.done):
@@ -162,21 +169,21 @@ class Core(wiring.Component):
                 m.d.comb += [cause["wait_update"].eq(settled), cause["settle"].eq(~settled)]
                 with m.If(settled & ~update_pass.busy):
                     m.d.comb += start_update()
-                    m.d.sync += layer.eq(layer + 1)
+                    m.d.sync += layer.eq(Mux(last, 0, layer + 1))
                     m.next = "LAYER"
-                    with m.If(last):
-                        m.next = "IDLE"
             with m.State("CLEAR"):
                 m.d.comb += cause["wait_update"].eq(1)
                 with m.If(~update_pass.busy):
                     m.d.comb += [*start_update(), update_pass.clear.eq(1)]
-                    m.d.sync += layer.eq(layer + 1)
+                    m.d.sync += layer.eq(Mux(last, 0, layer + 1))
                     with m.If(last):
-                        m.next = "IDLE"
-        m.d.comb += self.busy.eq(~sequencer.ongoing("IDLE") | update_pass.busy)
+                        m.next = "LAYER"
+        m.d.comb += self.busy.eq(~idle | update_pass.busy)
+
+        counters = dict(zip(counter_names(c), self.counters, strict=True))
 
         def count(name, amount):
-            m.d.sync += self.counters[name].eq(self.counters[name] + amount)
+            m.d.sync += counters[name].eq(counters[name] + amount)
 
         count("tokens", self.i_tokens.valid & self.i_tokens.ready)
         count("cycles", self.busy)
@@ -184,7 +191,6 @@ class Core(wiring.Component):
         count("macs", lanes.macs)
         for name, signal in cause.items():
             count(name, self.busy & ~weights.o.valid & signal)
-        with m.If(update_pass.event.valid):
-            events_counter = self.counters.events[update_pass.event.p.layer]
-            m.d.sync += events_counter.eq(events_counter + 1)
+        for number in range(c.layers):
+            count(f"events_{number}", update_pass.event.valid & (update_pass.event.p.layer == number))
         return m

@@ -27,7 +27,7 @@ class Embedding(wiring.Component):
     load : In({section, index, data}), load_valid : In(1)
         Writes the memory ``embedding``.
     start : In(1), token : In(16)
-        Begins a row; ``token`` must not change before ``done``.
+        Begins the row of ``token``.
     o : Out(stream of {index, value})
     done : Out(1)
         The row is over: everything has been taken from ``o``.

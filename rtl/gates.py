@@ -1,117 +1,107 @@
-"""Gates: from an accumulator to the value of a sigmoid or tanh, through tables."""
+"""Gates: from an accumulator to the value of a sigmoid or tanh, through a table."""
 
 from amaranth.hdl import *
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.configuration import GATES
 from egret.model.image import memory_sections
 from egret.model.integer import sigmoid_table, tanh_table
-from egret.rtl.accumulator import access_layout
-from egret.rtl.payloads import GATE, bank_address_bits, layer_bits, load_layout, request_layout
+from egret.rtl.payloads import GATE, access_layout, layer_bits, load_layout, request_layout
 
-__all__ = ["Gates", "gate_value"]
+__all__ = ["Gate", "gate_value"]
 
 
-class Gates(wiring.Component):
-    """Fetches accumulators and looks their gates up, for two clients.
+def table_of(gate):
+    """The table function of a gate's number."""
+    return tanh_table if GATES[gate] == "z" else sigmoid_table
 
-    The reset pass goes first, but a request that has been shown to the accumulators stays. Each is an access of `Accumulators`; its gate value comes back six cycles
-    after that access, in the order of the requests, to whoever sends requests for that gate.
+
+class Gate(wiring.Component):
+    """Fetches the accumulators of one of the gates and looks their values up.
+
+    One request a cycle; its value comes six cycles after the accumulators took it.
 
     Parameters
     ----------
     configuration : Configuration
+    gate : int
+        Number in `GATES`.
 
     Members
     -------
     load : In({section, index, data}), load_valid : In(1)
         Writes the memory ``shift``.
-    i_reset, i_update : In(stream of requests)
+    i : In(stream of requests)
     access : Out(stream), found : In(stream, always ready)
         To and from `Accumulators`.
-    o : Out(stream of {gate, value}, always ready)
+    o : Out(stream of values, always ready)
         Answers to the requests with ``respond``.
     """
 
-    def __init__(self, configuration):
+    def __init__(self, configuration, gate):
         self._c = c = configuration
-        answer = data.StructLayout({"gate": 2, "value": GATE})
+        self._gate = gate
         super().__init__({
             "load": In(load_layout(c)),
             "load_valid": In(1),
-            "i_reset": In(stream.Signature(request_layout(c))),
-            "i_update": In(stream.Signature(request_layout(c))),
+            "i": In(stream.Signature(request_layout(c))),
             "access": Out(stream.Signature(access_layout(c))),
             "found": In(stream.Signature(signed(c.accumulator_bits), always_ready=True)),
-            "o": Out(stream.Signature(answer, always_ready=True)),
+            "o": Out(stream.Signature(GATE, always_ready=True)),
         })
 
     def elaborate(self, platform):
         # half_up(v, n) = ((v >> (n - 1)) + 1) >> 1: the long shift, then the short one with saturation, each in a
-        # cycle of its own. What belongs to a request travels beside it in a shift register.
+        # cycle of its own. What belongs to a request travels beside it in shift registers.
         c = self._c
         m = Module()
-        chosen = Signal(request_layout(c))
-        from_reset, waiting, was_from_reset = Signal(), Signal(), Signal()
+        row = Signal(c.row_bits)
         m.d.comb += [
-            from_reset.eq(Mux(waiting, was_from_reset, self.i_reset.valid)),
-            chosen.eq(Mux(from_reset, self.i_reset.payload, self.i_update.payload)),
-            self.access.valid.eq(self.i_reset.valid | self.i_update.valid),
-            self.access.p.bank.eq(chosen.row[:c.bank_bits]),
-            self.access.p.address.eq(Array(c.bank_base)[chosen.layer] + chosen.row[c.bank_bits:]),
-            self.access.p.replace.eq(chosen.replace),
-            self.access.p.bias.eq(chosen.bias),
-            self.i_reset.ready.eq(self.access.ready & from_reset),
-            self.i_update.ready.eq(self.access.ready & ~from_reset),
+            row.eq(self.i.p.neuron * len(GATES) + self._gate),
+            self.access.valid.eq(self.i.valid),
+            self.i.ready.eq(self.access.ready),
+            self.access.p.bank.eq(row[:c.bank_bits]),
+            self.access.p.address.eq(Array(c.bank_base)[self.i.p.layer] + row[c.bank_bits:]),
+            self.access.p.replace.eq(self.i.p.replace),
+            self.access.p.bias.eq(self.i.p.bias),
         ]
-        m.d.sync += [waiting.eq(self.access.valid & ~self.access.ready), was_from_reset.eq(from_reset)]
 
         section = {section.name: section for section in memory_sections(c)}["shift"]
-        shifts = Array(Signal(4, name=f"shift_{number}") for number in range(section.words))
+        shifts = Array(Signal(4, name=f"shift_{layer}", reset_less=True) for layer in range(c.layers))
         with m.If(self.load_valid & (self.load.section == section.number)):
-            m.d.sync += shifts[self.load.index[:max((section.words - 1).bit_length(), 1)]].eq(self.load.data)
+            for layer, shift in enumerate(shifts):
+                with m.If(self.load.index == layer * len(GATES) + self._gate):
+                    m.d.sync += shift.eq(self.load.data)
 
-        tag = data.StructLayout({"respond": 1, "gate": 2, "layer": layer_bits(c)})
-        tags = [Signal(tag, name=f"tag_{stage}") for stage in range(5)]
+        respond, layer = Signal(5), Signal(layer_bits(c), reset_less=True)
         m.d.sync += [
-            tags[0].respond.eq(self.access.valid & self.access.ready & chosen.respond),
-            tags[0].gate.eq(chosen.gate),
-            tags[0].layer.eq(chosen.layer),
-            *(tags[stage].eq(tags[stage - 1]) for stage in range(1, 5)),
+            respond.eq(Cat(self.i.valid & self.i.ready & self.i.p.respond, respond)),
+            layer.eq(self.i.p.layer),
         ]
-
-        # The accumulator arrives beside tags[1].
-        shift = Signal(4)
-        m.d.sync += shift.eq(shifts[tags[0].layer * len(GATES) + tags[0].gate] - 1)
-        shifted, index = Signal(signed(c.accumulator_bits)), Signal(signed(c.gate_index_bits))
+        # The accumulator arrives beside respond[1].
+        shift = Signal(4, reset_less=True)
+        shifted = Signal(signed(c.accumulator_bits), reset_less=True)
+        index = Signal(signed(c.gate_index_bits), reset_less=True)
         rounded = Signal(signed(c.accumulator_bits))
         half = 1 << (c.gate_index_bits - 1)
-        m.d.sync += shifted.eq(self.found.payload >> shift)
+        m.d.sync += [shift.eq(shifts[layer] - 1), shifted.eq(self.found.payload >> shift), index.eq(rounded)]
         m.d.comb += rounded.eq((shifted + 1) >> 1)
         with m.If(rounded > half - 1):
             m.d.sync += index.eq(half - 1)
-        with m.Elif(rounded < -half):
+        with m.If(rounded < -half):
             m.d.sync += index.eq(-half)
-        with m.Else():
-            m.d.sync += index.eq(rounded)
 
         m.submodules.table = table = memory.Memory(
-            shape=GATE, depth=2 << c.gate_index_bits,
-            init=sigmoid_table(c.gate_index_bits) + tanh_table(c.gate_index_bits))
+            shape=GATE, depth=1 << c.gate_index_bits, init=table_of(self._gate)(c.gate_index_bits))
         read = table.read_port()
-        m.d.comb += read.addr.eq(Cat(index, tags[3].gate == GATES.index("z")))
-        m.d.sync += [
-            self.o.valid.eq(tags[4].respond),
-            self.o.p.gate.eq(tags[4].gate),
-            self.o.p.value.eq(read.data),
-        ]
+        m.d.comb += read.addr.eq(index)
+        m.d.sync += [self.o.valid.eq(respond[4]), self.o.payload.eq(read.data)]
         return m
 
 
 def gate_value(accumulator, gate, shift, index_bits):
-    """What `Gates` answers for an accumulator: ``gate`` is its number in `GATES`."""
+    """What `Gate` answers for an accumulator: ``gate`` is its number in `GATES`."""
     half = 1 << (index_bits - 1)
     index = min(max((accumulator + (1 << (shift - 1))) >> shift, -half), half - 1)
-    table = tanh_table if GATES[gate] == "z" else sigmoid_table
-    return table(index_bits)[index]
+    return table_of(gate)(index_bits)[index]

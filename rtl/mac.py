@@ -1,7 +1,7 @@
 """Multiply-accumulate lanes: a word of packed weights times one value, to the accumulator banks."""
 
 from amaranth.hdl import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.configuration import VALUE_BITS, WEIGHT_BITS
@@ -23,7 +23,7 @@ class Lanes(wiring.Component):
     Members
     -------
     i : In(stream of words, always ready)
-    add : Out(array of {address, addend}), add_valid : Out(banks)
+    add : Out(array of {valid, address, addend})
         Additions by bank.
     macs : Out(unsigned)
         Entries in use of the word that came one cycle ago.
@@ -35,23 +35,24 @@ class Lanes(wiring.Component):
         self._c = c = configuration
         super().__init__({
             "i": In(stream.Signature(word_layout(c), always_ready=True)),
-            "add": Out(data.ArrayLayout(add_layout(c), c.banks)),
-            "add_valid": Out(c.banks),
+            "add": Out(add_layout(c)).array(c.banks),
             "macs": Out(range(c.lanes + 1)),
             "busy": Out(1),
         })
 
     def elaborate(self, platform):
+        # PRODUCT, then CROSSBAR: at most one lane is for a bank, so what it gets is the OR of all lanes, masked.
         c = self._c
         m = Module()
         base = Signal(bank_address_bits(c))
         m.d.comb += base.eq(Array(c.bank_base)[self.i.p.layer])
 
-        used, banks, addresses, products = Signal(c.lanes), [], [], []
+        used, banks, carried = Signal(c.lanes), [], []
         for lane in range(c.lanes):
             entry = self.i.p.entries[lane]
-            bank, address = Signal(c.bank_bits, name=f"bank_{lane}"), Signal.like(base, name=f"address_{lane}")
-            product = Signal(signed(WEIGHT_BITS + VALUE_BITS), name=f"product_{lane}")
+            bank = Signal(c.bank_bits, name=f"bank_{lane}", reset_less=True)
+            address = Signal(bank_address_bits(c), name=f"address_{lane}", reset_less=True)
+            product = Signal(signed(WEIGHT_BITS + VALUE_BITS), name=f"product_{lane}", reset_less=True)
             m.d.sync += [
                 used[lane].eq(self.i.valid & (entry.weight != 0)),
                 bank.eq(entry.row[:c.bank_bits]),
@@ -59,25 +60,17 @@ class Lanes(wiring.Component):
                 product.eq(entry.weight * self.i.p.value),
             ]
             banks.append(bank)
-            addresses.append(address)
-            products.append(product)
+            carried.append(Cat(C(1, 1), address, product))
 
-        for number in range(c.banks):
-            # At most one lane is for this bank: the payload is the OR of all lanes, masked.
-            hits = Signal(c.lanes, name=f"hits_{number}")
-            m.d.comb += hits.eq(Cat((banks[lane] == number) & used[lane] for lane in range(c.lanes)))
-            address, addend = Const(0, len(base)), Const(0, WEIGHT_BITS + VALUE_BITS)
+        for number, add in enumerate(self.add):
+            chosen = C(0, len(carried[0]))
             for lane in range(c.lanes):
-                address = address | (addresses[lane] & hits[lane].replicate(len(base)))
-                addend = addend | (products[lane].as_unsigned() & hits[lane].replicate(WEIGHT_BITS + VALUE_BITS))
-            m.d.sync += [
-                self.add[number].address.eq(address),
-                self.add[number].addend.eq(addend[:WEIGHT_BITS + VALUE_BITS].as_signed()),
-                self.add_valid[number].eq(hits.any()),
-            ]
+                hit = used[lane] & (banks[lane] == number)
+                chosen = chosen | Mux(hit, carried[lane], 0)
+            m.d.sync += add.eq(chosen)
         m.d.comb += [
             self.macs.eq(sum(used[lane] for lane in range(c.lanes))),
-            self.busy.eq(used.any() | self.add_valid.any()),
+            self.busy.eq(used.any() | Cat(add.valid for add in self.add).any()),
         ]
         return m
 

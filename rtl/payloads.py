@@ -1,13 +1,17 @@
 """Payloads of the streams inside a core, as functions of its `Configuration`."""
 
-from amaranth.hdl import signed, unsigned
+from amaranth.hdl import signed
 from amaranth.lib import data
 
 from egret.model.configuration import STATE_FRACTION, VALUE_BITS, VALUE_FRACTION, WEIGHT_BITS
 from egret.model.image import memory_sections
 
-__all__ = ["GATE", "add_layout", "column_layout", "counter_layout", "event_layout", "index_bits", "input_layout",
-           "layer_bits", "load_layout", "output_layout", "request_layout", "word_layout"]
+__all__ = ["CAUSES", "COUNTER_BITS", "GATE", "access_layout", "add_layout", "bank_address_bits", "column_layout",
+           "counter_names", "event_layout", "index_bits", "input_layout", "layer_bits", "load_layout", "output_layout",
+           "request_layout", "word_layout"]
+
+CAUSES = ("fetch", "wait_layer", "settle", "reset_pass", "wait_update")
+"""Why the lanes had no word in a cycle."""
 
 GATE = signed(STATE_FRACTION + 2)
 """A gate's value: u and r as 0 to 255, z with 14 fraction bits."""
@@ -51,23 +55,28 @@ def word_layout(c):
                               "layer": layer_bits(c)})
 
 
-def add_layout(c):
-    """One addition in a bank."""
-    return data.StructLayout({"address": bank_address_bits(c), "addend": signed(WEIGHT_BITS + VALUE_BITS)})
-
-
 def bank_address_bits(c):
     """Width of an address in a bank."""
     return max((c.bank_depth - 1).bit_length(), 1)
 
 
-def request_layout(c):
-    """A read of an accumulator on its way to a gate.
+def add_layout(c):
+    """One addition in a bank."""
+    return data.StructLayout({"valid": 1, "address": bank_address_bits(c), "addend": signed(WEIGHT_BITS + VALUE_BITS)})
 
-    ``row`` and ``gate`` (number in `GATES`) say which one; ``replace`` stores ``bias`` in its place; without
-    ``respond`` no gate value is returned.
+
+def access_layout(c):
+    """One access of a gate: a bank, an address, and what replaces the content (or not)."""
+    return data.StructLayout({"bank": c.bank_bits, "address": bank_address_bits(c), "replace": 1,
+                              "bias": signed(c.accumulator_bits)})
+
+
+def request_layout(c):
+    """A look-up of one neuron's gate.
+
+    ``replace`` stores ``bias`` in the accumulator; without ``respond`` no value is returned.
     """
-    return data.StructLayout({"layer": layer_bits(c), "row": c.row_bits, "gate": 2, "respond": 1, "replace": 1,
+    return data.StructLayout({"layer": layer_bits(c), "neuron": index_bits(c), "respond": 1, "replace": 1,
                               "bias": signed(c.accumulator_bits)})
 
 
@@ -80,15 +89,17 @@ def load_layout(c):
 COUNTER_BITS = 40
 
 
-def counter_layout(c):
-    """Performance counters since the core's reset.
+def counter_names(c):
+    """Names of the performance counters, all since the core's reset, in their order.
 
     ``tokens``: steps begun. ``cycles``: cycles in which the core was at work. ``words``: of these, cycles in which a
     weight word was issued to the lanes. ``macs``: non-zero weights in these words. The other cycles by what the
     sequencer was doing: ``fetch`` fetching the first columns of a phase, ``wait_layer`` waiting for events of the
     layer below, ``settle`` emptying the pipeline between phases, ``reset_pass`` waiting for reset values,
-    ``wait_update`` waiting for the update unit, with nothing else left to do. ``events``: events of each layer.
+    ``wait_update`` waiting for the update pass, with nothing else left to do. ``events_{l}``: events of each layer.
+
+    Returns
+    -------
+    tuple of str
     """
-    names = ("tokens", "cycles", "words", "macs", "fetch", "wait_layer", "settle", "reset_pass", "wait_update")
-    return data.StructLayout({name: COUNTER_BITS for name in names}
-                             | {"events": data.ArrayLayout(unsigned(COUNTER_BITS), c.layers)})
+    return ("tokens", "cycles", "words", "macs", *CAUSES, *(f"events_{layer}" for layer in range(c.layers)))

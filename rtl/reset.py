@@ -4,7 +4,7 @@ from amaranth.hdl import *
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.configuration import GATES, VALUE_FRACTION
+from egret.model.configuration import VALUE_FRACTION
 from egret.rtl.payloads import GATE, event_layout, layer_bits, request_layout
 
 __all__ = ["ResetPass"]
@@ -26,7 +26,7 @@ class ResetPass(wiring.Component):
     layer : In
     i : In(stream of events)
     request : Out(stream of requests), gate : In(stream, always ready)
-        To and from `Gates`; answers are those of gate r.
+        To and from the `Gate` r.
     o : Out(stream of events)
     busy : Out(1)
         Something is between ``i`` and ``o``.
@@ -57,8 +57,7 @@ class ResetPass(wiring.Component):
             self.i.ready.eq(self.request.ready & (free != 0)),
             taken.eq(self.request.valid & self.request.ready),
             self.request.p.layer.eq(self.layer),
-            self.request.p.row.eq(self.i.p.index * len(GATES) + GATES.index("r")),
-            self.request.p.gate.eq(GATES.index("r")),
+            self.request.p.neuron.eq(self.i.p.index),
             self.request.p.respond.eq(1),
             pending.w_data.eq(self.i.payload),
             pending.w_en.eq(taken),

@@ -10,16 +10,16 @@ from egret.rtl.payloads import GATE, event_layout, index_bits, layer_bits, load_
 
 __all__ = ["UpdatePass"]
 
-IN_FLIGHT = 8
+IN_FLIGHT = 16
 STATE = signed(STATE_FRACTION + 2)
 
 
 class UpdatePass(wiring.Component):
     """Blends, thresholds and resets the neurons of a layer, one after another.
 
-    For each neuron the accumulators u, r, z are fetched in turn and replaced by their biases, ready for the next step;
-    a request goes out every cycle that `Gates` accepts one, so a layer takes at least three cycles a neuron. New
-    events leave in rising order of neurons. ``start`` with ``clear`` only stores biases and zero states.
+    The three accumulators of a neuron are fetched at once, each as soon as its bank is free, and replaced by their
+    biases, ready for the next step: at most one neuron a cycle. New events leave in rising order of neurons. ``start``
+    with ``clear`` only stores biases and zero states.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ class UpdatePass(wiring.Component):
         Writes the memories ``bias`` and ``threshold``.
     start : In(1), start_layer : In, clear : In(1)
         Begins a pass; only while not ``busy``.
-    request : Out(stream of requests), gate : In(stream of {gate, value}, always ready)
-        To and from `Gates`; answers are those of gates u and z.
+    request : Out(array of streams of requests), update, candidate : In(stream, always ready)
+        To the gates u, r, z, and from u and z.
     event : Out(stream of {layer, event}, always ready)
         New events, to `EventQueue`.
     o : Out(stream of {index, value, end})
@@ -49,8 +49,9 @@ class UpdatePass(wiring.Component):
             "start": In(1),
             "start_layer": In(layer_bits(c)),
             "clear": In(1),
-            "request": Out(stream.Signature(request_layout(c))),
-            "gate": In(stream.Signature(data.StructLayout({"gate": 2, "value": GATE}), always_ready=True)),
+            "request": Out(stream.Signature(request_layout(c))).array(len(GATES)),
+            "update": In(stream.Signature(GATE, always_ready=True)),
+            "candidate": In(stream.Signature(GATE, always_ready=True)),
             "event": Out(stream.Signature(data.StructLayout({"layer": layer_bits(c), "event": event_layout(c)}),
                                           always_ready=True)),
             "o": Out(stream.Signature(output_layout())),
@@ -59,21 +60,22 @@ class UpdatePass(wiring.Component):
         })
 
     def elaborate(self, platform):
-        # Two halves. ASK walks over rows 3 * i + g and requests them, each with the bias read one cycle before. ANSWER
-        # takes u and z of a neuron and computes: DIFFERENCE, PRODUCT, BLEND, FIRE. ``free`` counts the places left in
-        # the event queue for neurons asked for, so the pipeline of ANSWER never has to stop.
+        # Two halves. ASK walks over the neurons and requests their gates, with the biases read one cycle before.
+        # ANSWER pairs u with z and computes: DIFFERENCE, PRODUCT, BLEND, FIRE. ``free`` counts the places left in the
+        # event queue for neurons asked for, so the pipeline of ANSWER never has to stop.
         c = self._c
         m = Module()
         sections = {section.name: section for section in memory_sections(c)}
         depth = max(c.neurons, 2)
-        m.submodules.bias = bias = memory.Memory(shape=signed(c.accumulator_bits), depth=3 * depth, init=[])
+        biases = data.ArrayLayout(signed(c.accumulator_bits), len(GATES))
+        m.submodules.bias = bias = memory.Memory(shape=biases, depth=depth, init=[])
         m.submodules.threshold = threshold = memory.Memory(shape=STATE_FRACTION + 1, depth=depth, init=[])
         m.submodules.state = state = memory.Memory(shape=STATE, depth=depth, init=[])
         for mem, name in ((bias, "bias"), (threshold, "threshold")):
             write = mem.write_port()
             m.d.comb += [
                 write.addr.eq(self.load.index),
-                write.data.eq(self.load.data),
+                Value.cast(write.data).eq(self.load.data),
                 write.en.eq(self.load_valid & (self.load.section == sections[name].number)),
             ]
         bias_read, threshold_read = bias.read_port(), threshold.read_port()
@@ -84,65 +86,74 @@ class UpdatePass(wiring.Component):
         base = Array(c.neuron_base)[self.layer]
 
         # ASK
-        neuron, gate, row = Signal(range(max(c.hidden) + 1)), Signal(2), Signal(c.row_bits)
-        bias_address = Signal(range(3 * depth))
+        neuron = Signal(range(max(c.hidden) + 1))
         free = Signal(range(IN_FLIGHT + 1), init=IN_FLIGHT)
-        advance, asking, begun = Signal(), Signal(), Signal()
+        open_requests, advance, asking, begun = Signal(len(GATES)), Signal(), Signal(), Signal()
+        requested = Signal.like(self.request[0].p.neuron)
         m.d.comb += [
-            advance.eq(~self.request.valid | self.request.ready),
-            asking.eq(self.busy & (neuron != size) & ((gate != 0) | clearing | (free != 0))),
-            begun.eq(advance & asking & (gate == 0) & ~clearing),
-            bias_read.addr.eq(bias_address),
+            advance.eq((open_requests & ~Cat(request.ready for request in self.request)) == 0),
+            asking.eq(self.busy & (neuron != size) & (clearing | (free != 0))),
+            begun.eq(advance & asking & ~clearing),
+            bias_read.addr.eq(base + neuron),
             bias_read.en.eq(advance),
-            self.request.p.bias.eq(bias_read.data),
-            self.request.p.replace.eq(1),
         ]
-        with m.If(advance):
-            m.d.sync += [
-                self.request.valid.eq(asking),
-                self.request.p.layer.eq(self.layer),
-                self.request.p.row.eq(row),
-                self.request.p.gate.eq(gate),
-                self.request.p.respond.eq(~clearing & (gate != GATES.index("r"))),
+        for gate, request in enumerate(self.request):
+            m.d.comb += [
+                request.valid.eq(open_requests[gate]),
+                request.p.layer.eq(self.layer),
+                request.p.neuron.eq(requested),
+                request.p.respond.eq(~clearing & (gate != GATES.index("r"))),
+                request.p.replace.eq(1),
+                request.p.bias.eq(bias_read.data[gate]),
             ]
-            with m.If(asking):
-                m.d.sync += [row.eq(row + 1), bias_address.eq(bias_address + 1), gate.eq(gate + 1)]
-                with m.If(gate == len(GATES) - 1):
-                    m.d.sync += [gate.eq(0), neuron.eq(neuron + 1)]
+            with m.If(request.ready):
+                m.d.sync += open_requests[gate].eq(0)
+        with m.If(advance):
+            m.d.sync += [open_requests.eq(asking.replicate(len(GATES))), requested.eq(neuron),
+                         neuron.eq(neuron + asking)]
 
-        # ANSWER
-        answered = Signal.like(neuron)
+        # ANSWER. Neither gate runs more than one neuron ahead of the other.
+        answered, next_answered = Signal.like(neuron), Signal.like(neuron)
+        answer = Signal()
+        values, present = [], []
+        for gate in (self.update, self.candidate):
+            kept, waiting = Signal(GATE, name="kept", reset_less=True), Signal(name="waiting")
+            with m.If(gate.valid):
+                m.d.sync += kept.eq(gate.payload)
+            m.d.sync += waiting.eq((waiting | gate.valid) & ~answer)
+            values.append(Mux(waiting, kept, gate.payload))
+            present.append(waiting | gate.valid)
+        update, candidate = Signal(VALUE_FRACTION), Signal(GATE)
         m.d.comb += [
-            threshold_read.addr.eq(base + answered),
-            state_read.addr.eq(base + answered),
+            update.eq(values[0]),
+            candidate.eq(values[1]),
+            answer.eq(present[0] & present[1]),
+            next_answered.eq(answered + answer),
+            threshold_read.addr.eq(base + next_answered),
+            state_read.addr.eq(base + next_answered),
         ]
-        update = Signal(VALUE_FRACTION)
         blended = Signal(3)
-        indices = [Signal(index_bits(c), name=f"index_{stage}") for stage in range(3)]
-        states = [Signal(STATE, name=f"state_{stage}") for stage in range(2)]
-        thresholds = [Signal(STATE_FRACTION + 1, name=f"threshold_{stage}") for stage in range(3)]
-        difference, update_0 = Signal(signed(STATE_FRACTION + 3)), Signal.like(update)
-        product = Signal(signed(STATE_FRACTION + 3 + VALUE_FRACTION + 1))
-        before = Signal(STATE)
-        last_answer = Signal()
-        m.d.comb += last_answer.eq(self.gate.valid & (self.gate.p.gate == GATES.index("z")))
-        with m.If(self.gate.valid & (self.gate.p.gate == GATES.index("u"))):
-            m.d.sync += update.eq(self.gate.p.value)
-        with m.If(last_answer):
-            m.d.sync += answered.eq(answered + 1)
+        indices = [Signal(index_bits(c), name=f"index_{stage}", reset_less=True) for stage in range(3)]
+        states = [Signal(STATE, name=f"state_{stage}", reset_less=True) for stage in range(2)]
+        thresholds = [Signal(STATE_FRACTION + 1, name=f"threshold_{stage}", reset_less=True) for stage in range(3)]
+        difference = Signal(signed(STATE_FRACTION + 3), reset_less=True)
+        factor = Signal.like(update, reset_less=True)
+        product = Signal(signed(STATE_FRACTION + 3 + VALUE_FRACTION + 1), reset_less=True)
+        before = Signal(STATE, reset_less=True)
         m.d.sync += [
-            blended.eq(Cat(last_answer, blended)),
+            answered.eq(next_answered),
+            blended.eq(Cat(answer, blended)),
             # DIFFERENCE
             indices[0].eq(answered),
             states[0].eq(state_read.data),
             thresholds[0].eq(threshold_read.data),
-            difference.eq(self.gate.p.value - state_read.data),
-            update_0.eq(update),
+            difference.eq(candidate - state_read.data),
+            factor.eq(update),
             # PRODUCT
             indices[1].eq(indices[0]),
             states[1].eq(states[0]),
             thresholds[1].eq(thresholds[0]),
-            product.eq(update_0 * difference),
+            product.eq(factor * difference),
             # BLEND
             indices[2].eq(indices[1]),
             thresholds[2].eq(thresholds[1]),
@@ -185,7 +196,7 @@ class UpdatePass(wiring.Component):
         ]
         done = Signal()
         m.d.comb += [
-            done.eq(self.busy & (neuron == size) & ~self.request.valid & (clearing | (finished == size))
+            done.eq(self.busy & (neuron == size) & (open_requests == 0) & (clearing | (finished == size))
                     & ~queue.r_rdy),
             ended.eq(done & last & ~clearing),
             self.o.valid.eq((queue.r_rdy & last) | ended),
@@ -202,7 +213,6 @@ class UpdatePass(wiring.Component):
         with m.If(self.start):
             m.d.sync += [
                 self.busy.eq(1), self.layer.eq(self.start_layer), clearing.eq(self.clear),
-                neuron.eq(0), gate.eq(0), row.eq(0), answered.eq(0), finished.eq(0),
-                bias_address.eq(Array(3 * first for first in c.neuron_base)[self.start_layer]),
+                neuron.eq(0), answered.eq(0), finished.eq(0),
             ]
         return m
