@@ -11,6 +11,7 @@ import os
 import struct
 import zlib
 from collections import deque
+from time import monotonic
 
 import numpy as np
 
@@ -24,12 +25,14 @@ __all__ = ["Board", "BoardError"]
 ATTEMPTS = 6
 """Times a command is sent before the board counts as lost."""
 
-_UNIDENTIFIED_WINDOW = 1
+QUICK_REPEATS = 3
+"""Times a command is repeated at once, because of a damaged or refused frame, rather than after the timeout."""
+
 _EVENT = np.dtype([("index", "<u2"), ("value", "u1")])
 
 
 class BoardError(InputError):
-    """The board cannot be used: it does not answer, was reset, or refused something. One line, as every `InputError`."""
+    """The board cannot be used: it does not answer, was reset, or refused something. One line, as any `InputError`."""
 
 
 class Board:
@@ -72,6 +75,7 @@ class Board:
         # Replies are at most as long as the header's 16 bits allow; the reader must not call a long one damaged.
         self._reader = protocol.FrameReader(0xFFFF)
         self._frames = deque()
+        self._failed = False
         self._next = int.from_bytes(os.urandom(2), "little")
         self.identity = None
         try:
@@ -216,32 +220,45 @@ class Board:
             yield self._events(payload)
 
     def counters(self):
-        """Performance counters of the core, in the order of its definition, then those of the link.
+        """Performance counters since the board's reset.
 
         Returns
         -------
-        list of int, dict of str to int
-            The core's counters; ``bad_frames`` and ``repeated_frames`` of the link.
+        dict of str to int
+            Those of the core (`egret.rtl.payloads.counter_layout` says what they count; ``events_0`` and so on are the
+            events of each layer), then ``bad_frames`` and ``repeated_frames`` of the link.
         """
         payload, = self._call(Command.COUNTERS)
-        core = protocol.COUNTER_BYTES * self.identity.counters
-        names = [field.name for field in protocol.LAYOUTS["Link counters"]]
-        return (list(struct.unpack(f"<{self.identity.counters}Q", payload[:core])),
-                dict(zip(names, protocol.LINK_COUNTERS.unpack(payload[core:]), strict=True)))
+        count = self.identity.counters
+        core = protocol.COUNTER_BYTES * count
+        if len(payload) != core + protocol.LINK_COUNTERS.size:
+            raise self._nonsense(Command.COUNTERS)
+        names = [*protocol.CORE_COUNTERS, *(f"events_{layer}" for layer in range(count))][:count]
+        names += [field.name for field in protocol.LAYOUTS["Link counters"]]
+        values = struct.unpack_from(f"<{count}Q", payload) + protocol.LINK_COUNTERS.unpack_from(payload, core)
+        return dict(zip(names, values, strict=True))
 
     def _token(self, token):
         if not 0 <= token < self.identity.tokens:
-            raise BoardError(f"token {token} is not one of the board's {self.identity.tokens} (0 to "
+            raise InputError(f"token {token} is not one of the board's {self.identity.tokens} (0 to "
                              f"{self.identity.tokens - 1})")
         return protocol.TOKEN.pack(token)
 
     def _events(self, payload):
+        size = protocol.EVENT.size
+        if len(payload) % size:
+            raise self._nonsense(Command.STEP)
         events = np.frombuffer(payload, _EVENT)
         output = np.zeros(self.identity.outputs, np.uint8)
-        output[events["index"]] = events["value"]
+        if len(events):
+            if events["index"].max() >= len(output):
+                raise self._nonsense(Command.STEP)
+            output[events["index"]] = events["value"]
         return output
 
     def _unpack_load_state(self, payload):
+        if len(payload) != protocol.LOAD_STATE.size:
+            raise self._nonsense(Command.CHECK)
         return protocol.LoadState(*protocol.LOAD_STATE.unpack(payload))
 
     # Exchange of frames.
@@ -250,83 +267,90 @@ class Board:
         return list(self._exchange([(command, payload)]))
 
     def _exchange(self, requests):
-        """Send ``(command, payload)`` pairs, as many unanswered at once as the board allows; yield the replies' payloads
-        after their status, in order."""
+        """Send ``(command, payload)`` pairs, as many unanswered at once as the board allows.
+
+        Yields the replies' payloads after their status, in order.
+        """
         requests = iter(requests)
-        sent = deque()                  # (sequence, command, frame) of every command whose result was not yielded
-        replies = {}
+        sent = deque()                  # (sequence, command, frame) of each command whose result was not yielded yet
+        replies = {}                    # payload by sequence number
+        held = None                     # the next of these, when it may not be sent yet
         more = True
         try:
             while True:
-                while more and self._may_send(sent):
-                    request = next(requests, None)
-                    if request is None:
-                        more = False
+                while more:
+                    if held is None:
+                        request = next(requests, None)
+                        if request is None:
+                            more = False
+                            break
+                        held = (self._next, request[0], protocol.encode_frame(self._next, *request))
+                    if not self._may_send(sent, held):
                         break
-                    frame = protocol.encode_frame(self._next, *request)
-                    sent.append((self._next, request[0], frame))
                     self._next = (self._next + 1) % protocol.SEQUENCES
-                    self._write(frame)
+                    sent.append(held)
+                    self._write(held[2])
+                    held = None
                 if not sent:
                     return
                 sequence, command, _ = sent[0]
-                if sequence not in replies:
-                    self._await(sent, replies)
+                self._await(sent, replies)
                 sent.popleft()
                 yield self._result(command, replies.pop(sequence))
         finally:
-            # A caller that stops early leaves commands under way; their replies must not meet the next exchange.
-            while sent:
-                if sent[0][0] not in replies:
-                    self._await(sent, replies)
+            # A caller that stops early, or a refused command, leaves commands under way: see them through, so that the
+            # next exchange starts in step with the board.
+            while sent and not self._failed:
+                self._await(sent, replies)
                 sent.popleft()
 
-    def _may_send(self, sent):
+    def _may_send(self, sent, held):
         if not sent:
             return True
-        if self.identity is None:
+        if len(sent) >= self.identity.window:
             return False
-        waiting = sum(len(frame) for _, _, frame in list(sent)[1:])
-        longest = 2 * (protocol.COMMAND_OVERHEAD + protocol.TOKEN.size)
-        return len(sent) < self.identity.window and waiting + longest <= self.identity.receive_bytes
+        # The board has the first in its command buffer; the others wait in its receive queue.
+        waiting = sum(len(frame) for _, _, frame in sent) - len(sent[0][2])
+        return waiting + len(held[2]) <= self.identity.receive_bytes
 
     def _await(self, sent, replies):
         """Receive until the oldest command of `sent` is answered; add every reply to `replies`."""
         oldest = sent[0][0]
-        attempt, strangers, repeated = 1, 0, False
-        quiet = 0
+        attempt, quick, strangers = 1, 0, 0
+        deadline = monotonic() + self._serial.timeout
         while oldest not in replies:
-            frame = self._receive()
-            again = False
+            frame = self._receive(deadline)
             if frame is None:
-                quiet += 1
-                again = True
                 if attempt == self._attempts:
-                    raise BoardError(self._silence(strangers))
+                    raise self._fail(self._silence(strangers))
                 attempt += 1
-            elif isinstance(frame, protocol.BadFrame):
-                self.damaged += 1
-            elif frame.command == protocol.NAK:
-                again = not repeated
-                repeated = True
-                strangers += self._judge(frame, sent)
-            else:
+            elif not isinstance(frame, protocol.BadFrame) and frame.command != protocol.NAK:
                 for sequence, command, _ in sent:
                     if frame.sequence == sequence and frame.command == command | protocol.REPLY and frame.payload:
                         replies[sequence] = frame.payload
-            if again:
-                for sequence, _, content in sent:
-                    if sequence not in replies:
-                        self.repeats += 1
-                        self._write(content)
+                continue
+            else:
+                if isinstance(frame, protocol.BadFrame):
+                    self.damaged += 1
+                else:
+                    strangers += self._judge(frame, sent)
+                quick += 1
+                if quick > QUICK_REPEATS:
+                    continue
+            # Repeating is always safe: the board answers a command that it has executed from its memory.
+            for sequence, _, content in sent:
+                if sequence not in replies:
+                    self.repeats += 1
+                    self._write(content)
+            deadline = monotonic() + self._serial.timeout
 
     def _judge(self, refusal, sent):
-        """Whether a refused frame means that somebody else talks to the board, too; raises when that is certain."""
+        """1 when a refused frame cannot be one of ours, else 0; raises when the board was reset."""
         if self.identity is None or len(refusal.payload) != 1:
             return 0
         status = refusal.payload[0]
         if status == Status.NO_SESSION:
-            raise BoardError(f"{self._name}: the board was reset, its memories and state are lost: load the image again")
+            raise self._fail("the board was reset, its memories and state are lost: load the image again")
         ahead = (refusal.sequence - sent[0][0]) % protocol.SEQUENCES
         return int(status == Status.OUT_OF_ORDER and ahead > len(sent))
 
@@ -344,15 +368,23 @@ class Board:
 
     def _silence(self, strangers):
         if strangers:
-            return f"{self._name}: another program talks to this board; close it and start again"
+            return "another program talks to this board; close it and start again"
         if self.identity is None:
-            return (f"{self._name}: no Egret board answers there; is it powered, programmed, and set to "
-                    f"{self._serial.baudrate} baud?")
-        return f"{self._name}: the board stopped answering ({self._attempts} attempts)"
+            return (f"no Egret board answers there; is it powered, programmed, and set to {self._serial.baudrate} "
+                    "bits a second?")
+        return f"the board stopped answering ({self._attempts} attempts)"
+
+    def _nonsense(self, command):
+        return self._fail(f"the board's answer to {command.name} makes no sense")
 
     def _lost(self, error):
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return BoardError(f"{self._name}: the connection was lost: {reason}")
+        return self._fail(f"the connection was lost: {reason}")
+
+    def _fail(self, reason):
+        """The error to raise for a link that is of no further use."""
+        self._failed = True
+        return BoardError(f"{self._name}: {reason}")
 
     def _write(self, content):
         try:
@@ -360,14 +392,14 @@ class Board:
         except OSError as error:
             raise self._lost(error) from None
 
-    def _receive(self):
-        """The next frame, or None when nothing came for the transport's timeout."""
+    def _receive(self, deadline):
+        """The next frame, or None when none was complete by the deadline."""
         while not self._frames:
+            if monotonic() >= deadline:
+                return None
             try:
                 data = self._serial.read(max(1, self._serial.in_waiting))
             except OSError as error:
                 raise self._lost(error) from None
-            if not data:
-                return None
             self._frames.extend(self._reader.feed(data))
         return self._frames.popleft()

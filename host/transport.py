@@ -112,7 +112,7 @@ def open_virtual(configuration, *, console=None, trace=None, timeout=REPLY_SECON
     InputError
         A tool for building it is missing.
     """
-    from egret.sim.virtual import VirtualBoard, board_build
+    from egret.sim.virtual import board_build
 
     build = board_build(configuration, trace=trace is not None)
     return open_program(build.program(console=console), trace=trace, timeout=timeout)

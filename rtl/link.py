@@ -108,7 +108,7 @@ class Link(wiring.Component):
     def elaborate(self, platform):
         # Three machines: the receiver undoes the framing and holds still while a good frame is executed; the executor
         # writes each reply, frame content without CRC, to its slot of the reply memory; the sender sends slots whose
-        # `pending` bit is set. A slot is written only while its bit is clear, so a reply never changes while it is sent.
+        # `pending` bit is set. A slot is written only while its bit is clear: a reply never changes while it is sent.
         m = Module()
         window = self.identity.window
         overhead = protocol.HEADER.size + protocol.CRC_BYTES

@@ -1,7 +1,7 @@
 """The host link, defined once: frames, commands, status codes and layouts, with the device's behaviour in Python.
 
-The hardware (`egret.rtl.link`), the host (`egret.host.board`), the tables of ``docs/protocol.md`` and the tests all read
-this file; it imports nothing but the standard library.
+The hardware (`egret.rtl.link`), the host (`egret.host.board`), the tables of ``docs/protocol.md`` and the tests all
+read this file; it imports nothing but the standard library.
 
 A frame is delimited as in RFC 1662: a flag byte before and after it, and inside it every byte equal to the flag or to
 the escape byte is sent as the escape byte and the byte XOR 0x20. Its content ends with RFC 1662's 32-bit check, the
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 __all__ = [
-    "COMMAND_OVERHEAD", "CRC_BYTES", "DEFAULT_RECEIVE_BYTES", "DEFAULT_WINDOW", "ESCAPE", "ESCAPED", "ESCAPE_XOR",
-    "FLAG", "HEADER", "IDENTITY", "LAYOUTS", "LINK_COUNTERS", "LOAD_HEADER", "LOAD_STATE", "MAGIC", "MAX_PAYLOAD",
+    "COMMAND_OVERHEAD", "CORE_COUNTERS", "CRC_BYTES", "DEFAULT_RECEIVE_BYTES", "DEFAULT_WINDOW", "ESCAPE",
+    "ESCAPED", "ESCAPE_XOR", "FLAG", "HEADER", "IDENTITY", "LAYOUTS", "LINK_COUNTERS", "LOAD_HEADER", "LOAD_STATE", "MAGIC", "MAX_PAYLOAD",
     "NAK", "NO_CRC", "REPLY", "SEQUENCES", "TOKEN", "VERSION", "BadFrame", "Command", "Device", "Field", "Frame",
     "FrameReader", "Identity", "LoadState", "Status", "describe", "encode_frame", "event_bytes",
 ]
@@ -156,6 +156,9 @@ EVENT = _layout(_EVENT_FIELDS)
 LINK_COUNTERS = _layout(_LINK_COUNTER_FIELDS)
 TOKEN = struct.Struct("<I")
 COUNTER_BYTES = 8
+CORE_COUNTERS = ("tokens", "cycles", "words", "macs", "fetch", "wait_layer", "settle", "reset_pass", "wait_update")
+"""Names of the core's first counters, as `egret.rtl.payloads.counter_layout` has them; after them come the events of
+each layer."""
 DIGEST_BYTES = 8
 
 LAYOUTS = {

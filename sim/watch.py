@@ -106,7 +106,7 @@ def watch_amaranth(simulator, stream, name):
     payload = Value.cast(stream.payload)
 
     async def sample_each_cycle(context):
-        async for _, reset, is_valid, is_ready, value in context.tick().sample(stream.valid, stream.ready, payload):
+        async for _, _, is_valid, is_ready, value in context.tick().sample(stream.valid, stream.ready, payload):
             watch.sample(is_valid, is_ready, value)
 
     simulator.add_process(sample_each_cycle)
