@@ -1,8 +1,12 @@
 """Verilog of a component."""
 
 import os
+import re
 
-__all__ = ["to_verilog"]
+__all__ = ["compact_initial", "to_verilog"]
+
+_ROW = re.compile(r"( +)(\S.*?) ?\[(\d+)\] = (\S+);\n")
+_SHORTEST = 16  # rows; fewer are left as they are
 
 
 def to_verilog(component, name):
@@ -26,9 +30,61 @@ def to_verilog(component, name):
     before = os.environ.get("AMARANTH_USE_YOSYS")
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     try:
-        return verilog.convert(component, name=name, strip_internal_attrs=True)
+        return compact_initial(verilog.convert(component, name=name, strip_internal_attrs=True))
     finally:
         if before is None:
             del os.environ["AMARANTH_USE_YOSYS"]
         else:
             os.environ["AMARANTH_USE_YOSYS"] = before
+
+
+def compact_initial(text):
+    """Write the initial content of a memory as loops over equal rows.
+
+    Yosys writes one assignment a row. For a weight memory these are tens of thousands, over which a C++ compiler
+    spends minutes when Verilator has turned them into code.
+
+    Parameters
+    ----------
+    text : str
+        Verilog as Yosys writes it.
+
+    Returns
+    -------
+    str
+        The same design.
+    """
+    lines = text.splitlines(keepends=True)
+    result, place = [], 0
+    while place < len(lines):
+        if lines[place].strip() != "initial begin" or not (row := _ROW.fullmatch(lines[place + 1])) or row[3] != "0":
+            result.append(lines[place])
+            place += 1
+            continue
+        indent = lines[place][: lines[place].index("initial")]
+        place += 1
+        block, loops = [], False
+        while row := _ROW.fullmatch(lines[place]):
+            space, memory, first, value = row.groups()
+            count = 1
+            while lines[place + count] in (
+                f"{space}{memory}[{int(first) + count}] = {value};\n",
+                f"{space}{memory} [{int(first) + count}] = {value};\n",
+            ):
+                count += 1
+            if count < _SHORTEST:
+                block += lines[place : place + count]
+            else:
+                loops = True
+                gap = " " if memory.startswith("\\") else ""
+                block.append(
+                    f"{space}for (_row = {first}; _row < {int(first) + count}; _row = _row + 1) "
+                    f"{memory}{gap}[_row] = {value};\n"
+                )
+            place += count
+        if loops:
+            result.append(f"{indent}initial begin : rows_{len(result)}\n{space}integer _row;\n")
+        else:
+            result.append(f"{indent}initial begin\n")
+        result += block
+    return "".join(result)

@@ -118,17 +118,9 @@ class Build:
                     raise
 
     def _verilog(self):
-        # Amaranth would prefer a Yosys found on the machine, whatever its version.
-        before = os.environ.get("AMARANTH_USE_YOSYS")
-        os.environ["AMARANTH_USE_YOSYS"] = "builtin"
-        try:
-            from amaranth.back import verilog
-            return verilog.convert(self.component(), name="top", strip_internal_attrs=True)
-        finally:
-            if before is None:
-                del os.environ["AMARANTH_USE_YOSYS"]
-            else:
-                os.environ["AMARANTH_USE_YOSYS"] = before
+        from egret.rtl.export import to_verilog
+
+        return to_verilog(self.component(), "top")
 
 
 def board_build(configuration, *, trace=False):
