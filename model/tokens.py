@@ -287,20 +287,38 @@ class Vocabulary:
         InputError
             If an id is not in the vocabulary.
         """
-        tokens = []
-        for position, index in enumerate(np.asarray(ids).reshape(-1).tolist()):
+        return "".join(self.pieces(np.asarray(ids).reshape(-1).tolist()))
+
+    def pieces(self, ids):
+        """Decode tokens as they come.
+
+        Parameters
+        ----------
+        ids : iterable of int
+
+        Yields
+        ------
+        str
+            One for each token; together they are what `decode` gives.
+
+        Raises
+        ------
+        InputError
+            If an id is not in the vocabulary.
+        """
+        separator = ""
+        for position, index in enumerate(ids):
             if not 0 <= index < self.size:
                 raise InputError(f"token {position}: id {index} is not in the vocabulary (0 to {self.size - 1})")
-            tokens.append(self.tokens[index])
-        if self.kind == "char":
-            return "".join(tokens)
-        lines = [[]]
-        for token in tokens:
-            if token == END_OF_LINE:
-                lines.append([])
+            token = self.tokens[index]
+            if self.kind == "char":
+                yield token
+            elif token == END_OF_LINE:
+                yield "\n"
+                separator = ""
             else:
-                lines[-1].append(token)
-        return "\n".join(" ".join(line) for line in lines)
+                yield separator + token
+                separator = " "
 
 
 def _lines(text):

@@ -17,6 +17,7 @@ def test_words_end_each_line():
     assert ids.dtype == np.int32
     assert ids.tolist() == [1, 2, 3, 3, 2, 0, 3]
     assert WORDS.decode(ids) == "a b\n\nb <unk>\n"
+    assert list(WORDS.pieces(ids)) == ["a", " b", "\n", "\n", "b", " <unk>", "\n"]
     assert WORDS.encode("a\n").tolist() == WORDS.encode("a").tolist() == [1, 3]
     assert WORDS.encode("").shape == (0,)
 
