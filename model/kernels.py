@@ -206,6 +206,9 @@ def _cross_entropy(logits, bias, targets, losses, vocab, STRIDE: tl.constexpr, G
             tl.store(logits + columns, share.to(logits.dtype.element_ty), mask=columns < STRIDE)
 
 
+_STREAMS = {}  # device -> list of streams
+
+
 class _Lanes:
     """One CUDA stream a layer, forked from the current stream and joined to it again; nothing at all on a CPU.
 
@@ -213,13 +216,11 @@ class _Lanes:
     which waits for all that the current stream was given before.
     """
 
-    _streams = {}
-
     def __init__(self, device, count):
         self.main = None
         if device.type == "cuda":
             self.main = torch.cuda.current_stream(device)
-            streams = self._streams.setdefault(device, [])
+            streams = _STREAMS.setdefault(device, [])
             while len(streams) < count:
                 streams.append(torch.cuda.Stream(device))
             self.lanes = streams[:count]
@@ -306,7 +307,7 @@ class _Stack(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, options, x, *flat):
-        slope, width, dtype = options
+        dtype = options[2]
         steps, batch, inputs = x.shape
         device = x.device
         layers = [flat[start : start + 7] for start in range(0, len(flat), 7)]

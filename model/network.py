@@ -140,7 +140,7 @@ def lstm_layer(x, state, weight_x, weight_y, bias):
     with warnings.catch_warnings():
         # DropConnect makes new weights every step, so they never lie in one piece as cuDNN would like.
         warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous")
-        outputs, h, c = torch._VF.lstm(x, (h, c), weights, True, 1, 0.0, False, False, False)
+        outputs, h, c = torch._VF.lstm(x, (h, c), weights, True, 1, 0.0, torch.is_grad_enabled(), False, False)
     return outputs, (h[0], c[0])
 
 
@@ -406,9 +406,12 @@ class LanguageModel(nn.Module):
             Share of neurons with an event, mean over steps and streams, with the surrogate gradient; ones for LSTM.
         """
         masks = masks or self.draw_masks(tokens.shape[1])
-        embedded = functional.embedding(tokens, self.embedding.weight)
+        # index_select, since its gradient is one scatter without sorting or sizes that a graph could not capture
+        words = tokens.flatten()
+        embedded = self.embedding.weight.index_select(0, words)
         if masks.words is not None:
-            embedded = embedded * functional.embedding(tokens, masks.words)
+            embedded = embedded * masks.words.index_select(0, words)
+        embedded = embedded.view(*tokens.shape, -1)
         embedded = _apply(embedded, masks.embedding)
         weights_y = [_apply(layer.weight_y, mask) for layer, mask in zip(self.layers, masks.recurrent, strict=True)]
         if self.configuration.cell == "lstm":

@@ -339,7 +339,7 @@ def test_fused_layers_in_bfloat16_are_close(batch, sizes):
     # A rounding that moves a state over its threshold changes an event; few do.
     expected, got = run_both(20, batch, sizes, 90, torch.bfloat16, True)
     errors = relative_errors(expected, got)
-    assert max(errors.values()) < 0.15, errors
+    assert max(errors.values()) < 0.25, errors
 
 
 @needs_kernels

@@ -1,0 +1,166 @@
+"""Global unstructured magnitude pruning with fine-tuning.
+
+The weights of all recurrent layers (every ``weight_x`` and ``weight_y``) are ranked together by magnitude and the
+smallest become zero; the embedding, the read-out, biases and thresholds are left alone. Pruning goes in steps, each
+followed by fine-tuning in which pruned weights stay zero. Called by ``egret prune`` as::
+
+    training = TrainingOptions.from_toml(path, **overrides)        # texts, batch, dropout, ...; network fields ignored
+    pruning = PruningOptions(sparsity=0.85, steps=4, epochs=40, learning_rate=6e-4)
+    result = prune(checkpoint_directory, directory, training, pruning, progress=True)
+
+`directory` becomes a checkpoint directory with the best network at the final sparsity, and holds the training state
+from which a killed run goes on, as for `egret.model.train`.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+
+from egret.model.checkpoint import load_checkpoint
+from egret.model.errors import InputError
+from egret.model.network import LanguageModel
+from egret.model.train import Trainer, read_texts
+
+__all__ = ["PruningOptions", "prune", "prune_magnitude", "schedule"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruningOptions:
+    """How to prune, validated at construction.
+
+    Parameters
+    ----------
+    sparsity : float
+        Share of the recurrent layers' weights that end as zero, from 0 to below 1.
+    steps : int
+        Number of times that weights are pruned; one is enough for low sparsity.
+    epochs : int
+        Epochs of fine-tuning, all steps together.
+    spread : float
+        Share of the epochs before the last pruning, from 0 to below 1; unused with one step.
+    learning_rate : float
+        At the start of fine-tuning; cosine decay to zero over all epochs unless the training options say otherwise.
+
+    Raises
+    ------
+    InputError
+        If a field has a value that is not accepted, naming the field.
+    """
+
+    sparsity: float
+    steps: int = 1
+    epochs: int = 10
+    spread: float = 0.4
+    learning_rate: float = 5e-4
+
+    def __post_init__(self):
+        for name, most in (("sparsity", 1), ("spread", 1), ("learning_rate", 10)):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < most:
+                raise InputError(f"{name} must be a number from 0 to below {most}, not {value!r}")
+        for name in ("steps", "epochs"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise InputError(f"{name} must be an integer of at least 1, not {getattr(self, name)!r}")
+        if self.steps > self.epochs:
+            raise InputError(f"steps must be at most epochs ({self.epochs}), not {self.steps}")
+
+
+def schedule(options, already=0.0):
+    """Epochs before which to prune, and to what sparsity.
+
+    Sparsity rises fast at first and slowly towards its end (a cubic), when there is the most left to lose.
+
+    Parameters
+    ----------
+    options : PruningOptions
+    already : float
+        Share of weights that are zero before.
+
+    Returns
+    -------
+    dict of int to float
+        Rising in both; the last value is the final sparsity.
+    """
+    last = max(options.steps - 1, round(options.epochs * options.spread)) if options.steps > 1 else 0
+    last = min(last, options.epochs - 1)
+    plan = {}
+    for index in range(options.steps):
+        epoch = round(last * index / max(1, options.steps - 1))
+        left = 1 - (index + 1) / options.steps
+        plan[epoch] = options.sparsity - max(0.0, options.sparsity - already) * left**3
+    return plan
+
+
+def prune_magnitude(model, sparsity):
+    """Set the smallest weights of all recurrent layers together to zero, in place.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    sparsity : float
+        Share of these weights that are zero afterwards, rounded to whole weights (more if more already are).
+    """
+    weights = [weight for layer in model.layers for weight in (layer.weight_x, layer.weight_y)]
+    with torch.no_grad():
+        magnitudes = torch.cat([weight.abs().flatten() for weight in weights])
+        count = round(sparsity * magnitudes.numel())
+        if count == 0:
+            return
+        gone = torch.zeros_like(magnitudes, dtype=torch.bool)
+        gone[magnitudes.argsort(stable=True)[:count]] = True
+        for weight, part in zip(weights, gone.split([weight.numel() for weight in weights]), strict=True):
+            weight.masked_fill_(part.view_as(weight), 0)
+
+
+def prune(checkpoint, directory, training, pruning, *, progress=False, limit_seconds=None, on_epoch=None):
+    """Prune a trained network and fine-tune it.
+
+    Parameters
+    ----------
+    checkpoint : str or Path
+        Directory of the network to prune.
+    directory : str or Path
+        Output.
+    training : TrainingOptions
+        Texts, batch, dropout, weight decay and so on; epochs, learning rate and decay are `pruning`'s, and the
+        network's shape the checkpoint's.
+    pruning : PruningOptions
+    progress, limit_seconds, on_epoch
+        As for `egret.model.train.train`.
+
+    Returns
+    -------
+    TrainingResult
+
+    Raises
+    ------
+    InputError
+        If the checkpoint, a text or an option is not accepted.
+    """
+    parent = load_checkpoint(checkpoint)
+    shape = parent.configuration
+    options = replace(
+        training,
+        tokens=shape.tokens,
+        cell=shape.cell,
+        reset=shape.reset,
+        tied=shape.tied,
+        embedding_size=shape.embedding_size,
+        hidden_sizes=shape.hidden_sizes,
+        epochs=pruning.epochs,
+        learning_rate=pruning.learning_rate,
+        warmup=0.0,
+        decay_from=0.0,
+    )
+    vocabulary, train_ids, valid_ids = read_texts(options, parent.vocabulary)
+    model = LanguageModel.from_checkpoint(parent, options.dropout, slope=options.slope, width=options.width)
+    weights = [weight for layer in model.layers for weight in (layer.weight_x, layer.weight_y)]
+    already = sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
+    plan = schedule(pruning, already)
+    trainer = Trainer(options, model, vocabulary, train_ids, valid_ids, prune_at=plan, prune=prune_magnitude)
+    trainer.resume(directory)
+    result = trainer.run(directory, progress=progress, limit_seconds=limit_seconds, on_epoch=on_epoch)
+    if not math.isfinite(result.valid_loss):
+        raise InputError(f"{directory}: stopped before the first epoch's end; nothing to keep yet")
+    return result
