@@ -1,5 +1,8 @@
 """Banked accumulators: a read-modify-write pipeline a bank, shared by the lanes and the gates."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import *
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -25,7 +28,7 @@ class Accumulators(wiring.Component):
     Members
     -------
     add : In(array of {valid, address, addend})
-        Additions by bank.
+        Additions by bank; all zeros where there is none.
     access : In(array of streams of {bank, address, replace, bias})
         Accesses by gate.
     found : Out(array of streams, always ready)
@@ -45,64 +48,68 @@ class Accumulators(wiring.Component):
         # Two sums can be younger than what READ sees; the comparisons that select them are made one cycle early.
         c = self._c
         m = Module()
-        wanted = [[access.valid & (access.p.bank == bank) for access in self.access] for bank in range(c.banks)]
-        free = [Signal(c.banks, name=f"free_{gate}") for gate in range(len(GATES))]
+        adding, taken = Signal(c.banks), []
+        m.d.comb += adding.eq(Cat(add.valid for add in self.add))
+        free = ~adding
         for gate, access in enumerate(self.access):
+            want, take = Signal(c.banks, name=f"want_{gate}"), Signal(c.banks, name=f"take_{gate}")
             m.d.comb += [
-                free[gate].eq(Cat(~(self.add[bank].valid | Cat(wanted[bank][:gate]).any())
-                                  for bank in range(c.banks))),
-                access.ready.eq(free[gate].bit_select(access.p.bank, 1)),
+                want.eq(access.valid << access.p.bank),
+                take.eq(want & free),
+                access.ready.eq((free >> access.p.bank)[0]),
             ]
+            free = free & ~want
+            taken.append(take)
+
+        reading, replacing = Signal(c.banks), Signal(c.banks)
+        sum_valid, sum_replace, written = Signal(c.banks), Signal(c.banks, reset_less=True), Signal(c.banks)
+        m.d.comb += [
+            reading.eq(_or([adding, *taken])),
+            replacing.eq(_or(take & access.p.replace.replicate(c.banks)
+                             for take, access in zip(taken, self.access, strict=True))),
+        ]
+        m.d.sync += [sum_valid.eq(reading), sum_replace.eq(replacing), written.eq(sum_valid)]
 
         found = []
-        for bank in range(c.banks):
+        for bank, add in enumerate(self.add):
             m.submodules[f"bank_{bank}"] = mem = memory.Memory(
                 shape=signed(c.accumulator_bits), depth=max(c.bank_depth, 2), init=[])
             write, read = mem.write_port(), mem.read_port()
-            add = self.add[bank]
 
-            accessed, replaced = Signal(name=f"accessed_{bank}"), Signal(name=f"replaced_{bank}")
-            address = Signal(bank_address_bits(c), name=f"address_{bank}")
-            bias = Signal(signed(c.accumulator_bits), name=f"bias_{bank}")
-            m.d.comb += [address.eq(add.address), bias.eq(self.access[0].p.bias)]
-            for access, want in reversed(list(zip(self.access, wanted[bank], strict=True))):
-                with m.If(want & ~add.valid):
-                    m.d.comb += [address.eq(access.p.address), bias.eq(access.p.bias),
-                                 accessed.eq(1), replaced.eq(access.p.replace)]
-            m.d.comb += [read.addr.eq(address), read.en.eq(add.valid | accessed)]
+            def signal(shape, name, bank=bank):
+                return Signal(shape, name=f"{name}_{bank}", reset_less=True)
 
-            sum_valid = Signal(name=f"sum_valid_{bank}")
-            sum_address = Signal.like(address, name=f"sum_address_{bank}", reset_less=True)
-            sum_replace = Signal(name=f"sum_replace_{bank}", reset_less=True)
-            sum_bias = Signal.like(bias, name=f"sum_bias_{bank}", reset_less=True)
-            addend = Signal.like(add.addend, name=f"addend_{bank}", reset_less=True)
-            forward_new = Signal(name=f"forward_new_{bank}", reset_less=True)
-            forward_old = Signal(name=f"forward_old_{bank}", reset_less=True)
-            written, written_address = Signal(name=f"written_{bank}"), Signal.like(sum_address,
-                                                                                   name=f"written_address_{bank}")
-            m.d.sync += [
-                sum_valid.eq(read.en),
-                sum_address.eq(address),
-                sum_replace.eq(replaced),
-                sum_bias.eq(bias),
-                addend.eq(add.addend & add.valid.replicate(len(add.addend))),
-                forward_new.eq(sum_valid & (sum_address == address)),
-                forward_old.eq(written & (written_address == address)),
+            # Where nothing is added the lanes send zeros, so that the sources can be joined by OR.
+            source = [(add.address, C(0, c.accumulator_bits))]
+            source += [(access.p.address & take[bank].replicate(len(access.p.address)),
+                        access.p.bias.as_unsigned() & take[bank].replicate(c.accumulator_bits))
+                       for take, access in zip(taken, self.access, strict=True)]
+            address, bias = signal(bank_address_bits(c), "address"), signal(c.accumulator_bits, "bias")
+            m.d.comb += [
+                address.eq(_or(address for address, _ in source)),
+                bias.eq(_or(bias for _, bias in source[1:])),
+                read.addr.eq(address),
+                read.en.eq(reading[bank]),
             ]
-
-            content, newest, older = (Signal(signed(c.accumulator_bits), name=f"{name}_{bank}", reset_less=True)
-                                      for name in ("content", "newest", "older"))
+            sum_address, written_address = signal(len(address), "sum_address"), signal(len(address), "written_address")
+            sum_bias, addend = signal(signed(c.accumulator_bits), "sum_bias"), signal(add.addend.shape(), "addend")
+            forward_new, forward_old = signal(1, "forward_new"), signal(1, "forward_old")
+            content, newest, older = (signal(signed(c.accumulator_bits), name) for name in ("content", "newest", "older"))
+            m.d.sync += [
+                sum_address.eq(address),
+                sum_bias.eq(bias),
+                addend.eq(add.addend),
+                forward_new.eq(sum_valid[bank] & (sum_address == address)),
+                forward_old.eq(written[bank] & (written_address == address)),
+                newest.eq(Mux(sum_replace[bank], sum_bias, content + addend)),
+                older.eq(newest),
+                written_address.eq(sum_address),
+            ]
             m.d.comb += [
                 content.eq(Mux(forward_new, newest, Mux(forward_old, older, read.data))),
                 write.addr.eq(written_address),
                 write.data.eq(newest),
-                write.en.eq(written),
-            ]
-            m.d.sync += [
-                newest.eq(Mux(sum_replace, sum_bias, content + addend)),
-                older.eq(newest),
-                written_address.eq(sum_address),
-                written.eq(sum_valid),
+                write.en.eq(written[bank]),
             ]
             found.append(content)
 
@@ -116,6 +123,10 @@ class Accumulators(wiring.Component):
                 out.payload.eq(Array(found)[bank_found]),
             ]
         return m
+
+
+def _or(values):
+    return reduce(or_, values)
 
 
 def replay(accumulators, operations):

@@ -26,7 +26,7 @@ class Lanes(wiring.Component):
     add : Out(array of {valid, address, addend})
         Additions by bank.
     macs : Out(unsigned)
-        Entries in use of the word that came one cycle ago.
+        Entries in use of the word that comes.
     busy : Out(1)
         A word is on its way.
     """
@@ -47,30 +47,29 @@ class Lanes(wiring.Component):
         base = Signal(bank_address_bits(c))
         m.d.comb += base.eq(Array(c.bank_base)[self.i.p.layer])
 
-        used, banks, carried = Signal(c.lanes), [], []
+        used, targets, carried = Signal(c.lanes), [], []
         for lane in range(c.lanes):
             entry = self.i.p.entries[lane]
-            bank = Signal(c.bank_bits, name=f"bank_{lane}", reset_less=True)
+            target = Signal(c.banks, name=f"target_{lane}")
             address = Signal(bank_address_bits(c), name=f"address_{lane}", reset_less=True)
             product = Signal(signed(WEIGHT_BITS + VALUE_BITS), name=f"product_{lane}", reset_less=True)
+            m.d.comb += used[lane].eq(self.i.valid & (entry.weight != 0))
             m.d.sync += [
-                used[lane].eq(self.i.valid & (entry.weight != 0)),
-                bank.eq(entry.row[:c.bank_bits]),
+                target.eq(used[lane] << entry.row[:c.bank_bits]),
                 address.eq(base + entry.row[c.bank_bits:]),
                 product.eq(entry.weight * self.i.p.value),
             ]
-            banks.append(bank)
+            targets.append(target)
             carried.append(Cat(C(1, 1), address, product))
 
         for number, add in enumerate(self.add):
             chosen = C(0, len(carried[0]))
             for lane in range(c.lanes):
-                hit = used[lane] & (banks[lane] == number)
-                chosen = chosen | Mux(hit, carried[lane], 0)
+                chosen = chosen | (carried[lane] & targets[lane][number].replicate(len(chosen)))
             m.d.sync += add.eq(chosen)
         m.d.comb += [
             self.macs.eq(sum(used[lane] for lane in range(c.lanes))),
-            self.busy.eq(used.any() | Cat(add.valid for add in self.add).any()),
+            self.busy.eq(Cat(targets).any() | Cat(add.valid for add in self.add).any()),
         ]
         return m
 
