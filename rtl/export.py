@@ -3,9 +3,11 @@
 import os
 import re
 
-__all__ = ["compact_initial", "to_verilog"]
+__all__ = ["compact_initial", "compact_repeats", "to_verilog"]
 
 _ROW = re.compile(r"( +)(\S.*?) ?\[(\d+)\] = (\S+);\n")
+_NAME = r"(?:\\\S+ |[\w$.']+)(?:\[\d+(?::\d+)?\])?"
+_REPEATED = re.compile(rf"(?<=\s)(?P<part>{_NAME})(?:, (?P=part))+(?=,|\s\}})")
 _SHORTEST = 16  # rows; fewer are left as they are
 
 
@@ -30,7 +32,7 @@ def to_verilog(component, name):
     before = os.environ.get("AMARANTH_USE_YOSYS")
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     try:
-        return compact_initial(verilog.convert(component, name=name, strip_internal_attrs=True))
+        return compact_repeats(compact_initial(verilog.convert(component, name=name, strip_internal_attrs=True)))
     finally:
         if before is None:
             del os.environ["AMARANTH_USE_YOSYS"]
@@ -88,3 +90,24 @@ def compact_initial(text):
             result.append(f"{indent}initial begin\n")
         result += block
     return "".join(result)
+
+
+def compact_repeats(text):
+    """Write repeated parts of a concatenation, such as sign extensions, as replications.
+
+    Yosys writes every copy. Verilator then computes them one by one, which halves its speed.
+
+    Parameters
+    ----------
+    text : str
+        Verilog as Yosys writes it.
+
+    Returns
+    -------
+    str
+        The same design.
+    """
+    def replicate(match):
+        count = (len(match[0]) + 2) // (len(match["part"]) + 2)
+        return f"{{{count}{{{match['part']}}}}}"
+    return _REPEATED.sub(replicate, text)
