@@ -48,21 +48,26 @@ class Accumulators(wiring.Component):
         # Two sums can be younger than what READ sees; the comparisons that select them are made one cycle early.
         c = self._c
         m = Module()
-        adding, taken = Signal(c.banks), []
+        adding = Signal(c.banks)
+        taken = []
         m.d.comb += adding.eq(Cat(add.valid for add in self.add))
         free = ~adding
         for gate, access in enumerate(self.access):
-            want, take = Signal(c.banks, name=f"want_{gate}"), Signal(c.banks, name=f"take_{gate}")
+            want = Signal(c.banks, name=f"want_{gate}")
+            take = Signal(c.banks, name=f"take_{gate}")
             m.d.comb += [
-                want.eq(access.valid << access.p.bank),
+                want.eq(Mux(access.valid, 1 << access.p.bank, 0)),
                 take.eq(want & free),
                 access.ready.eq((free >> access.p.bank)[0]),
             ]
             free = free & ~want
             taken.append(take)
 
-        reading, replacing = Signal(c.banks), Signal(c.banks)
-        sum_valid, sum_replace, written = Signal(c.banks), Signal(c.banks, reset_less=True), Signal(c.banks)
+        reading = Signal(c.banks)
+        replacing = Signal(c.banks)
+        sum_valid = Signal(c.banks)
+        sum_replace = Signal(c.banks, reset_less=True)
+        written = Signal(c.banks)
         m.d.comb += [
             reading.eq(_or([adding, *taken])),
             replacing.eq(_or(take & access.p.replace.replicate(c.banks)
@@ -84,7 +89,8 @@ class Accumulators(wiring.Component):
             source += [(access.p.address & take[bank].replicate(len(access.p.address)),
                         access.p.bias.as_unsigned() & take[bank].replicate(c.accumulator_bits))
                        for take, access in zip(taken, self.access, strict=True)]
-            address, bias = signal(bank_address_bits(c), "address"), signal(c.accumulator_bits, "bias")
+            address = signal(bank_address_bits(c), "address")
+            bias = signal(c.accumulator_bits, "bias")
             m.d.comb += [
                 address.eq(_or(address for address, _ in source)),
                 bias.eq(_or(bias for _, bias in source[1:])),

@@ -90,7 +90,9 @@ class Core(wiring.Component):
 
         # Gate r serves the reset pass first; a request that has been shown stays.
         for_update = update_pass.request[GATES.index("r")]
-        chosen, waiting, was_chosen = Signal(), Signal(), Signal()
+        chosen = Signal()
+        waiting = Signal()
+        was_chosen = Signal()
         m.d.comb += [
             chosen.eq(Mux(waiting, was_chosen, reset_pass.request.valid)),
             gate_r.i.valid.eq(reset_pass.request.valid | for_update.valid),
@@ -101,7 +103,9 @@ class Core(wiring.Component):
         m.d.sync += [waiting.eq(gate_r.i.valid & ~gate_r.i.ready), was_chosen.eq(chosen)]
 
         layer = Signal(layer_bits(c))
-        last, settled, idle = Signal(), Signal(), Signal()
+        last = Signal()
+        settled = Signal()
+        idle = Signal()
         column = weights.i.payload
         bases = {segment: Array(base[segment] for base in c.column_base) for segment in SEGMENTS}
         m.d.comb += [

@@ -59,7 +59,9 @@ class Embedding(wiring.Component):
 
         m.submodules.queue = queue = fifo.SyncFIFO(width=input_layout(c).size, depth=AHEAD)
         element = Signal(input_layout(c))
-        left, reading, next_index = Signal(range(c.embedding + 1)), Signal(), Signal.like(element.index)
+        left = Signal(range(c.embedding + 1))
+        reading = Signal()
+        next_index = Signal.like(element.index)
         address = Signal(range(max(depth, 2)))
         m.d.comb += [
             read.addr.eq(address),

@@ -70,7 +70,9 @@ class EventQueue(wiring.Component):
                 m.d.sync += counts[layer].eq(0)
 
         m.submodules.queue = queue = fifo.SyncFIFO(width=event_layout(c).size, depth=AHEAD)
-        active, reading, more = Signal(), Signal(), Signal()
+        active = Signal()
+        reading = Signal()
+        more = Signal()
         position = Signal(index_bits(c) + 1)
         m.d.comb += [
             more.eq(active & (position != counts[self.layer])),

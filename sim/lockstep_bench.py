@@ -1,0 +1,239 @@
+"""The cocotb side of `egret.sim.lockstep`: drives a core and compares its streams."""
+
+import json
+import os
+import random
+from collections import deque
+from pathlib import Path
+
+import cocotb
+import numpy as np
+from cocotb.clock import Clock
+from cocotb.triggers import FallingEdge, RisingEdge, Timer
+
+from egret.model.compile import read_image
+from egret.model.configuration import GATES
+from egret.model.image import Image, memory_sections
+from egret.model.integer import IntegerNetwork
+from egret.rtl.payloads import counter_names, event_layout, input_layout, load_layout, output_layout
+from egret.sim.watch import watch_cocotb
+
+PATIENCE = 200_000  # cycles without a token begun or an output taken, after which the core counts as stuck
+
+
+class Divergence(Exception):
+    pass
+
+
+class Expected:
+    """What a stream must carry, in order."""
+
+    def __init__(self, name):
+        self.name = name
+        self.values = deque()
+        self.compared = 0
+        self.ends = 0
+
+    def extend(self, step, layer, values):
+        self.values.extend((step, layer, place, value) for place, value in values)
+
+    def check(self, actual):
+        if not self.values:
+            raise Divergence(f"stream {self.name}: {actual!r} after everything expected had come")
+        step, layer, place, value = self.values.popleft()
+        if actual != value:
+            raise Divergence(f"stream {self.name}: step {step}, layer {layer}, {place}: expected {value!r}, "
+                             f"actual {actual!r}")
+        self.compared += 1
+        self.ends += place == "end"
+
+
+def signed(value, bits):
+    return value - (1 << bits) if value >> (bits - 1) else value
+
+
+def sparse(values):
+    """(place, (index, value)) of the non-zero elements of [H]."""
+    return [(f"index {index}", (index, int(values[index]))) for index in np.flatnonzero(values).tolist()]
+
+
+def dense(values, neurons=None):
+    neurons = range(len(values)) if neurons is None else neurons
+    return [(f"neuron {neuron}", int(values[neuron])) for neuron in neurons]
+
+
+def expectations(image, job):
+    """`Expected` of every stream, filled by running the integer network."""
+    network = IntegerNetwork(read_image(image))
+    names = ["embedding", "events", "output", "reset_values", "p", "c"]
+    names += [f"{kind}_{gate}" for gate in GATES for kind in ("accumulator", "gate")]
+    expected = {name: Expected(name) for name in names}
+    last = image.configuration.layers - 1
+    for step, token in enumerate(job["tokens"]):
+        if step == job["restart"]:
+            network.reset_state()
+        for layer, trace in enumerate(network.step(np.array([token]))):
+            size = len(trace.y[0])
+            active = np.flatnonzero(trace.y_before[0]).tolist()
+            def put(name, values, step=step, layer=layer):
+                expected[name].extend(step, layer, values)
+            if layer == 0:
+                put("embedding", sparse(trace.x[0]))
+            for gate, values in zip(GATES, (trace.u, trace.r, trace.z), strict=True):
+                neurons = active if gate == "r" else None
+                number = GATES.index(gate)
+                put(f"accumulator_{gate}", dense(trace.accumulators[0, number * size:(number + 1) * size], neurons))
+                put(f"gate_{gate}", dense(values[0], neurons))
+            put("reset_values", sparse(trace.s[0]))
+            put("p", dense(trace.p[0]))
+            put("c", dense(trace.c[0]))
+            put("events", sparse(trace.y[0]))
+            if layer == last:
+                put("output", [(place, (*event, 0)) for place, event in sparse(trace.y[0])] + [("end", (0, 0, 1))])
+    return expected
+
+
+class Monitor:
+    """Samples streams half a cycle before the active edge, when everything has settled."""
+
+    def __init__(self, dut, configuration, expected, intermediate):
+        self.c = configuration
+        self.expected = expected
+        self.probes = [self.probe(dut.o_events__valid, "output", dut.o_events__payload, self.unpack(output_layout()),
+                                  dut.o_events__ready)]
+        if not intermediate:
+            return
+        bits = configuration.accumulator_bits
+        unpack_event = self.unpack(event_layout(configuration))
+        update = dut.update_pass
+        self.probes += [
+            self.probe(dut.embedding.o__valid, "embedding", dut.embedding.o__payload,
+                       self.unpack(input_layout(configuration)), dut.embedding.o__ready),
+            self.probe(dut.reset_pass.o__valid, "reset_values", dut.reset_pass.o__payload, unpack_event,
+                       dut.reset_pass.o__ready),
+            self.probe(update.event__valid, "events", update.event__payload, lambda raw: unpack_event(
+                raw >> (len(update.event__payload) - event_layout(configuration).size))),
+            self.probe(update.blended, "p", update.before, lambda raw: signed(raw, 16), mask=4),
+            self.probe(update.blended, "c", update.carried, lambda raw: signed(raw, 16), mask=4),
+        ]
+        for gate in GATES:
+            unit = getattr(dut, f"gate_{gate}")
+            self.probes += [
+                self.probe(unit.respond, f"accumulator_{gate}", unit.found__payload, lambda raw: signed(raw, bits), mask=2),
+                self.probe(unit.o__valid, f"gate_{gate}", unit.o__payload, lambda raw: signed(raw, 16)),
+            ]
+
+    @staticmethod
+    def unpack(layout):
+        names = list(layout.members)
+        return lambda raw: tuple(int(getattr(layout.from_bits(raw), name)) for name in names)
+
+    def probe(self, valid, name, payload, unpack, ready=None, mask=1):
+        return valid, mask, ready, self.expected[name], payload, unpack
+
+    def sample(self):
+        """Check the streams of this cycle; whether the output carried something."""
+        for valid, mask, ready, expected, payload, unpack in self.probes:
+            if int(valid.value) & mask and (ready is None or int(ready.value)):
+                expected.check(unpack(int(payload.value)))
+
+
+async def load(dut, image):
+    layout = load_layout(image.configuration)
+    dut.load_valid.value = 1
+    for section in memory_sections(image.configuration):
+        data = image.memories[section.name]
+        for index in range(len(data) // section.word_bytes):
+            word = int.from_bytes(data[index * section.word_bytes:(index + 1) * section.word_bytes], "little")
+            dut.load.value = (section.number << layout["section"].offset | index << layout["index"].offset
+                              | word << layout["data"].offset)
+            await RisingEdge(dut.clk)
+    dut.load_valid.value = 0
+    await clear(dut)
+
+
+async def clear(dut):
+    dut.clear.value = 1
+    await FallingEdge(dut.clk)
+    while int(dut.busy.value):
+        await FallingEdge(dut.clk)
+    await RisingEdge(dut.clk)
+    dut.clear.value = 0
+
+
+@cocotb.test()
+async def lockstep(dut):
+    directory = Path(os.environ["EGRET_LOCKSTEP"])
+    job = json.loads((directory / "job.json").read_text())
+    image = Image.load(directory / "core.image")
+    expected = expectations(image, job)
+    if not job["intermediate"]:
+        expected = {"output": expected["output"]}
+    result = directory / "result.json"
+
+    for signal in (dut.load, dut.load_valid, dut.clear, dut.i_tokens__payload, dut.i_tokens__valid,
+                   dut.o_events__ready):
+        signal.value = 0
+    dut.rst.value = 1
+    await Timer(10, "ns")
+    Clock(dut.clk, 10, "ns").start(start_high=False)
+    for _ in range(2):
+        await RisingEdge(dut.clk)
+    dut.rst.value = 0
+    await load(dut, image)
+
+    watched = {"": ["o_events"]}
+    if job["intermediate"]:
+        watched |= {"weights": ["i"], "embedding": ["o"], "events": ["o"], "reset_pass": ["i", "o", "request"],
+                    "gate_u": ["access"], "gate_r": ["access"], "gate_z": ["access"], "update_pass": ["o"]}
+    watches = {f"{unit}.{stream}".strip("."): watch_cocotb(getattr(dut, unit) if unit else dut, dut.clk, stream)
+               for unit, streams in watched.items() for stream in streams}
+
+    rng = random.Random(job["seed"])
+    monitor = Monitor(dut, image.configuration, expected, job["intermediate"])
+    output = expected["output"]
+    tokens, sent, quiet, seen = job["tokens"], 0, 0, 0
+    offered = False
+    try:
+        while output.values or sent < len(tokens):
+            quiet += 1
+            if quiet > PATIENCE:
+                raise Divergence(f"the core is stuck after {sent} tokens; {len(output.values)} outputs are missing")
+            if sent == job["restart"] and not offered and sent < len(tokens):
+                if output.ends == sent:
+                    await clear(dut)
+                    job["restart"] = None
+            elif sent < len(tokens) and not offered and rng.random() >= job["idle"]:
+                dut.i_tokens__payload.value = tokens[sent]
+                dut.i_tokens__valid.value = 1
+                offered = True
+            dut.o_events__ready.value = rng.random() >= job["backpressure"]
+            await FallingEdge(dut.clk)
+            monitor.sample()
+            taken = offered and int(dut.i_tokens__ready.value)
+            if taken or output.compared != seen:
+                quiet, seen = 0, output.compared
+            await RisingEdge(dut.clk)
+            if taken:
+                sent += 1
+                offered = False
+                dut.i_tokens__valid.value = 0
+        dut.o_events__ready.value = 0
+        for _ in range(50):
+            await FallingEdge(dut.clk)
+            monitor.sample()
+        for stream in expected.values():
+            if stream.values:
+                step, layer, place, value = stream.values[0]
+                raise Divergence(f"stream {stream.name}: step {step}, layer {layer}, {place}: expected {value!r}, "
+                                 "nothing came")
+        if int(dut.busy.value):
+            raise Divergence("the core is still busy after its last output")
+    except (Divergence, AssertionError) as divergence:
+        result.write_text(json.dumps({"divergence": str(divergence)}))
+        raise
+    counters = {name: int(getattr(dut, f"counters__{number}").value)
+                for number, name in enumerate(counter_names(image.configuration))}
+    result.write_text(json.dumps({"compared": {name: stream.compared for name, stream in expected.items()},
+                                  "stalls": {name: watch.stalls for name, watch in watches.items()},
+                                  "counters": counters}))
