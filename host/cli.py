@@ -15,7 +15,9 @@ from egret.model.errors import InputError
 
 __all__ = ["main"]
 
-ENGINES = ("float", "integer")
+ENGINES = ("float", "integer", "rtl")
+SIMULATORS = ("verilator",)
+STORES = ("bram",)
 
 _help = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
@@ -87,24 +89,31 @@ def _table(title, rows):
     Console().print(table)
 
 
-def _load_integer(source):
-    """Integer network of a checkpoint directory (quantised now), of an integer network's file, or of an image."""
+def _is_image(source):
+    """Whether a path is a file that begins like an image."""
     from egret.model.image import MAGIC
 
+    try:
+        with open(source, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except IsADirectoryError:
+        return False
+    except OSError as error:
+        raise InputError(
+            f"{source}: cannot read it: {error.strerror}; expected a checkpoint directory, an integer network or an "
+            "image"
+        ) from error
+
+
+def _load_integer(source):
+    """Integer network of a checkpoint directory (quantised now), of an integer network's file, or of an image."""
     path = Path(source)
     if path.is_dir():
         from egret.model.checkpoint import load_checkpoint
         from egret.model.quantise import quantise
 
         return quantise(load_checkpoint(path))
-    try:
-        with open(path, "rb") as file:
-            head = file.read(len(MAGIC))
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot read it: {error.strerror}; expected a checkpoint directory, an integer network or an image"
-        ) from error
-    if head == MAGIC:
+    if _is_image(path):
         from egret.model.compile import read_image
         from egret.model.image import Image
 
@@ -112,6 +121,47 @@ def _load_integer(source):
     from egret.model.quantise import load_integer
 
     return load_integer(path)
+
+
+def _load_image(source, **options):
+    """Image and integer network of anything that `_load_integer` accepts, compiled now unless it is an image."""
+    from egret.model.image import Image
+
+    parameters = _load_integer(source)
+    if not _is_image(source):
+        return _compile(parameters, **options), parameters
+    image = Image.load(source)
+    for name, value in options.items():
+        compiled = getattr(image.configuration, name)
+        if value is not None and compiled != value:
+            raise InputError(f"{source}: the image is compiled for {name} {compiled}, not {value}; give its checkpoint")
+    return image, parameters
+
+
+def _compile(parameters, **options):
+    """Image for a simulation: the default target with these options of `configuration_for`, those that are not None.
+
+    Where the target's weight memory is too small, it is made just large enough.
+    """
+    from egret.model.compile import compile_image, configuration_for
+    from egret.model.configuration import TARGETS
+
+    options = TARGETS["default"] | {name: value for name, value in options.items() if value is not None}
+    fitting = configuration_for(parameters, **options | {"weight_bytes": None})
+    options["weight_bytes"] = max(options["weight_bytes"], fitting.weight_bytes)
+    return compile_image(parameters, configuration_for(parameters, **options))
+
+
+def _open_board(configuration, port=None, baud_rate=None, trace=None):
+    """A `Board` on a serial port, or the virtual board of a configuration."""
+    from rich.console import Console
+
+    from egret.host.board import Board
+    from egret.host.transport import open_serial, open_virtual
+
+    if port is not None:
+        return Board(open_serial(port, **({} if baud_rate is None else {"baud_rate": baud_rate})))
+    return Board(open_virtual(configuration, console=Console(stderr=True), trace=trace))
 
 
 def _load_text(path, vocabulary, tokens):
@@ -130,7 +180,131 @@ def _load_text(path, vocabulary, tokens):
     return ids[: tokens + 1]
 
 
+@contextlib.contextmanager
+def _torch_needed():
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise InputError("training needs torch, which is not installed; install it with: pip install torch") from error
+
+
+def _settings(assignments):
+    """Fields of `TrainingOptions` from ``NAME=VALUE`` arguments; a value that is not TOML is a string."""
+    import tomllib
+
+    values = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise InputError(f"--set takes NAME=VALUE, as in --set epochs=10, not {assignment!r}")
+        try:
+            values[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[name.strip()] = value
+    return values
+
+
+def _training_options(config, settings, **options):
+    """`TrainingOptions` of a configuration file, or of its defaults, with what the command line says instead."""
+    from dataclasses import fields
+
+    from egret.model.train import TrainingOptions
+
+    settings = _settings(settings)
+    names = [field.name for field in fields(TrainingOptions)]
+    for name in settings:
+        if name not in names:
+            raise InputError(f"--set: unknown field {name!r}; accepted are {', '.join(names)}")
+    settings |= {name: value for name, value in options.items() if value is not None}
+    if config is not None:
+        return TrainingOptions.from_toml(config, **settings)
+    for name in ("train", "valid"):
+        if name not in settings:
+            raise InputError(f"no text to use: give --{name} FILE, or --config FILE that names one")
+    return TrainingOptions(**settings)
+
+
+_training_help = "Another field of the configuration (see the head of model/train.py); may be repeated."
+
+
+def _training_decorators(command):
+    """Options that `train` and `prune` share."""
+    for decorator in reversed(
+        [
+            click.option("-o", "--output", required=True, help="Checkpoint directory to write, and to resume from."),
+            click.option("--config", help="Configuration file (TOML), such as those in model/configs."),
+            click.option("--train", help="Text to train on."),
+            click.option("--valid", help="Text to validate on."),
+            click.option("--device", help="auto, cpu or cuda."),
+            click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help=_training_help),
+            click.option("--limit-seconds", type=float, help="Save and stop after this time; run again to go on."),
+            click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+        ]
+    ):
+        command = decorator(command)
+    return command
+
+
+def _show_training(result, output, as_json):
+    if as_json:
+        click.echo(json.dumps(result.summary()))
+        return
+    summary = result.summary()
+    _table(
+        output,
+        [
+            ("epochs", str(summary["epochs"])),
+            ("validation loss", f"{summary['valid_loss']:.4f} nats (perplexity {summary['valid_perplexity']:.3f})"),
+            ("RNN weights that are zero", f"{summary['sparsity']:.1%}"),
+            ("activity by layer", _percentages(summary["activity"])),
+            ("time", f"{summary['seconds']:.0f} s"),
+            ("training speed", f"{summary['tokens_per_second']:,.0f} tokens/s"),
+        ],
+    )
+
+
 # Commands
+
+
+@egret.command()
+@_training_decorators
+def train(output, config, train, valid, device, settings, limit_seconds, as_json):
+    """Train a float network into a checkpoint directory.
+
+    Started again with the same options after it was stopped or killed, it goes on where it last saved.
+    """
+    with _torch_needed():
+        from egret.model.train import train as run
+    options = _training_options(config, settings, train=train, valid=valid, device=device)
+    result = run(options, output, progress=sys.stderr.isatty(), limit_seconds=limit_seconds)
+    _show_training(result, output, as_json)
+
+
+@egret.command()
+@click.argument("checkpoint")
+@_training_decorators
+@click.option("--sparsity", type=float, required=True, help="Share of RNN weights that end as zero, 0 to below 1.")
+@click.option("--steps", type=int, default=1, show_default=True, help="Times that weights are pruned.")
+@click.option("--epochs", type=int, default=10, show_default=True, help="Epochs of fine-tuning, all steps together.")
+@click.option("--spread", type=float, default=0.4, show_default=True, help="Share of epochs before the last pruning.")
+@click.option("--learning-rate", type=float, default=5e-4, show_default=True, help="At the start of fine-tuning.")
+def prune(
+    checkpoint, output, config, train, valid, device, settings, limit_seconds, as_json, sparsity, **pruning
+):
+    """Prune the smallest RNN weights of CHECKPOINT, all layers together, and fine-tune what is left.
+
+    The embedding and the read-out are left alone. The configuration gives texts, batch and dropout; the network's
+    shape is the checkpoint's. Like `egret train`, it resumes.
+    """
+    with _torch_needed():
+        from egret.model.prune import PruningOptions
+        from egret.model.prune import prune as run
+    options = _training_options(config, settings, train=train, valid=valid, device=device)
+    options = (checkpoint, output, options, PruningOptions(sparsity=sparsity, **pruning))
+    result = run(*options, progress=sys.stderr.isatty(), limit_seconds=limit_seconds)
+    _show_training(result, output, as_json)
 
 
 @egret.command()
@@ -224,18 +398,28 @@ def compile_(source, output, target, lanes, weight_bytes, verilog):
 @click.option("--engine", type=click.Choice(ENGINES), required=True, help="What runs the network.")
 @click.option("--batch", type=int, default=1, show_default=True, help="Streams that the text is cut into.")
 @click.option("--agreement", is_flag=True, help="Compare the integer network's events with the float network's too.")
+@click.option("--simulator", type=click.Choice(SIMULATORS), default="verilator", show_default=True, help="For rtl.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def evaluate(checkpoint, text, tokens, engine, batch, agreement, as_json):
+def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, as_json):
     """Measure perplexity, activity and operations of CHECKPOINT over a text.
 
     The state is zero at the start of each stream and carried along it; every token after the first is predicted.
-    CHECKPOINT is a checkpoint directory; for the integer engine also an integer network's file or an image.
+    CHECKPOINT is a checkpoint directory; for the engines integer and rtl also an integer network's file or an image.
+    The engine rtl is the simulated core: its events are compared with the integer network's, step by step.
     """
     from egret.model.counts import checkpoint_columns, integer_columns
     from egret.model.evaluate import evaluate, event_agreement
 
     if agreement and engine != "integer":
         raise InputError(f"--agreement compares the integer network with the float one; --engine is {engine}")
+    if engine == "rtl":
+        if batch != 1:
+            raise InputError(f"the core runs one stream: --batch must be 1 with --engine rtl, not {batch}")
+        image, parameters = _load_image(checkpoint)
+        ids = _load_text(text, parameters.vocabulary, tokens)
+        measurement = _measure(image, parameters, ids)
+        _show_evaluation(measurement.evaluation, f"{checkpoint}, {engine}, {text}", engine, 1, as_json, measurement)
+        return _mismatch_status(measurement)
     if engine == "float" or agreement:
         from egret.model.checkpoint import load_checkpoint
         from egret.model.floating import FloatNetwork
@@ -252,6 +436,29 @@ def evaluate(checkpoint, text, tokens, engine, batch, agreement, as_json):
     ids = _load_text(text, vocabulary, tokens)
     with _progress(f"{engine} network") as progress:
         evaluation = evaluate(network, columns, ids, batch=batch, progress=progress)
+    layers = None
+    if agreement:
+        with _progress("agreement of events") as progress:
+            layers = event_agreement(float_network, network, ids, batch=batch, progress=progress)
+    _show_evaluation(evaluation, f"{checkpoint}, {engine}, {text}", engine, batch, as_json, agreement=layers)
+
+
+def _measure(image, parameters, ids):
+    from egret.host.measure import measure
+
+    with _open_board(image.configuration) as board, _progress("simulated core") as progress:
+        return measure(board, image, parameters, ids, progress=progress)
+
+
+def _mismatch_status(measurement):
+    """Exit status, after saying where the board first differed if it did."""
+    if not measurement.mismatches:
+        return 0
+    click.echo(f"egret: {measurement.mismatches} mismatches, the first at {measurement.first_mismatch}", err=True)
+    return 1
+
+
+def _show_evaluation(evaluation, title, engine, batch, as_json, measurement=None, agreement=None):
     macs = evaluation.macs
     result = {
         "engine": engine,
@@ -266,14 +473,6 @@ def evaluate(checkpoint, text, tokens, engine, batch, agreement, as_json):
         "macs_per_token_pruned": macs.pruned,
         "macs_per_token_event_driven": macs.event_driven,
     }
-    if agreement:
-        with _progress("agreement of events") as progress:
-            layers = event_agreement(float_network, network, ids, batch=batch, progress=progress)
-        result["event_agreement"] = [layer.agreement for layer in layers]
-        result["event_overlap"] = [layer.overlap for layer in layers]
-    if as_json:
-        click.echo(json.dumps(result))
-        return
     rows = [
         ("tokens predicted", f"{evaluation.tokens:,} in {batch} stream{'s' if batch > 1 else ''}"),
         ("perplexity", f"{evaluation.perplexity:.3f} (loss {evaluation.loss:.4f} nats)"),
@@ -283,14 +482,137 @@ def evaluate(checkpoint, text, tokens, engine, batch, agreement, as_json):
         ("event-driven only", f"{macs.event_driven:,.0f}"),
         ("event-driven and pruned", f"{macs.event_driven_pruned:,.0f}"),
     ]
-    if agreement:
+    if agreement is not None:
+        result["event_agreement"] = [layer.agreement for layer in agreement]
+        result["event_overlap"] = [layer.overlap for layer in agreement]
         rows.append(("neurons and steps that agree with float, by layer", _percentages(result["event_agreement"])))
         rows.append(("events of both over events of either, by layer", _percentages(result["event_overlap"])))
-    _table(f"{checkpoint}, {engine} network, {text}", rows)
+    if measurement is not None:
+        more, more_rows = _describe_measurement(measurement)
+        result |= more
+        rows += more_rows
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        _table(title, rows)
+
+
+def _describe_measurement(measurement):
+    """Keys for JSON, and rows for a table."""
+    result = {
+        "mismatches": measurement.mismatches,
+        "cycles_per_token": measurement.cycles_per_token,
+        "lane_utilisation": measurement.lane_utilisation,
+        "lanes": measurement.lanes,
+        "simulated_tokens_per_second": measurement.tokens_per_second,
+        "counters": measurement.counters,
+    }
+    rows = [
+        ("event values unlike the integer network's", f"{measurement.mismatches:,}"),
+        ("cycles per token", f"{measurement.cycles_per_token:,.0f}"),
+        (f"utilisation of {measurement.lanes} lanes", f"{measurement.lane_utilisation:.1%}"),
+        ("simulated tokens a second", f"{measurement.tokens_per_second:,.0f}"),
+    ]
+    return result, rows
 
 
 def _percentages(shares):
     return ", ".join(f"{share:.2%}" for share in shares)
+
+
+@egret.command()
+@click.argument("source")
+@click.option("--port", help="Serial port of a board; a virtual board by default.")
+@click.option("--baud", type=int, help="Bits a second on that port.")
+@click.option("--prompt", help="Text to begin with; a line's end by default.")
+@click.option("--tokens", type=int, default=400, show_default=True, help="Tokens to generate.")
+@click.option("--temperature", type=float, default=0.8, show_default=True, help="0 takes the most probable token.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same text.")
+@click.option("--check/--no-check", default=True, show_default=True, help="Compare with the integer network.")
+@click.option("--trace", help="Waveform (FST) of the virtual board to write; much slower.")
+def run(source, port, baud, prompt, tokens, temperature, seed, check, trace):
+    """Generate text on a board: SOURCE is an image, or what can be compiled into one.
+
+    The text goes to standard output as it comes, the figures to standard error.
+    """
+    from egret.host.generate import Sampler
+    from egret.host.session import generate_text, prompt_ids
+
+    if port is not None and trace is not None:
+        raise InputError("--trace is for the virtual board, not for a board on --port")
+    sampler = Sampler(temperature=temperature, seed=seed)
+    image, parameters = _load_image(source)
+    ids = prompt_ids(parameters.vocabulary, prompt)
+    if prompt is not None:
+        click.echo(prompt, nl=False)
+    with _open_board(image.configuration, port, baud, trace) as board:
+        with _progress("loading") as progress:
+            board.load(image, progress=progress)
+        session = generate_text(
+            board, image, parameters if check else None, ids, tokens, sampler, lambda text: click.echo(text, nl=False)
+        )
+    click.echo()
+    for line in session.lines():
+        click.echo(line, err=True)
+    return 1 if session.first_mismatch is not None else 0
+
+
+@egret.command()
+@click.argument("checkpoint")
+@click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
+@click.option("--store", type=click.Choice(STORES), default="bram", show_default=True, help="Where the weights are.")
+@click.option("--text", help="Text to run; the network's own samples by default.")
+@click.option("--tokens", type=int, default=1000, show_default=True, help="Steps to run.")
+@click.option("--dense", is_flag=True, help="Measure the speed-up over the same core without any sparsity, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def bench(checkpoint, lanes, store, text, tokens, dense, as_json):
+    """Measure cycles and lane utilisation of the simulated core with CHECKPOINT, every event checked."""
+    from egret.host.measure import sample
+
+    if tokens < 1:
+        raise InputError(f"--tokens must be at least 1, not {tokens}")
+    image, parameters = _load_image(checkpoint, lanes=lanes)
+    ids = sample(parameters, tokens + 1) if text is None else _load_text(text, parameters.vocabulary, tokens)
+    measurement = _measure(image, parameters, ids)
+    macs = measurement.evaluation.macs
+    more, more_rows = _describe_measurement(measurement)
+    result = {
+        "store": store,
+        "tokens": tokens,
+        "weight_bytes": image.configuration.weight_bytes,
+        "macs_per_token": macs.event_driven_pruned,
+        "macs_per_token_dense": macs.dense,
+        **more,
+    }
+    rows = [
+        ("steps", f"{tokens:,}"),
+        ("MACs per token", f"{macs.event_driven_pruned:,.0f} of {macs.dense:,}"),
+        *more_rows,
+        *((f"cycles per token, {name}", f"{cycles:,.1f}") for name, cycles in measurement.cycles_by_cause.items()),
+    ]
+    if dense:
+        from egret.host.measure import DENSE_STEPS, dense_counterpart
+
+        counterpart = dense_counterpart(parameters)
+        full = _measure(_compile(counterpart, lanes=lanes), counterpart, ids[: DENSE_STEPS + 1])
+        speed_up = full.cycles_per_token / measurement.cycles_per_token
+        result |= {
+            "mismatches_dense": full.mismatches,
+            "activity_dense": full.evaluation.activity,
+            "cycles_per_token_dense": full.cycles_per_token,
+            "speed_up": speed_up,
+            "speed_up_in_macs": macs.dense / macs.event_driven_pruned,
+        }
+        rows += [
+            ("cycles per token without any sparsity", f"{full.cycles_per_token:,.0f}"),
+            ("speed-up, measured", f"{speed_up:.1f}"),
+            ("speed-up, by MACs", f"{macs.dense / macs.event_driven_pruned:.1f}"),
+        ]
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        _table(f"{checkpoint}, {measurement.lanes} lanes, weights in {store}", rows)
+    return _mismatch_status(measurement)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,40 @@ def test_quantise_and_compile(egret, network):
     assert "│ lanes             │ 2 " in out
 
 
+TRAINING = ("--set", "tokens=char", "--set", "hidden_sizes=[5, 4]", "--set", "embedding_size=4", "--set", "batch=4")
+TRAINING += ("--set", "bptt=8", "--device", "cpu", "--train", "text", "--valid", "text")
+
+
+def test_train_and_prune(egret, refused, network):
+    status, out, _ = egret("train", "-o", "trained", *TRAINING, "--set", "epochs=2", "--json")
+    result = json.loads(out)
+    assert (status, result["epochs"], result["sparsity"]) == (0, 2, 0)
+    _, out, _ = egret("evaluate", "trained", "--text", "text", "--engine", "float", "--json")
+    assert json.loads(out)["tokens"] == len(TEXT) - 1
+    # The same command finds nothing more to do; other options are refused.
+    status, out, _ = egret("train", "-o", "trained", *TRAINING, "--set", "epochs=2", "--json")
+    assert json.loads(out)["valid_loss"] == result["valid_loss"]
+    assert refused("train", "-o", "trained", *TRAINING, "--set", "epochs=2", "--set", "seed=5").startswith(
+        "trained/training.json: training began with seed = 1, not 5"
+    )
+    pruning = ("--sparsity", 0.8, "--epochs", 2, "--steps", 2)
+    status, out, _ = egret("prune", "trained", "-o", "pruned", *TRAINING, *pruning)
+    assert status == 0
+    assert "│ 79.8% " in out  # 194 of 243 weights
+    _, out, _ = egret("evaluate", "pruned", "--text", "text", "--engine", "float", "--json")
+    result = json.loads(out)
+    assert result["macs_per_token_pruned"] == result["macs_per_token_dense"] - round(0.8 * 243)
+
+
+def test_training_from_a_configuration(egret, network):
+    (network / "network.toml").write_text(
+        '[network]\ncell = "lstm"\ntokens = "char"\nembedding_size = 4\nhidden_sizes = [4]\n'
+        '[text]\ntrain = "text"\nvalid = "text"\n[training]\nepochs = 1\nbatch = 2\nbptt = 8\ndevice = "cpu"\n'
+    )
+    assert egret("train", "--config", "network.toml", "-o", "trained")[0] == 0
+    assert json.loads((network / "trained" / "config.json").read_text())["cell"] == "lstm"
+
+
 def test_compile_writes_verilog(egret, network):
     assert egret("compile", "network", "--verilog", "core.v", "--weight-bytes", 0)[0] == 0
     assert "module egret_core(" in (network / "core.v").read_text()
@@ -114,6 +148,31 @@ def test_evaluate_in_streams_with_agreement(egret, network):
     assert f"{result['perplexity']:.3f}" in out
 
 
+def test_simulated_core(egret, network):
+    status, out, err = egret("evaluate", "network", "--text", "text", "--engine", "rtl", "--json")
+    result = json.loads(out)
+    assert (status, result["mismatches"], result["tokens"]) == (0, 0, len(TEXT) - 1)
+    _, out, _ = egret("evaluate", "network", "--text", "text", "--engine", "integer", "--json")
+    for name, value in json.loads(out).items():
+        assert result[name] == value or name == "engine"
+    assert result["cycles_per_token"] > 0
+    assert 0 < result["lane_utilisation"] <= 1
+    # The same core serves text generation and the bench.
+    egret("compile", "network", "-o", "image")
+    texts = []
+    for source, seed in (("network", 3), ("image", 3), ("image", 4)):
+        status, out, err = egret("run", source, "--tokens", 50, "--prompt", "ab", "--seed", seed)
+        assert status == 0
+        assert "51 of 51 tokens match the integer network\n" in err
+        assert len(out) == 2 + 50 + 1
+        texts.append(out)
+    assert texts[0] == texts[1] != texts[2]
+    assert texts[0].startswith("ab")
+    status, out, _ = egret("bench", "image", "--tokens", 30, "--json")
+    result = json.loads(out)
+    assert (status, result["tokens"], result["mismatches"], result["lanes"]) == (0, 30, 0, 8)
+
+
 # Bad input
 
 
@@ -135,6 +194,9 @@ SOURCES = pytest.mark.parametrize(
         ("compile", "network", "-o", "output"),
         ("evaluate", "network", "--text", "text", "--engine", "float"),
         ("evaluate", "network", "--text", "text", "--engine", "integer"),
+        ("evaluate", "network", "--text", "text", "--engine", "rtl"),
+        ("run", "network"),
+        ("bench", "network"),
     ],
 )
 
@@ -226,6 +288,61 @@ def test_corrupted_image(egret, refused, network):
         assert refused(*evaluate).startswith("image: ")
     (network / "image").write_bytes(content[:-1])
     assert refused(*evaluate).startswith("image: ")
+
+
+def test_bad_training(refused, network):
+    assert refused("train", "-o", "trained") == "no text to use: give --train FILE, or --config FILE that names one"
+    assert refused("train", "-o", "trained", *TRAINING, "--set", "speed=9").startswith(
+        "--set: unknown field 'speed'; accepted are train, valid, "
+    )
+    assert refused("train", "-o", "trained", *TRAINING, "--set", "epochs") == (
+        "--set takes NAME=VALUE, as in --set epochs=10, not 'epochs'"
+    )
+    assert refused("train", "-o", "trained", *TRAINING, "--set", "cell=gru") == (
+        "cell must be 'egru' or 'lstm', not 'gru'"
+    )
+    assert refused("train", "-o", "trained", "--config", "none.toml").startswith("none.toml: cannot read ")
+    assert refused("prune", "network", "-o", "pruned", *TRAINING, "--sparsity", 1) == (
+        "sparsity must be a number from 0 to below 1, not 1.0"
+    )
+    assert refused("prune", "none", "-o", "pruned", *TRAINING, "--sparsity", 0.5).startswith("none: no ")
+    (network / "text").write_text("")
+    assert refused("train", "-o", "trained", *TRAINING) == "text: the text is empty; at least one token is needed"
+    assert sorted(os.listdir()) == ["network", "text"]
+
+
+def test_training_without_torch(network):
+    program = (
+        "import sys\nsys.modules['torch'] = None\nfrom egret.host.cli import main\n"
+        "sys.exit(main(['train', '-o', 'trained']))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        "egret: error: training needs torch, which is not installed; install it with: pip install torch\n"
+    )
+
+
+def test_bad_runs(egret, refused, network):
+    egret("compile", "network", "-o", "image")
+    assert refused("run", "image", "--prompt", "") == "--prompt: the prompt is empty; at least one token is needed"
+    assert refused("run", "image", "--prompt", "abd") == (
+        "--prompt: line 1 of the text: character 'd' is not in the vocabulary"
+    )
+    assert refused("run", "image", "--temperature", -1) == "temperature must be 0 or a positive number, not -1.0"
+    assert refused("run", "image", "--seed", -1) == "seed must be an integer of at least 0, not -1"
+    assert refused("run", "image", "--port", "/dev/egret").startswith("serial port /dev/egret: cannot be opened: ")
+    assert refused("run", "image", "--port", "/dev/egret", "--trace", "x.fst") == (
+        "--trace is for the virtual board, not for a board on --port"
+    )
+    assert refused("bench", "image", "--lanes", 4) == (
+        "image: the image is compiled for lanes 8, not 4; give its checkpoint"
+    )
+    assert refused("bench", "image", "--tokens", 0) == "--tokens must be at least 1, not 0"
+    assert refused("evaluate", "image", "--text", "text", "--engine", "rtl", "--batch", 2) == (
+        "the core runs one stream: --batch must be 1 with --engine rtl, not 2"
+    )
+    assert sorted(os.listdir()) == ["image", "network", "text"]
 
 
 def test_agreement_needs_both_networks(refused, network):

@@ -1,0 +1,205 @@
+"""A board measured over a text: every event of its last layer compared with the integer network, and its cycles.
+
+`measure` is the engine ``rtl`` of ``egret evaluate``; `dense_counterpart` makes the network that a core without any
+sparsity to use would have to run, which gives the measured speed-up.
+"""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from egret.host.generate import Sampler
+from egret.model.counts import integer_columns
+from egret.model.evaluate import Evaluation, evaluate
+from egret.model.integer import IntegerLayer, IntegerNetwork
+from egret.rtl.protocol import CORE_COUNTERS
+
+__all__ = ["DENSE_STEPS", "Measurement", "Mismatch", "dense_counterpart", "measure", "sample"]
+
+DENSE_STEPS = 50
+"""Steps that suffice for a core without sparsity: each takes as long as any other."""
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """One event value that differs: step from zero, neuron of the last layer, both values."""
+
+    step: int
+    neuron: int
+    expected: int
+    actual: int
+
+    def __str__(self):
+        return (
+            f"step {self.step}, last layer, neuron {self.neuron}: the integer network says {self.expected}, "
+            f"the board {self.actual}"
+        )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Result of `measure`.
+
+    Attributes
+    ----------
+    evaluation : Evaluation
+        Perplexity of what the board sent; activity and operations of the integer network.
+    mismatches : int
+        Event values of the last layer that differ from the integer network's.
+    first_mismatch : Mismatch or None
+    counters : dict of str to int
+        Of the core and the link over these steps.
+    lanes : int
+        Of the core.
+    seconds : float
+        Wall time.
+    """
+
+    evaluation: Evaluation
+    mismatches: int
+    first_mismatch: Mismatch | None
+    counters: dict[str, int]
+    lanes: int
+    seconds: float
+
+    @property
+    def cycles_per_token(self):
+        return self.counters["cycles"] / self.counters["tokens"]
+
+    @property
+    def cycles_by_cause(self):
+        """Cycles per token in which a word was issued to the lanes, and in which none was, by cause: dict."""
+        return {name: self.counters[name] / self.counters["tokens"] for name in ("words", *CORE_COUNTERS[4:])}
+
+    @property
+    def lane_utilisation(self):
+        """Non-zero weights multiplied, divided by lanes times cycles."""
+        return self.counters["macs"] / (self.lanes * self.counters["cycles"])
+
+    @property
+    def tokens_per_second(self):
+        return self.evaluation.tokens / self.seconds
+
+
+class _CheckedBoard:
+    """A board in the place of the integer network, beside that network."""
+
+    def __init__(self, board, network, inputs):
+        self._board, self._network, self._inputs = board, network, inputs
+        self.mismatches, self.first, self._steps = 0, None, 0
+
+    def reset_state(self, batch):
+        assert batch == 1, "a board runs one stream"
+        self._network.reset_state(1)
+        self._board.clear()
+        # Known in advance, so that the link and the core are busy at once.
+        self._events = self._board.step_many(self._inputs)
+
+    def step(self, tokens):
+        *traces, last = self._network.step(tokens)
+        actual, expected = next(self._events), last.y[0]
+        different = np.flatnonzero(actual != expected)
+        if different.size:
+            self.mismatches += different.size
+            neuron = int(different[0])
+            if self.first is None:
+                self.first = Mismatch(self._steps, neuron, int(expected[neuron]), int(actual[neuron]))
+        self._steps += 1
+        return [*traces, dataclasses.replace(last, y=actual[None].astype(last.y.dtype))]
+
+    def read_out(self, y):
+        return self._network.read_out(y)
+
+    def finish(self):
+        """Let the board end: nothing may be left over."""
+        assert next(self._events, None) is None, "the board answered more steps than were asked for"
+
+
+def measure(board, image, parameters, ids, *, progress=None):
+    """Run a text through a board, from zero state, and compare every step with the integer network.
+
+    Parameters
+    ----------
+    board : egret.host.board.Board
+        Gets the image loaded first.
+    image : egret.model.image.Image
+        Compiled from `parameters`.
+    parameters : IntegerParameters
+    ids : np.ndarray of int, shape [N + 1]
+    progress : callable, optional
+        Called now and then as ``progress(done, total)``, both in predictions.
+
+    Returns
+    -------
+    Measurement
+
+    Raises
+    ------
+    InputError
+        The text has fewer than two tokens, or the board does not do what it should.
+    """
+    board.load(image)
+    checked = _CheckedBoard(board, IntegerNetwork(parameters), [int(token) for token in ids[:-1]])
+    before = board.counters()
+    begin = time.perf_counter()
+    evaluation = evaluate(checked, integer_columns(parameters), ids, progress=progress)
+    seconds = time.perf_counter() - begin
+    checked.finish()
+    after = board.counters()
+    return Measurement(
+        evaluation=evaluation,
+        mismatches=checked.mismatches,
+        first_mismatch=checked.first,
+        counters={name: after[name] - before[name] for name in after},
+        lanes=image.configuration.lanes,
+        seconds=seconds,
+    )
+
+
+def sample(parameters, count, *, seed=0):
+    """Tokens that an integer network writes itself, so that it can be measured without a text.
+
+    Parameters
+    ----------
+    parameters : IntegerParameters
+    count : int
+    seed : int
+
+    Returns
+    -------
+    np.ndarray of int32, shape [count]
+    """
+    network, sampler = IntegerNetwork(parameters), Sampler(seed=seed)
+    tokens = [0]
+    while len(tokens) < count:
+        tokens.append(sampler(network.read_out(network.step(np.array(tokens[-1:]))[-1].y)[0]))
+    return np.array(tokens, np.int32)
+
+
+def dense_counterpart(parameters):
+    """A network of the same shape in which no weight is zero and every neuron has an event in every step.
+
+    All weights are 1, inputs and thresholds such that every gate is open: the sums are positive, so the state before
+    reset is positive and above the threshold of zero from the first step on.
+
+    Parameters
+    ----------
+    parameters : IntegerParameters
+
+    Returns
+    -------
+    IntegerParameters
+    """
+    layers = tuple(
+        IntegerLayer(
+            weight_x=np.ones_like(layer.weight_x),
+            weight_y=np.ones_like(layer.weight_y),
+            bias=np.full_like(layer.bias, 1 << 12),
+            threshold=np.zeros_like(layer.threshold),
+            shift=(1, 1, 1),
+        )
+        for layer in parameters.layers
+    )
+    return dataclasses.replace(parameters, embedding=np.full_like(parameters.embedding, 127), layers=layers)

@@ -1,0 +1,138 @@
+"""One session of text generation on a board: prompt, text as it comes, comparison, figures."""
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from egret.host.generate import ReadOut, generate
+from egret.host.measure import Mismatch
+from egret.model.errors import InputError
+from egret.model.integer import IntegerNetwork
+from egret.model.tokens import END_OF_LINE, Vocabulary
+
+__all__ = ["Session", "generate_text", "prompt_ids"]
+
+
+@dataclass
+class Session:
+    """What `generate_text` did.
+
+    Attributes
+    ----------
+    tokens : int
+        Tokens generated.
+    steps : int
+        Steps that the board ran, those of the prompt included.
+    matching : int or None
+        Steps in which every event of the last layer was the integer network's; None where nothing was compared.
+    first_mismatch : Mismatch or None
+    counters : dict of str to int
+        Of the board over these steps.
+    seconds : float
+    """
+
+    tokens: int = 0
+    steps: int = 0
+    matching: int | None = None
+    first_mismatch: Mismatch | None = None
+    counters: dict = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def lines(self):
+        """The figures as text, a list of lines."""
+        lines = []
+        if self.matching is not None:
+            lines.append(f"{self.matching} of {self.steps} tokens match the integer network")
+        if self.first_mismatch is not None:
+            lines.append(f"first mismatch: {self.first_mismatch}")
+        cycles = self.counters["cycles"] / self.counters["tokens"]
+        lines.append(f"{cycles:,.0f} cycles per token; {self.steps / self.seconds:,.0f} tokens per second")
+        return lines
+
+
+def prompt_ids(vocabulary, prompt):
+    """Tokens of a prompt.
+
+    Parameters
+    ----------
+    vocabulary : Vocabulary
+    prompt : str or None
+        None stands for the end of a line. Words end with `<eos>` only where the prompt ends with a newline.
+
+    Returns
+    -------
+    list of int
+        At least one.
+
+    Raises
+    ------
+    InputError
+        The prompt is empty or has an unknown token.
+    """
+    if prompt is None:
+        end = END_OF_LINE if vocabulary.kind == "word" else "\n"
+        return [vocabulary.tokens.index(end) if end in vocabulary.tokens else 0]
+    try:
+        ids = vocabulary.encode(prompt).tolist()
+    except InputError as error:
+        raise InputError(f"--prompt: {error}") from error
+    if vocabulary.kind == "word" and not prompt.endswith("\n"):
+        ids = ids[:-1]
+    if not ids:
+        raise InputError("--prompt: the prompt is empty; at least one token is needed")
+    return ids
+
+
+def generate_text(board, image, parameters, ids, count, sampler, write):
+    """Generate text on a board that has the image loaded, from zero state.
+
+    Parameters
+    ----------
+    board : egret.host.board.Board
+    image : egret.model.image.Image
+    parameters : IntegerParameters or None
+        Of the integer network to compare each step with.
+    ids : list of int
+        The prompt.
+    count : int
+        Tokens to generate.
+    sampler : egret.host.generate.Sampler
+    write : callable
+        Called with each piece of text as it comes.
+
+    Returns
+    -------
+    Session
+
+    Raises
+    ------
+    InputError
+        The board does not do what it should.
+    """
+    vocabulary = Vocabulary.from_bytes(image.vocabulary, image.vocabulary_kind, "image")
+    network = None if parameters is None else IntegerNetwork(parameters)
+    session = Session(matching=None if network is None else 0)
+
+    def observe(token, events):
+        session.steps += 1
+        if network is None:
+            return
+        expected = network.step(np.array([token]))[-1].y[0]
+        different = np.flatnonzero(events != expected)
+        if not different.size:
+            session.matching += 1
+        elif session.first_mismatch is None:
+            neuron = int(different[0])
+            session.first_mismatch = Mismatch(session.steps - 1, neuron, int(expected[neuron]), int(events[neuron]))
+
+    before = board.counters()
+    begin = time.perf_counter()
+    tokens = generate(board, ReadOut(image), sampler, ids, count, observe=observe)
+    for piece in vocabulary.pieces(tokens):
+        write(piece)
+        session.tokens += 1
+    session.seconds = time.perf_counter() - begin
+    after = board.counters()
+    session.counters = {name: after[name] - before[name] for name in after}
+    return session

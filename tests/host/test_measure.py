@@ -1,0 +1,153 @@
+"""Measuring a board: a stand-in that computes like the integer network, and lies when told to."""
+
+import numpy as np
+import pytest
+
+from egret.host.generate import Sampler
+from egret.host.measure import Mismatch, dense_counterpart, measure, sample
+from egret.host.session import generate_text, prompt_ids
+from egret.model.checkpoint import NetworkConfiguration
+from egret.model.compile import compile_image, configuration_for
+from egret.model.counts import integer_columns
+from egret.model.errors import InputError
+from egret.model.evaluate import evaluate
+from egret.model.integer import IntegerNetwork
+from egret.model.quantise import quantise
+from egret.model.tokens import Vocabulary
+
+CONFIGURATION = NetworkConfiguration("egru", "char", 6, 5, (7, 5))
+IDS = np.random.default_rng(7).integers(0, 6, 101).astype(np.int32)
+
+
+class FakeBoard:
+    """Answers like a board whose core takes ten cycles a step."""
+
+    def __init__(self, parameters, lies=()):
+        self._network, self._lies = IntegerNetwork(parameters), dict(lies)
+        self.loaded, self._steps = None, 0
+
+    def load(self, image):
+        self.loaded = image
+
+    def clear(self):
+        self._network.reset_state(1)
+
+    def step(self, token):
+        events = self._network.step(np.array([token]))[-1].y[0].astype(np.uint8)
+        if self._steps in self._lies:
+            neuron, value = self._lies[self._steps]
+            events[neuron] = value
+        self._steps += 1
+        return events
+
+    def step_many(self, tokens):
+        return map(self.step, tokens)
+
+    def counters(self):
+        causes = {"fetch": 1, "wait_layer": 2, "settle": 0, "reset_pass": 1, "wait_update": 2}
+        per_step = {"tokens": 1, "cycles": 10, "words": 4, "macs": 16, **causes}
+        return {name: 1000 + count * self._steps for name, count in per_step.items()}
+
+
+@pytest.fixture
+def network(random_checkpoint):
+    parameters = quantise(random_checkpoint(CONFIGURATION, density=0.5))
+    return parameters, compile_image(parameters, configuration_for(parameters, lanes=4))
+
+
+def test_measurement_is_the_evaluation_of_the_integer_network(network):
+    parameters, image = network
+    board = FakeBoard(parameters)
+    board.step(3)  # what ran before must not matter
+    measurement = measure(board, image, parameters, IDS)
+    assert board.loaded is image
+    assert measurement.evaluation == evaluate(IntegerNetwork(parameters), integer_columns(parameters), IDS)
+    assert (measurement.mismatches, measurement.first_mismatch) == (0, None)
+    assert measurement.counters["tokens"] == 100
+    assert measurement.cycles_per_token == 10
+    assert measurement.lane_utilisation == 16 / (4 * 10)
+    assert measurement.cycles_by_cause == {
+        "words": 4, "fetch": 1, "wait_layer": 2, "settle": 0, "reset_pass": 1, "wait_update": 2,
+    }  # fmt: skip
+
+
+def test_measurement_finds_every_wrong_event(network):
+    parameters, image = network
+    integer = IntegerNetwork(parameters)
+    right = [integer.step(IDS[step : step + 1])[-1].y[0].copy() for step in range(100)]
+    board = FakeBoard(parameters, {12: (3, right[12][3] ^ 1), 99: (0, right[99][0] ^ 128)})
+    measurement = measure(board, image, parameters, IDS)
+    assert measurement.mismatches == 2
+    assert measurement.first_mismatch == Mismatch(12, 3, right[12][3], right[12][3] ^ 1)
+    assert str(measurement.first_mismatch) == (
+        f"step 12, last layer, neuron 3: the integer network says {right[12][3]}, the board {right[12][3] ^ 1}"
+    )
+
+
+def test_dense_counterpart_has_no_sparsity(network):
+    parameters, _ = network
+    dense = dense_counterpart(parameters)
+    columns = integer_columns(dense)
+    evaluation = evaluate(IntegerNetwork(dense), columns, IDS[:11])
+    assert evaluation.activity == [1, 1]
+    # Only the first step's recurrent sources are silent: there was no step before.
+    per_step = sum(layer.weights for layer in columns)
+    recurrent = sum(layer.weights - layer.rows_x * len(layer.x) for layer in columns)
+    assert evaluation.macs.event_driven_pruned == pytest.approx(per_step - recurrent / 10)
+    assert evaluation.macs.pruned == evaluation.macs.dense == per_step
+
+
+def test_samples(network):
+    parameters, _ = network
+    tokens = sample(parameters, 50)
+    assert tokens.shape == (50,)
+    assert (tokens == sample(parameters, 50)).all()
+    assert (tokens != sample(parameters, 50, seed=1)).any()
+    assert set(tokens.tolist()) <= set(range(6))
+
+
+def test_session(network):
+    parameters, image = network
+    texts = []
+    for seed, board in ((4, FakeBoard(parameters)), (4, FakeBoard(parameters)), (5, FakeBoard(parameters))):
+        pieces = []
+        session = generate_text(board, image, parameters, [0, 1, 2], 40, Sampler(seed=seed), pieces.append)
+        # The last token's step is not run: nothing would read it.
+        assert (session.tokens, session.steps, session.matching, session.first_mismatch) == (40, 42, 42, None)
+        assert session.counters["tokens"] == 42
+        assert session.lines()[0] == "42 of 42 tokens match the integer network"
+        assert session.lines()[1].startswith("10 cycles per token; ")
+        assert len(pieces) == 40
+        texts.append("".join(pieces))
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_session_with_a_wrong_board(network):
+    parameters, image = network
+    board = FakeBoard(parameters, {step: (1, 7) for step in range(5, 100)})
+    session = generate_text(board, image, parameters, [0], 20, Sampler(seed=1), lambda text: None)
+    assert session.first_mismatch is not None
+    assert session.first_mismatch.step >= 5
+    assert session.matching < session.steps == 20
+    assert session.lines()[1].startswith("first mismatch: step ")
+
+
+def test_session_without_comparison(network):
+    _, image = network
+    session = generate_text(FakeBoard(network[0]), image, None, [0], 5, Sampler(seed=1), lambda text: None)
+    assert session.matching is None
+    assert len(session.lines()) == 1
+
+
+def test_prompts():
+    characters, words = Vocabulary("ab\n", "char"), Vocabulary(["a", "<eos>"], "word")
+    assert prompt_ids(characters, None) == [2]
+    assert prompt_ids(Vocabulary("ab", "char"), None) == [0]
+    assert prompt_ids(words, None) == [1]
+    assert prompt_ids(characters, "ba\n") == [1, 0, 2]
+    assert prompt_ids(words, "a a") == [0, 0]
+    assert prompt_ids(words, "a\n") == [0, 1]
+    with pytest.raises(InputError, match="^--prompt: the prompt is empty; at least one token is needed$"):
+        prompt_ids(characters, "")
+    with pytest.raises(InputError, match="^--prompt: line 1 of the text: character 'c' is not in the vocabulary$"):
+        prompt_ids(characters, "c")
