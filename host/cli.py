@@ -16,7 +16,7 @@ from egret.model.errors import InputError
 __all__ = ["main"]
 
 ENGINES = ("float", "integer", "rtl")
-SIMULATORS = ("verilator",)
+SIMULATORS = ("verilator", "icarus")
 STORES = ("bram",)
 
 _help = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
@@ -181,13 +181,14 @@ def _load_text(path, vocabulary, tokens):
 
 
 @contextlib.contextmanager
-def _torch_needed():
+def _needs(module, package, what):
+    """Turn the lack of a module, imported within, into one line."""
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        if error.name != module:
             raise
-        raise InputError("training needs torch, which is not installed; install it with: pip install torch") from error
+        raise InputError(f"{what} needs {module}, which is not installed; install it: pip install {package}") from error
 
 
 def _settings(assignments):
@@ -275,7 +276,7 @@ def train(output, config, train, valid, device, settings, limit_seconds, as_json
 
     Started again with the same options after it was stopped or killed, it goes on where it last saved.
     """
-    with _torch_needed():
+    with _needs("torch", "torch", "training"):
         from egret.model.train import train as run
     options = _training_options(config, settings, train=train, valid=valid, device=device)
     result = run(options, output, progress=sys.stderr.isatty(), limit_seconds=limit_seconds)
@@ -298,7 +299,7 @@ def prune(
     The embedding and the read-out are left alone. The configuration gives texts, batch and dropout; the network's
     shape is the checkpoint's. Like `egret train`, it resumes.
     """
-    with _torch_needed():
+    with _needs("torch", "torch", "training"):
         from egret.model.prune import PruningOptions
         from egret.model.prune import prune as run
     options = _training_options(config, settings, train=train, valid=valid, device=device)
@@ -417,7 +418,7 @@ def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, as_j
             raise InputError(f"the core runs one stream: --batch must be 1 with --engine rtl, not {batch}")
         image, parameters = _load_image(checkpoint)
         ids = _load_text(text, parameters.vocabulary, tokens)
-        measurement = _measure(image, parameters, ids)
+        measurement = (_measure if simulator == "verilator" else _measure_icarus)(image, parameters, ids)
         _show_evaluation(measurement.evaluation, f"{checkpoint}, {engine}, {text}", engine, 1, as_json, measurement)
         return _mismatch_status(measurement)
     if engine == "float" or agreement:
@@ -450,12 +451,41 @@ def _measure(image, parameters, ids):
         return measure(board, image, parameters, ids, progress=progress)
 
 
+def _measure_icarus(image, parameters, ids):
+    """`_measure` under Icarus Verilog, where every stream inside the core is compared, and nothing may differ."""
+    import time
+
+    from egret.host.measure import Measurement
+    from egret.model.counts import integer_columns
+    from egret.model.evaluate import evaluate
+    from egret.model.integer import IntegerNetwork
+
+    evaluation = evaluate(IntegerNetwork(parameters), integer_columns(parameters), ids)
+    begin = time.perf_counter()
+    result = _lockstep(image, ids[:-1], simulator="icarus")
+    seconds = time.perf_counter() - begin
+    return Measurement(evaluation, 0, None, result.counters, image.configuration.lanes, seconds)
+
+
+def _lockstep(image, tokens, **options):
+    with _needs("cocotb_tools", "cocotb==2.1.*", "this simulation"):
+        from egret.sim.lockstep import LockstepError, run
+        try:
+            return run(image, tokens, **options)
+        except LockstepError as error:
+            raise click.exceptions.Exit(_diverged(str(error))) from error
+
+
+def _diverged(message):
+    click.echo(f"egret: the core differs from the integer network: {message}", err=True)
+    return 1
+
+
 def _mismatch_status(measurement):
     """Exit status, after saying where the board first differed if it did."""
     if not measurement.mismatches:
         return 0
-    click.echo(f"egret: {measurement.mismatches} mismatches, the first at {measurement.first_mismatch}", err=True)
-    return 1
+    return _diverged(f"{measurement.mismatches} event values, the first: {measurement.first_mismatch}")
 
 
 def _show_evaluation(evaluation, title, engine, batch, as_json, measurement=None, agreement=None):
@@ -518,6 +548,42 @@ def _describe_measurement(measurement):
 
 def _percentages(shares):
     return ", ".join(f"{share:.2%}" for share in shares)
+
+
+@egret.command()
+@click.argument("source")
+@click.option("--text", help="Text to run; the network's own samples by default.")
+@click.option("--tokens", type=int, default=20, show_default=True, help="Steps to run.")
+@click.option("--simulator", type=click.Choice(SIMULATORS), default="verilator", show_default=True)
+@click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
+@click.option("--idle", type=float, default=0.0, show_default=True, help="Probability of a cycle without a token.")
+@click.option("--backpressure", type=float, default=0.0, show_default=True, help="Probability of a cycle not read.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of idle cycles and backpressure.")
+@click.option("--waves", help="Waveform to write: FST from Verilator, VCD or FST from Icarus.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def simulate(source, text, tokens, simulator, lanes, idle, backpressure, seed, waves, as_json):
+    """Run SOURCE under a simulator and compare every stream inside the core with the integer network.
+
+    The first divergence is named: stream, step, layer and place.
+    """
+    from egret.host.measure import sample
+
+    for name, probability in (("--idle", idle), ("--backpressure", backpressure)):
+        if not 0 <= probability < 1:
+            raise InputError(f"{name} must be a probability from 0 to below 1, not {probability}")
+    if tokens < 1:
+        raise InputError(f"--tokens must be at least 1, not {tokens}")
+    image, parameters = _load_image(source, lanes=lanes)
+    ids = sample(parameters, tokens) if text is None else _load_text(text, parameters.vocabulary, tokens)[:-1]
+    options = {"seed": seed, "idle": idle, "backpressure": backpressure, "waves": waves and Path(waves)}
+    result = _lockstep(image, ids, simulator=simulator, **options)
+    if as_json:
+        click.echo(json.dumps({"simulator": simulator, "tokens": tokens, "compared": result.compared,
+                               "counters": result.counters}))
+        return
+    rows = [("steps", f"{tokens:,}"), *((f"compared: {name}", f"{count:,}") for name, count in result.compared.items())]
+    rows += [(f"counter: {name}", f"{count:,}") for name, count in result.counters.items()]
+    _table(f"{source} under {simulator}: every value equals the integer network's", rows)
 
 
 @egret.command()

@@ -56,8 +56,8 @@ def test_direction_and_weight(path):
 
 @pytest.mark.parametrize("path", FILES, ids=names)
 def test_everything_says_what_it_exports(path):
-    if path.name.startswith("__"):
-        return
+    if path.name.endswith("_bench.py"):
+        return  # run by cocotb, imported by nobody
     tree = ast.parse(path.read_text())
     assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
     exported = [node.value for node in assigned if [ast.unparse(target) for target in node.targets] == ["__all__"]]

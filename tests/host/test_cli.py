@@ -319,7 +319,7 @@ def test_training_without_torch(network):
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
-        "egret: error: training needs torch, which is not installed; install it with: pip install torch\n"
+        "egret: error: training needs torch, which is not installed; install it: pip install torch\n"
     )
 
 
