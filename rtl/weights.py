@@ -16,8 +16,8 @@ AHEAD = 4
 class WeightStore(wiring.Component):
     """Streams the words of each column that is asked for.
 
-    Words follow each other without gaps, also from one column to the next, while at most every other column is empty;
-    the first word comes six cycles after the first column.
+    One column is looked up each cycle, so words follow each other without gaps, also from one column to the next, while
+    no more columns than words are asked for; the first word comes five cycles after the first column.
 
     Parameters
     ----------
