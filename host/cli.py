@@ -125,31 +125,18 @@ def _load_integer(source):
 
 def _load_image(source, **options):
     """Image and integer network of anything that `_load_integer` accepts, compiled now unless it is an image."""
+    from egret.host.measure import simulation_image
     from egret.model.image import Image
 
     parameters = _load_integer(source)
     if not _is_image(source):
-        return _compile(parameters, **options), parameters
+        return simulation_image(parameters, **options), parameters
     image = Image.load(source)
     for name, value in options.items():
         compiled = getattr(image.configuration, name)
         if value is not None and compiled != value:
             raise InputError(f"{source}: the image is compiled for {name} {compiled}, not {value}; give its checkpoint")
     return image, parameters
-
-
-def _compile(parameters, **options):
-    """Image for a simulation: the default target with these options of `configuration_for`, those that are not None.
-
-    Where the target's weight memory is too small, it is made just large enough.
-    """
-    from egret.model.compile import compile_image, configuration_for
-    from egret.model.configuration import TARGETS
-
-    options = TARGETS["default"] | {name: value for name, value in options.items() if value is not None}
-    fitting = configuration_for(parameters, **options | {"weight_bytes": None})
-    options["weight_bytes"] = max(options["weight_bytes"], fitting.weight_bytes)
-    return compile_image(parameters, configuration_for(parameters, **options))
 
 
 def _open_board(configuration, port=None, baud_rate=None, trace=None):
@@ -464,7 +451,7 @@ def _measure_icarus(image, parameters, ids):
     begin = time.perf_counter()
     result = _lockstep(image, ids[:-1], simulator="icarus")
     seconds = time.perf_counter() - begin
-    return Measurement(evaluation, 0, None, result.counters, image.configuration.lanes, seconds)
+    return Measurement(evaluation, 0, 0, None, result.counters, image.configuration.lanes, seconds)
 
 
 def _lockstep(image, tokens, **options):
@@ -624,6 +611,25 @@ def run(source, port, baud, prompt, tokens, temperature, seed, check, trace):
 
 
 @egret.command()
+@click.option("--checkpoint", help="Another network than the one that comes with Egret; needs --text too.")
+@click.option("--text", help="Text to measure on; the demo network's validation text by default.")
+@click.option("--tokens", type=int, default=400, show_default=True, help="Tokens to generate.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same text.")
+def demo(checkpoint, text, tokens, seed):
+    """Show the whole chain: generate text on the virtual board, every token checked, and measure it."""
+    from rich.console import Console
+
+    from egret.host.demo import DIRECTORY, run
+
+    if (checkpoint is None) != (text is None):
+        raise InputError("--checkpoint and --text go together")
+    if tokens < 1:
+        raise InputError(f"--tokens must be at least 1, not {tokens}")
+    checkpoint, text = checkpoint or DIRECTORY, text or DIRECTORY / "valid.txt"
+    return 0 if run(checkpoint, text, tokens, seed, Console(), _progress, _open_board) else 1
+
+
+@egret.command()
 @click.argument("checkpoint")
 @click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
 @click.option("--store", type=click.Choice(STORES), default="bram", show_default=True, help="Where the weights are.")
@@ -633,11 +639,17 @@ def run(source, port, baud, prompt, tokens, temperature, seed, check, trace):
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def bench(checkpoint, lanes, store, text, tokens, dense, as_json):
     """Measure cycles and lane utilisation of the simulated core with CHECKPOINT, every event checked."""
-    from egret.host.measure import sample
+    from egret.host.measure import DENSE_STEPS, dense_counterpart, sample, simulation_image
+    from egret.model.compile import compile_image
 
     if tokens < 1:
         raise InputError(f"--tokens must be at least 1, not {tokens}")
     image, parameters = _load_image(checkpoint, lanes=lanes)
+    if dense:
+        # One core for both, whose weight memory holds all weights.
+        counterpart = dense_counterpart(parameters)
+        dense_image = simulation_image(counterpart, lanes=image.configuration.lanes)
+        image = compile_image(parameters, dense_image.configuration)
     ids = sample(parameters, tokens + 1) if text is None else _load_text(text, parameters.vocabulary, tokens)
     measurement = _measure(image, parameters, ids)
     macs = measurement.evaluation.macs
@@ -657,10 +669,7 @@ def bench(checkpoint, lanes, store, text, tokens, dense, as_json):
         *((f"cycles per token, {name}", f"{cycles:,.1f}") for name, cycles in measurement.cycles_by_cause.items()),
     ]
     if dense:
-        from egret.host.measure import DENSE_STEPS, dense_counterpart
-
-        counterpart = dense_counterpart(parameters)
-        full = _measure(_compile(counterpart, lanes=lanes), counterpart, ids[: DENSE_STEPS + 1])
+        full = _measure(dense_image, counterpart, ids[: DENSE_STEPS + 1])
         speed_up = full.cycles_per_token / measurement.cycles_per_token
         result |= {
             "mismatches_dense": full.mismatches,

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from egret.host.generate import Sampler
+from egret.model.compile import compile_image, configuration_for
+from egret.model.configuration import TARGETS
 from egret.model.counts import integer_columns
 from egret.model.evaluate import Evaluation, evaluate
 from egret.model.integer import IntegerLayer, IntegerNetwork
 from egret.rtl.protocol import CORE_COUNTERS
 
-__all__ = ["DENSE_STEPS", "Measurement", "Mismatch", "dense_counterpart", "measure", "sample"]
+__all__ = ["DENSE_STEPS", "Measurement", "Mismatch", "dense_counterpart", "measure", "sample", "simulation_image"]
 
 DENSE_STEPS = 50
 """Steps that suffice for a core without sparsity: each takes as long as any other."""
@@ -48,6 +50,8 @@ class Measurement:
         Perplexity of what the board sent; activity and operations of the integer network.
     mismatches : int
         Event values of the last layer that differ from the integer network's.
+    wrong_steps : int
+        Steps with such values.
     first_mismatch : Mismatch or None
     counters : dict of str to int
         Of the core and the link over these steps.
@@ -59,6 +63,7 @@ class Measurement:
 
     evaluation: Evaluation
     mismatches: int
+    wrong_steps: int
     first_mismatch: Mismatch | None
     counters: dict[str, int]
     lanes: int
@@ -88,7 +93,7 @@ class _CheckedBoard:
 
     def __init__(self, board, network, inputs):
         self._board, self._network, self._inputs = board, network, inputs
-        self.mismatches, self.first, self._steps = 0, None, 0
+        self.mismatches, self.wrong_steps, self.first, self._steps = 0, 0, None, 0
 
     def reset_state(self, batch):
         assert batch == 1, "a board runs one stream"
@@ -103,6 +108,7 @@ class _CheckedBoard:
         different = np.flatnonzero(actual != expected)
         if different.size:
             self.mismatches += different.size
+            self.wrong_steps += 1
             neuron = int(different[0])
             if self.first is None:
                 self.first = Mismatch(self._steps, neuron, int(expected[neuron]), int(actual[neuron]))
@@ -151,11 +157,31 @@ def measure(board, image, parameters, ids, *, progress=None):
     return Measurement(
         evaluation=evaluation,
         mismatches=checked.mismatches,
+        wrong_steps=checked.wrong_steps,
         first_mismatch=checked.first,
         counters={name: after[name] - before[name] for name in after},
         lanes=image.configuration.lanes,
         seconds=seconds,
     )
+
+
+def simulation_image(parameters, **options):
+    """Compile a network for a simulation: the default target, its weight memory enlarged where it is too small.
+
+    Parameters
+    ----------
+    parameters : IntegerParameters
+    **options
+        Of `configuration_for`; None is ignored.
+
+    Returns
+    -------
+    Image
+    """
+    options = TARGETS["default"] | {name: value for name, value in options.items() if value is not None}
+    fitting = configuration_for(parameters, **options | {"weight_bytes": None})
+    options["weight_bytes"] = max(options["weight_bytes"], fitting.weight_bytes)
+    return compile_image(parameters, configuration_for(parameters, **options))
 
 
 def sample(parameters, count, *, seed=0):

@@ -1,13 +1,18 @@
 """Measuring a board: a stand-in that computes like the integer network, and lies when told to."""
 
+import contextlib
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
+from egret.host.demo import run
 from egret.host.generate import Sampler
 from egret.host.measure import Mismatch, dense_counterpart, measure, sample
 from egret.host.session import generate_text, prompt_ids
-from egret.model.checkpoint import NetworkConfiguration
-from egret.model.compile import compile_image, configuration_for
+from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
+from egret.model.compile import compile_image, configuration_for, read_image
 from egret.model.counts import integer_columns
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
@@ -49,6 +54,31 @@ class FakeBoard:
         return {name: 1000 + count * self._steps for name, count in per_step.items()}
 
 
+class AnyBoard(FakeBoard):
+    """Runs the image that it is given; lies only until it gets the second one."""
+
+    def __init__(self, configuration, lies):
+        self._configuration, self._lies, self._steps, self.loaded = configuration, dict(lies), 0, None
+
+    def load(self, image, *, progress=None):
+        assert image.configuration == self._configuration
+        if self.loaded is not None and image != self.loaded:
+            self._lies = {}
+        self.loaded = image
+        self._network = IntegerNetwork(read_image(image))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def silent(what):
+    yield lambda done, total: None
+
+
 @pytest.fixture
 def network(random_checkpoint):
     parameters = quantise(random_checkpoint(CONFIGURATION, density=0.5))
@@ -62,7 +92,7 @@ def test_measurement_is_the_evaluation_of_the_integer_network(network):
     measurement = measure(board, image, parameters, IDS)
     assert board.loaded is image
     assert measurement.evaluation == evaluate(IntegerNetwork(parameters), integer_columns(parameters), IDS)
-    assert (measurement.mismatches, measurement.first_mismatch) == (0, None)
+    assert (measurement.mismatches, measurement.wrong_steps, measurement.first_mismatch) == (0, 0, None)
     assert measurement.counters["tokens"] == 100
     assert measurement.cycles_per_token == 10
     assert measurement.lane_utilisation == 16 / (4 * 10)
@@ -77,7 +107,7 @@ def test_measurement_finds_every_wrong_event(network):
     right = [integer.step(IDS[step : step + 1])[-1].y[0].copy() for step in range(100)]
     board = FakeBoard(parameters, {12: (3, right[12][3] ^ 1), 99: (0, right[99][0] ^ 128)})
     measurement = measure(board, image, parameters, IDS)
-    assert measurement.mismatches == 2
+    assert (measurement.mismatches, measurement.wrong_steps) == (2, 2)
     assert measurement.first_mismatch == Mismatch(12, 3, right[12][3], right[12][3] ^ 1)
     assert str(measurement.first_mismatch) == (
         f"step 12, last layer, neuron 3: the integer network says {right[12][3]}, the board {right[12][3] ^ 1}"
@@ -137,6 +167,33 @@ def test_session_without_comparison(network):
     session = generate_text(FakeBoard(network[0]), image, None, [0], 5, Sampler(seed=1), lambda text: None)
     assert session.matching is None
     assert len(session.lines()) == 1
+
+
+def test_demonstration(random_checkpoint, tmp_path):
+    source = random_checkpoint(CONFIGURATION, density=0.5)
+    save_checkpoint(source, tmp_path / "network")
+    (tmp_path / "text").write_text(source.vocabulary.decode(IDS))
+    boards = []
+
+    def demonstrate(lies=()):
+        def open_board(configuration):
+            boards.append(AnyBoard(configuration, lies))
+            return boards[-1]
+
+        console = Console(file=io.StringIO(), width=120)
+        good = run(tmp_path / "network", tmp_path / "text", 30, 1, console, silent, open_board)
+        return good, console.file.getvalue()
+
+    good, text = demonstrate()
+    assert good
+    assert "\n130 of 130 tokens match the integer network\n" in text
+    for title in ("perplexity, float", "activity by layer", "MACs per token, dense ", "speed-up, measured"):
+        assert f"│ {title}" in text
+    good, text = demonstrate({7: (2, 77)})
+    assert not good
+    assert "\n129 of 130 tokens match the integer network\n" in text
+    assert "\nfirst mismatch: step 7, last layer, neuron 2: the integer network says " in text
+    assert len(boards) == 2  # one core for the network and for its dense counterpart
 
 
 def test_prompts():

@@ -1,0 +1,138 @@
+"""The demonstration: the whole chain once, from a checkpoint to text on the virtual board, checked and measured."""
+
+from pathlib import Path
+
+from rich.table import Table
+
+from egret.host.generate import Sampler
+from egret.host.measure import DENSE_STEPS, dense_counterpart, measure, simulation_image
+from egret.host.session import generate_text, prompt_ids
+from egret.model import configuration as _model
+from egret.model.checkpoint import load_checkpoint
+from egret.model.compile import compile_image
+from egret.model.counts import checkpoint_columns, integer_columns
+from egret.model.errors import InputError
+from egret.model.evaluate import evaluate, event_agreement
+from egret.model.floating import FloatNetwork
+from egret.model.integer import IntegerNetwork
+from egret.model.quantise import quantise
+from egret.model.tokens import read_text
+
+__all__ = ["DIRECTORY", "run"]
+
+DIRECTORY = Path(_model.__file__).parent / "demo"
+"""The demo network: a checkpoint directory, with the texts that it was trained and validated on."""
+
+TEMPERATURE = 0.7
+BATCH = 32
+"""Streams that the text is cut into for perplexities."""
+MEASURED_STEPS = 2000
+"""Steps of the text that run on the board; perplexities take the whole text, on the networks."""
+
+
+def run(checkpoint, text, tokens, seed, console, progress, open_board):
+    """Run the demonstration.
+
+    Parameters
+    ----------
+    checkpoint : str or Path
+    text : str or Path
+        To measure on.
+    tokens : int
+        To generate.
+    seed : int
+        Of the generated text.
+    console : rich.console.Console
+    progress : callable
+        ``with progress(what) as show: show(done, total)``.
+    open_board : callable
+        Gives the board of a configuration.
+
+    Returns
+    -------
+    bool
+        Whether every token matched the integer network.
+
+    Raises
+    ------
+    InputError
+        The checkpoint or the text cannot be used, or a tool for the virtual board is missing.
+    """
+    source = load_checkpoint(checkpoint)
+    parameters = quantise(source)
+    try:
+        ids = source.vocabulary.encode(read_text(text))
+    except InputError as error:
+        raise InputError(f"{text}: {error}") from error
+    # One core for both: its weight memory holds all weights, so that the dense counterpart runs on the very same.
+    counterpart = dense_counterpart(parameters)
+    dense_image = simulation_image(counterpart)
+    shape = dense_image.configuration
+    image = compile_image(parameters, shape)
+    console.print(
+        f"{shape.vocabulary} tokens, embedding {shape.embedding}, layers {' - '.join(map(str, shape.hidden))}, "
+        f"{sum(layer.nonzeros for layer in integer_columns(parameters)):,} non-zero weights, {shape.lanes} lanes"
+    )
+    console.print("Text generated on the virtual board:\n", style="bold")
+    with open_board(shape) as board:
+        with progress("loading") as show:
+            board.load(image, progress=show)
+        session = generate_text(
+            board, image, parameters, prompt_ids(source.vocabulary, None), tokens,
+            Sampler(temperature=TEMPERATURE, seed=seed), lambda piece: console.out(piece, end="", highlight=False),
+        )  # fmt: skip
+        console.print("\n")
+        with progress("measuring the core") as show:
+            core = measure(board, image, parameters, ids[: MEASURED_STEPS + 1], progress=show)
+        with progress("measuring it without sparsity") as show:
+            dense = measure(board, dense_image, counterpart, ids[: DENSE_STEPS + 1], progress=show)
+    networks = FloatNetwork(source), IntegerNetwork(parameters)
+    batch = min(BATCH, len(ids) - 1)
+    with progress("float network") as show:
+        floating = evaluate(networks[0], checkpoint_columns(source), ids, batch=batch, progress=show)
+    with progress("integer network") as show:
+        integer = evaluate(networks[1], integer_columns(parameters), ids, batch=batch, progress=show)
+    with progress("agreement of events") as show:
+        agreement = event_agreement(*networks, ids, batch=batch, progress=show)
+
+    steps = session.steps + core.evaluation.tokens
+    wrong = session.steps - session.matching + core.wrong_steps
+    console.print(f"{steps - wrong} of {steps} tokens match the integer network", style="bold", highlight=False)
+    for mismatch in (session.first_mismatch, core.first_mismatch, dense.first_mismatch):
+        if mismatch is not None:
+            console.print(f"first mismatch: {mismatch}", style="red", highlight=False)
+    console.print(_table(floating, integer, agreement, core, dense))
+    return not wrong and not dense.mismatches
+
+
+def _table(floating, integer, agreement, core, dense):
+    macs, dense_cycles = core.evaluation.macs, dense.cycles_per_token
+    columns = [
+        ("perplexity, float", f"{floating.perplexity:.3f}"),
+        ("perplexity, integer", f"{integer.perplexity:.3f} ({integer.perplexity / floating.perplexity - 1:+.2%})"),
+        ("RNN weights that are zero", f"{1 - macs.pruned / macs.dense:.1%} of {macs.dense:,}"),
+        ("activity by layer", _percentages(core.evaluation.activity)),
+        ("event agreement, float and integer", _percentages(layer.agreement for layer in agreement)),
+        None,
+        ("MACs per token, dense", f"{macs.dense:,}"),
+        ("MACs per token, event-driven", f"{macs.event_driven:,.0f}"),
+        ("MACs per token, event-driven and pruned", f"{macs.event_driven_pruned:,.0f}"),
+        None,
+        ("cycles per token", f"{core.cycles_per_token:,.0f}"),
+        (f"lane utilisation, {core.lanes} lanes", f"{core.lane_utilisation:.1%}"),
+        ("cycles per token, all neurons active, no weight pruned", f"{dense_cycles:,.0f}"),
+        ("speed-up, measured", f"{dense_cycles / core.cycles_per_token:.1f}"),
+        ("speed-up, theoretical (MACs)", f"{macs.dense / macs.event_driven_pruned:.1f}"),
+        ("simulated tokens per second, with the comparison", f"{core.tokens_per_second:,.0f}"),
+    ]
+    table = Table("", "", show_header=False)
+    for row in columns:
+        if row is None:
+            table.add_section()
+        else:
+            table.add_row(*row)
+    return table
+
+
+def _percentages(shares):
+    return ", ".join(f"{share:.2%}" for share in shares)
