@@ -89,7 +89,7 @@ def test_random_columns(largest, idle, seed):
 @pytest.mark.parametrize("counts", [[1] * 20, [3, 1, 2, 1, 1, 4], [0, 2] * 10, [0, 1, 2] * 5, [0, 0, 3, 0, 1, 2] * 3])
 def test_one_word_a_cycle(counts):
     """No gap within or between columns while there are no more columns than words; five cycles to the first."""
-    counts = [1, *counts]
+    counts = [6, *counts]  # the first one gives the pointers time to run ahead
     bench, pointers, words = store(counts, 1)
     taken, cycles = run(bench, pointers, words, requests(random.Random(1), [*range(len(counts))] * 3), 0)
     assert cycles == list(range(taken[0] + LATENCY, taken[0] + LATENCY + 3 * sum(counts)))

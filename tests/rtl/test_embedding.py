@@ -1,0 +1,78 @@
+"""Embedding against `inputs_of`."""
+
+import random
+
+import pytest
+from tests.bench import Bench
+
+from egret.model.configuration import Configuration
+from egret.rtl.embedding import Embedding, inputs_of
+
+
+def run(table, tokens, *, seed=0, backpressure=0.0, pause=0):
+    """Send the rows of tokens one after another; returns the bench and (start, end, cycles) of each token."""
+    c = Configuration(vocabulary=len(table), embedding=len(table[0]), hidden=(2,), lanes=1, weight_bytes=64)
+    bench = Bench(Embedding(c), seed)
+    dut = bench.dut
+    received = bench.sink(dut.o, backpressure, "o")
+    starts = []
+    bench.each_cycle(lambda cycle, start: starts.append(cycle) if start else None, dut.start)
+
+    async def testbench(context):
+        await bench.load(context, c, embedding=[value for row in table for value in row])
+        for place, token in enumerate(tokens):
+            assert context.get(dut.done)
+            context.set(dut.token, token)
+            context.set(dut.start, 1)
+            await context.tick()
+            context.set(dut.start, 0)
+            # The token need not stay.
+            context.set(dut.token, bench.random.randrange(1 << 16))
+            while not context.get(dut.done):
+                await context.tick()
+            sent = [pair for token in tokens[:place + 1] for pair in inputs_of(table[token])]
+            assert [payload for _, payload in received] == sent
+            for _ in range(pause):
+                await context.tick()
+        await context.tick().repeat(6)
+
+    bench.run(testbench)
+    assert len(received) == sum(len(inputs_of(table[token])) for token in tokens)
+    return bench, starts, [cycle for cycle, _ in received]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("zeros", [0.0, 0.5, 0.95])
+@pytest.mark.parametrize("backpressure", [0.0, 0.6])
+def test_random_tables(zeros, backpressure, seed):
+    rng = random.Random(seed)
+    table = [[rng.randint(-127, 127) if rng.random() >= zeros else 0 for _ in range(width)]
+             for width in [rng.randint(1, 13)] for _ in range(9)]
+    bench, _, cycles = run(table, [rng.randrange(9) for _ in range(12)], seed=seed, backpressure=backpressure,
+                           pause=rng.randrange(3))
+    if zeros == 0 and backpressure:
+        assert bench.watches["o"].stalls
+
+
+def test_extremes():
+    """The first and last row and element, and both ends of the range."""
+    table = [[127, -127, 1, -1], [0, 0, 0, 0], [0, 0, 0, -127], [127, 0, 0, 0], [-127, 127, -1, 1]]
+    _, _, cycles = run(table, [4, 0, 1, 2, 1, 3, 4])
+    assert len(cycles) == 3 * 4 + 2
+
+
+def test_row_of_zeros():
+    """Nothing is sent, and the row ends."""
+    _, starts, cycles = run([[0] * 5] * 2, [1, 0, 1])
+    assert cycles == [] and len(starts) == 3
+
+
+def test_one_element_a_cycle():
+    """The first element three cycles after ``start``; zeros take their cycle."""
+    _, starts, cycles = run([[5, 6, 0, 0, 7, 8], [1] * 6], [0, 1])
+    assert cycles == [starts[0] + 3 + place for place in (0, 1, 4, 5)] + [starts[1] + 3 + place for place in range(6)]
+
+
+@pytest.mark.parametrize("table", [[[3], [-4]], [[0], [1]]])
+def test_smallest(table):
+    run(table, [0, 1, 1, 0])
