@@ -619,14 +619,14 @@ def demo(checkpoint, text, tokens, seed):
     """Show the whole chain: generate text on the virtual board, every token checked, and measure it."""
     from rich.console import Console
 
-    from egret.host.demo import DIRECTORY, run
+    from egret.host.demo import NETWORK, TEXT, run
 
     if (checkpoint is None) != (text is None):
         raise InputError("--checkpoint and --text go together")
     if tokens < 1:
         raise InputError(f"--tokens must be at least 1, not {tokens}")
-    checkpoint, text = checkpoint or DIRECTORY, text or DIRECTORY / "valid.txt"
-    return 0 if run(checkpoint, text, tokens, seed, Console(), _progress, _open_board) else 1
+    good = run(checkpoint or NETWORK, text or TEXT, tokens, seed, Console(), _progress, _open_board)
+    return 0 if good else 1
 
 
 @egret.command()

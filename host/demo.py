@@ -18,10 +18,12 @@ from egret.model.integer import IntegerNetwork
 from egret.model.quantise import quantise
 from egret.model.tokens import read_text
 
-__all__ = ["DIRECTORY", "run"]
+__all__ = ["NETWORK", "TEXT", "run"]
 
-DIRECTORY = Path(_model.__file__).parent / "demo"
-"""The demo network: a checkpoint directory, with the texts that it was trained and validated on."""
+NETWORK = Path(_model.__file__).parent / "demo" / "network"
+"""The demo network, a checkpoint directory."""
+TEXT = NETWORK.parent / "valid.txt"
+"""The text that it was validated on."""
 
 TEMPERATURE = 0.7
 BATCH = 32
