@@ -15,7 +15,7 @@ IN_FLIGHT = 16
 class ResetPass(wiring.Component):
     """s = r * y' for each event y', the r gate looked up for the active neurons only.
 
-    Values that round to zero are dropped. Throughput is one event a cycle, latency ten.
+    Values that round to zero are dropped. Throughput is one event a cycle, latency eight.
 
     Parameters
     ----------

@@ -1,0 +1,190 @@
+"""Core against the integer network in Amaranth's simulator: small networks; `tests/sim/test_lockstep.py` has more."""
+
+import numpy as np
+import pytest
+from tests.bench import Bench
+from tests.networks import random_network, random_shape
+
+from egret.model.compile import compile_image, configuration_for
+from egret.model.image import memory_sections
+from egret.model.integer import IntegerNetwork
+from egret.rtl.core import Core
+from egret.rtl.payloads import CAUSES, counter_names
+
+
+class Run:
+    """Loads a network into a core and compares what leaves it."""
+
+    def __init__(self, parameters, *, lanes=2, seed=0, idle=0.0, backpressure=0.0, **options):
+        self.parameters = parameters
+        self.c = configuration_for(parameters, lanes=lanes, **{"weight_bytes": None} | options)
+        self.image = compile_image(parameters, self.c)
+        self.bench = Bench(Core(self.c), seed)
+        self.dut = self.bench.dut
+        self.idle = idle
+        self.received = self.bench.sink(self.dut.o_events, backpressure, "o_events")
+        self.expected = []
+        self.network = IntegerNetwork(parameters)
+        self.events = np.zeros(self.c.layers, int)
+        self.macs = 0
+
+    async def load(self, context):
+        memories = {}
+        for section in memory_sections(self.c):
+            data, width = self.image.memories[section.name], section.word_bytes
+            memories[section.name] = [int.from_bytes(data[at:at + width], "little") for at in range(0, len(data), width)]
+        await self.bench.load(context, self.c, **memories)
+
+    async def clear(self, context):
+        context.set(self.dut.clear, 1)
+        while context.get(self.dut.busy):
+            await context.tick()
+        await context.tick()
+        context.set(self.dut.clear, 0)
+        self.network.reset_state()
+
+    async def feed(self, context, tokens):
+        for token in tokens:
+            while self.bench.chance(self.idle):
+                await context.tick()
+            context.set(self.dut.i_tokens.payload, int(token))
+            context.set(self.dut.i_tokens.valid, 1)
+            await context.tick().until(self.dut.i_tokens.ready)
+            context.set(self.dut.i_tokens.valid, 0)
+            traces = self.network.step(np.array([token]))
+            self.expected += [(int(index), int(traces[-1].y[0, index]), 0) for index in np.flatnonzero(traces[-1].y[0])]
+            self.expected.append((0, 0, 1))
+            for number, (layer, trace) in enumerate(zip(self.parameters.layers, traces, strict=True)):
+                self.events[number] += np.count_nonzero(trace.y)
+                size = len(layer.threshold)
+                self.macs += np.count_nonzero(layer.weight_x[:, trace.x[0] != 0])
+                # The first layer's events are accumulated at once, for the next step.
+                events = trace.y if number == 0 else trace.y_before
+                self.macs += np.count_nonzero(layer.weight_y[:2 * size, events[0] != 0])
+                self.macs += np.count_nonzero(layer.weight_y[2 * size:, trace.s[0] != 0])
+
+    async def settle(self, context):
+        for _ in range(20_000):
+            await context.tick()
+            if len(self.received) == len(self.expected) and not context.get(self.dut.busy):
+                break
+        await context.tick().repeat(60)
+        assert [payload for _, payload in self.received] == self.expected
+
+    def counters(self, context):
+        return {name: context.get(counter)
+                for name, counter in zip(counter_names(self.c), self.dut.counters, strict=True)}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_networks(seed):
+    """Shapes, lanes, idle and backpressure at random; the counters add up."""
+    rng = np.random.default_rng(seed)
+    density = float(rng.choice([0.1, 0.5, 1.0]))
+    parameters = random_network(seed, **random_shape(seed, layers=3, size=7), density=density, empty_columns=0.2)
+    backpressure = float(rng.choice([0, 0.5, 0.9]))
+    run = Run(parameters, lanes=int(rng.choice([1, 2, 4])), seed=seed, idle=float(rng.choice([0, 0.9])),
+              backpressure=backpressure)
+    tokens = rng.integers(0, 7, 10)
+
+    async def testbench(context):
+        await run.load(context)
+        await run.clear(context)
+        await run.feed(context, tokens)
+        await run.settle(context)
+        counters = run.counters(context)
+        assert counters["tokens"] == 10
+        assert counters["macs"] == run.macs
+        assert [counters[f"events_{layer}"] for layer in range(run.c.layers)] == run.events.tolist()
+        assert counters["cycles"] == counters["words"] + sum(counters[cause] for cause in CAUSES)
+
+    run.bench.run(testbench)
+    assert len([1 for _, payload in run.received if payload[2]]) == 10
+
+
+def test_new_network_and_new_sequences():
+    """A core is loaded again with another network of its shape; ``clear`` begins sequences, also twice at once."""
+    first = random_network(1, hidden=(5, 4), embedding=3, z_bias=4000)
+    second = random_network(2, hidden=(5, 4), embedding=3, z_bias=4000)
+    run = Run(first, weight_bytes=1000, backpressure=0.3)
+
+    async def testbench(context):
+        for parameters in (first, second):
+            run.parameters, run.network = parameters, IntegerNetwork(parameters)
+            run.image = compile_image(parameters, run.c)
+            await run.load(context)
+            await run.clear(context)
+            for tokens in ([1, 2], [1, 2, 0, 6]):
+                await run.feed(context, tokens)
+                await run.settle(context)
+                await run.clear(context)
+                await run.clear(context)
+
+    run.bench.run(testbench)
+    assert run.events.all()
+
+
+def test_clear_comes_before_a_token():
+    """A token that is offered together with ``clear`` belongs to the new sequence."""
+    run = Run(random_network(3, hidden=(6,), embedding=3, z_bias=4000))
+
+    async def testbench(context):
+        await run.load(context)
+        await run.clear(context)
+        await run.feed(context, [1, 2, 3])
+        await run.settle(context)
+        assert not context.get(run.dut.busy)
+        context.set(run.dut.clear, 1)
+        context.set(run.dut.i_tokens.valid, 1)
+        context.set(run.dut.i_tokens.payload, 4)
+        await context.tick()
+        context.set(run.dut.clear, 0)
+        run.network.reset_state()
+        await run.feed(context, [4, 5])
+        await run.settle(context)
+
+    run.bench.run(testbench)
+
+
+def test_busy_covers_the_work():
+    """``busy`` is low only where the next token would be taken and nothing is left to come."""
+    run = Run(random_network(4, hidden=(5, 6), embedding=3, z_bias=4000), backpressure=0.7)
+    dut = run.dut
+    tokens_taken = []
+    ends = []
+
+    def check(cycle, busy, clear, valid, ready, out_valid, out_ready, end):
+        assert busy or ready or clear, cycle
+        assert busy or len(ends) == len(tokens_taken), cycle
+        if valid and ready:
+            tokens_taken.append(cycle)
+        if out_valid and out_ready and end:
+            ends.append(cycle)
+
+    run.bench.each_cycle(check, dut.busy, dut.clear, dut.i_tokens.valid, dut.i_tokens.ready, dut.o_events.valid,
+                         dut.o_events.ready, dut.o_events.p.end)
+
+    async def testbench(context):
+        await run.load(context)
+        await run.clear(context)
+        for _ in range(4):
+            await run.feed(context, [1, 2])
+            await run.settle(context)
+
+    run.bench.run(testbench)
+    assert len(ends) == len(tokens_taken) == 8
+
+
+def test_smallest():
+    """One neuron, one input, one lane, no weight at all."""
+    run = Run(random_network(5, hidden=(1,), embedding=1, density=0, threshold=100, z_bias=5000), lanes=1)
+
+    async def testbench(context):
+        await run.load(context)
+        await run.clear(context)
+        await run.feed(context, [0, 1, 2, 3, 4, 5, 6] * 2)
+        await run.settle(context)
+        assert run.counters(context)["words"] == 0
+
+    run.bench.run(testbench)
+    assert run.events[0] > 0
