@@ -108,7 +108,7 @@ def _to_words(fields, bits):
     """Pack unsigned fields [n, k], ``bits`` wide each, the first one lowest, into little-endian words of bytes."""
     spread = np.unpackbits(np.ascontiguousarray(fields, "<u4").view(np.uint8).reshape(*fields.shape, 4),
                            axis=-1, count=bits, bitorder="little")
-    return np.packbits(spread.reshape(len(fields), -1), axis=1, bitorder="little").tobytes()
+    return np.packbits(spread.reshape(len(fields), fields.shape[1] * bits), axis=1, bitorder="little").tobytes()
 
 
 def _from_words(data, word_bytes, count, bits):
