@@ -21,33 +21,39 @@ class BoardTop(wiring.Component):
     configuration : egret.model.configuration.Configuration
     window, receive_bytes : int
         As for `egret.rtl.link.Link`.
+    link_domain : str
+        Clock domain of the link; another one than ``sync`` must be the same clock, save for cycles left out while
+        ``link_waiting`` is high.
 
     Members
     -------
     i, o : In(stream.Signature(8)), Out(stream.Signature(8))
         Bytes from and to the host, as ``docs/protocol.md`` has them.
-    busy : Out(1)
-        Low when nothing happens before the next byte from the host.
+    busy, link_waiting : Out(1)
+        As ``busy`` and ``waiting`` of `egret.rtl.link.Link`.
     """
 
     def __init__(self, configuration, *, window=protocol.DEFAULT_WINDOW,
-                 receive_bytes=protocol.DEFAULT_RECEIVE_BYTES):
+                 receive_bytes=protocol.DEFAULT_RECEIVE_BYTES, link_domain="sync"):
         self.configuration = configuration
+        self._link_domain = link_domain
         self._limits = {"window": window, "receive_bytes": receive_bytes}
         super().__init__({
             "i": In(stream.Signature(8)),
             "o": Out(stream.Signature(8)),
             "busy": Out(1),
+            "link_waiting": Out(1),
         })
 
     def elaborate(self, platform):
         c = self.configuration
         m = Module()
         m.submodules.core = core = Core(c)
-        m.submodules.link = link = Link(
+        link = Link(
             digest=c.digest, tokens=c.vocabulary, outputs=c.hidden[-1], counters=len(counter_names(c)),
             sections={section.number: (section.word_bytes, section.words) for section in memory_sections(c)},
             **self._limits)
+        m.submodules.link = DomainRenamer(self._link_domain)(link)
         wiring.connect(m, wiring.flipped(self.i), link.i)
         wiring.connect(m, wiring.flipped(self.o), link.o)
         wiring.connect(m, link.token, core.i_tokens)
@@ -60,5 +66,6 @@ class BoardTop(wiring.Component):
             # Each counter in 64 bits, in the order of `counter_names`.
             link.counters.eq(Cat(Cat(counter, Const(0, 64 - COUNTER_BITS)) for counter in core.counters)),
             self.busy.eq(link.busy),
+            self.link_waiting.eq(link.waiting),
         ]
         return m

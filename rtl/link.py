@@ -60,6 +60,9 @@ class Link(wiring.Component):
         The counters, the first in the low bits. They are read while the core is not busy and must hold still then.
     busy : Out(1)
         Low when nothing happens before the next byte from the host.
+    waiting : Out(1)
+        Nothing is transferred at any port in this cycle, and nothing but the core can change that: a simulator may
+        leave out this cycle of the link's clock.
 
     Raises
     ------
@@ -103,6 +106,7 @@ class Link(wiring.Component):
             "core_busy": In(1),
             "counters": In(64 * counters),
             "busy": Out(1),
+            "waiting": Out(1),
         })
 
     def elaborate(self, platform):
@@ -197,8 +201,7 @@ class Link(wiring.Component):
         slot = sequence[:(window - 1).bit_length()] if window > 1 else Const(0, 1)
         age = Signal(16)
         status, reply_length, index = Signal(8), Signal(16), Signal(16)
-        finished = Signal()
-        repeat = Signal()
+        finished, repeat, awaits_core = Signal(), Signal(), Signal()
         m.d.comb += age.eq(expected - 1 - sequence)
 
         slot_base = Signal(range(window * self.reply_bytes))
@@ -318,9 +321,15 @@ class Link(wiring.Component):
 
             def emit(value, then):
                 """Write the bytes of a value to the reply, one a cycle."""
-                m.d.comb += [writes_payload.eq(1), reply_byte.eq(value.word_select(index, 8))]
+                count = len(value) // 8
+                m.d.comb += writes_payload.eq(1)
                 m.d.sync += index.eq(index + 1)
-                with m.If(index == len(value) // 8 - 1):
+                # A choice among constants and registers; a shift of the whole value would slow simulation down.
+                with m.Switch(index):
+                    for number in range(count):
+                        with m.Case(number):
+                            m.d.comb += reply_byte.eq(value.word_select(number, 8))
+                with m.If(index == count - 1):
                     m.d.sync += index.eq(0)
                     m.next = then
 
@@ -375,6 +384,7 @@ class Link(wiring.Component):
                 with m.If(self.token.ready):
                     m.next = "EVENT"
             with m.State("EVENT"):
+                m.d.comb += awaits_core.eq(~self.events.valid)
                 event = self.events.payload
                 with m.If(self.events.valid):
                     with m.If(event.end):
@@ -478,6 +488,9 @@ class Link(wiring.Component):
         with m.If(refuse):
             m.d.sync += [refusal_pending.eq(1), refusal_status.eq(refusal)]
 
-        m.d.comb += self.busy.eq((queue.level != 0) | ~receiving | pending.any() | refusal_pending | sending
-                                 | self.core_busy)
+        sends = pending.any() | refusal_pending | sending
+        m.d.comb += [
+            self.busy.eq((queue.level != 0) | ~receiving | sends | self.core_busy),
+            self.waiting.eq(awaits_core & ~sends & ~self.i.valid),
+        ]
         return m

@@ -146,23 +146,26 @@ class StandInBoard(wiring.Component):
 
     Parameters
     ----------
-    window : int
-        As for `egret.rtl.link.Link`.
+    window, link_domain
+        As for `egret.rtl.board.BoardTop`.
     """
 
-    def __init__(self, window=protocol.DEFAULT_WINDOW):
+    def __init__(self, *, window=protocol.DEFAULT_WINDOW, link_domain="sync"):
         super().__init__({
             "i": In(stream.Signature(8)),
             "o": Out(stream.Signature(8)),
             "busy": Out(1),
+            "link_waiting": Out(1),
         })
         self._window = window
+        self._link_domain = link_domain
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.core = core = StandInCore()
-        m.submodules.link = link = Link(digest=DIGEST, tokens=TOKENS, outputs=OUTPUTS, sections=SECTIONS,
-                                        counters=COUNTERS, window=self._window)
+        link = Link(digest=DIGEST, tokens=TOKENS, outputs=OUTPUTS, sections=SECTIONS, counters=COUNTERS,
+                    window=self._window)
+        m.submodules.link = DomainRenamer(self._link_domain)(link)
         wiring.connect(m, wiring.flipped(self.i), link.i)
         wiring.connect(m, wiring.flipped(self.o), link.o)
         wiring.connect(m, link.token, core.token)
@@ -174,5 +177,6 @@ class StandInBoard(wiring.Component):
             link.core_busy.eq(core.busy),
             link.counters.eq(core.counters),
             self.busy.eq(link.busy),
+            self.link_waiting.eq(link.waiting),
         ]
         return m

@@ -68,9 +68,6 @@ public:
             std::exit(1);
         }
 #endif
-        top_.rst = 1;
-        for (int i = 0; i < 4; ++i) cycle();
-        top_.rst = 0;
         top_.eval();
     }
 
@@ -87,7 +84,7 @@ public:
             top_.i___05Fvalid = in_taken_ < in_size_;
             if (top_.i___05Fvalid) top_.i___05Fpayload = in_[in_taken_];
             top_.o___05Fready = out_size_ < BUFFER;
-            top_.clk = 0;
+            top_.clk = top_.link_clk = 0;
             top_.eval();
             if (!top_.busy && !top_.i___05Fvalid) return;
             if (top_.o___05Fvalid) {
@@ -121,18 +118,13 @@ public:
     uint64_t cycles() const { return cycles_; }
 
 private:
-    void cycle() {
-        top_.clk = 0;
-        top_.eval();
-        step();
-    }
-
     // The second half of a cycle: the active edge.
     void step() {
 #if VM_TRACE
         if (trace_) trace_->dump(10 * cycles_);
 #endif
         top_.clk = 1;
+        top_.link_clk = !top_.link_waiting;
         top_.eval();
 #if VM_TRACE
         if (trace_) trace_->dump(10 * cycles_ + 5);
@@ -169,7 +161,8 @@ int main(int argc, char** argv) {
     while (!stopped) {
         board->exchange(terminal);
         const bool waits = board->idle() || board->blocked();
-        pollfd polled[] = {{terminal, static_cast<short>(POLLIN | (board->sends() ? POLLOUT : 0)), 0}, {STDIN_FILENO, POLLIN, 0}};
+        pollfd polled[] = {{terminal, static_cast<short>(POLLIN | (board->sends() ? POLLOUT : 0)), 0},
+                           {STDIN_FILENO, POLLIN, 0}};
         if (poll(polled, 2, waits ? -1 : 0) < 0 && errno != EINTR) fail("cannot wait for the terminal");
         if (polled[1].revents) {
             char ignored[256];
