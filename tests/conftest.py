@@ -1,5 +1,10 @@
 """What all tests share: random networks."""
 
+import os
+
+# Before numpy is imported; see `egret.host.cli.main`.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 
