@@ -119,9 +119,9 @@ class Board:
         self.load_state = self._unpack_load_state(payload[protocol.IDENTITY.size:])
 
     def load(self, image, *, progress=None):
-        """Load an image into the board's memories and verify it.
+        """Load an image into the board's memories, verify it, and clear the state.
 
-        Nothing is sent when the board says that it holds this very image, loaded and verified.
+        Nothing is loaded when the board says that it holds this very image, loaded and verified.
 
         Parameters
         ----------
@@ -145,9 +145,10 @@ class Board:
         memories = [(section.number, section.word_bytes, image.memories[section.name])
                     for section in memory_sections(configuration)]
         self.load_memories(configuration.digest, memories, progress=progress)
+        self.clear()
 
     def load_memories(self, digest, memories, *, progress=None):
-        """Load memories and verify them; `load` for an image.
+        """Load memories and verify them, as `load` does for an image; `clear` must follow.
 
         Parameters
         ----------
@@ -395,11 +396,11 @@ class Board:
     def _receive(self, deadline):
         """The next frame, or None when none was complete by the deadline."""
         while not self._frames:
-            if monotonic() >= deadline:
-                return None
             try:
                 data = self._serial.read(max(1, self._serial.in_waiting))
             except OSError as error:
                 raise self._lost(error) from None
             self._frames.extend(self._reader.feed(data))
+            if not self._frames and monotonic() >= deadline:
+                return None
         return self._frames.popleft()

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 __all__ = [
-    "COMMAND_OVERHEAD", "CORE_COUNTERS", "CRC_BYTES", "DEFAULT_RECEIVE_BYTES", "DEFAULT_WINDOW", "ESCAPE",
-    "ESCAPED", "ESCAPE_XOR", "FLAG", "HEADER", "IDENTITY", "LAYOUTS", "LINK_COUNTERS", "LOAD_HEADER", "LOAD_STATE", "MAGIC", "MAX_PAYLOAD",
-    "NAK", "NO_CRC", "REPLY", "SEQUENCES", "TOKEN", "VERSION", "BadFrame", "Command", "Device", "Field", "Frame",
-    "FrameReader", "Identity", "LoadState", "Status", "describe", "encode_frame", "event_bytes",
+    "COMMAND_OVERHEAD", "CORE_COUNTERS", "COUNTER_BYTES", "CRC_BYTES", "DEFAULT_RECEIVE_BYTES", "DEFAULT_WINDOW",
+    "DIGEST_BYTES", "ESCAPE", "ESCAPED", "ESCAPE_XOR", "EVENT", "FLAG", "HEADER", "IDENTITY", "LAYOUTS",
+    "LINK_COUNTERS", "LOAD_CHECK", "LOAD_HEADER", "LOAD_STATE", "MAGIC", "MAX_PAYLOAD", "NAK", "NO_CRC", "REPLY",
+    "SEQUENCES", "TOKEN", "VERSION", "BadFrame", "Command", "Device", "Field", "Frame", "FrameReader", "Identity",
+    "LoadState", "Status", "describe", "encode_frame", "event_bytes",
 ]
 
 MAGIC = b"EGRT"
