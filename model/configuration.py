@@ -78,7 +78,7 @@ class Configuration:
             raise InputError(f"configuration: hidden must be a tuple of 1 to 15 layer sizes, not {self.hidden!r}")
         for layer, size in enumerate(self.hidden):
             check(f"hidden[{layer}]", size, 1, 1 << 14)
-        if self.lanes not in (1, 2, 4, 8, 16, 32):
+        if type(self.lanes) is not int or self.lanes not in (1, 2, 4, 8, 16, 32):
             raise InputError(f"configuration: lanes must be 1, 2, 4, 8, 16 or 32, not {self.lanes!r}")
         check("weight_bytes", self.weight_bytes, 1, 1 << 27)
         check("accumulator_bits", self.accumulator_bits, 16, 24)

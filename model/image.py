@@ -108,7 +108,7 @@ class Image:
                                  f"bytes, not {len(data)} bytes")
         if self.vocabulary_kind not in ("word", "char"):
             raise InputError(f"image: vocabulary_kind must be 'word' or 'char', not {self.vocabulary_kind!r}")
-        if not isinstance(self.readout_fraction, int) or not 0 <= self.readout_fraction <= 30:
+        if type(self.readout_fraction) is not int or not 0 <= self.readout_fraction <= 30:
             raise InputError(f"image: readout_fraction must be 0 to 30, not {self.readout_fraction!r}")
         if len(self.readout_bias) != 4 * c.vocabulary:
             raise InputError(f"image: readout_bias must have {4 * c.vocabulary} bytes, not {len(self.readout_bias)}")
