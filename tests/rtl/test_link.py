@@ -1,0 +1,180 @@
+"""The link in hardware against the device in Python, behind a core of a few lines."""
+
+import gc
+import random
+import zlib
+
+import pytest
+
+from egret.rtl import protocol
+from egret.rtl.link import Link
+from egret.rtl.protocol import Command, FrameReader, Status, encode_frame
+from egret.sim.stand_in import COUNTERS, DIGEST, SECTIONS, TOKENS, StandInBoard, device
+from tests.bench import Bench
+
+OPTIONS = {"digest": DIGEST, "tokens": TOKENS, "outputs": 5, "sections": SECTIONS, "counters": COUNTERS}
+
+
+def loads(generator):
+    """Payloads of LOAD commands that fill all memories, in pieces."""
+    for section, (width, depth) in SECTIONS.items():
+        index = 0
+        while index < depth:
+            count = generator.randint(1, depth - index)
+            yield bytes([section]) + index.to_bytes(3, "little") + generator.randbytes(width * count)
+            index += count
+
+
+def whole_load(generator):
+    """Commands of a load that succeeds."""
+    payloads = list(loads(generator))
+    content = b"".join(payloads)
+    return [(Command.BEGIN, DIGEST), *((Command.LOAD, payload) for payload in payloads),
+            (Command.CHECK, protocol.LOAD_CHECK.pack(len(content), zlib.crc32(content)))]
+
+
+def commands(generator, count):
+    """Random commands, most of them good, all kinds of bad ones among them."""
+    result = [(Command.IDENTIFY, b""), (Command.STEP, bytes(4)), *whole_load(generator)]
+    while len(result) < count:
+        step = (Command.STEP, protocol.TOKEN.pack(generator.randrange(TOKENS)))
+        result += generator.choice([
+            [step], [step], [step], [step], [step], [step],
+            [(Command.CLEAR, b"")], [(Command.COUNTERS, b"")], [(Command.IDENTIFY, b"")],
+            [(Command.STEP, protocol.TOKEN.pack(generator.choice([TOKENS, 0xFFFF, 0x10000, 0xFFFFFFFF])))],
+            [(generator.randrange(256), generator.randbytes(generator.randrange(12)))],
+            [(Command.BEGIN, generator.randbytes(8))],
+            [(Command.BEGIN, DIGEST), (Command.LOAD, generator.randbytes(generator.randrange(40))),
+             (Command.LOAD, bytes([generator.choice(list(SECTIONS))]) + generator.randbytes(9)),
+             (Command.CHECK, generator.randbytes(8)), *whole_load(generator)],
+            [(Command.BEGIN, DIGEST), (Command.LOAD, bytes(protocol.MAX_PAYLOAD)), *whole_load(generator)],
+        ])
+    return result
+
+
+def damage(generator, frame):
+    """A frame as a bad line delivers it."""
+    place = generator.randrange(len(frame))
+    kind = generator.choice(["flip", "drop", "insert", "cut", "double", "noise", "escape"])
+    if kind == "flip":
+        return frame[:place] + bytes([frame[place] ^ 1 << generator.randrange(8)]) + frame[place + 1:]
+    if kind == "drop":
+        return frame[:place] + frame[place + 1:]
+    if kind == "insert":
+        return frame[:place] + generator.randbytes(1) + frame[place:]
+    if kind == "cut":
+        return frame[:place]
+    if kind == "double":
+        return frame[:place] + frame[place:place + 1] + frame[place:]
+    if kind == "noise":
+        return generator.randbytes(generator.randrange(20)) + frame
+    return frame[:-1] + bytes([protocol.ESCAPE]) + frame[-1:]
+
+
+class Line:
+    """Bytes to and from a board in Amaranth's simulator."""
+
+    def __init__(self, dut, seed, idle, backpressure):
+        self.bench = Bench(dut, seed)
+        self.bench.watch(dut.i, "i")
+        self.sent, self.idle = 0, idle
+        self.received = self.bench.sink(dut.o, backpressure, "o")
+        self.dut = dut
+
+    async def send(self, context, data):
+        for byte in data:
+            while self.bench.chance(self.idle):
+                await context.tick()
+            context.set(self.dut.i.payload, byte)
+            context.set(self.dut.i.valid, 1)
+            await context.tick().until(self.dut.i.ready)
+            context.set(self.dut.i.valid, 0)
+        self.sent += len(data)
+
+    async def settle(self, context):
+        await context.tick()
+        while context.get(self.dut.busy):
+            await context.tick()
+
+    def take(self):
+        data = bytes(payload for _, payload in self.received)
+        self.received.clear()
+        return data
+
+
+@pytest.mark.parametrize(("seed", "idle", "backpressure", "window"), [
+    (1, 0.0, 0.0, 2), (2, 0.3, 0.0, 1), (3, 0.0, 0.4, 2), (4, 0.2, 0.6, 4)])
+def test_answers_byte_for_byte_as_the_device_in_python(seed, idle, backpressure, window):
+    generator = random.Random(seed)
+    line = Line(StandInBoard(window=window), seed, idle, backpressure)
+    model = device(window=window)
+    seen = {"bytes": 0, "replies": 0, "refusals": 0}
+
+    async def testbench(context):
+        sequence = generator.randrange(protocol.SEQUENCES)
+        sent, reader = [], FrameReader(0xFFFF)
+        for command, payload in commands(generator, 60):
+            frame = encode_frame(sequence, command, payload)
+            deliveries = [frame]
+            if generator.random() < 0.25:
+                deliveries.insert(0, damage(generator, frame))
+            if sent and generator.random() < 0.15:
+                deliveries.insert(0, generator.choice(sent[-6:]))
+            for data in deliveries:
+                await line.send(context, data)
+                await line.settle(context)
+                expected, actual = model.feed(data), line.take()
+                assert actual == expected, f"seed {seed}, {Command.__name__} {command} {payload.hex()}: {data.hex()}"
+                seen["bytes"] += len(expected)
+                for reply in reader.feed(actual):
+                    seen["refusals" if reply.command == protocol.NAK else "replies"] += 1
+            sent.append(frame)
+            sequence = (sequence + 1) % protocol.SEQUENCES
+    line.bench.run(testbench, timeout=200_000)
+    assert seen["replies"] >= 60 and seen["refusals"] >= 5, seen
+    assert line.bench.watches["o"].transfers == seen["bytes"]
+    assert line.bench.watches["i"].transfers == line.sent
+    assert (line.bench.watches["o"].stalls > 0) == (backpressure > 0)
+
+
+@pytest.mark.parametrize("window", [1, 2, 4])
+@pytest.mark.parametrize("backpressure", [0.0, 0.5])
+def test_commands_sent_ahead_are_answered_in_order(window, backpressure):
+    generator = random.Random(window)
+    line = Line(StandInBoard(window=window), window, 0.0, backpressure)
+    model = device(window=window)
+    setup = [(Command.IDENTIFY, b""), *whole_load(generator)]
+    steps = [(Command.STEP, protocol.TOKEN.pack(generator.randrange(TOKENS))) for _ in range(25)]
+    reader, replies, expected = FrameReader(0xFFFF), [], []
+
+    async def testbench(context):
+        sequence = 0xFFF0
+        for command, payload in setup + steps:
+            frame = encode_frame(sequence, command, payload)
+            expected.extend(FrameReader(0xFFFF).feed(model.feed(frame)))
+            while len(expected) - len(replies) > (window if command == Command.STEP else 1):
+                await context.tick()
+                replies.extend(reader.feed(line.take()))
+            await line.send(context, frame)
+            sequence = (sequence + 1) % protocol.SEQUENCES
+        await line.settle(context)
+        replies.extend(reader.feed(line.take()))
+    line.bench.run(testbench)
+    assert replies == expected
+    assert len(replies) == len(setup) + 25
+    assert all(reply.payload[0] == Status.OK for reply in replies)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"window": 3}, "window must be a power of two from 1 to 128, not 3"),
+    ({"tokens": 0}, "tokens must be from 1 to 65536, not 0"),
+    ({"counters": 256}, "counters must be from 0 to 255, not 256"),
+    ({"outputs": 21844}, "outputs must be at most 21843, not 21844"),
+    ({"sections": {16: (1, 1)}}, "section 16 must be from 0 to 15"),
+    ({"sections": {0: (505, 1)}}, "section 0 must be"),
+])
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
+def test_parameters_are_checked(change, message):
+    with pytest.raises(ValueError, match=message):
+        Link(**OPTIONS | change)
+    gc.collect()
