@@ -34,9 +34,11 @@ _NUMBERS = ("readout_fraction", "accumulator_bits", "gate_index_bits")
 def quantise(checkpoint, *, accumulator_bits=24, gate_index_bits=10):
     """Quantise an EGRU to the integer network.
 
-    Every scale is a power of two, chosen to lose the least: one for the embedding (by the squared error of its
-    elements), one for each gate of each layer (by the squared error of its non-zero weights, and small enough that no
-    accumulator can overflow). All numbers are rounded to the nearest, halves to even, and saturate.
+    Every scale is a power of two, chosen to lose the least: one for each gate of each layer (by the squared error of
+    its non-zero weights, and small enough that no accumulator can overflow) and one for the embedding. The latter also
+    scales the first layer's input weights, which share their accumulators with the recurrent ones, so it is chosen by
+    the relative squared errors of all three together, the recurrent ones twice, since theirs return every step. All numbers are rounded to the nearest, halves to even, and
+    saturate.
 
     Parameters
     ----------
@@ -59,18 +61,30 @@ def quantise(checkpoint, *, accumulator_bits=24, gate_index_bits=10):
         raise InputError(f"only an EGRU with reset 'before' has an integer network, not "
                          f"{configuration.cell!r} with reset {configuration.reset!r}")
     tensors = checkpoint.tensors
-    power, embedding = _quantise_rows(tensors["embedding.weight"])
-    layers = []
-    for number in range(configuration.layers):
+    def layer(number, power=0):
         prefix = f"layers.{number}."
-        weight_x, weight_y = tensors[prefix + "weight_x"], tensors[prefix + "weight_y"]
-        if number == 0:
-            weight_x = weight_x * 2.0 ** power
-        layers.append(_quantise_layer(weight_x, weight_y, tensors[prefix + "bias"], tensors[prefix + "threshold"],
-                                      accumulator_bits, gate_index_bits, f"layers.{number}"))
+        return _quantise_layer(tensors[prefix + "weight_x"] * 2.0 ** power, tensors[prefix + "weight_y"],
+                               tensors[prefix + "bias"], tensors[prefix + "threshold"],
+                               accumulator_bits, gate_index_bits, f"layers.{number}")
+
+    def first(power):
+        embedding = _round(tensors["embedding.weight"], EMBEDDING_FRACTION - power, 127).astype(np.int8)
+        quantised = layer(0, power)
+        size = len(quantised.threshold)
+        fractions = np.repeat(_weight_fractions(quantised.shift, gate_index_bits), size)[:, None]
+        loss = (_relative_error(embedding * 2.0 ** (power - EMBEDDING_FRACTION), tensors["embedding.weight"])
+                + _relative_error(quantised.weight_x * 2.0 ** (-fractions - power), tensors["layers.0.weight_x"])
+                + 2 * _relative_error(quantised.weight_y * 2.0 ** -fractions, tensors["layers.0.weight_y"]))
+        return loss, power, embedding, quantised
+
+    alone = _least_error_power(tensors["embedding.weight"])
+    _, power, embedding, quantised = min((first(power) for power in range(alone - 2, alone + 2)),
+                                         key=lambda choice: choice[0])
+    layers = [quantised, *(layer(number) for number in range(1, configuration.layers))]
     readout_weight = None
     if not configuration.tied:
-        power, readout_weight = _quantise_rows(tensors["readout.weight"])
+        power = _least_error_power(tensors["readout.weight"])
+        readout_weight = _round(tensors["readout.weight"], EMBEDDING_FRACTION - power, 127).astype(np.int8)
     readout_fraction = EMBEDDING_FRACTION + VALUE_FRACTION - power
     return IntegerParameters(
         vocabulary=checkpoint.vocabulary, embedding=embedding, layers=tuple(layers), readout_weight=readout_weight,
@@ -90,19 +104,31 @@ def _least_error(array, fractions, limit):
     return min(fractions, key=error)
 
 
-def _quantise_rows(matrix):
-    """An embedding or read-out as int8 with `EMBEDDING_FRACTION` bits, after division by ``2^power``."""
-    fraction = _least_error(matrix, range(EMBEDDING_FRACTION - 7, EMBEDDING_FRACTION + 8), 127)
-    return EMBEDDING_FRACTION - fraction, _round(matrix, fraction, 127).astype(np.int8)
+def _least_error_power(matrix):
+    """The power of two by which an embedding or read-out is best divided to be held in 8 bits."""
+    return EMBEDDING_FRACTION - _least_error(matrix, range(EMBEDDING_FRACTION - 7, EMBEDDING_FRACTION + 8), 127)
+
+
+def _relative_error(quantised, exact):
+    return float(np.square(quantised - exact, dtype=np.float64).sum() / max(np.square(exact, dtype=np.float64).sum(), 1e-30))
+
+
+def _index_fractions(gate_index_bits):
+    """Fraction bits of the table index of each gate, as in `Configuration`."""
+    return np.array([gate_index_bits - 4, gate_index_bits - 4, gate_index_bits - 3])
+
+
+def _weight_fractions(shift, gate_index_bits):
+    """Fraction bits of each gate's weights, from its shift."""
+    return np.array(shift) + _index_fractions(gate_index_bits) - VALUE_FRACTION
 
 
 def _quantise_layer(weight_x, weight_y, bias, threshold, accumulator_bits, gate_index_bits, where):
     size = len(threshold)
     integer_x, integer_y = np.empty(weight_x.shape, np.int8), np.empty(weight_y.shape, np.int8)
     integer_bias, shift = np.empty(3 * size, np.int32), []
-    index_fractions = (gate_index_bits - 4, gate_index_bits - 4, gate_index_bits - 3)
     limit = (1 << (accumulator_bits - 1)) - 1
-    for gate, index_fraction in enumerate(index_fractions):
+    for gate, index_fraction in enumerate(_index_fractions(gate_index_bits).tolist()):
         rows = slice(gate * size, (gate + 1) * size)
         weights = np.concatenate([weight_x[rows].ravel(), weight_y[rows].ravel()])
         weights = weights[weights != 0]
