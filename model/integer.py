@@ -141,6 +141,9 @@ class IntegerParameters:
             if array.size and not (low <= array.min() and array.max() <= high):
                 raise InputError(f"integer network: {name} must lie within {low} to {high}, "
                                  f"not {array.min()} to {array.max()}")
+        for name, low, high in (("accumulator_bits", 16, 24), ("gate_index_bits", 8, 12), ("readout_fraction", 0, 30)):
+            if type(value := getattr(self, name)) is not int or not low <= value <= high:
+                raise InputError(f"integer network: {name} must be {low} to {high}, not {value!r}")
         if self.embedding.ndim != 2 or not self.layers:
             raise InputError("integer network: needs an embedding of two dimensions and at least one layer")
         vocabulary, inputs = self.embedding.shape
@@ -150,12 +153,13 @@ class IntegerParameters:
         limit = (1 << (self.accumulator_bits - 1)) - 1
         largest = INPUT_MAX
         for number, layer in enumerate(self.layers):
-            size = len(layer.threshold)
+            size = layer.threshold.size
             check(f"layers.{number}.weight_x", layer.weight_x, (3 * size, inputs), -127, 127)
             check(f"layers.{number}.weight_y", layer.weight_y, (3 * size, size), -127, 127)
             check(f"layers.{number}.bias", layer.bias, (3 * size,), -limit, limit)
             check(f"layers.{number}.threshold", layer.threshold, (size,), 0, THRESHOLD_MAX)
-            if len(layer.shift) != 3 or not all(1 <= shift <= 15 for shift in layer.shift):
+            if len(layer.shift) != 3 or not all(
+                    isinstance(shift, int | np.integer) and 1 <= shift <= 15 for shift in layer.shift):
                 raise InputError(f"integer network: layers.{number}.shift must be three numbers from 1 to 15")
             reach = self.reach(layer, largest)
             if reach.max() > limit:
@@ -168,8 +172,6 @@ class IntegerParameters:
             raise InputError(f"integer network: a tied read-out needs a last layer of {self.embedding.shape[1]} "
                              f"neurons, not {inputs}")
         check("readout.bias", self.readout_bias, (vocabulary,), -(1 << 31), (1 << 31) - 1)
-        if not 0 <= self.readout_fraction <= 30:
-            raise InputError(f"integer network: readout_fraction must be 0 to 30, not {self.readout_fraction}")
 
     @staticmethod
     def reach(layer, largest_input=EVENT_MAX):

@@ -78,17 +78,29 @@ def quantise(checkpoint, *, accumulator_bits=24, gate_index_bits=10):
         return loss, power, embedding, quantised
 
     alone = _least_error_power(tensors["embedding.weight"])
-    _, power, embedding, quantised = min((first(power) for power in range(alone - 2, alone + 2)),
-                                         key=lambda choice: choice[0])
+    choices = []
+    for power in range(alone - 2, alone + 2):
+        try:
+            choices.append(first(power))
+        except InputError:
+            # A larger power makes the input weights larger still.
+            if not choices:
+                raise
+            break
+    _, power, embedding, quantised = min(choices, key=lambda choice: choice[0])
     layers = [quantised, *(layer(number) for number in range(1, configuration.layers))]
     readout_weight = None
     if not configuration.tied:
         power = _least_error_power(tensors["readout.weight"])
         readout_weight = _round(tensors["readout.weight"], EMBEDDING_FRACTION - power, 127).astype(np.int8)
     readout_fraction = EMBEDDING_FRACTION + VALUE_FRACTION - power
+    readout_bias = np.rint(tensors["readout.bias"].astype(np.float64) * 2.0 ** readout_fraction)
+    if (largest := np.abs(readout_bias).max()) >= 1 << 31:
+        raise InputError(f"readout.bias: must lie within +-{2.0 ** (31 - readout_fraction):g} beside such read-out "
+                         f"weights, not reach {largest * 2.0 ** -readout_fraction:g}")
     return IntegerParameters(
         vocabulary=checkpoint.vocabulary, embedding=embedding, layers=tuple(layers), readout_weight=readout_weight,
-        readout_bias=np.rint(tensors["readout.bias"] * 2.0 ** readout_fraction).astype(np.int32),
+        readout_bias=readout_bias.astype(np.int32),
         readout_fraction=readout_fraction, accumulator_bits=accumulator_bits, gate_index_bits=gate_index_bits)
 
 
@@ -210,12 +222,14 @@ def load_integer(path):
         layers, number = [], 0
         while f"layers.{number}.threshold" in tensors:
             values = {field.name: tensors.pop(f"layers.{number}.{field.name}") for field in fields(IntegerLayer)}
-            layers.append(IntegerLayer(**values | {"shift": tuple(values["shift"].tolist())}))
+            layers.append(IntegerLayer(**values | {"shift": tuple(np.atleast_1d(values["shift"]).tolist())}))
             number += 1
         embedding, readout_bias = tensors.pop("embedding"), tensors.pop("readout.bias")
         readout_weight = tensors.pop("readout.weight", None)
     except KeyError as error:
         raise InputError(f"{path}: lacks {error.args[0]!r}") from error
+    except InputError:  # of the vocabulary; it names the file
+        raise
     except (ValueError, AttributeError) as error:
         raise InputError(f"{path}: {error}") from error
     if tensors:
