@@ -1,0 +1,294 @@
+"""The board client, against the device in Python and against the link in hardware, over good and bad lines."""
+
+import random
+
+import numpy as np
+import pytest
+
+from egret.host.board import Board, BoardError
+from egret.host.transport import open_program
+from egret.model.configuration import TINY
+from egret.model.errors import InputError
+from egret.rtl import protocol
+from egret.rtl.protocol import Command
+from egret.sim.stand_in import COUNTERS, DIGEST, OUTPUTS, SECTIONS, TOKENS, StandInModel, device
+from egret.sim.virtual import stand_in_build
+from tests.host.faults import FaultyPort, ModelPort, ModelTransport
+
+
+def memories(seed=1):
+    generator = random.Random(seed)
+    return [(section, width, generator.randbytes(width * depth)) for section, (width, depth) in SECTIONS.items()]
+
+
+def model_of(contents):
+    """The stand-in core with its memories loaded."""
+    model = StandInModel()
+    for section, width, content in contents:
+        for index in range(len(content) // width):
+            model.load(section, index, int.from_bytes(content[index * width:(index + 1) * width], "little"))
+    return model
+
+
+def expected_events(model, token):
+    output = np.zeros(OUTPUTS, np.uint8)
+    for index, value in model.step(token):
+        output[index] = value
+    return output
+
+
+class Silent:
+    """A device that says nothing."""
+
+    def feed(self, data):
+        return b""
+
+
+class Script:
+    """A device with fixed answers, the last one repeated."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    def feed(self, data):
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+@pytest.fixture
+def port():
+    return ModelPort(device())
+
+
+@pytest.fixture
+def board(port):
+    with Board(ModelTransport(port)) as board:
+        board.load_memories(DIGEST, memories())
+        board.clear()
+        yield board
+    assert port.closed
+
+
+def test_identity(board):
+    assert board.identity == protocol.Identity(DIGEST, 2, protocol.MAX_PAYLOAD, protocol.DEFAULT_RECEIVE_BYTES, TOKENS,
+                                               OUTPUTS, COUNTERS)
+
+
+def test_steps_and_counters(board):
+    model, tokens = model_of(memories()), random.Random(1).choices(range(TOKENS), k=50)
+    for token in tokens[:20]:
+        np.testing.assert_array_equal(board.step(token), expected_events(model, token))
+    events = list(board.step_many(tokens[20:]))
+    assert len(events) == 30
+    for token, event in zip(tokens[20:], events, strict=True):
+        np.testing.assert_array_equal(event, expected_events(model, token))
+    assert board.counters() == {"tokens": 50, "cycles": 1, "bad_frames": 0, "repeated_frames": 0}
+    assert board.repeats == board.damaged == 0
+
+
+def test_a_caller_may_stop_early(board):
+    model = model_of(memories())
+    for token, events in zip([1, 2], board.step_many(iter([1, 2, 3, 4, 5, 6, 7])), strict=False):
+        np.testing.assert_array_equal(events, expected_events(model, token))
+    # What was under way has been run: the board is one or two steps ahead, and in step with the client.
+    ahead = board.counters()["tokens"] - 2
+    assert 0 <= ahead <= 2
+    for token in range(3, 3 + ahead):
+        model.step(token)
+    np.testing.assert_array_equal(board.step(9), expected_events(model, 9))
+
+
+def test_tokens_are_checked(board):
+    with pytest.raises(InputError, match=r"token 300 is not one of the board's 300 \(0 to 299\)"):
+        board.step(300)
+    with pytest.raises(InputError, match="token -1 is not one"):
+        list(board.step_many([1, 2, -1]))
+    assert board.counters()["tokens"] == 2
+
+
+def test_loading_reports_progress_and_is_left_out_when_it_is_done(port):
+    seen = []
+    with Board(ModelTransport(port)) as board:
+        board.load_memories(DIGEST, memories(), progress=lambda *counts: seen.append(counts))
+        assert seen[-1] == (67, 67) and [count for count, _ in seen] == sorted({count for count, _ in seen})
+    port.device._core.load = None       # must not be called again
+    with Board(ModelTransport(port)) as board:
+        board.load_memories(DIGEST, memories(), progress=lambda *counts: seen.append(counts))
+        assert seen[-1] == (67, 67)
+        board.clear()
+        assert board.step(1).shape == (OUTPUTS,)
+    port.device._core.load = lambda *word: seen.append(word)
+    with Board(ModelTransport(port)) as board:
+        board.load_memories(DIGEST, memories(2))
+        assert isinstance(seen[-1][1], int) and len(seen[-1]) == 3
+
+
+def test_long_memories_are_cut_into_commands(port):
+    with Board(ModelTransport(port)) as board:
+        frames = list(board._load_payloads(3, 5, bytes(range(250)) * 8))
+    assert [len(frame) for frame in frames] == [504, 504, 504, 504]
+    assert [frame[:4] for frame in frames] == [b"\x03\x00\x00\x00", b"\x03\x64\x00\x00", b"\x03\xc8\x00\x00",
+                                               b"\x03\x2c\x01\x00"]
+
+
+def test_an_image_for_another_configuration(board):
+    class Image:
+        configuration = TINY
+    with pytest.raises(BoardError) as caught:
+        board.load(Image)
+    assert str(caught.value) == (
+        f"the image is for configuration {TINY.digest.hex()} (5 tokens, layers 4-3, 2 lanes), but the test board has "
+        "configuration 7e7d5e5d00ff2b01 (300 tokens, last layer 19): compile the image for this board, or build the "
+        "board for this image")
+    with pytest.raises(BoardError, match="the image is for another configuration than the board's 7e7d5e5d00ff2b01"):
+        board.load_memories(b"12345678", [])
+
+
+def test_a_step_before_loading(port):
+    with Board(ModelTransport(port)) as board, pytest.raises(BoardError, match="the test board: no image is loaded"):
+        board.step(1)
+
+
+def test_words_that_do_not_fit(board):
+    with pytest.raises(BoardError, match=r"the board refused LOAD \(BAD_INDEX\)"):
+        board.load_memories(DIGEST, [(0, 2, bytes(34))])
+
+
+@pytest.mark.parametrize(("answer", "message"), [
+    (b"", "the test board: no Egret board answers there; is it powered, programmed, and set to 115200 bits a second?"),
+    (b"login: ", "no Egret board answers there"),
+    (b"\x7e\xff\x7e" * 9, "no Egret board answers there"),
+    (protocol.encode_frame(3, Command.IDENTIFY), "no Egret board answers there"),
+])
+def test_nobody_there(answer, message):
+    port = ModelPort(Script(answer))
+    with pytest.raises(BoardError) as caught:
+        Board(ModelTransport(port))
+    assert message in str(caught.value)
+    assert port.closed
+
+
+@pytest.mark.parametrize(("identity", "message"), [
+    (b"SPAM" + bytes(32), "what answers there is not an Egret board"),
+    (b"EGRT\x63\x00" + bytes(30), "the board speaks protocol version 99, this program 1: build the bitstream again"),
+    (b"", "what answers there is not an Egret board"),
+])
+def test_another_protocol(identity, message):
+    class Other:
+        def feed(self, data):
+            frame, = protocol.FrameReader(600).feed(data)
+            return protocol.encode_frame(frame.sequence, frame.command | protocol.REPLY, b"\0" + identity)
+    with pytest.raises(BoardError, match=message):
+        Board(ModelTransport(ModelPort(Other())))
+
+
+def test_a_reset_is_reported(board, port):
+    board.step(1)
+    port.device = device()
+    with pytest.raises(BoardError, match="the board was reset, its memories and state are lost: load the image again"):
+        board.step(2)
+
+
+def test_a_second_client_is_reported(board, port):
+    board.step(1)
+    Board(ModelTransport(port))
+    with pytest.raises(BoardError, match="another program talks to this board"):
+        board.step(2)
+
+
+def test_a_board_that_falls_silent(board, port):
+    port.device = Silent()
+    with pytest.raises(BoardError, match=r"the test board: the board stopped answering \(6 attempts\)"):
+        list(board.step_many([1, 2, 3]))
+
+
+def test_an_answer_without_sense(board, port):
+    class Odd:
+        def __init__(self, payload):
+            self.payload = payload
+
+        def feed(self, data):
+            frame, = protocol.FrameReader(600).feed(data)
+            return protocol.encode_frame(frame.sequence, frame.command | protocol.REPLY, b"\0" + self.payload)
+    for payload in (b"ab", b"\xff\xff\x01"):
+        port.device = Odd(payload)
+        with pytest.raises(BoardError, match="the board's answer to STEP makes no sense"):
+            board.step(1)
+
+
+def check_steps_over_a_bad_line(board, count, seed):
+    """Every one of ``count`` steps is right, alone or ahead."""
+    generator = random.Random(seed)
+    contents = memories(seed)
+    model = model_of(contents)
+    board.load_memories(DIGEST, contents)
+    board.clear()
+    done = 0
+    while done < count:
+        tokens = [generator.randrange(TOKENS) for _ in range(generator.choice([1, 1, 2, 30]))]
+        results = map(board.step, tokens) if len(tokens) == 1 else board.step_many(tokens)
+        for token, events in zip(tokens, results, strict=True):
+            np.testing.assert_array_equal(events, expected_events(model, token), f"seed {seed}, step {done}")
+            done += 1
+        if generator.random() < 0.02:
+            board.clear()
+            model.clear()
+    counters = board.counters()
+    assert counters["tokens"] == done
+    return counters
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.3])
+def test_no_fault_changes_a_step(rate):
+    seed = 5
+    print(f"seed {seed}")
+    port = FaultyPort(ModelPort(device()), random.Random(seed), rate)
+    with Board(ModelTransport(port), attempts=1000) as board:
+        check_steps_over_a_bad_line(board, 5000, seed)
+        assert board.repeats > 5000 * rate / 2
+        assert board.damaged > 0
+    assert min(port.faults.values()) > 5
+
+
+@pytest.fixture(scope="module")
+def program():
+    return stand_in_build().program()
+
+
+def test_no_fault_changes_a_step_of_the_hardware(program):
+    """Ten thousand frames through the compiled link, and the faults to go with them."""
+    seed = 6
+    print(f"seed {seed}")
+    transport = open_program(program, timeout=0.02)
+    transport.serial = port = FaultyPort(transport.serial, random.Random(seed), 0.01)
+    with Board(transport, attempts=1000) as board:
+        counters = check_steps_over_a_bad_line(board, 10_000, seed)
+        assert board.repeats > 50
+    assert counters["bad_frames"] > 20 and counters["repeated_frames"] > 20
+    assert port.writes > 10_000 and min(port.faults.values()) > 2
+
+
+def test_a_million_random_bytes_do_not_disturb_the_hardware(program):
+    generator = random.Random(7)
+    model = model_of(memories())
+    with open_program(program) as transport:
+        board = Board(transport)
+        board.load_memories(DIGEST, memories())
+        board.clear()
+        np.testing.assert_array_equal(board.step(5), expected_events(model, 5))
+        received = 0
+        for _ in range(500):
+            transport.serial.write(generator.randbytes(2000))
+            received += len(transport.serial.read(transport.serial.in_waiting))
+        assert received > 10_000        # the refusals
+        transport.serial.write(b"\x7e")
+        np.testing.assert_array_equal(board.step(6), expected_events(model, 6))
+        assert board.counters()["bad_frames"] > 3000
+
+
+def test_a_board_that_goes_away(program):
+    transport = open_program(program)
+    with Board(transport) as board:
+        board.clear()
+        transport.board._process.kill()
+        with pytest.raises(BoardError, match="the virtual board: (the connection was lost|the board stopped)"):
+            board.clear()

