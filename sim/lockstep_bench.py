@@ -219,9 +219,12 @@ async def lockstep(dut):
                 offered = False
                 dut.i_tokens__valid.value = 0
         dut.o_events__ready.value = 0
-        for _ in range(50):
+        # The last events are still accumulated for the next step; nothing may come out any more.
+        quiet = 0
+        while quiet < 50 or (int(dut.busy.value) and quiet < PATIENCE):
             await FallingEdge(dut.clk)
             monitor.sample()
+            quiet += 1
         for stream in expected.values():
             if stream.values:
                 step, layer, place, value = stream.values[0]
