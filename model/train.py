@@ -92,6 +92,8 @@ class TrainingOptions:
         The loss has this times the mean activity of the layers added.
     embedding_scale : float
         The embedding starts uniform within +- this.
+    embedding_limit : float
+        The embedding is kept within +- this, for an integer network without coarse steps; 0 for no limit.
     seed : int
     eval_batch : int
         Streams that the validation text is cut into.
@@ -141,6 +143,7 @@ class TrainingOptions:
     width: float = 1 / 3.6
     activity_weight: float = 0.0
     embedding_scale: float = 0.1
+    embedding_limit: float = 0.0
     seed: int = 1
     eval_batch: int = 64
     device: str = "auto"
@@ -159,7 +162,8 @@ class TrainingOptions:
         if not isinstance(self.hidden_sizes, list | tuple) or not self.hidden_sizes:
             raise InputError(f"hidden_sizes must be a list of at least one size, not {self.hidden_sizes!r}")
         object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
-        counts = [(name, getattr(self, name), 1) for name in ("embedding_size", "epochs", "batch", "bptt", "eval_batch")]
+        names = ("embedding_size", "epochs", "batch", "bptt", "eval_batch")
+        counts = [(name, getattr(self, name), 1) for name in names]
         counts += [("hidden_sizes", size, 1) for size in self.hidden_sizes]
         counts += [("seed", self.seed, 0), ("shard_mib", 1 if self.shard_mib is None else self.shard_mib, 1)]
         for name, value, least in counts:
@@ -170,6 +174,7 @@ class TrainingOptions:
             "decay_from": (0, self.epochs), "decay_to": (0, 1), "beta1": (0, 0.99999), "beta2": (0, 0.9999999),
             "weight_decay": (0, 1e3), "weight_decay_bias": (0, 1e3), "clip": (0, 1e9), "threshold_mean": (0, 0.99),
             "slope": (0, 1e6), "width": (1e-6, 1e6), "activity_weight": (0, 1e6), "embedding_scale": (0, 1),
+            "embedding_limit": (0, 1e6),
             "save_seconds": (0, 1e9),
         }  # fmt: skip
         for name, (least, most) in ranges.items():
@@ -430,6 +435,8 @@ class Trainer:
             if options.train_thresholds and options.cell == "egru":
                 for layer in model.layers:
                     layer.threshold.clamp_(min=0)
+            if options.embedding_limit:
+                model.embedding.weight.clamp_(-options.embedding_limit, options.embedding_limit)
             for old, new in zip(self.state, state, strict=True):
                 for old_part, new_part in zip(old, new, strict=True):
                     old_part.copy_(new_part)
@@ -524,8 +531,8 @@ class Trainer:
         graph, inputs = self._graphs[key]
         inputs[0].copy_(tokens)
         inputs[1].copy_(targets)
-        pairs = [(kept, own) for one, other in zip(inputs[2], state, strict=True) for kept, own in zip(one, other)]
-        pairs.append((inputs[3], sums))
+        kept_parts = [*(part for parts in inputs[2] for part in parts), inputs[3]]
+        pairs = list(zip(kept_parts, [*(part for parts in state for part in parts), sums], strict=True))
         for kept, own in pairs:
             kept.copy_(own)
         graph.replay()
@@ -791,7 +798,7 @@ class Trainer:
     def _check_options(self, content, path):
         now = json.loads(json.dumps(asdict(self.options)))
         for name, value in now.items():
-            if name not in _CHANGEABLE and content["options"].get(name) != value:
+            if name not in _CHANGEABLE and content["options"].get(name, value) != value:
                 raise InputError(
                     f"{path}: training began with {name} = {content['options'].get(name)!r}, not {value!r}; "
                     "give the same options or another directory"

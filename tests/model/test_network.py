@@ -4,13 +4,12 @@ import os
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from egret.model.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from egret.model.errors import InputError  # noqa: E402
-from egret.model.network import Dropout, LanguageModel, configuration_of, egru_layer, event, lstm_layer  # noqa: E402
-from egret.model.tokens import Vocabulary  # noqa: E402
+from egret.model.checkpoint import load_checkpoint, save_checkpoint
+from egret.model.errors import InputError
+from egret.model.network import Dropout, LanguageModel, configuration_of, egru_layer, event, lstm_layer
+from egret.model.tokens import Vocabulary
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # TRITON_INTERPRET=1 runs the kernels on a CPU, very slowly.

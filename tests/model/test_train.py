@@ -1,0 +1,271 @@
+"""Training: options, schedule, learning, and runs that are killed and go on exactly."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from egret.model import train as training
+from egret.model.checkpoint import load_checkpoint
+from egret.model.errors import InputError
+from egret.model.train import TrainingOptions, cut_streams, learning_rate_factor, segment_lengths, train
+
+TEXT = "to be or not to be that is the question\nwhether tis nobler in the mind to suffer\n" * 6
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def texts(tmp_path):
+    (tmp_path / "train.txt").write_text(TEXT)
+    (tmp_path / "valid.txt").write_text(TEXT[:200])
+    return {"train": tmp_path / "train.txt", "valid": tmp_path / "valid.txt"}
+
+
+def options(texts, **changes):
+    fields = {
+        "tokens": "char", "embedding_size": 8, "hidden_sizes": (12, 8), "epochs": 3, "batch": 4, "bptt": 20,
+        "bptt_deviation": 5.0, "learning_rate": 5e-3, "embedding_scale": 0.5, "dropout_recurrent": 0.3,
+        "dropout_words": 0.1, "dropout_between": 0.1, "eval_batch": 2, "save_seconds": 1e9, "device": "cpu",
+    }  # fmt: skip
+    return TrainingOptions(**{**fields, **texts, **changes})
+
+
+def assert_same_checkpoint(one, other):
+    one, other = load_checkpoint(one), load_checkpoint(other)
+    for name, tensor in one.tensors.items():
+        assert np.array_equal(tensor, other.tensors[name]), name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs must be an integer of at least 1, not 0"),
+        ({"batch": 2.5}, "batch must be an integer"),
+        ({"hidden_sizes": ()}, "hidden_sizes must be a list of at least one size"),
+        ({"hidden_sizes": (12, 9)}, "a tied read-out needs embedding_size equal to the last hidden size"),
+        ({"cell": "gru"}, "cell must be 'egru' or 'lstm', not 'gru'"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number from"),
+        ({"decay_from": 4}, "decay_from must be a number from 0 to 3, not 4"),
+        ({"dropout_words": 1.0}, "dropout of words must be a number from 0 to below 1"),
+        ({"tied": 1}, "tied must be true or false"),
+        ({"shard_mib": 0}, "shard_mib must be an integer of at least 1"),
+        ({"train": 3}, "train must be the path of a text file"),
+        ({"device": "tpu"}, "device must be 'auto' or 'cpu' or 'cuda'"),
+    ],
+)
+def test_bad_options_are_refused(texts, change, message):
+    with pytest.raises(InputError, match=message) as caught:
+        options(texts, **change)
+    assert "\n" not in str(caught.value)
+
+
+def test_configuration_file(tmp_path, texts):
+    path = tmp_path / "a.toml"
+    path.write_text(
+        '[network]\nembedding_size = 8\nhidden_sizes = [12, 8]\n[text]\ntrain = "train.txt"\nvalid = "valid.txt"\n'
+        "[training]\nepochs = 7\n[dropout]\nwords = 0.25\n[events]\nthreshold_mean = 0.3\n"
+    )
+    read = TrainingOptions.from_toml(path, epochs=9, batch=None)
+    assert (read.epochs, read.batch, read.dropout_words, read.threshold_mean) == (9, 64, 0.25, 0.3)
+    assert read.hidden_sizes == (12, 8) and read.train == str(texts["train"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("epochs = 3", "unknown table 'epochs'"),
+        ("[training]\nepoch = 3", r"unknown field 'epoch' in \[training\]"),
+        ("[training]\nepochs = ", "not a TOML file"),
+        ("[training]\nepochs = 3", "lacks 'train'"),
+        ('[text]\ntrain = "a"\nvalid = "b"\n[training]\nepochs = -1', "epochs must be"),
+    ],
+)
+def test_bad_configuration_files_are_refused(tmp_path, content, message):
+    path = tmp_path / "a.toml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message) as caught:
+        TrainingOptions.from_toml(path)
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_committed_configurations_are_accepted():
+    folder = os.path.join(os.path.dirname(training.__file__), "configs")
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".toml"))
+    assert {"demo.toml", "ptb-egru.toml", "ptb-lstm.toml", "wikitext2-egru.toml", "wikitext2-lstm.toml"} <= set(names)
+    for name in names:
+        TrainingOptions.from_toml(os.path.join(folder, name), train="t", valid="v")
+
+
+def test_texts_that_cannot_be_used_are_refused(tmp_path, texts):
+    with pytest.raises(InputError, match="too few; batch 4000 needs 8000"):
+        train(options(texts, batch=4000), tmp_path / "out")
+    texts["valid"].write_text("ABC")
+    with pytest.raises(InputError, match=r"valid.txt: line 1 of the text: character 'A'"):
+        train(options(texts), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_learning_rate_schedule(texts):
+    plan = options(texts, epochs=10, warmup=2, decay_from=4, decay_to=0.1)
+    assert [learning_rate_factor(epoch, plan) for epoch in (0, 1, 2, 4)] == [0, 0.5, 1, 1]
+    assert learning_rate_factor(7, plan) == pytest.approx(0.55)
+    assert learning_rate_factor(10, plan) == pytest.approx(0.1)
+    constant = options(texts, epochs=10, decay_from=10)
+    assert {learning_rate_factor(epoch / 4, constant) for epoch in range(41)} == {1.0}
+
+
+def test_segment_lengths(texts):
+    plan = options(texts, bptt=70, bptt_deviation=5.0)
+    drawn = [length for epoch in range(40) for length in segment_lengths(3001, plan, epoch)[:-1]]
+    assert all(length % training.QUANTUM == 0 for length in drawn)
+    assert 66 < np.mean(drawn) < 70 and len({length for length in drawn if length < 50}) > 0
+    assert segment_lengths(3001, plan, 3) == segment_lengths(3001, plan, 3) != segment_lengths(3001, plan, 4)
+    assert all(2996 <= sum(segment_lengths(3001, plan, epoch)) <= 3000 for epoch in range(5))
+    assert segment_lengths(4, plan, 0) == [3]
+    assert segment_lengths(11, options(texts, bptt=4, bptt_deviation=0), 0) == [4, 4, 2]
+
+
+def test_streams_follow_the_text():
+    assert cut_streams(np.arange(11), 3).tolist() == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
+
+
+@pytest.mark.parametrize("cell", ["egru", "lstm"])
+def test_training_learns_and_saves_the_best_network(tmp_path, texts, cell):
+    seen = []
+    plan = options(texts, cell=cell, epochs=8, learning_rate=3e-2, clip=1.0, dropout_recurrent=0.0)
+    result = train(plan, tmp_path / "out", on_epoch=seen.append)
+    assert len(seen) == 8 == result.epochs
+    assert result.valid_loss == min(entry["valid_loss"] for entry in seen) < 0.97 * seen[0]["valid_loss"]
+    assert result.tokens_per_second > 0 and result.sparsity == 0 and len(result.activity) == 2
+    summary = result.summary()
+    assert summary["valid_perplexity"] == pytest.approx(math.exp(result.valid_loss))
+    json.dumps(summary)
+    # The saved network gives the reported loss.
+    saved = load_checkpoint(tmp_path / "out")
+    model = training.LanguageModel.from_checkpoint(saved)
+    again = training.Trainer(plan, model, saved.vocabulary, saved.vocabulary.encode(TEXT),
+                             saved.vocabulary.encode(TEXT[:200]))  # fmt: skip
+    loss, activity = again.evaluate()
+    assert loss == pytest.approx(result.valid_loss, rel=1e-6) and activity == pytest.approx(result.activity)
+
+
+@pytest.mark.parametrize("shard_mib", [None, 1])
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, texts, monkeypatch, shard_mib):
+    changes = {"beta1": 0.5} if shard_mib is None else {"hidden_sizes": (220, 8)}
+    plan = options(texts, shard_mib=shard_mib, **changes)
+    whole = train(plan, tmp_path / "whole")
+    # A clock that jumps makes the run stop and save after a number of segments, in the middle of epochs too.
+    for limit in (5, 12, 4):
+        ticks = iter(range(10**9))
+        monkeypatch.setattr(training.time, "monotonic", lambda ticks=ticks: float(next(ticks)))
+        torch.manual_seed(123)  # what a new process would have
+        parts = train(plan, tmp_path / "parts", limit_seconds=limit)
+        monkeypatch.undo()
+        names = [path.name for path in (tmp_path / "parts").glob("training-*")]
+        assert len(names) == 1 if shard_mib is None else len(names) > 1
+        if shard_mib is not None:
+            assert all((tmp_path / "parts" / name).stat().st_size <= 1 << 20 for name in names)
+    parts = train(plan, tmp_path / "parts")
+    strip = ("seconds", "tokens_per_second")
+    histories = [[{k: v for k, v in e.items() if k not in strip} for e in r.history] for r in (whole, parts)]
+    assert histories[0] == histories[1]
+    assert parts.valid_loss == whole.valid_loss
+    assert_same_checkpoint(tmp_path / "whole", tmp_path / "parts")
+    # A finished run has nothing left to do.
+    assert train(plan, tmp_path / "parts").history == parts.history
+
+
+def test_a_killed_process_resumes(tmp_path, texts):
+    """Kill a real process at some moment; what it leaves is whole and leads to the same network."""
+    plan = options(texts)
+    whole = train(plan, tmp_path / "whole")
+    program = (
+        "import sys, torch; torch.set_num_threads(1); from egret.model.train import *; "
+        "options = TrainingOptions(**eval(sys.argv[1])); print('ready', flush=True); train(options, sys.argv[2])"
+    )
+    fields = {name: getattr(plan, name) for name in plan.__dataclass_fields__} | {"save_seconds": 0.0}
+    command = [sys.executable, "-c", program, repr(fields), str(tmp_path / "killed")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ)
+    process.stdout.readline()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "killed" / "training.json").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    result = train(plan, tmp_path / "killed")
+    assert result.valid_loss == whole.valid_loss
+    assert_same_checkpoint(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_state_of_other_options_or_a_damaged_one_is_refused(tmp_path, texts):
+    plan = options(texts)
+    train(plan, tmp_path / "out")
+    with pytest.raises(InputError, match=r"training began with learning_rate = 0.005, not 0.1"):
+        train(options(texts, learning_rate=0.1), tmp_path / "out")
+    state = tmp_path / "out" / "training.json"
+    good = state.read_bytes()
+    for content in (b"", b"[]", b"{}", good[:-40], good.replace(b'"version": 1', b'"version": 9')):
+        state.write_bytes(content)
+        with pytest.raises(InputError, match=r"training.json: ") as caught:
+            train(plan, tmp_path / "out")
+        assert "\n" not in str(caught.value)
+    state.write_bytes(good)
+    (piece,) = (tmp_path / "out").glob("training-*")
+    data = piece.read_bytes()
+    for content in (data[:-1], b"\xff" * len(data)):
+        piece.write_bytes(content)
+        with pytest.raises(InputError):
+            train(plan, tmp_path / "out")
+    piece.unlink()
+    with pytest.raises(InputError, match="cannot resume from it"):
+        train(plan, tmp_path / "out")
+
+
+def test_activity_regularisation_lowers_activity(tmp_path, texts):
+    common = {"epochs": 5, "threshold_mean": 0.1, "dropout_recurrent": 0.0, "learning_rate": 2e-2}
+    free = train(options(texts, **common), tmp_path / "free")
+    held = train(options(texts, activity_weight=10.0, **common), tmp_path / "held")
+    assert sum(held.history[-1]["activity"]) < 0.8 * sum(free.history[-1]["activity"])
+
+
+def test_limits_and_trained_thresholds(tmp_path, texts):
+    plan = options(texts, train_thresholds=True, threshold_mean=0.02, embedding_limit=0.25, learning_rate=2e-2)
+    train(plan, tmp_path / "out")
+    saved = load_checkpoint(tmp_path / "out")
+    assert np.abs(saved.tensors["embedding.weight"]).max() <= 0.25
+    start = training.LanguageModel(saved.configuration)
+    start.initialise(plan.seed, threshold_mean=0.02, embedding_scale=0.5)
+    assert not np.array_equal(saved.tensors["layers.0.threshold"], start.layers[0].threshold.numpy())
+    assert saved.tensors["layers.0.threshold"].min() >= 0
+
+
+def test_divergence_is_reported(tmp_path, texts):
+    with pytest.raises(InputError, match=r"training diverged in epoch \d: the loss is"):
+        train(options(texts, cell="lstm", learning_rate=10.0, clip=0, weight_decay=1000.0), tmp_path / "out")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a CUDA device")
+@pytest.mark.parametrize("cell", ["egru", "lstm"])
+def test_cuda_run_resumes_close_to_an_uninterrupted_one(tmp_path, texts, cell):
+    """Sums of atomic additions differ in their last bits from run to run, so losses are close, not equal."""
+    plan = options(texts, cell=cell, device="cuda", epochs=5)
+    whole = train(plan, tmp_path / "whole")
+    train(plan, tmp_path / "parts", limit_seconds=0.0)
+    parts = train(plan, tmp_path / "parts")
+    assert parts.valid_loss == pytest.approx(whole.valid_loss, rel=0.02)
