@@ -154,6 +154,6 @@ class Bench:
         context.set(self.dut.load_valid, 1)
         for name, words in memories.items():
             for index, word in enumerate(words):
-                self.set(context, self.dut.load, {"section": sections[name], "index": index, "data": word % (1 << width)})
+                self.set(context, self.dut.load, (sections[name], index, word % (1 << width)))
                 await context.tick()
         context.set(self.dut.load_valid, 0)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.networks import random_network
 
 from egret.model.compile import compile_image, configuration_for, pack_column, read_image
 from egret.model.configuration import Configuration
 from egret.model.errors import InputError
 from egret.model.image import memory_sections
+from tests.networks import random_network
 
 quick = settings(deadline=None, print_blob=True, derandomize=True, max_examples=60,
                  suppress_health_check=[HealthCheck.too_slow])
@@ -125,7 +125,7 @@ def test_pack_column(lanes, data):
     packed = pack_column(rows, weights, c)
     most = int(np.bincount(rows % c.banks).max()) if len(rows) else 0
     assert packed.shape == (max(-(-len(rows) // lanes), most), lanes) and packed.dtype == np.uint32
-    entries = [(int(entry) >> 8, (int(entry) & 255) - (int(entry) & 128) * 2) for entry in packed.ravel() if entry & 255]
+    entries = [(entry >> 8, (entry & 255) - (entry & 128) * 2) for entry in packed.ravel().tolist() if entry & 255]
     assert sorted(entries) == sorted(zip(rows.tolist(), weights.tolist(), strict=True))
     for word in packed:
         banks = [int(entry >> 8) % c.banks for entry in word if entry & 255]

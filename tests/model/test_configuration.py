@@ -45,7 +45,8 @@ def test_derived_widths_hold_what_they_must(c):
 
 
 @quick
-@given(st.builds(Configuration, vocabulary=st.just(2), embedding=st.just(1), lanes=st.sampled_from([1, 2, 4, 8, 16, 32]),
+@given(st.builds(Configuration, vocabulary=st.just(2), embedding=st.just(1),
+                 lanes=st.sampled_from([1, 2, 4, 8, 16, 32]),
                  hidden=st.lists(st.integers(1, 50), min_size=1, max_size=5).map(tuple)))
 def test_accumulators_have_addresses_of_their_own(c):
     places = {(row % c.banks, c.bank_base[layer] + row // c.banks)

@@ -9,18 +9,19 @@ import zlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.networks import random_network
 
 from egret.model.compile import compile_image, configuration_for
 from egret.model.errors import InputError
 from egret.model.image import HOST_SECTIONS, MAGIC, VERSION, Image, memory_sections
+from tests.networks import random_network
 
 quick = settings(deadline=None, print_blob=True, derandomize=True, max_examples=200)
 
 
 def make(**options):
     parameters = random_network(1, **{"vocabulary": 3, "embedding": 2, "hidden": (2,), "density": 0.8} | options)
-    return compile_image(parameters, configuration_for(parameters, lanes=1, weight_bytes=200 if "hidden" in options else 64))
+    weight_bytes = 200 if "hidden" in options else 64
+    return compile_image(parameters, configuration_for(parameters, lanes=1, weight_bytes=weight_bytes))
 
 
 IMAGE = make()

@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-from tests.networks import random_network, random_shape
 
 from egret.model.errors import InputError
 from egret.model.integer import (
@@ -19,6 +18,7 @@ from egret.model.integer import (
     tanh_table,
     update_state,
 )
+from tests.networks import random_network, random_shape
 
 
 def rounded(numerator, bits):
@@ -205,7 +205,7 @@ def test_overflow_is_refused_exactly_at_the_limit(sign):
     assert IntegerParameters.reach(heavy(sign * room).layers[0], 254).tolist() == [(1 << 19) - 1, 0, 0]
     with pytest.raises(InputError) as error:
         heavy(sign * (room + 1))
-    assert "layers.0" in str(error.value) and str((1 << 19)) in str(error.value)
+    assert "layers.0" in str(error.value) and str(1 << 19) in str(error.value)
 
 
 @pytest.mark.parametrize("change, message", [

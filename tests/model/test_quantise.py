@@ -8,12 +8,12 @@ import pytest
 import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.networks import random_network
 
 from egret.model.checkpoint import NetworkConfiguration
 from egret.model.errors import InputError
 from egret.model.integer import IntegerNetwork
 from egret.model.quantise import load_integer, quantise, save_integer
+from tests.networks import random_network
 
 
 def configuration(**changes):
@@ -45,7 +45,8 @@ def test_numbers(random_checkpoint, tied, density, scale, seed):
     assert fractions
     for number, layer in enumerate(network.layers):
         float_x, float_y, bias, threshold = (
-            tensors[f"layers.{number}.{name}"].astype(np.float64) for name in ("weight_x", "weight_y", "bias", "threshold"))
+            tensors[f"layers.{number}.{name}"].astype(np.float64)
+            for name in ("weight_x", "weight_y", "bias", "threshold"))
         assert not layer.weight_x[float_x == 0].any() and not layer.weight_y[float_y == 0].any()
         assert np.array_equal(layer.threshold, np.minimum(np.rint(threshold * 2 ** 14), 32767))
         size = len(threshold)
@@ -145,7 +146,8 @@ def test_too_large_read_out_bias_is_refused(random_checkpoint, value):
     checkpoint = random_checkpoint(configuration(), 1)
     bias = checkpoint.tensors["readout.bias"].copy()
     bias[3] = value
-    with pytest.raises(InputError, match=r"^readout\.bias: must lie within \+-\d+ beside such read-out weights, not reach 1e\+"):
+    message = r"^readout\.bias: must lie within \+-\d+ beside such read-out weights, not reach 1e\+"
+    with pytest.raises(InputError, match=message):
         quantise(changed(checkpoint, readout__bias=bias))
 
 
@@ -242,7 +244,8 @@ def rewritten(tmp_path, tensors=None, metadata=None):
     ({"layers.0.shift": np.array(3, np.int32)}, "integer network: layers.0.shift must be three numbers from 1 to 15"),
     ({"layers.0.shift": np.full((3, 1), 3, np.int32)},
      "integer network: layers.0.shift must be three numbers from 1 to 15"),
-    ({"layers.0.shift": np.full(3, 3, np.float32)}, "integer network: layers.0.shift must be three numbers from 1 to 15"),
+    ({"layers.0.shift": np.full(3, 3, np.float32)},
+     "integer network: layers.0.shift must be three numbers from 1 to 15"),
     ({"layers.0.bias": np.zeros(6, np.float32)}, "integer network: layers.0.bias must hold integers, not float32"),
     ({"embedding": np.zeros((2, 1, 1), np.int8)},
      "integer network: needs an embedding of two dimensions and at least one layer"),
@@ -255,11 +258,12 @@ def test_wrong_tensors(tensors, message, tmp_path):
     assert str(error.value) == f"{path}: {message}"
 
 
+NOT_ONE = "not an integer network: its format must be 'egret-integer-1', not {}; `egret quantise` writes one"
+
+
 @pytest.mark.parametrize("metadata, message", [
-    ({"format": "egret-integer-2"}, "not an integer network: its format must be 'egret-integer-1', not "
-                                    "'egret-integer-2'; `egret quantise` writes one"),
-    ({"format": None}, "not an integer network: its format must be 'egret-integer-1', not None; "
-                       "`egret quantise` writes one"),
+    ({"format": "egret-integer-2"}, NOT_ONE.format("'egret-integer-2'")),
+    ({"format": None}, NOT_ONE.format(None)),
     ({"vocabulary": None}, "lacks 'vocabulary'"),
     ({"accumulator_bits": None}, "lacks 'accumulator_bits'"),
     ({"accumulator_bits": "-1"}, "integer network: accumulator_bits must be 16 to 24, not -1"),

@@ -4,10 +4,10 @@ import itertools
 import random
 
 import pytest
-from tests.bench import Bench
 
 from egret.model.configuration import Configuration
 from egret.rtl.accumulator import Accumulators, replay
+from tests.bench import Bench
 
 ADDEND = 1 << 15  # more than 127 * 255
 

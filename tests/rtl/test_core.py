@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from tests.bench import Bench
-from tests.networks import random_network, random_shape
 
 from egret.model.compile import compile_image, configuration_for
 from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
 from egret.rtl.core import Core
 from egret.rtl.payloads import CAUSES, counter_names
+from tests.bench import Bench
+from tests.networks import random_network, random_shape
 
 
 class Run:
@@ -32,7 +32,8 @@ class Run:
         memories = {}
         for section in memory_sections(self.c):
             data, width = self.image.memories[section.name], section.word_bytes
-            memories[section.name] = [int.from_bytes(data[at:at + width], "little") for at in range(0, len(data), width)]
+            memories[section.name] = [int.from_bytes(data[at:at + width], "little")
+                                      for at in range(0, len(data), width)]
         await self.bench.load(context, self.c, **memories)
 
     async def clear(self, context):

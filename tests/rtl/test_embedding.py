@@ -3,10 +3,10 @@
 import random
 
 import pytest
-from tests.bench import Bench
 
 from egret.model.configuration import Configuration
 from egret.rtl.embedding import Embedding, inputs_of
+from tests.bench import Bench
 
 
 def run(table, tokens, *, seed=0, backpressure=0.0, pause=0):

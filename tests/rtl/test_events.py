@@ -3,10 +3,10 @@
 import random
 
 import pytest
-from tests.bench import Bench
 
 from egret.model.configuration import Configuration
 from egret.rtl.events import EventQueue
+from tests.bench import Bench
 
 C = Configuration(vocabulary=2, embedding=1, hidden=(9, 4, 1), lanes=1, weight_bytes=1024)
 

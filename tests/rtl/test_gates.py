@@ -3,11 +3,11 @@
 import random
 
 import pytest
-from tests.bench import Bench
 
 from egret.model.configuration import GATES, Configuration
 from egret.model.integer import gate_index, sigmoid_table, tanh_table
 from egret.rtl.gates import Gate, gate_value
+from tests.bench import Bench
 
 LATENCY = 6
 LIMIT = (1 << 23) - 1

@@ -3,10 +3,10 @@
 import random
 
 import pytest
-from tests.bench import Bench
 
 from egret.model.configuration import Configuration
 from egret.rtl.mac import Lanes, additions
+from tests.bench import Bench
 
 EXTREMES = [(weight, value) for weight in (-127, -1, 1, 127) for value in (-254, -1, 0, 1, 255)]
 

@@ -3,11 +3,11 @@
 import random
 
 import pytest
-from tests.bench import Bench
 
 from egret.model.configuration import Configuration
 from egret.model.integer import reset_value
 from egret.rtl.reset import ResetPass
+from tests.bench import Bench
 
 C = Configuration(vocabulary=2, embedding=1, hidden=(20, 7), lanes=1, weight_bytes=1024)
 GATE_LATENCY = 6

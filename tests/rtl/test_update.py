@@ -4,11 +4,11 @@ import random
 
 import numpy as np
 import pytest
-from tests.bench import Bench
 
 from egret.model.configuration import GATES, Configuration
 from egret.model.integer import fire, update_state
 from egret.rtl.update import UpdatePass
+from tests.bench import Bench
 
 GATE_LATENCY = 6
 ONE = 1 << 14

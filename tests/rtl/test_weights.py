@@ -3,11 +3,11 @@
 import random
 
 import pytest
-from tests.bench import Bench, pack
 
 from egret.model.configuration import Configuration
 from egret.rtl.payloads import word_layout
 from egret.rtl.weights import WeightStore, words_of
+from tests.bench import Bench, pack
 
 C = Configuration(vocabulary=2, embedding=9, hidden=(7, 4), lanes=2, weight_bytes=400)
 LATENCY = 5

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 from amaranth.hdl import Signal
-from tests.networks import random_network, random_shape
 
 from egret.model.compile import compile_image, configuration_for, read_image
 from egret.model.errors import InputError
@@ -14,6 +13,7 @@ from egret.model.integer import IntegerNetwork
 from egret.rtl.core import Core
 from egret.sim import lockstep
 from egret.sim.lockstep import LockstepError, run
+from tests.networks import random_network, random_shape
 
 TOKENS = 12
 
@@ -103,7 +103,8 @@ def test_output_alone():
 
 
 @pytest.mark.parametrize("hidden, lanes", [
-    ((5, 3), 2), pytest.param((37, 29), 8, marks=pytest.mark.slow), pytest.param((5, 3, 7, 4), 4, marks=pytest.mark.slow)])
+    ((5, 3), 2), pytest.param((37, 29), 8, marks=pytest.mark.slow),
+    pytest.param((5, 3, 7, 4), 4, marks=pytest.mark.slow)])
 def test_verilator(hidden, lanes):
     """The same bench under the other simulator."""
     check(random_network(11, hidden=hidden, embedding=9, density=0.3, z_bias=4000), lanes=lanes, simulator="verilator",
