@@ -154,12 +154,14 @@ class Image:
             Not an image, another version, cut short, corrupted, or inconsistent.
         """
         if data[:len(MAGIC)] != MAGIC[:len(data)] or not data:
-            raise InputError(f"{where}: not an image (it must begin with {MAGIC.decode()!r}); `egret compile` writes one")
+            raise InputError(f"{where}: not an image (it must begin with {MAGIC.decode()!r}); "
+                             "`egret compile` writes one")
         if len(data) < _HEADER.size + _CRC.size:
             raise InputError(f"{where}: the image is cut short at {len(data)} bytes")
         _, version, count, header_bytes, digest = _HEADER.unpack_from(data)
         if version != VERSION:
-            raise InputError(f"{where}: image version {version}; this program reads version {VERSION}: compile it again")
+            raise InputError(f"{where}: image version {version}; this program reads version {VERSION}: "
+                             "compile it again")
         table_at = _HEADER.size + header_bytes
         data_at = table_at + count * _SECTION.size
         if data_at + _CRC.size > len(data):

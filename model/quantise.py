@@ -4,8 +4,8 @@ An integer network is one safetensors file. Its tensors are the arrays of `egret
 ``embedding`` I8 [V, E], ``layers.{l}.weight_x`` I8 [3H, I], ``layers.{l}.weight_y`` I8 [3H, H], ``layers.{l}.bias``
 I32 [3H], ``layers.{l}.threshold`` I32 [H], ``layers.{l}.shift`` I32 [3], ``readout.bias`` I32 [V], and
 ``readout.weight`` I8 [V, H] only where the read-out is not tied. Its metadata has ``format`` ("egret-integer-1"),
-``tokens`` ("word" | "char"), ``vocabulary`` (the text of a ``vocab.txt``), ``readout_fraction``, ``accumulator_bits`` and
-``gate_index_bits``.
+``tokens`` ("word" | "char"), ``vocabulary`` (the text of a ``vocab.txt``), ``readout_fraction``, ``accumulator_bits``
+and ``gate_index_bits``.
 """
 
 import json
@@ -37,8 +37,8 @@ def quantise(checkpoint, *, accumulator_bits=24, gate_index_bits=10):
     Every scale is a power of two, chosen to lose the least: one for each gate of each layer (by the squared error of
     its non-zero weights, and small enough that no accumulator can overflow) and one for the embedding. The latter also
     scales the first layer's input weights, which share their accumulators with the recurrent ones, so it is chosen by
-    the relative squared errors of all three together, the recurrent ones twice, since theirs return every step. All numbers are rounded to the nearest, halves to even, and
-    saturate.
+    the relative squared errors of all three together, the recurrent ones twice, since theirs return every step. All
+    numbers are rounded to the nearest, halves to even, and saturate.
 
     Parameters
     ----------
@@ -122,7 +122,8 @@ def _least_error_power(matrix):
 
 
 def _relative_error(quantised, exact):
-    return float(np.square(quantised - exact, dtype=np.float64).sum() / max(np.square(exact, dtype=np.float64).sum(), 1e-30))
+    power = np.square(exact, dtype=np.float64).sum()
+    return float(np.square(quantised - exact, dtype=np.float64).sum() / power) if power else 0.0
 
 
 def _index_fractions(gate_index_bits):
@@ -145,7 +146,8 @@ def _quantise_layer(weight_x, weight_y, bias, threshold, accumulator_bits, gate_
         weights = np.concatenate([weight_x[rows].ravel(), weight_y[rows].ravel()])
         weights = weights[weights != 0]
         # A shift of 1 to 15 bounds the fractions from both sides.
-        fractions = range(max(0, index_fraction + 1 - VALUE_FRACTION), min(15, index_fraction + 15 - VALUE_FRACTION) + 1)
+        least = max(0, index_fraction + 1 - VALUE_FRACTION)
+        fractions = range(least, min(15, index_fraction + 15 - VALUE_FRACTION) + 1)
         fraction = _least_error(weights, fractions, 127)
         while True:
             integer_x[rows] = _round(weight_x[rows], fraction, 127)

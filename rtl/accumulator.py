@@ -97,10 +97,16 @@ class Accumulators(wiring.Component):
                 read.addr.eq(address),
                 read.en.eq(reading[bank]),
             ]
-            sum_address, written_address = signal(len(address), "sum_address"), signal(len(address), "written_address")
-            sum_bias, addend = signal(signed(c.accumulator_bits), "sum_bias"), signal(add.addend.shape(), "addend")
-            forward_new, forward_old = signal(1, "forward_new"), signal(1, "forward_old")
-            content, newest, older = (signal(signed(c.accumulator_bits), name) for name in ("content", "newest", "older"))
+            accumulator = signed(c.accumulator_bits)
+            sum_address = signal(len(address), "sum_address")
+            sum_bias = signal(accumulator, "sum_bias")
+            addend = signal(add.addend.shape(), "addend")
+            forward_new = signal(1, "forward_new")
+            forward_old = signal(1, "forward_old")
+            content = signal(accumulator, "content")
+            newest = signal(accumulator, "newest")
+            older = signal(accumulator, "older")
+            written_address = signal(len(address), "written_address")
             m.d.sync += [
                 sum_address.eq(address),
                 sum_bias.eq(bias),

@@ -4,6 +4,7 @@ import json
 import os
 import random
 from collections import deque
+from functools import partial
 from pathlib import Path
 
 import cocotb
@@ -119,7 +120,8 @@ class Monitor:
         for gate in GATES:
             unit = getattr(dut, f"gate_{gate}")
             self.probes += [
-                self.probe(unit.respond, f"accumulator_{gate}", unit.found__payload, lambda raw: signed(raw, bits), mask=2),
+                self.probe(unit.respond, f"accumulator_{gate}", unit.found__payload, partial(signed, bits=bits),
+                           mask=2),
                 self.probe(unit.o__valid, f"gate_{gate}", unit.o__payload, lambda raw: signed(raw, 16)),
             ]
 
