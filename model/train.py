@@ -679,13 +679,6 @@ class Trainer:
             history=self.history,
         )
 
-    def use_best(self):
-        """Put the best network's parameters into the model."""
-        if self._best is not None:
-            with torch.no_grad():
-                for name, parameter in self.model.named_parameters():
-                    parameter.copy_(self._best[name])
-
     # Saving and resuming
 
     def save(self, directory):
