@@ -23,7 +23,7 @@ class BoardTop(wiring.Component):
         As for `egret.rtl.link.Link`.
     link_domain : str
         Clock domain of the link; another one than ``sync`` must be the same clock, save for cycles left out while
-        ``link_waiting`` is high.
+        ``link_waiting`` is high and ``i.valid`` low.
 
     Members
     -------

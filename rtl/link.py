@@ -61,8 +61,8 @@ class Link(wiring.Component):
     busy : Out(1)
         Low when nothing happens before the next byte from the host.
     waiting : Out(1)
-        Nothing is transferred at any port in this cycle, and nothing but the core can change that: a simulator may
-        leave out this cycle of the link's clock.
+        The link waits for an event of the core and has nothing to send. While no byte is offered at `i`, a simulator
+        may leave out this cycle of the link's clock: nothing is transferred at any port.
 
     Raises
     ------
@@ -491,6 +491,6 @@ class Link(wiring.Component):
         sends = pending.any() | refusal_pending | sending
         m.d.comb += [
             self.busy.eq((queue.level != 0) | ~receiving | sends | self.core_busy),
-            self.waiting.eq(awaits_core & ~sends & ~self.i.valid),
+            self.waiting.eq(awaits_core & ~sends),
         ]
         return m

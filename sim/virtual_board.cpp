@@ -28,7 +28,7 @@
 
 namespace {
 
-constexpr int BURST = 512;              // Cycles between two looks at the terminal.
+constexpr size_t BURST = 512;           // Cycles between two looks at the terminal.
 constexpr size_t BUFFER = 1 << 16;
 
 volatile std::sig_atomic_t stopped = 0;
@@ -68,6 +68,7 @@ public:
             std::exit(1);
         }
 #endif
+        top_.o___05Fready = 1;  // `blocked` sees to that
         top_.eval();
     }
 
@@ -78,21 +79,27 @@ public:
 #endif
     }
 
-    // Runs until the design is idle with nothing to receive, or its output is full, for one burst at most.
+    // Runs until the design is idle with nothing to receive, for one burst at most.
+    //
+    // A change of a clock is an active edge, so that one evaluation is one cycle. No output depends on an input of the
+    // same cycle: what the last evaluation left is what holds before the edge.
     void run() {
-        for (int i = 0; i < BURST; ++i) {
-            top_.i___05Fvalid = in_taken_ < in_size_;
-            if (top_.i___05Fvalid) top_.i___05Fpayload = in_[in_taken_];
-            top_.o___05Fready = out_size_ < BUFFER;
-            top_.clk = top_.link_clk = 0;
-            top_.eval();
-            if (!top_.busy && !top_.i___05Fvalid) return;
-            if (top_.o___05Fvalid) {
-                if (!top_.o___05Fready) return;
-                out_[out_size_++] = top_.o___05Fpayload;
+        for (size_t i = 0; i < BURST; ++i) {
+            const bool offers = in_taken_ < in_size_;
+            if (!top_.busy && !offers) return;
+            top_.i___05Fvalid = offers;
+            if (offers) {
+                top_.i___05Fpayload = in_[in_taken_];
+                in_taken_ += top_.i___05Fready;
             }
-            in_taken_ += top_.i___05Fvalid & top_.i___05Fready;
-            step();
+            if (top_.o___05Fvalid) out_[out_size_++] = top_.o___05Fpayload;
+            if (offers || !top_.link_waiting) top_.link_clk = !top_.link_clk;
+            top_.clk = !top_.clk;
+            top_.eval();
+#if VM_TRACE
+            if (trace_) trace_->dump(cycles_);
+#endif
+            ++cycles_;
         }
     }
 
@@ -114,24 +121,11 @@ public:
 
     bool sends() const { return out_sent_ < out_size_; }
     bool idle() const { return !top_.busy && in_taken_ == in_size_; }
-    bool blocked() const { return out_size_ == BUFFER; }
+    // Whether the output buffer might not hold what a burst sends.
+    bool blocked() const { return out_size_ > BUFFER - BURST; }
     uint64_t cycles() const { return cycles_; }
 
 private:
-    // The second half of a cycle: the active edge.
-    void step() {
-#if VM_TRACE
-        if (trace_) trace_->dump(10 * cycles_);
-#endif
-        top_.clk = 1;
-        top_.link_clk = !top_.link_waiting;
-        top_.eval();
-#if VM_TRACE
-        if (trace_) trace_->dump(10 * cycles_ + 5);
-#endif
-        ++cycles_;
-    }
-
     VerilatedContext context_;
     Vboard top_{&context_, "board"};
 #if VM_TRACE
