@@ -201,8 +201,24 @@ class Board:
         numpy.ndarray
             Output of the last layer: [H_last] uint8, LSB 2^-8, zero where no event.
         """
-        payload, = self._call(Command.STEP, self._token(token))
-        return self._events(payload)
+        return self.begin_step(token)()
+
+    def begin_step(self, token):
+        """Start a time step, and work on something else while the board runs it.
+
+        Parameters
+        ----------
+        token : int
+            Token id.
+
+        Returns
+        -------
+        callable
+            Waits for the step and returns what `step` does. It must be called before the next command is given.
+        """
+        exchange = self._exchange([(Command.STEP, self._token(token))], announce=True)
+        next(exchange)
+        return lambda: self._events(next(exchange))
 
     def step_many(self, tokens):
         """Run time steps for tokens that are known in advance, keeping the link and the core busy at once.
@@ -267,10 +283,11 @@ class Board:
     def _call(self, command, payload=b""):
         return list(self._exchange([(command, payload)]))
 
-    def _exchange(self, requests):
+    def _exchange(self, requests, *, announce=False):
         """Send ``(command, payload)`` pairs, as many unanswered at once as the board allows.
 
-        Yields the replies' payloads after their status, in order.
+        Yields the replies' payloads after their status, in order; before these, with `announce`, None when as many as
+        may be were sent.
         """
         requests = iter(requests)
         sent = deque()                  # (sequence, command, frame) of each command whose result was not yielded yet
@@ -294,6 +311,9 @@ class Board:
                     held = None
                 if not sent:
                     return
+                if announce:
+                    yield None
+                    announce = False
                 sequence, command, _ = sent[0]
                 self._await(sent, replies)
                 sent.popleft()

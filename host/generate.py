@@ -102,12 +102,18 @@ def generate(board, read_out, sampler, prompt, count, *, observe=None):
         for token, events in zip(prompt, board.step_many(prompt), strict=True):
             if observe is not None:
                 observe(token, events)
+        observed = None
         for index in range(count):
             token = sampler(read_out(events))
-            yield token
             # The last token's events would serve nothing.
-            if index < count - 1:
-                events = board.step(token)
-                if observe is not None:
-                    observe(token, events)
+            finish = board.begin_step(token) if index < count - 1 else None
+            # While the board runs this step, the caller looks at the one before.
+            try:
+                if observed is not None:
+                    observe(*observed)
+                yield token
+            finally:
+                if finish is not None:
+                    events = finish()
+            observed = (token, events) if observe is not None and finish is not None else None
     return run()

@@ -30,7 +30,7 @@ _MAIN = _HERE / "virtual_board.cpp"
 
 _VERILATOR_OPTIONS = [
     "--cc", "--exe", "--build", "--prefix", "Vboard", "--top-module", "top", "-O3", "--x-assign", "fast", "--x-initial",
-    "fast", "--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-j", "2",
+    "fast", "-fno-table", "--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-j", "2",
 ]
 
 _COMPILER_OPTIONS = ["OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2"]

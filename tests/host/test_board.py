@@ -85,6 +85,15 @@ def test_steps_and_counters(board):
     assert board.repeats == board.damaged == 0
 
 
+def test_a_step_begun_is_a_step(board):
+    model = model_of(memories())
+    finish = board.begin_step(7)
+    np.testing.assert_array_equal(finish(), expected_events(model, 7))
+    board.begin_step(8)         # its answer is dropped, not taken for the next one's
+    model.step(8)
+    np.testing.assert_array_equal(board.step(9), expected_events(model, 9))
+
+
 def test_a_caller_may_stop_early(board):
     model = model_of(memories())
     for token, events in zip([1, 2], board.step_many(iter([1, 2, 3, 4, 5, 6, 7])), strict=False):

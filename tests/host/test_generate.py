@@ -26,6 +26,9 @@ class NetworkBoard:
     def step(self, token):
         return self.network.step(np.array([token]))[-1].y[0].astype(np.uint8)
 
+    def begin_step(self, token):
+        return lambda: self.step(token)
+
     def step_many(self, tokens):
         return (self.step(token) for token in tokens)
 
