@@ -27,7 +27,7 @@ demo: setup
 	$(BIN)/egret demo
 
 test: $(VENV)/egret-test icarus
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 slow: $(VENV)/egret-test icarus
 	$(BIN)/python -m pytest -m slow
