@@ -45,6 +45,9 @@ class FakeBoard:
         self._steps += 1
         return events
 
+    def begin_step(self, token):
+        return lambda: self.step(token)
+
     def step_many(self, tokens):
         return map(self.step, tokens)
 
