@@ -158,7 +158,7 @@ LINK_COUNTERS = _layout(_LINK_COUNTER_FIELDS)
 TOKEN = struct.Struct("<I")
 COUNTER_BYTES = 8
 CORE_COUNTERS = ("tokens", "cycles", "words", "macs", "fetch", "wait_layer", "settle", "reset_pass", "wait_update")
-"""Names of the core's first counters, as `egret.rtl.payloads.counter_layout` has them; after them come the events of
+"""Names of the core's first counters, as `egret.rtl.payloads.counter_names` has them; after them come the events of
 each layer."""
 DIGEST_BYTES = 8
 
