@@ -21,7 +21,6 @@ Its metadata has one entry, ``egret``: a JSON object with ``format`` ("egret-com
 """
 
 import json
-import os
 import sys
 import zlib
 from pathlib import Path
@@ -32,6 +31,7 @@ import safetensors.numpy
 
 from egret.model.checkpoint import Checkpoint, NetworkConfiguration, save_checkpoint
 from egret.model.errors import InputError
+from egret.model.files import write_aside
 from egret.model.tokens import Vocabulary
 
 __all__ = ["load_compact", "save_compact"]
@@ -80,13 +80,7 @@ def save_compact(checkpoint, path, *, embedding_step=2.0**-5, weight_step=2.0**-
         "embedding_step": float(embedding_step),
         "weight_step": float(weight_step),
     }
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.new")
-    try:
-        aside.write_bytes(safetensors.numpy.save(tensors, {"egret": json.dumps(metadata)}))
-        os.replace(aside, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot save the compact file: {error.strerror or error}") from error
+    write_aside(path, safetensors.numpy.save(tensors, {"egret": json.dumps(metadata)}))
 
 
 def load_compact(path):
