@@ -121,7 +121,7 @@ def _load_integer(source):
         from egret.model.image import Image
 
         return read_image(Image.load(path))
-    from egret.model.quantise import load_integer
+    from egret.model.integer_file import load_integer
 
     return load_integer(path)
 
@@ -301,20 +301,23 @@ def prune(
 @egret.command()
 @click.argument("checkpoint")
 @click.option("-o", "--output", required=True, help="File to write the integer network to.")
+@click.option("--weight-bits", type=int, default=8, show_default=True, help="8, or 4 for 15 values a matrix.")
 @click.option("--accumulator-bits", type=int, default=24, show_default=True, help="Width of an accumulator, 16 to 24.")
 @click.option("--gate-index-bits", type=int, default=10, show_default=True, help="Index of a gate table, 8 to 12.")
-def quantise(checkpoint, output, accumulator_bits, gate_index_bits):
+def quantise(checkpoint, output, **options):
     """Turn the float network of CHECKPOINT into the integer network, one file.
 
     Weights become 8-bit integers with one power-of-two scale for each gate of each layer; every rounding is defined,
-    and the core answers like the integer network bit for bit.
+    and the core answers like the integer network bit for bit. With 4-bit weights, those of one matrix take one of 15
+    of these integers.
     """
     from egret.model.checkpoint import load_checkpoint
     from egret.model.counts import checkpoint_columns, integer_columns
-    from egret.model.quantise import quantise, save_integer
+    from egret.model.integer_file import save_integer
+    from egret.model.quantise import quantise
 
     source = load_checkpoint(checkpoint)
-    parameters = quantise(source, accumulator_bits=accumulator_bits, gate_index_bits=gate_index_bits)
+    parameters = quantise(source, **options)
     save_integer(parameters, output)
     before = sum(layer.nonzeros for layer in checkpoint_columns(source))
     columns = integer_columns(parameters)

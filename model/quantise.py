@@ -1,37 +1,21 @@
-"""From a float checkpoint to the integer network, and the file that holds one.
-
-An integer network is one safetensors file. Its tensors are the arrays of `egret.model.integer.IntegerParameters`:
-``embedding`` I8 [V, E], ``layers.{l}.weight_x`` I8 [3H, I], ``layers.{l}.weight_y`` I8 [3H, H], ``layers.{l}.bias``
-I32 [3H], ``layers.{l}.threshold`` I32 [H], ``layers.{l}.shift`` I32 [3], ``readout.bias`` I32 [V], and
-``readout.weight`` I8 [V, H] only where the read-out is not tied. Its metadata has ``format`` ("egret-integer-1"),
-``tokens`` ("word" | "char"), ``vocabulary`` (the text of a ``vocab.txt``), ``readout_fraction``, ``accumulator_bits``
-and ``gate_index_bits``.
-"""
-
-import json
-from dataclasses import fields
-from pathlib import Path
+"""From a float checkpoint to the integer network (its file: `egret.model.integer_file`)."""
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from egret.model.configuration import STATE_FRACTION, VALUE_FRACTION
 from egret.model.errors import InputError
-from egret.model.files import write_aside
 from egret.model.integer import THRESHOLD_MAX, IntegerLayer, IntegerParameters
-from egret.model.tokens import Vocabulary
 
-__all__ = ["load_integer", "quantise", "save_integer"]
+__all__ = ["quantise"]
 
-FORMAT = "egret-integer-1"
 EMBEDDING_FRACTION = 7
 """Fraction bits of the 8-bit embedding, after division by a power of two."""
 
-_NUMBERS = ("readout_fraction", "accumulator_bits", "gate_index_bits")
+CODEBOOK = 15
+"""Non-zero values of a 4-bit weight."""
 
 
-def quantise(checkpoint, *, accumulator_bits=24, gate_index_bits=10):
+def quantise(checkpoint, *, weight_bits=8, accumulator_bits=24, gate_index_bits=10):
     """Quantise an EGRU to the integer network.
 
     Every scale is a power of two, chosen to lose the least: one for each gate of each layer (by the squared error of
@@ -40,10 +24,15 @@ def quantise(checkpoint, *, accumulator_bits=24, gate_index_bits=10):
     the relative squared errors of all three together, the recurrent ones twice, since theirs return every step. All
     numbers are rounded to the nearest, halves to even, and saturate.
 
+    With 4-bit weights the non-zero weights of each column segment (x, y and s, see `egret.model.configuration`) take
+    one of 15 of the 8-bit integers, chosen by k-means, and none becomes zero.
+
     Parameters
     ----------
     checkpoint : Checkpoint
         An EGRU with ``reset="before"``.
+    weight_bits : int
+        8 or 4.
     accumulator_bits, gate_index_bits : int
         See `egret.model.configuration.Configuration`.
 
@@ -60,22 +49,24 @@ def quantise(checkpoint, *, accumulator_bits=24, gate_index_bits=10):
     if configuration.cell != "egru" or configuration.reset != "before":
         raise InputError(f"only an EGRU with reset 'before' has an integer network, not "
                          f"{configuration.cell!r} with reset {configuration.reset!r}")
+    if weight_bits not in (4, 8):
+        raise InputError(f"weight_bits must be 4 or 8, not {weight_bits!r}")
     tensors = checkpoint.tensors
-    def layer(number, power=0):
+    def layer(number, power=0, weight_bits=weight_bits):
         prefix = f"layers.{number}."
         return _quantise_layer(tensors[prefix + "weight_x"] * 2.0 ** power, tensors[prefix + "weight_y"],
                                tensors[prefix + "bias"], tensors[prefix + "threshold"],
-                               accumulator_bits, gate_index_bits, f"layers.{number}")
+                               weight_bits, accumulator_bits, gate_index_bits, f"layers.{number}")
 
     def first(power):
         embedding = _round(tensors["embedding.weight"], EMBEDDING_FRACTION - power, 127).astype(np.int8)
-        quantised = layer(0, power)
+        quantised = layer(0, power, 8)
         size = len(quantised.threshold)
         fractions = np.repeat(_weight_fractions(quantised.shift, gate_index_bits), size)[:, None]
         loss = (_relative_error(embedding * 2.0 ** (power - EMBEDDING_FRACTION), tensors["embedding.weight"])
                 + _relative_error(quantised.weight_x * 2.0 ** (-fractions - power), tensors["layers.0.weight_x"])
                 + 2 * _relative_error(quantised.weight_y * 2.0 ** -fractions, tensors["layers.0.weight_y"]))
-        return loss, power, embedding, quantised
+        return loss, power, embedding
 
     alone = _least_error_power(tensors["embedding.weight"])
     choices = []
@@ -87,8 +78,8 @@ def quantise(checkpoint, *, accumulator_bits=24, gate_index_bits=10):
             if not choices:
                 raise
             break
-    _, power, embedding, quantised = min(choices, key=lambda choice: choice[0])
-    layers = [quantised, *(layer(number) for number in range(1, configuration.layers))]
+    _, power, embedding = min(choices, key=lambda choice: choice[0])
+    layers = [layer(0, power), *(layer(number) for number in range(1, configuration.layers))]
     readout_weight = None
     if not configuration.tied:
         power = _least_error_power(tensors["readout.weight"])
@@ -136,7 +127,7 @@ def _weight_fractions(shift, gate_index_bits):
     return np.array(shift) + _index_fractions(gate_index_bits) - VALUE_FRACTION
 
 
-def _quantise_layer(weight_x, weight_y, bias, threshold, accumulator_bits, gate_index_bits, where):
+def _quantise_layer(weight_x, weight_y, bias, threshold, weight_bits, accumulator_bits, gate_index_bits, where):
     size = len(threshold)
     integer_x, integer_y = np.empty(weight_x.shape, np.int8), np.empty(weight_y.shape, np.int8)
     integer_bias, shift = np.empty(3 * size, np.int32), []
@@ -162,82 +153,42 @@ def _quantise_layer(weight_x, weight_y, bias, threshold, accumulator_bits, gate_
                                  f"accumulator of {accumulator_bits} bits; at most {limit} at {fraction} fraction bits")
             fraction -= 1
         shift.append(fraction + VALUE_FRACTION - index_fraction)
+    if weight_bits == 4:
+        scale = np.repeat(2.0 ** _weight_fractions(shift, gate_index_bits), size)[:, None]
+        integer_x = _to_codebook(weight_x * scale)
+        integer_y = np.concatenate([_to_codebook(part) for part in np.split(weight_y * scale, [2 * size])])
     integer_threshold = np.minimum(np.rint(threshold * 2.0 ** STATE_FRACTION), THRESHOLD_MAX).astype(np.int32)
     return IntegerLayer(integer_x, integer_y, integer_bias, integer_threshold, tuple(shift))
 
 
-def save_integer(parameters, path):
-    """Save an integer network as one file, written aside and renamed. Raises `InputError` where it cannot be written.
+def _to_codebook(exact):
+    """Nearest of `CODEBOOK` integers to each non-zero number, with the least squared error there is: int8.
 
-    Parameters
-    ----------
-    parameters : IntegerParameters
-    path : str or Path
+    Dynamic programming over the histogram of the numbers, in steps of a quarter: the best division of the first j
+    values into k + 1 runs follows from the best ones of fewer values into k runs.
     """
-    path = Path(path)
-    tensors = {"embedding": parameters.embedding, "readout.bias": parameters.readout_bias}
-    if parameters.readout_weight is not None:
-        tensors["readout.weight"] = parameters.readout_weight
-    for number, layer in enumerate(parameters.layers):
-        for name in fields(layer):
-            tensors[f"layers.{number}.{name.name}"] = np.asarray(getattr(layer, name.name)).astype(
-                np.int8 if name.name.startswith("weight") else np.int32)
-    metadata = {"format": FORMAT, "tokens": parameters.vocabulary.kind,
-                "vocabulary": parameters.vocabulary.to_bytes().decode()}
-    metadata |= {name: str(getattr(parameters, name)) for name in _NUMBERS}
-    write_aside(path, safetensors.numpy.save(tensors, metadata))
-
-
-def load_integer(path):
-    """Load what `save_integer` wrote.
-
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    IntegerParameters
-
-    Raises
-    ------
-    InputError
-        The file is missing, cut, corrupted, or does not hold an integer network.
-    """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
-    try:
-        tensors = safetensors.numpy.load(data)
-        header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a safetensors file, or cut short: {' '.join(str(error).split())}") from error
-    metadata = header.get("__metadata__") or {}
-    if metadata.get("format") != FORMAT:
-        raise InputError(f"{path}: not an integer network: its format must be {FORMAT!r}, "
-                         f"not {metadata.get('format')!r}; `egret quantise` writes one")
-    try:
-        numbers = {name: int(metadata[name]) for name in _NUMBERS}
-        vocabulary = Vocabulary.from_bytes(metadata["vocabulary"].encode(), metadata["tokens"], where=path)
-        layers, number = [], 0
-        while f"layers.{number}.threshold" in tensors:
-            values = {field.name: tensors.pop(f"layers.{number}.{field.name}") for field in fields(IntegerLayer)}
-            layers.append(IntegerLayer(**values | {"shift": tuple(np.atleast_1d(values["shift"]).tolist())}))
-            number += 1
-        embedding, readout_bias = tensors.pop("embedding"), tensors.pop("readout.bias")
-        readout_weight = tensors.pop("readout.weight", None)
-    except KeyError as error:
-        raise InputError(f"{path}: lacks {error.args[0]!r}") from error
-    except InputError:  # of the vocabulary; it names the file
-        raise
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path}: {error}") from error
-    if tensors:
-        raise InputError(f"{path}: unexpected tensor {min(tensors)!r}")
-    try:
-        return IntegerParameters(vocabulary=vocabulary, embedding=embedding, layers=tuple(layers),
-                                 readout_weight=readout_weight, readout_bias=readout_bias, **numbers)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    used = exact != 0
+    nearest = np.clip(np.where(np.abs(exact) < 0.5, np.sign(exact), np.rint(exact)), -127, 127).astype(np.int8)
+    if len(np.unique(nearest[used])) <= CODEBOOK:
+        return nearest
+    values, counts = np.unique(np.clip(np.rint(exact[used] * 4), -127 * 4, 127 * 4) / 4, return_counts=True)
+    zeroth, first, second = (np.concatenate([[0], np.cumsum(counts * values**power)]) for power in range(3))
+    # error[i, j]: of the values from i up to but without j in one run
+    size = np.maximum(zeroth[None, :] - zeroth[:, None], 1)
+    error = second[None, :] - second[:, None] - (first[None, :] - first[:, None]) ** 2 / size
+    error[np.tril_indices(len(error))] = np.inf
+    best, starts = error[0], []
+    for _ in range(CODEBOOK - 1):
+        total = best[:, None] + error
+        starts.append(total.argmin(axis=0))
+        best = total.min(axis=0)
+    ends = [len(values)]
+    for start in reversed(starts):
+        ends.append(int(start[ends[-1]]))
+    bounds = np.array([0, *reversed(ends)])
+    centres = np.diff(first[bounds]) / np.diff(zeroth[bounds])
+    codebook = np.rint(centres)
+    codebook = np.unique(np.where(codebook == 0, np.where(centres < 0, -1, 1), codebook))
+    result = np.zeros(exact.shape, np.int8)
+    result[used] = codebook[np.searchsorted((codebook[1:] + codebook[:-1]) / 2, exact[used])]
+    return result

@@ -1,19 +1,14 @@
-"""Quantiser and the file of an integer network."""
+"""Quantiser."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
-import safetensors.numpy
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from egret.model.checkpoint import NetworkConfiguration
 from egret.model.errors import InputError
 from egret.model.integer import IntegerNetwork
-from egret.model.quantise import load_integer, quantise, save_integer
-from tests.networks import random_network
+from egret.model.quantise import _to_codebook, quantise
 
 
 def configuration(**changes):
@@ -64,6 +59,44 @@ def test_numbers(random_checkpoint, tied, density, scale, seed):
     assert network.readout_fraction - 8 in embedding_fractions(readout, integers)
     assert np.array_equal(network.readout_bias, np.rint(
         tensors["readout.bias"].astype(np.float64) * 2.0 ** network.readout_fraction))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("density", [1.0, 0.1])
+def test_four_bit_weights(random_checkpoint, density, seed):
+    """Each matrix has at most 15 values, near its 8-bit ones, and no weight becomes zero; the rest is the same."""
+    checkpoint = random_checkpoint(configuration(hidden_sizes=(40, 6)), seed, density, 0.3)
+    four, eight = (quantise(checkpoint, weight_bits=bits) for bits in (4, 8))
+    for number, (layer, fine) in enumerate(zip(four.layers, eight.layers, strict=True)):
+        size = len(layer.threshold)
+        for name in ("weight_x", "weight_y"):
+            coarse, exact = getattr(layer, name), checkpoint.tensors[f"layers.{number}.{name}"]
+            assert np.array_equal(coarse != 0, exact != 0)
+        parts = [(layer.weight_x, fine.weight_x)]
+        parts += zip(np.split(layer.weight_y, [2 * size]), np.split(fine.weight_y, [2 * size]), strict=True)
+        for coarse, exact in parts:
+            assert len(np.unique(coarse[coarse != 0])) <= 15
+            used = exact[exact != 0].astype(int)
+            if len(np.unique(used)) > 15:
+                # Uniform steps over the same range, rounded to integers, would do worse.
+                step = 2 * np.abs(used).max() / 14
+                uniform = np.rint(used / step) * step
+                assert np.square(coarse[exact != 0] - used).mean() < np.square(uniform - used).mean()
+        assert np.array_equal(layer.bias, fine.bias) and layer.shift == fine.shift
+    assert np.array_equal(four.embedding, eight.embedding)
+
+
+@pytest.mark.parametrize("values", [[], [0.2], [-0.2, 3.4, -127.4, 500], np.arange(1, 16), -np.arange(1, 16) * 8])
+def test_few_values_are_kept(values):
+    exact = np.array(values, np.float64)
+    expected = np.clip(np.where(np.abs(exact) < 0.5, np.sign(exact), np.rint(exact)), -127, 127)
+    assert np.array_equal(_to_codebook(exact), expected)
+    assert not _to_codebook(np.zeros((2, 3))).any()
+
+
+def test_other_weight_bits_are_refused(random_checkpoint):
+    with pytest.raises(InputError, match=r"^weight_bits must be 4 or 8, not 5$"):
+        quantise(random_checkpoint(configuration()), weight_bits=5)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -149,137 +182,3 @@ def test_too_large_read_out_bias_is_refused(random_checkpoint, value):
     message = r"^readout\.bias: must lie within \+-\d+ beside such read-out weights, not reach 1e\+"
     with pytest.raises(InputError, match=message):
         quantise(changed(checkpoint, readout__bias=bias))
-
-
-# The file.
-
-def assert_same(one, other):
-    for field in dataclasses.fields(one):
-        first, second = getattr(one, field.name), getattr(other, field.name)
-        if field.name == "layers":
-            for layers in zip(first, second, strict=True):
-                for part in dataclasses.fields(layers[0]):
-                    assert np.array_equal(*(getattr(layer, part.name) for layer in layers)), part.name
-        elif isinstance(first, np.ndarray):
-            assert first.dtype == second.dtype and np.array_equal(first, second), field.name
-        else:
-            assert first == second, field.name
-
-
-NETWORK = random_network(1, vocabulary=2, embedding=1, hidden=(2, 1), tied=True)
-
-
-def saved(tmp_path, network=NETWORK):
-    save_integer(network, tmp_path / "a.integer")
-    return (tmp_path / "a.integer").read_bytes()
-
-
-@pytest.mark.parametrize("options", [{}, {"hidden": (5, 5)}, {"hidden": (3,), "tied": False},
-                                     {"accumulator_bits": 22, "gate_index_bits": 12, "density": 0.1}])
-def test_file_round_trip(options, tmp_path):
-    network = random_network(2, **options)
-    saved(tmp_path, network)
-    loaded = load_integer(tmp_path / "a.integer")
-    assert_same(loaded, network)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.integer"]
-
-
-def test_every_truncation_is_refused(tmp_path):
-    data = saved(tmp_path)
-    path = tmp_path / "b.integer"
-    for length in range(len(data)):
-        path.write_bytes(data[:length])
-        with pytest.raises(InputError) as error:
-            load_integer(path)
-        assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("value", [0x01, 0x80])
-def test_no_corrupted_byte_crashes(value, tmp_path):
-    """The format has no checksum: another network in range may come out, but never another error."""
-    data = saved(tmp_path)
-    path = tmp_path / "b.integer"
-    refused = 0
-    for place in range(len(data)):
-        broken = bytearray(data)
-        broken[place] ^= value
-        path.write_bytes(broken)
-        try:
-            IntegerNetwork(load_integer(path))
-        except InputError as error:
-            refused += 1
-            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
-    assert refused > len(data) // 3
-
-
-@settings(deadline=None, derandomize=True, max_examples=100, print_blob=True)
-@given(st.binary(max_size=200))
-def test_random_bytes_are_refused(tmp_path_factory, data):
-    path = tmp_path_factory.getbasetemp() / "random.integer"
-    path.write_bytes(data)
-    with pytest.raises(InputError):
-        load_integer(path)
-
-
-def rewritten(tmp_path, tensors=None, metadata=None):
-    """The file with tensors and metadata replaced; None removes one."""
-    data = saved(tmp_path)
-    header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
-    old_tensors = safetensors.numpy.load(data) | (tensors or {})
-    old_metadata = header["__metadata__"] | (metadata or {})
-    path = tmp_path / "b.integer"
-    path.write_bytes(safetensors.numpy.save(
-        {name: value for name, value in old_tensors.items() if value is not None},
-        {name: value for name, value in old_metadata.items() if value is not None}))
-    return path
-
-
-@pytest.mark.parametrize("tensors, message", [
-    ({"embedding": None}, "lacks 'embedding'"),
-    ({"layers.1.bias": None}, "lacks 'layers.1.bias'"),
-    ({"layers.0.threshold": None}, "unexpected tensor 'layers.0.bias'"),
-    ({"other": np.zeros(1)}, "unexpected tensor 'other'"),
-    ({"layers.0.threshold": np.array(3, np.int32)},
-     "integer network: layers.0.weight_x must have the shape [3, 1], not [6, 1]"),
-    ({"layers.0.shift": np.array(3, np.int32)}, "integer network: layers.0.shift must be three numbers from 1 to 15"),
-    ({"layers.0.shift": np.full((3, 1), 3, np.int32)},
-     "integer network: layers.0.shift must be three numbers from 1 to 15"),
-    ({"layers.0.shift": np.full(3, 3, np.float32)},
-     "integer network: layers.0.shift must be three numbers from 1 to 15"),
-    ({"layers.0.bias": np.zeros(6, np.float32)}, "integer network: layers.0.bias must hold integers, not float32"),
-    ({"embedding": np.zeros((2, 1, 1), np.int8)},
-     "integer network: needs an embedding of two dimensions and at least one layer"),
-    ({"embedding": np.zeros((3, 1), np.int8)}, "integer network: embedding has 3 rows for 2 tokens"),
-])
-def test_wrong_tensors(tensors, message, tmp_path):
-    path = rewritten(tmp_path, tensors)
-    with pytest.raises(InputError) as error:
-        load_integer(path)
-    assert str(error.value) == f"{path}: {message}"
-
-
-NOT_ONE = "not an integer network: its format must be 'egret-integer-1', not {}; `egret quantise` writes one"
-
-
-@pytest.mark.parametrize("metadata, message", [
-    ({"format": "egret-integer-2"}, NOT_ONE.format("'egret-integer-2'")),
-    ({"format": None}, NOT_ONE.format(None)),
-    ({"vocabulary": None}, "lacks 'vocabulary'"),
-    ({"accumulator_bits": None}, "lacks 'accumulator_bits'"),
-    ({"accumulator_bits": "-1"}, "integer network: accumulator_bits must be 16 to 24, not -1"),
-    ({"accumulator_bits": "25"}, "integer network: accumulator_bits must be 16 to 24, not 25"),
-    ({"gate_index_bits": "40"}, "integer network: gate_index_bits must be 8 to 12, not 40"),
-    ({"readout_fraction": "-1"}, "integer network: readout_fraction must be 0 to 30, not -1"),
-    ({"readout_fraction": "x"}, "invalid literal for int() with base 10: 'x'"),
-    ({"tokens": "byte"}, "tokens must be 'word' or 'char', not 'byte'"),
-])
-def test_wrong_metadata(metadata, message, tmp_path):
-    path = rewritten(tmp_path, metadata=metadata)
-    with pytest.raises(InputError) as error:
-        load_integer(path)
-    assert str(error.value) == f"{path}: {message}"
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(InputError, match=": cannot read it: No such file or directory$"):
-        load_integer(tmp_path / "none")

@@ -1,0 +1,189 @@
+"""The file of an integer network: small enough to be kept in a repository.
+
+A safetensors file of U8 tensors, each zlib data (which carries a checksum) of little-endian numbers:
+
+``vocabulary``
+    The text of a ``vocab.txt``.
+``embedding``, and ``readout.weight`` only where the read-out is not tied
+    I8, row by row.
+``readout.bias``, and ``layers.{l}.bias``, ``.threshold``, ``.shift``
+    I32.
+``layers.{l}.weight_x.gaps``, ``.values`` (and weight_y)
+    The zeros before each non-zero weight, row by row through the matrix, as U8 where 255 means "255 zeros and go on";
+    and the non-zero weights as I8.
+
+Its metadata has one entry, ``egret``: a JSON object with ``format`` ("egret-integer-2"), ``tokens`` ("word" | "char"),
+``vocabulary_size``, ``embedding_size``, ``hidden`` (list of layer sizes), ``tied``, ``readout_fraction``,
+``accumulator_bits`` and ``gate_index_bits``. Equal networks give equal files.
+"""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from egret.model.errors import InputError
+from egret.model.files import write_aside
+from egret.model.integer import IntegerLayer, IntegerParameters
+from egret.model.tokens import Vocabulary
+
+__all__ = ["load_integer", "save_integer"]
+
+FORMAT = "egret-integer-2"
+_NUMBERS = ("readout_fraction", "accumulator_bits", "gate_index_bits")
+_LARGEST_SIZE = 1 << 16  # of one dimension
+_LARGEST_VOCABULARY = 1 << 26  # bytes
+
+
+def save_integer(parameters, path):
+    """Save an integer network as one file, written aside and renamed. Raises `InputError` where it cannot be written.
+
+    Parameters
+    ----------
+    parameters : IntegerParameters
+    path : str or Path
+    """
+    tensors = {
+        "vocabulary": _pack(parameters.vocabulary.to_bytes()),
+        "embedding": _pack(parameters.embedding.astype(np.int8).tobytes()),
+        "readout.bias": _pack(parameters.readout_bias.astype("<i4").tobytes()),
+    }
+    if parameters.readout_weight is not None:
+        tensors["readout.weight"] = _pack(parameters.readout_weight.astype(np.int8).tobytes())
+    for number, layer in enumerate(parameters.layers):
+        for name in ("weight_x", "weight_y"):
+            flat = getattr(layer, name).astype(np.int8).ravel()
+            places = np.flatnonzero(flat)
+            tensors[f"layers.{number}.{name}.gaps"] = _pack(_gaps(places).tobytes())
+            tensors[f"layers.{number}.{name}.values"] = _pack(flat[places].tobytes())
+        for name in ("bias", "threshold", "shift"):
+            tensors[f"layers.{number}.{name}"] = _pack(np.asarray(getattr(layer, name)).astype("<i4").tobytes())
+    vocabulary, embedding = parameters.embedding.shape
+    metadata = {"format": FORMAT, "tokens": parameters.vocabulary.kind, "vocabulary_size": vocabulary,
+                "embedding_size": embedding, "hidden": list(parameters.hidden),
+                "tied": parameters.readout_weight is None, **{name: getattr(parameters, name) for name in _NUMBERS}}
+    write_aside(path, safetensors.numpy.save(tensors, {"egret": json.dumps(metadata)}))
+
+
+def load_integer(path):
+    """Load what `save_integer` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    IntegerParameters
+
+    Raises
+    ------
+    InputError
+        The file is missing, cut, corrupted, or does not hold an integer network.
+    """
+    path = Path(path)
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            metadata = json.loads((file.metadata() or {}).get("egret", "{}"))
+            packed = {name: file.get_tensor(name) for name in file.keys()}
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
+    except (safetensors.SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: not a safetensors file, or cut short: {' '.join(str(error).split())}") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        found = metadata.get("format") if isinstance(metadata, dict) else None
+        raise InputError(f"{path}: not an integer network: its format must be {FORMAT!r}, not {found!r}; "
+                         "`egret quantise` writes one")
+    try:
+        parameters = _parse(metadata, packed, path)
+    except KeyError as error:
+        raise InputError(f"{path}: lacks {error.args[0]!r}") from error
+    except InputError as error:
+        raise InputError(str(error) if str(error).startswith(f"{path}: ") else f"{path}: {error}") from error
+    except (ValueError, TypeError, AttributeError, MemoryError, zlib.error) as error:
+        raise InputError(f"{path}: damaged: {' '.join(f'{type(error).__name__}: {error}'.split())}") from error
+    if packed:
+        raise InputError(f"{path}: unexpected tensor {min(packed)!r}")
+    return parameters
+
+
+def _parse(metadata, packed, path):
+    """The network, whose tensors are taken out of ``packed``."""
+    sizes = [metadata["vocabulary_size"], metadata["embedding_size"], *metadata["hidden"]]
+    for size in sizes:
+        if type(size) is not int or not 1 <= size <= _LARGEST_SIZE:
+            raise ValueError(f"a size must be an integer from 1 to {_LARGEST_SIZE}, not {size!r}")
+    vocabulary, embedding, *hidden = sizes
+
+    def numbers(name, *shape):
+        return np.frombuffer(_unpack(packed.pop(name), 4 * int(np.prod(shape))), "<i4").reshape(shape).astype(np.int32)
+
+    def matrix(name, *shape):
+        return np.frombuffer(_unpack(packed.pop(name), int(np.prod(shape))), np.int8).reshape(shape)
+
+    def sparse(name, *shape):
+        return _place(packed.pop(f"{name}.values"), packed.pop(f"{name}.gaps"), int(np.prod(shape))).reshape(shape)
+
+    text = _inflate(packed.pop("vocabulary"), _LARGEST_VOCABULARY)
+    layers = tuple(
+        IntegerLayer(sparse(f"layers.{number}.weight_x", 3 * size, inputs),
+                     sparse(f"layers.{number}.weight_y", 3 * size, size),
+                     numbers(f"layers.{number}.bias", 3 * size), numbers(f"layers.{number}.threshold", size),
+                     tuple(numbers(f"layers.{number}.shift", 3).tolist()))
+        for number, (inputs, size) in enumerate(zip([embedding, *hidden], hidden, strict=False)))
+    return IntegerParameters(
+        vocabulary=Vocabulary.from_bytes(text, metadata["tokens"], where=path),
+        embedding=matrix("embedding", vocabulary, embedding), layers=layers,
+        readout_weight=None if metadata["tied"] is True else matrix("readout.weight", vocabulary, hidden[-1]),
+        readout_bias=numbers("readout.bias", vocabulary), **{name: metadata[name] for name in _NUMBERS})
+
+
+def _gaps(places):
+    """Zeros before each place, each as any number of 255 and then a smaller number."""
+    gaps = np.diff(places, prepend=-1) - 1
+    long, short = np.divmod(gaps, 255)
+    ends = np.cumsum(long + 1) - 1
+    encoded = np.full(int(ends[-1]) + 1 if len(ends) else 0, 255, np.uint8)
+    encoded[ends] = short
+    return encoded
+
+
+def _place(packed_values, packed_gaps, count):
+    """The inverse: int8 [count]."""
+    values = np.frombuffer(_inflate(packed_values, count), np.int8)
+    encoded = np.frombuffer(_inflate(packed_gaps, 2 * count), np.uint8).astype(np.int64)
+    ends = np.flatnonzero(encoded < 255)
+    if len(ends) != len(values) or (len(encoded) and encoded[-1] == 255):
+        raise ValueError(f"{len(ends)} places for {len(values)} weights")
+    places = np.cumsum(encoded)[ends] + np.arange(len(ends))
+    if len(places) and places[-1] >= count:
+        raise ValueError(f"a weight behind the last one, {count}")
+    flat = np.zeros(count, np.int8)
+    flat[places] = values
+    return flat
+
+
+def _pack(data):
+    # Without the search for repetitions, which finds none that help here, it packs better and faster.
+    packer = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_HUFFMAN_ONLY)
+    return np.frombuffer(packer.compress(data) + packer.flush(), np.uint8)
+
+
+def _inflate(packed, most):
+    """Unpacked bytes, at most so many."""
+    unpacker = zlib.decompressobj()
+    data = unpacker.decompress(packed.tobytes(), most + 1)
+    if len(data) > most or not unpacker.eof or unpacker.unused_data:
+        raise ValueError(f"packed data is truncated, or longer than {most} bytes")
+    return data
+
+
+def _unpack(packed, count):
+    """Unpacked bytes, exactly so many."""
+    data = _inflate(packed, count)
+    if len(data) != count:
+        raise ValueError(f"packed data has {len(data)} bytes, not {count}")
+    return data

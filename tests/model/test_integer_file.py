@@ -1,0 +1,173 @@
+"""The file of an integer network: round trips and damage."""
+
+import dataclasses
+import json
+import zlib
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from egret.model.errors import InputError
+from egret.model.integer_file import _gaps, load_integer, save_integer
+from tests.networks import random_network
+
+
+def assert_same(one, other):
+    for field in dataclasses.fields(one):
+        first, second = getattr(one, field.name), getattr(other, field.name)
+        if field.name == "layers":
+            for layers in zip(first, second, strict=True):
+                for part in dataclasses.fields(layers[0]):
+                    assert np.array_equal(*(getattr(layer, part.name) for layer in layers)), part.name
+        elif isinstance(first, np.ndarray):
+            assert first.dtype == second.dtype and np.array_equal(first, second), field.name
+        else:
+            assert first == second, field.name
+
+
+NETWORK = random_network(1, vocabulary=2, embedding=1, hidden=(2, 1), tied=True)
+
+
+def saved(tmp_path, network=NETWORK):
+    save_integer(network, tmp_path / "a.integer")
+    return (tmp_path / "a.integer").read_bytes()
+
+
+@pytest.mark.parametrize("options", [{}, {"hidden": (5, 5)}, {"hidden": (3,), "tied": False}, {"density": 0},
+                                     {"accumulator_bits": 22, "gate_index_bits": 12, "density": 0.1},
+                                     {"hidden": (90, 40), "embedding": 70, "density": 0.002}])
+def test_file_round_trip(options, tmp_path):
+    network = random_network(2, **options)
+    data = saved(tmp_path, network)
+    loaded = load_integer(tmp_path / "a.integer")
+    assert_same(loaded, network)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.integer"]
+    assert saved(tmp_path, loaded) == data
+
+
+@given(st.lists(st.integers(0, 2000), unique=True).map(sorted))
+def test_gaps(places):
+    encoded = _gaps(np.array(places, np.int64)).astype(int)
+    decoded, place = [], -1
+    for number in encoded:
+        place += number
+        if number < 255:
+            place += 1
+            decoded.append(place)
+    assert decoded == places
+
+
+def test_every_truncation_is_refused(tmp_path):
+    data = saved(tmp_path)
+    path = tmp_path / "b.integer"
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        with pytest.raises(InputError) as error:
+            load_integer(path)
+        assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [0x01, 0x80])
+def test_every_corrupted_byte_is_noticed(value, tmp_path):
+    """Save for what the header does not check (numbers in range, names of JSON keys): one line, or the same network."""
+    data = saved(tmp_path)
+    path = tmp_path / "b.integer"
+    header = 8 + int.from_bytes(data[:8], "little")
+    for place in range(len(data)):
+        broken = bytearray(data)
+        broken[place] ^= value
+        path.write_bytes(broken)
+        try:
+            loaded = load_integer(path)
+        except InputError as error:
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+        else:
+            if place >= header:
+                assert_same(loaded, NETWORK)
+
+
+@settings(deadline=None, derandomize=True, max_examples=100, print_blob=True)
+@given(st.binary(max_size=200))
+def test_random_bytes_are_refused(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "random.integer"
+    path.write_bytes(data)
+    with pytest.raises(InputError):
+        load_integer(path)
+
+
+def rewritten(tmp_path, tensors=None, metadata=None):
+    """The file with tensors (arrays, packed here, or bytes as they are) and metadata replaced; None removes one."""
+    data = saved(tmp_path)
+    header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+    content = json.loads(header["__metadata__"]["egret"]) | (metadata or {})
+    packed = safetensors.numpy.load(data)
+    for name, value in (tensors or {}).items():
+        if isinstance(value, np.ndarray):
+            value = zlib.compress(value.tobytes())
+        packed[name] = None if value is None else np.frombuffer(value, np.uint8)
+    path = tmp_path / "b.integer"
+    path.write_bytes(safetensors.numpy.save(
+        {name: value for name, value in packed.items() if value is not None},
+        {"egret": json.dumps({name: value for name, value in content.items() if value is not None})}))
+    return path
+
+
+@pytest.mark.parametrize("tensors, message", [
+    ({"embedding": None}, "lacks 'embedding'"),
+    ({"layers.1.bias": None}, "lacks 'layers.1.bias'"),
+    ({"layers.0.weight_x.gaps": None}, "lacks 'layers.0.weight_x.gaps'"),
+    ({"other": np.zeros(1)}, "unexpected tensor 'other'"),
+    ({"layers.0.threshold": np.array([3], np.int32)}, "damaged: ValueError: packed data has 4 bytes, not 8"),
+    ({"layers.0.threshold": b"xx"}, "damaged: error: Error -3 while decompressing data: incorrect header check"),
+    ({"layers.0.shift": np.array([3, 3, 16], np.int32)},
+     "integer network: layers.0.shift must be three numbers from 1 to 15"),
+    ({"layers.0.threshold": np.array([1 << 15, 0], np.int32)},
+     "integer network: layers.0.threshold must lie within 0 to 32767, not 0 to 32768"),
+    ({"embedding": np.zeros(1 << 20, np.int8)},
+     "damaged: ValueError: packed data is truncated, or longer than 2 bytes"),
+    ({"layers.0.weight_x.gaps": np.array([0, 255], np.uint8), "layers.0.weight_x.values": np.ones(2, np.int8)},
+     "damaged: ValueError: 1 places for 2 weights"),
+    ({"layers.0.weight_x.gaps": np.array([0, 5], np.uint8), "layers.0.weight_x.values": np.ones(2, np.int8)},
+     "damaged: ValueError: a weight behind the last one, 6"),
+    ({"layers.0.weight_x.gaps": np.array([0], np.uint8), "layers.0.weight_x.values": np.array([-128], np.int8)},
+     "integer network: layers.0.weight_x must lie within -127 to 127, not -128 to 0"),
+])
+def test_wrong_tensors(tensors, message, tmp_path):
+    path = rewritten(tmp_path, tensors)
+    with pytest.raises(InputError) as error:
+        load_integer(path)
+    assert str(error.value) == f"{path}: {message}"
+
+
+NOT_ONE = "not an integer network: its format must be 'egret-integer-2', not {}; `egret quantise` writes one"
+
+
+@pytest.mark.parametrize("metadata, message", [
+    ({"format": "egret-integer-1"}, NOT_ONE.format("'egret-integer-1'")),
+    ({"format": None}, NOT_ONE.format(None)),
+    ({"hidden": None}, "lacks 'hidden'"),
+    ({"hidden": 3}, "damaged: TypeError: Value after * must be an iterable, not int"),
+    ({"hidden": [2, 0]}, "damaged: ValueError: a size must be an integer from 1 to 65536, not 0"),
+    ({"hidden": [2, "1"]}, "damaged: ValueError: a size must be an integer from 1 to 65536, not '1'"),
+    ({"vocabulary_size": 1 << 17}, "damaged: ValueError: a size must be an integer from 1 to 65536, not 131072"),
+    ({"tied": False}, "lacks 'readout.weight'"),
+    ({"accumulator_bits": None}, "lacks 'accumulator_bits'"),
+    ({"accumulator_bits": "24"}, "integer network: accumulator_bits must be 16 to 24, not '24'"),
+    ({"accumulator_bits": 25}, "integer network: accumulator_bits must be 16 to 24, not 25"),
+    ({"gate_index_bits": 40}, "integer network: gate_index_bits must be 8 to 12, not 40"),
+    ({"readout_fraction": -1}, "integer network: readout_fraction must be 0 to 30, not -1"),
+    ({"tokens": "byte"}, "tokens must be 'word' or 'char', not 'byte'"),
+])
+def test_wrong_metadata(metadata, message, tmp_path):
+    path = rewritten(tmp_path, metadata=metadata)
+    with pytest.raises(InputError) as error:
+        load_integer(path)
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match=": cannot read it: No such file or directory"):
+        load_integer(tmp_path / "none")
