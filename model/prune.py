@@ -14,12 +14,15 @@ from which a killed run goes on, as for `egret.model.train`.
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
 from egret.model.checkpoint import load_checkpoint
 from egret.model.errors import InputError
+from egret.model.integer_file import load_integer
 from egret.model.network import LanguageModel
+from egret.model.quantise import dequantise
 from egret.model.train import Trainer, read_texts
 
 __all__ = ["PruningOptions", "prune", "prune_magnitude", "schedule"]
@@ -119,7 +122,7 @@ def prune(checkpoint, directory, training, pruning, *, progress=False, limit_sec
     Parameters
     ----------
     checkpoint : str or Path
-        Directory of the network to prune.
+        Directory of the network to prune, or an integer network's file.
     directory : str or Path
         Output.
     training : TrainingOptions
@@ -138,7 +141,7 @@ def prune(checkpoint, directory, training, pruning, *, progress=False, limit_sec
     InputError
         If the checkpoint, a text or an option is not accepted.
     """
-    parent = load_checkpoint(checkpoint)
+    parent = dequantise(load_integer(checkpoint)) if Path(checkpoint).is_file() else load_checkpoint(checkpoint)
     shape = parent.configuration
     options = replace(
         training,

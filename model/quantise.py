@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from egret.model.checkpoint import Checkpoint, NetworkConfiguration
 from egret.model.configuration import STATE_FRACTION, VALUE_FRACTION
 from egret.model.errors import InputError
 from egret.model.integer import THRESHOLD_MAX, IntegerLayer, IntegerParameters
 
-__all__ = ["quantise"]
+__all__ = ["dequantise", "quantise"]
 
 EMBEDDING_FRACTION = 7
 """Fraction bits of the 8-bit embedding, after division by a power of two."""
@@ -15,7 +16,7 @@ CODEBOOK = 15
 """Non-zero values of a 4-bit weight."""
 
 
-def quantise(checkpoint, *, weight_bits=8, accumulator_bits=24, gate_index_bits=10):
+def quantise(checkpoint, *, weight_bits=8, embedding_bits=8, accumulator_bits=24, gate_index_bits=10):
     """Quantise an EGRU to the integer network.
 
     Every scale is a power of two, chosen to lose the least: one for each gate of each layer (by the squared error of
@@ -33,6 +34,9 @@ def quantise(checkpoint, *, weight_bits=8, accumulator_bits=24, gate_index_bits=
         An EGRU with ``reset="before"``.
     weight_bits : int
         8 or 4.
+    embedding_bits : int
+        Bits of the embedding and the read-out, 4 to 8: with fewer than 8 the 8-bit integers are multiples of a power
+        of two, which makes the file smaller.
     accumulator_bits, gate_index_bits : int
         See `egret.model.configuration.Configuration`.
 
@@ -51,6 +55,8 @@ def quantise(checkpoint, *, weight_bits=8, accumulator_bits=24, gate_index_bits=
                          f"{configuration.cell!r} with reset {configuration.reset!r}")
     if weight_bits not in (4, 8):
         raise InputError(f"weight_bits must be 4 or 8, not {weight_bits!r}")
+    if embedding_bits not in range(4, 9):
+        raise InputError(f"embedding_bits must be 4 to 8, not {embedding_bits!r}")
     tensors = checkpoint.tensors
     def layer(number, power=0, weight_bits=weight_bits):
         prefix = f"layers.{number}."
@@ -59,7 +65,7 @@ def quantise(checkpoint, *, weight_bits=8, accumulator_bits=24, gate_index_bits=
                                weight_bits, accumulator_bits, gate_index_bits, f"layers.{number}")
 
     def first(power):
-        embedding = _round(tensors["embedding.weight"], EMBEDDING_FRACTION - power, 127).astype(np.int8)
+        embedding = _table(tensors["embedding.weight"], power, embedding_bits)
         quantised = layer(0, power, 8)
         size = len(quantised.threshold)
         fractions = np.repeat(_weight_fractions(quantised.shift, gate_index_bits), size)[:, None]
@@ -83,7 +89,7 @@ def quantise(checkpoint, *, weight_bits=8, accumulator_bits=24, gate_index_bits=
     readout_weight = None
     if not configuration.tied:
         power = _least_error_power(tensors["readout.weight"])
-        readout_weight = _round(tensors["readout.weight"], EMBEDDING_FRACTION - power, 127).astype(np.int8)
+        readout_weight = _table(tensors["readout.weight"], power, embedding_bits)
     readout_fraction = EMBEDDING_FRACTION + VALUE_FRACTION - power
     readout_bias = np.rint(tensors["readout.bias"].astype(np.float64) * 2.0 ** readout_fraction)
     if (largest := np.abs(readout_bias).max()) >= 1 << 31:
@@ -95,9 +101,48 @@ def quantise(checkpoint, *, weight_bits=8, accumulator_bits=24, gate_index_bits=
         readout_fraction=readout_fraction, accumulator_bits=accumulator_bits, gate_index_bits=gate_index_bits)
 
 
+def dequantise(parameters):
+    """The float network that an integer network stands for, to be trained further.
+
+    Parameters
+    ----------
+    parameters : IntegerParameters
+
+    Returns
+    -------
+    Checkpoint
+    """
+    tied = parameters.readout_weight is None
+    power = EMBEDDING_FRACTION + VALUE_FRACTION - parameters.readout_fraction if tied else 0
+    tensors = {"embedding.weight": parameters.embedding * 2.0 ** (power - EMBEDDING_FRACTION)}
+    if not tied:
+        tensors["readout.weight"] = parameters.readout_weight * 2.0 ** (VALUE_FRACTION - parameters.readout_fraction)
+    for number, layer in enumerate(parameters.layers):
+        fractions = _weight_fractions(layer.shift, parameters.gate_index_bits)
+        scale = np.repeat(2.0 ** -fractions, len(layer.threshold))
+        tensors |= {
+            f"layers.{number}.weight_x": layer.weight_x * scale[:, None] * 2.0 ** (0 if number else -power),
+            f"layers.{number}.weight_y": layer.weight_y * scale[:, None],
+            f"layers.{number}.bias": layer.bias * scale * 2.0 ** -VALUE_FRACTION,
+            f"layers.{number}.threshold": layer.threshold * 2.0 ** -STATE_FRACTION,
+        }
+    tensors["readout.bias"] = parameters.readout_bias * 2.0 ** -parameters.readout_fraction
+    configuration = NetworkConfiguration(
+        cell="egru", tokens=parameters.vocabulary.kind, vocab_size=parameters.vocabulary.size,
+        embedding_size=parameters.embedding.shape[1], hidden_sizes=parameters.hidden, reset="before", tied=tied)
+    return Checkpoint(configuration, {name: tensor.astype(np.float32) for name, tensor in tensors.items()},
+                      parameters.vocabulary)
+
+
 def _round(array, fraction, limit):
     """Nearest multiples of 2^-fraction, as integers that saturate at +-limit."""
     return np.clip(np.rint(array * 2.0 ** fraction), -limit, limit)
+
+
+def _table(matrix, power, bits):
+    """An embedding or read-out divided by 2^power, in so many bits, as 8-bit integers."""
+    coarse = 8 - bits
+    return (_round(matrix, EMBEDDING_FRACTION - power - coarse, 127 >> coarse) * (1 << coarse)).astype(np.int8)
 
 
 def _least_error(array, fractions, limit):

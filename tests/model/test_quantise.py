@@ -8,7 +8,7 @@ import pytest
 from egret.model.checkpoint import NetworkConfiguration
 from egret.model.errors import InputError
 from egret.model.integer import IntegerNetwork
-from egret.model.quantise import _to_codebook, quantise
+from egret.model.quantise import _to_codebook, dequantise, quantise
 
 
 def configuration(**changes):
@@ -182,3 +182,25 @@ def test_too_large_read_out_bias_is_refused(random_checkpoint, value):
     message = r"^readout\.bias: must lie within \+-\d+ beside such read-out weights, not reach 1e\+"
     with pytest.raises(InputError, match=message):
         quantise(changed(checkpoint, readout__bias=bias))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("seed", range(3))
+def test_dequantised_networks(random_checkpoint, tied, seed):
+    """What it stands for has the same sums and logits, exactly, and rounds to the same network again."""
+    network = quantise(random_checkpoint(configuration(tied=tied), seed, 0.5, 0.3), gate_index_bits=9)
+    checkpoint = dequantise(network)
+    checkpoint.check()
+    tensors = {name: value.astype(np.float64) for name, value in checkpoint.tensors.items()}
+    engine = IntegerNetwork(network)
+    engine.reset_state(9)
+    traces = engine.step(np.arange(9))
+    x = tensors["embedding.weight"]
+    for number, (layer, trace) in enumerate(zip(network.layers, traces, strict=True)):
+        sums = x @ tensors[f"layers.{number}.weight_x"].T + tensors[f"layers.{number}.bias"]
+        fractions = np.repeat(np.array(layer.shift) + (9 - 4, 9 - 4, 9 - 3), len(layer.threshold))
+        assert np.array_equal(sums * 2.0 ** fractions, trace.accumulators)
+        assert np.array_equal(tensors[f"layers.{number}.threshold"] * 2.0 ** 14, layer.threshold)
+        x = trace.y / 256
+    readout = tensors["embedding.weight"] if tied else tensors["readout.weight"]
+    assert np.array_equal(x @ readout.T + tensors["readout.bias"], engine.read_out(traces[-1].y))
