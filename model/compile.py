@@ -1,122 +1,285 @@
 """Compile an integer network into the image of a core, and read one back.
 
 A column holds the non-zero weights of one source: an input x_j (rows of u, r, z), an event y'_j (rows of u, r) or a
-reset value s_j (rows of z). Its entries are packed into words of one entry a lane, no two entries of a word in one
-accumulator bank. With n entries, L lanes and at most m entries in one bank, that takes max(ceil(n / L), m) words and
-no more: with the entries sorted by bank and dealt out to the words in turn, the entries of one bank fall into different
-words, and no word gets more than L.
+reset value s_j (rows of z). Its entries are sorted by position, that is by accumulator bank and then by address, and
+cut into as many pieces as there are lanes, one a lane, so that
+
+- each piece fits W words, W being the same for all lanes and as small as possible,
+- lane l's piece lies in the `WINDOW` banks around its own two, 2 l and 2 l + 1,
+- no two lanes have an entry for one bank in the same word.
+
+A lane meets its entries in rising order of position, so an entry needs only the run of positions before it; a run that
+is too long for its field is cut by entries without a weight. Where a lane begins is stored beside the column's pointer.
+How wide the field is, is chosen for each matrix (a layer's segment); the matrices lie in the weight memory in falling
+order of that width.
 """
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 
-from egret.model.configuration import GATES, WEIGHT_BITS, Configuration
+from egret.model.configuration import (
+    CODEBOOK,
+    GATES,
+    RUN_BITS,
+    SEGMENTS,
+    WEIGHT_BITS,
+    WIDEST_RUN,
+    WINDOW,
+    Configuration,
+)
 from egret.model.errors import InputError
 from egret.model.image import Image, memory_sections
 from egret.model.integer import IntegerLayer, IntegerParameters
 from egret.model.tokens import Vocabulary
 
-__all__ = ["compile_image", "configuration_for", "pack_column", "read_image"]
+__all__ = ["GOALS", "Matrix", "column_bytes", "compile_image", "configuration_for", "folded_rows",
+           "matrices", "pack_matrix", "read_image"]
+
+GOALS = ("speed", "size")
+_SKIP = 1 << RUN_BITS
+_SPEED_SHARE = 1.002  # of the fewest words: what narrower runs may cost when the goal is speed
 
 
-def configuration_for(parameters, **options):
+@dataclass(frozen=True)
+class Matrix:
+    """The non-zero weights of a layer's segment, sorted by source and position.
+
+    Attributes
+    ----------
+    layer : int
+    segment : str
+    span : int
+        Positions of a bank.
+    sources : int
+        Number of columns.
+    source, position, weight : np.ndarray of int, shape [n]
+        Of each weight: its column, bank * span + address, and value.
+    """
+
+    layer: int
+    segment: str
+    span: int
+    sources: int
+    source: np.ndarray
+    position: np.ndarray
+    weight: np.ndarray
+
+    def slots(self, run_bits):
+        """About how many slots the lanes need with runs of some width: entries, and skips (save a lane's first)."""
+        skips = _skips(np.diff(self.position), self.span, run_bits)
+        same = np.diff(self.source) == 0
+        return len(self.source) + int(skips[same].sum())
+
+
+def _gate_rows(size, segment):
+    """(gate, rows of it in the stacked weight matrix) of a segment."""
+    gates = {"x": GATES, "y": GATES[:2], "s": GATES[2:]}[segment]
+    return [(GATES.index(gate), slice(GATES.index(gate) * size, (GATES.index(gate) + 1) * size)) for gate in gates]
+
+
+def _positions(configuration, layer, segment):
+    """Position of each row of the stacked weight matrix within a segment: int64 [3H], -1 where it has none."""
+    c, size = configuration, configuration.hidden[layer]
+    positions = np.full(3 * size, -1)
+    for gate, rows in _gate_rows(size, segment):
+        bank, address = c.place(layer, gate, np.arange(size))
+        positions[rows] = bank * c.segment_span(layer, segment) + address - c.segment_offset(layer, segment)
+    return positions
+
+
+def matrices(parameters, configuration):
+    """All matrices of a network, in the order of their columns: list of `Matrix`."""
+    result = []
+    for number, layer in enumerate(parameters.layers):
+        for segment in SEGMENTS:
+            weights = layer.weight_x if segment == "x" else layer.weight_y
+            positions = _positions(configuration, number, segment)
+            rows = np.argsort(positions, kind="stable")[np.count_nonzero(positions < 0):]
+            sources, places = np.nonzero(weights[rows].T)
+            result.append(Matrix(number, segment, configuration.segment_span(number, segment), weights.shape[1],
+                                 sources, positions[rows[places]], weights[rows[places], sources]))
+    return result
+
+
+def _skips(distance, span, run_bits):
+    """Entries without a weight that it takes to go on by some distances (0 or more) with runs of some width."""
+    farthest = _SKIP * min(1 << run_bits, 2 * span // _SKIP)
+    return np.maximum(0, -(-(distance - (1 << run_bits)) // farthest))
+
+
+def _widest(span):
+    """Widest run: in one step a lane may pass the ends of two banks."""
+    return min(WIDEST_RUN, span.bit_length())
+
+
+def _choose(matrix, weight_bits, lanes, goal):
+    """Width of a matrix's runs that takes the least memory, or next to the fewest words; and the packed matrix."""
+    widths = range(RUN_BITS, _widest(matrix.span) + 1)
+    if goal == "size":
+        width = min(widths, key=lambda width: matrix.slots(width) * (weight_bits + width))
+        return width, pack_matrix(matrix, width, lanes)
+    width, packed = widths[-1], pack_matrix(matrix, widths[-1], lanes)
+    most = _SPEED_SHARE * len(packed[0])
+    while width > RUN_BITS and len((narrower := pack_matrix(matrix, width - 1, lanes))[0]) <= most:
+        width, packed = width - 1, narrower
+    return width, packed
+
+
+def pack_matrix(matrix, run_bits, lanes):
+    """Deal the entries of all columns of a matrix out to words.
+
+    Parameters
+    ----------
+    matrix : Matrix
+    run_bits : int
+        Width of a run, `RUN_BITS` to `WIDEST_RUN`, with 2^run_bits no more than two spans.
+    lanes : int
+        L.
+
+    Returns
+    -------
+    weights : int8 [words, L]
+        0 where a lane has none.
+    runs : uint8 [words, L]
+    counts : int64 [sources]
+        Words of each column; they follow each other.
+    starts : int64 [sources, L, 2]
+        Where each lane begins: bank, counted from the first one of its window, and address in steps of 2^`RUN_BITS`.
+    """
+    total, span = len(matrix.source), matrix.span
+    ends = np.searchsorted(matrix.source, np.arange(matrix.sources), side="right")
+    begins = np.concatenate([[0], ends[:-1]])
+    distance = np.diff(matrix.position, prepend=0)
+    skips = _skips(distance, span, run_bits)
+    cost = np.cumsum(1 + skips)  # slots up to and with each entry
+    bank = matrix.position // span
+    key = matrix.source * (2 * lanes) + bank
+    counts = -(-(ends - begins) // lanes)
+    first = np.zeros((matrix.sources, lanes + 1), np.int64)  # entry with which each lane begins
+    open_columns = np.flatnonzero(counts)
+    while len(open_columns):
+        columns = open_columns
+        place, end, words = begins[columns].copy(), ends[columns], counts[columns]
+        good = np.ones(len(columns), bool)
+        for lane in range(lanes):
+            first[columns, lane] = place
+            low, high = 2 * lane - 2, 2 * lane + WINDOW - 3
+            entry = np.minimum(place, total - 1)
+            mine = (place < end) & (bank[entry] <= high)
+            good &= ~mine | (bank[entry] >= low)
+            fits = np.searchsorted(cost, cost[entry] - 1 + words, side="right")
+            reach = np.searchsorted(key, columns * (2 * lanes) + high, side="right")
+            place = np.where(mine, np.minimum(np.minimum(fits, reach), end), place)
+        first[columns, lanes] = place
+        good &= place == end
+        # No bank twice in a word.
+        entries, lane, slot = _slots(columns[good], begins, ends, first, cost)
+        word = np.stack([matrix.source[entries], slot, bank[entries]])
+        order = np.lexsort(word)
+        twice = (np.diff(word[:, order]) == 0).all(axis=0)
+        good[np.isin(columns, word[0, order][:-1][twice])] = False
+        open_columns = columns[~good]
+        counts[open_columns] += 1
+
+    used = np.flatnonzero(counts)
+    entries, lane, slot = _slots(used, begins, ends, first, cost)
+    base = np.cumsum(counts) - counts
+    place = base[matrix.source[entries]] + slot
+    weights = np.zeros((int(counts.sum()), lanes), np.int8)
+    runs = np.zeros(weights.shape, np.uint8)
+    is_first = first[matrix.source[entries], lane] == entries
+    weights[place, lane] = matrix.weight[entries]
+    # An entry's skips lie in the slots before it; each goes as far as it may, the last one so that a run remains.
+    farthest = _SKIP * min(1 << run_bits, 2 * span // _SKIP)
+    left = np.where(is_first, 1 + matrix.position[entries] % span % _SKIP, distance[entries])
+    count = np.where(is_first, 0, skips[entries])
+    while (more := np.flatnonzero(count)).size:
+        last = count[more] == 1
+        jump = np.where(last, -(-(left[more] - (1 << run_bits)) // _SKIP) * _SKIP, farthest)
+        runs[place[more] - count[more], lane[more]] = jump // _SKIP - 1
+        left[more] -= jump
+        count[more] -= 1
+    runs[place, lane] = left - 1
+    starts = np.zeros((matrix.sources, lanes, 2), np.int64)
+    begin = np.flatnonzero(is_first)
+    at = matrix.position[entries[begin]]
+    starts[matrix.source[entries[begin]], lane[begin], 0] = at // span - (2 * lane[begin] - 2)
+    starts[matrix.source[entries[begin]], lane[begin], 1] = at % span // _SKIP
+    return weights, runs, counts, starts
+
+
+def _slots(columns, begins, ends, first, cost):
+    """Entries of some columns, the lane that each was dealt to, and its place among the lane's slots."""
+    sizes = ends[columns] - begins[columns]
+    entries = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(begins[columns], sizes)
+    owner = np.repeat(columns, sizes)
+    lane = (first[owner, 1:] <= entries[:, None]).sum(axis=1)
+    return entries, lane, cost[entries] - cost[first[owner, lane]]
+
+
+def configuration_for(parameters, *, weight_bytes=None, weight_bits=None, goal="speed", **options):
     """Configuration of a core for a network.
 
     Parameters
     ----------
     parameters : IntegerParameters
+    weight_bytes : int, optional
+        Size of the weight memory; just large enough for the network when not given. The words with wide runs are as
+        many as the network needs, the other ones what remains.
+    weight_bits : int, optional
+        8, or 4 where no matrix has more than `CODEBOOK` values; 4 where possible when not given.
+    goal : str
+        ``"speed"`` for runs so wide that hardly a slot is lost, ``"size"`` for the least memory.
     **options
-        Any of the other parameters of `Configuration`, e.g. one of `egret.model.configuration.TARGETS`.
-        ``weight_bytes=None`` makes the weight memory just large enough.
+        Any of the other parameters of `Configuration`, e.g. ``lanes``.
 
     Returns
     -------
     Configuration
+
+    Raises
+    ------
+    InputError
+        An option is not accepted, or the network does not fit the weight memory, saying what it needs.
     """
-    fit = options.get("weight_bytes", 0) is None
-    if fit:
-        options["weight_bytes"] = 1 << 27
-    configuration = Configuration(
-        vocabulary=parameters.embedding.shape[0], embedding=parameters.embedding.shape[1], hidden=parameters.hidden,
-        accumulator_bits=parameters.accumulator_bits, gate_index_bits=parameters.gate_index_bits, **options)
-    if fit:
-        words = max(1, sum(_words(*column, configuration) for column in _columns(parameters, configuration)))
-        configuration = dataclasses.replace(configuration, weight_bytes=-(-words * configuration.word_bits // 8))
-    return configuration
+    return _plan(parameters, weight_bytes, weight_bits, goal, options)[0]
 
 
-def _row_major(array):
-    """Gates stacked u | r | z to rows 3 * i + g: [3H, ...] -> [3H, ...]."""
-    return array.reshape(3, -1, *array.shape[1:]).swapaxes(0, 1).reshape(array.shape)
+def _plan(parameters, weight_bytes, weight_bits, goal, options):
+    """Configuration, and the packed matrices with their run widths."""
+    if goal not in GOALS:
+        raise InputError(f"the goal of packing must be {' or '.join(GOALS)}, not {goal!r}")
+    shape = {"vocabulary": parameters.embedding.shape[0], "embedding": parameters.embedding.shape[1],
+             "hidden": parameters.hidden, "accumulator_bits": parameters.accumulator_bits,
+             "gate_index_bits": parameters.gate_index_bits}
+    bare = Configuration(**shape, **options)
+    parts = matrices(parameters, bare)
+    if weight_bits is None:
+        weight_bits = 4 if all(len(np.unique(part.weight)) <= CODEBOOK for part in parts) else 8
+    widths, packed = zip(*(_choose(part, weight_bits, bare.lanes, goal) for part in parts), strict=True)
+    words = {width: sum(len(part[0]) for part, own in zip(packed, widths, strict=True) if own >= width)
+             for width in range(RUN_BITS, WIDEST_RUN + 1)}
+    wide = tuple(words[width] for width in range(RUN_BITS + 1, WIDEST_RUN + 1) if words[width])
+    needed = Configuration(**shape, **options, weight_bits=weight_bits, weight_words=max(1, words[RUN_BITS]),
+                           wide_words=wide)
+    if weight_bytes is None:
+        return needed, packed, widths
+    narrow = (8 * weight_bytes // needed.lanes - sum(wide)) // needed.narrow_bits
+    if narrow < needed.weight_words:
+        raise InputError(f"the network needs {needed.weight_memory_bytes} bytes of weight memory, the store has "
+                         f"{weight_bytes}; prune further, or compile with --weight-bytes")
+    return dataclasses.replace(needed, weight_words=narrow), packed, widths
 
 
-def _gate_major(array):
-    """The inverse of `_row_major`."""
-    return array.reshape(-1, 3, *array.shape[1:]).swapaxes(0, 1).reshape(array.shape)
+def folded_rows(parameters, tokens):
+    """What the embedding of each token adds to the accumulators of the first layer: int32 [tokens, 3H], gates stacked.
 
-
-def _matrices(parameters):
-    """Weights of each layer's segments x, y, s by row and source, [3H, sources], in the order of the columns."""
-    for layer in parameters.layers:
-        weight_y = _row_major(layer.weight_y)
-        candidate = np.arange(len(weight_y)) % 3 == GATES.index("z")
-        yield _row_major(layer.weight_x)
-        yield np.where(candidate[:, None], 0, weight_y)
-        yield np.where(candidate[:, None], weight_y, 0)
-
-
-def _columns(parameters, configuration):
-    """(rows, weights) of every column, in order, sorted by bank."""
-    for matrix in _matrices(parameters):
-        sources, rows = np.nonzero(matrix.T)
-        order = np.lexsort((rows, rows % configuration.banks, sources))
-        sources, rows = sources[order], rows[order]
-        weights = matrix[rows, sources]
-        ends = np.cumsum(np.bincount(sources, minlength=matrix.shape[1]))[:-1]
-        yield from zip(np.split(rows, ends), np.split(weights, ends), strict=True)
-
-
-def _words(rows, weights, configuration):
-    if not len(rows):
-        return 0
-    return max(-(-len(rows) // configuration.lanes), int(np.bincount(rows % configuration.banks).max()))
-
-
-def pack_column(rows, weights, configuration):
-    """Deal the entries of a column, sorted by bank, out to words.
-
-    Parameters
-    ----------
-    rows, weights : int [n]
-    configuration : Configuration
-
-    Returns
-    -------
-    uint32 [words, lanes]
-        Entries {weight, row}; 0 where a lane has none.
+    Exactly the sum that the columns of x would add, by the definition of the integer network.
     """
-    words = _words(rows, weights, configuration)
-    packed = np.zeros((words, configuration.lanes), np.uint32)
-    place = np.arange(len(rows))
-    packed[place % max(words, 1), place // max(words, 1)] = (rows.astype(np.uint32) << WEIGHT_BITS) | (
-        weights.astype(np.uint32) & ((1 << WEIGHT_BITS) - 1))
-    return packed
-
-
-def _to_words(fields, bits):
-    """Pack unsigned fields [n, k], ``bits`` wide each, the first one lowest, into little-endian words of bytes."""
-    spread = np.unpackbits(np.ascontiguousarray(fields, "<u4").view(np.uint8).reshape(*fields.shape, 4),
-                           axis=-1, count=bits, bitorder="little")
-    return np.packbits(spread.reshape(len(fields), fields.shape[1] * bits), axis=1, bitorder="little").tobytes()
-
-
-def _from_words(data, word_bytes, count, bits):
-    """The inverse of `_to_words`: uint32 [n, count]."""
-    spread = np.unpackbits(np.frombuffer(data, np.uint8).reshape(-1, word_bytes), axis=1, count=count * bits,
-                           bitorder="little").reshape(-1, count, bits)
-    return np.packbits(np.pad(spread, ((0, 0), (0, 0), (0, 32 - bits))), axis=-1,
-                       bitorder="little").view("<u4").reshape(-1, count)
+    values = 2.0 * parameters.embedding[:tokens]
+    return (values @ parameters.layers[0].weight_x.T.astype(np.float64)).astype(np.int32)
 
 
 def compile_image(parameters, configuration):
@@ -134,44 +297,125 @@ def compile_image(parameters, configuration):
     Raises
     ------
     InputError
-        The configuration has another shape than the network, or too small a weight memory.
+        The configuration has another shape than the network, too small a weight memory, or runs or weights that are
+        too narrow for it.
     """
     c = configuration
-    wanted = configuration_for(parameters, lanes=c.lanes, weight_bytes=c.weight_bytes)
-    for field in dataclasses.fields(Configuration):
-        if getattr(wanted, field.name) != getattr(c, field.name):
-            raise InputError(f"the core is built for {field.name} {getattr(c, field.name)}; "
-                             f"the network has {getattr(wanted, field.name)}")
-    words, starts, counts, start = [], [], [], 0
-    for rows, weights in _columns(parameters, c):
-        packed = pack_column(rows, weights, c)
-        words.append(packed)
-        starts.append(start if len(packed) else 0)
-        counts.append(len(packed))
-        start += len(packed)
-    if start > c.weight_words:
-        raise InputError(f"the network needs {-(-start * c.word_bits // 8)} bytes of weight memory, the store has "
-                         f"{c.weight_bytes}; prune further, or compile with --weight-bytes")
-    columns = np.array(starts, np.uint64) | np.array(counts, np.uint64) << np.uint64(c.start_bits)
+    for name, value in (("vocabulary", parameters.embedding.shape[0]), ("embedding", parameters.embedding.shape[1]),
+                        ("hidden", parameters.hidden), ("accumulator_bits", parameters.accumulator_bits),
+                        ("gate_index_bits", parameters.gate_index_bits)):
+        if getattr(c, name) != value:
+            raise InputError(f"the core is built for {name} {getattr(c, name)}; the network has {value}")
+    parts = matrices(parameters, c)
+    codebooks = [np.unique(part.weight) for part in parts]
+    if c.weight_bits == 4 and (most := max(map(len, codebooks))) > CODEBOOK:
+        raise InputError(f"the core is built for 4-bit weights, {CODEBOOK} a matrix; the network has up to {most}")
+    packed, widths = _pack_into(parts, c)
+    order = sorted(range(len(parts)), key=lambda index: -widths[index])
     sections = {section.name: section for section in memory_sections(c)}
+    codes, runs, columns, start = [], [], [None] * len(parts), 0
+    for index in order:
+        weights, lane_runs, counts, starts = packed[index]
+        if c.weight_bits == 4:
+            weights = np.where(weights == 0, 0, 1 + np.searchsorted(codebooks[index], weights))
+        codes.append(weights.astype(np.uint32) & ((1 << c.weight_bits) - 1))
+        runs.append(lane_runs)
+        first = start + np.cumsum(counts) - counts
+        fields = [(np.where(counts > 0, first, 0), c.start_bits), (counts, c.count_bits)]
+        for lane in range(c.lanes):
+            fields += [(starts[:, lane, 0], 3), (starts[:, lane, 1], c.block_bits)]
+        columns[index] = _to_words(fields)
+        start += int(counts.sum())
+    codes, runs = np.concatenate(codes), np.concatenate(runs)
     memories = {
-        "weights": _to_words(np.concatenate(words), c.entry_bits),
-        "columns": b"".join(int(column).to_bytes(sections["columns"].word_bytes, "little") for column in columns),
+        "weights": _to_words([field for lane in range(c.lanes) for field in (
+            (codes[:, lane], c.weight_bits), (runs[:, lane] & (_SKIP - 1), RUN_BITS))]),
+        "columns": b"".join(columns),
         "embedding": parameters.embedding.astype(np.int8).tobytes(),
-        "bias": b"".join(
-            _to_words(_row_major(layer.bias).reshape(-1, 3).astype(np.uint32), c.accumulator_bits)
-            for layer in parameters.layers),
+        "bias": b"".join(_to_words([(part, c.accumulator_bits) for part in np.split(layer.bias, 3)])
+                         for layer in parameters.layers),
         "threshold": np.concatenate([layer.threshold for layer in parameters.layers]).astype("<u2").tobytes(),
         "shift": bytes(shift for layer in parameters.layers for shift in layer.shift),
     }
-    readout = b"" if parameters.readout_weight is None else parameters.readout_weight.astype(np.int8).tobytes()
-    return Image(configuration=c, memories=memories, vocabulary_kind=parameters.vocabulary.kind,
-                 vocabulary=parameters.vocabulary.to_bytes(), readout_fraction=parameters.readout_fraction,
-                 readout_bias=parameters.readout_bias.astype("<i4").tobytes(), readout_weight=readout)
+    for bit, words in enumerate(c.wide_words, RUN_BITS):
+        memories[f"run_{bit}"] = _to_words([(runs[:words, lane] >> bit & 1, 1) for lane in range(c.lanes)])
+    if c.weight_bits == 4:
+        memories["codebook"] = b"".join(
+            b"\0" + values.astype(np.int8).tobytes() + bytes(CODEBOOK - len(values)) for values in codebooks)
+    if c.folded:
+        memories["rows"] = _row_words(folded_rows(parameters, c.folded), c)
+    assert set(memories) == set(sections)
+    readout_weight = b"" if parameters.readout_weight is None else parameters.readout_weight.astype(np.int8).tobytes()
+    return Image(
+        configuration=c, memories=memories, vocabulary_kind=parameters.vocabulary.kind,
+        vocabulary=parameters.vocabulary.to_bytes(), readout_fraction=parameters.readout_fraction,
+        readout_bias=parameters.readout_bias.astype("<i4").tobytes(), readout_weight=readout_weight)
+
+
+def _fits(packed, widths, c):
+    """Whether packed matrices fit a weight memory, whose words with wide runs are limited."""
+    limits = (c.weight_words, *c.wide_words, *[0] * (WIDEST_RUN - c.run_bits))
+    return all(sum(len(part[0]) for part, own in zip(packed, widths, strict=True) if own >= width) <= limit
+               for width, limit in enumerate(limits, RUN_BITS))
+
+
+def _pack_into(parts, c):
+    """Packed matrices and their run widths, for a configuration made for them, or for others of their shape."""
+    for goal in GOALS:
+        widths, packed = zip(*(_choose(part, c.weight_bits, c.lanes, goal) for part in parts), strict=True)
+        if _fits(packed, widths, c):
+            return packed, widths
+    widths, packed = list(widths), list(packed)
+    for index, part in enumerate(parts):  # the fewest wide runs that there can be
+        if widths[index] > RUN_BITS:
+            widths[index], packed[index] = RUN_BITS, pack_matrix(part, RUN_BITS, c.lanes)
+    if _fits(packed, widths, c):
+        return packed, widths
+    need = dataclasses.replace(c, weight_words=sum(len(part[0]) for part in packed)).weight_memory_bytes
+    raise InputError(f"the network needs {need} bytes of weight memory, the store has {c.weight_memory_bytes}; "
+                     "prune further, or compile with --weight-bytes")
+
+
+def _row_words(rows, c):
+    """Folded rows [tokens, 3H] as words of one accumulator a bank, a word an address of the first layer."""
+    size = c.hidden[0]
+    table = np.zeros((len(rows), c.layer_depth(0), c.banks), np.int64)
+    for gate in range(len(GATES)):
+        bank, address = c.place(0, gate, np.arange(size))
+        table[:, address, bank] = rows[:, gate * size:(gate + 1) * size]
+    flat = table.reshape(-1, c.banks)
+    return _to_words([(flat[:, bank], c.accumulator_bits) for bank in range(c.banks)])
+
+
+def _to_words(fields):
+    """Pack fields (integers [n], bits), the first one lowest, into little-endian words of whole bytes."""
+    count, total = len(fields[0][0]), sum(bits for _, bits in fields)
+    bits = np.zeros((count, -(-total // 8) * 8), np.uint8)
+    at = 0
+    for values, width in fields:
+        bytes_of = np.ascontiguousarray(np.asarray(values).astype("<i8")).view(np.uint8).reshape(count, 8)
+        bits[:, at:at + width] = np.unpackbits(bytes_of, axis=1, count=width, bitorder="little")
+        at += width
+    return np.packbits(bits, axis=1, bitorder="little").tobytes()
+
+
+def _from_words(data, widths, signed=False):
+    """The inverse of `_to_words`: list of int64 [n], one a field."""
+    total = sum(widths)
+    bits = np.unpackbits(np.frombuffer(data, np.uint8).reshape(-1, -(-total // 8)), axis=1, bitorder="little")
+    ends = np.cumsum(widths)
+    fields = []
+    for end, width in zip(ends, widths, strict=True):
+        padded = np.zeros((len(bits), 64), np.uint8)
+        padded[:, :min(width, 64)] = bits[:, end - width:end][:, :64]
+        if signed:
+            padded[:, width:] = bits[:, end - 1:end]
+        fields.append(np.packbits(padded, axis=1, bitorder="little").view("<i8")[:, 0])
+    return fields
 
 
 def read_image(image):
-    """The integer network that an image was compiled from, to the bit.
+    """The integer network that an image was compiled from.
 
     Parameters
     ----------
@@ -184,51 +428,83 @@ def read_image(image):
     Raises
     ------
     InputError
-        A memory's content could not have been compiled.
+        The memories do not hold a network.
     """
     c = image.configuration
-    sections = {section.name: section for section in memory_sections(c)}
-    entries = _from_words(image.memories["weights"], sections["weights"].word_bytes, c.lanes, c.entry_bits)
-    width = sections["columns"].word_bytes
-    columns = [int.from_bytes(image.memories["columns"][at:at + width], "little")
-               for at in range(0, width * c.columns, width)]
-    bias = _from_words(image.memories["bias"], sections["bias"].word_bytes, 3, c.accumulator_bits).ravel()
-    bias = (bias << (32 - c.accumulator_bits)).view(np.int32) >> (32 - c.accumulator_bits)
-    threshold = np.frombuffer(image.memories["threshold"], "<u2").astype(np.int32)
-    layers = []
+    words = _from_words(image.memories["weights"], [c.weight_bits, RUN_BITS] * c.lanes)
+    codes, runs = np.stack(words[0::2], axis=1), np.stack(words[1::2], axis=1)
+    for bit in range(RUN_BITS, c.run_bits):
+        wide = np.stack(_from_words(image.memories[f"run_{bit}"], [1] * c.lanes), axis=1)
+        runs[:len(wide)] |= wide << bit
+    pointers = _from_words(image.memories["columns"], [c.start_bits, c.count_bits, *[3, c.block_bits] * c.lanes])
+    thresholds = np.frombuffer(image.memories["threshold"], "<u2").astype(np.int32)
+    biases = np.stack(_from_words(image.memories["bias"], [c.accumulator_bits] * 3, signed=True)).astype(np.int32)
+    layers, column = [], 0
     for number, size in enumerate(c.hidden):
-        base, neuron = c.column_base[number], c.neuron_base[number]
-        matrices = {segment: np.zeros((3 * size, sources), np.int8)
-                    for segment, sources in (("x", c.inputs(number)), ("y", size), ("s", size))}
-        for segment, matrix in matrices.items():
-            for source in range(matrix.shape[1]):
-                column = columns[base[segment] + source]
-                start, count = column & ((1 << c.start_bits) - 1), column >> c.start_bits
-                if start + count > len(entries):
-                    raise InputError(f"image: column {base[segment] + source} ends behind the last weight word")
-                rows, weights = _unpack(entries[start:start + count])
-                if len(rows) and rows.max() >= 3 * size:
-                    raise InputError(f"image: column {base[segment] + source} has row {rows.max()}; "
-                                     f"layer {number} has {3 * size}")
-                matrix[rows, source] = weights
-        layers.append(IntegerLayer(
-            _gate_major(matrices["x"]), _gate_major(matrices["y"] + matrices["s"]),
-            _gate_major(bias[3 * neuron:3 * (neuron + size)]), threshold[neuron:neuron + size],
-            tuple(image.memories["shift"][3 * number:3 * number + 3])))
+        weight = {"x": np.zeros((3 * size, c.inputs(number)), np.int8), "y": np.zeros((3 * size, size), np.int8)}
+        weight["s"] = weight["y"]
+        for place, segment in enumerate(SEGMENTS):
+            own = slice(column, column := column + weight[segment].shape[1])
+            if c.weight_bits == 4:
+                at = (len(SEGMENTS) * number + place) << c.weight_bits
+                book = np.frombuffer(image.memories["codebook"], np.int8)[at:at + CODEBOOK + 1]
+            else:
+                book = np.arange(1 << WEIGHT_BITS).astype(np.uint8).view(np.int8)
+            _unpack_columns(codes, runs, [pointer[own] for pointer in pointers], own.start, book, weight[segment], c,
+                            number, segment)
+        base = c.neuron_base[number]
+        shift = tuple(image.memories["shift"][3 * number:3 * number + 3])
+        layers.append(IntegerLayer(weight["x"], weight["y"], biases[:, base:base + size].ravel(),
+                                   thresholds[base:base + size], shift))
     readout = None
     if image.readout_weight:
         readout = np.frombuffer(image.readout_weight, np.int8).reshape(c.vocabulary, c.hidden[-1])
-    return IntegerParameters(
+    parameters = IntegerParameters(
         vocabulary=Vocabulary.from_bytes(image.vocabulary, image.vocabulary_kind, "image"),
         embedding=np.frombuffer(image.memories["embedding"], np.int8).reshape(c.vocabulary, c.embedding),
         layers=tuple(layers), readout_weight=readout,
         readout_bias=np.frombuffer(image.readout_bias, "<i4").astype(np.int32),
         readout_fraction=image.readout_fraction, accumulator_bits=c.accumulator_bits,
         gate_index_bits=c.gate_index_bits)
+    if c.folded and image.memories["rows"] != _row_words(folded_rows(parameters, c.folded), c):
+        raise InputError("image: the folded rows are not those of its embedding and weights")
+    return parameters
 
 
-def _unpack(entries):
-    """Rows and weights of packed entries, without the empty ones."""
-    weights = (entries & ((1 << WEIGHT_BITS) - 1)).astype(np.uint8).view(np.int8)
-    used = weights != 0
-    return (entries >> WEIGHT_BITS)[used].astype(np.int64), weights[used]
+def column_bytes(image):
+    """Bytes of each column's words and of its pointer: float64 [columns]."""
+    c = image.configuration
+    start, count = _from_words(image.memories["columns"], [c.start_bits, c.count_bits,
+                                                           c.lanes * (3 + c.block_bits)])[:2]
+    bits = np.full(len(start), c.narrow_bits)
+    for words in c.wide_words:
+        bits += start < words
+    section = next(section for section in memory_sections(c) if section.name == "columns")
+    return (count * bits * c.lanes + section.word_bits) / 8
+
+
+def _unpack_columns(codes, runs, pointers, first_column, codebook, weights, c, layer, segment):
+    """Walk as the lanes do, and set ``weights``, the rows of one segment in the stacked matrix."""
+    start, count, *begins = pointers
+    if (wrong := np.flatnonzero(start + count > len(codes))).size:
+        raise InputError(f"image: column {first_column + wrong[0]} ends behind the last weight word")
+    span = c.segment_span(layer, segment)
+    rows = np.full((c.banks + WINDOW) * span, -1)
+    positions = _positions(c, layer, segment)
+    rows[positions[positions >= 0]] = np.flatnonzero(positions >= 0)
+    owner = np.repeat(np.arange(len(start)), count)
+    word = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+    is_first, word = word == 0, word + start[owner]
+    for lane in range(c.lanes):
+        code, run = codes[word, lane], runs[word, lane]
+        step = np.where(code != 0, run + 1, (run + 1) * _SKIP)
+        begin = (begins[2 * lane][owner] + 2 * lane - 2) * span + begins[2 * lane + 1][owner] * _SKIP
+        # A running sum that begins anew with each column.
+        total = np.cumsum(np.where(is_first, run, step))
+        place = begin + total - np.repeat((total - run)[is_first], count[count > 0]) if len(total) else total
+        used = code != 0
+        row = rows[np.clip(place[used], 0, len(rows) - 1)]
+        if (wrong := np.flatnonzero((row < 0) | (place[used] < 0) | (place[used] >= len(rows)))).size:
+            raise InputError(f"image: column {first_column + owner[used][wrong[0]]} has a weight at position "
+                             f"{place[used][wrong[0]]} of layer {layer}, segment {segment}, where no row is")
+        weights[row, owner[used]] = codebook[code[used]]

@@ -13,8 +13,8 @@ from itertools import accumulate
 from egret.model.errors import InputError
 
 __all__ = [
-    "GATES", "SEGMENTS", "STATE_FRACTION", "TARGETS", "TINY", "VALUE_BITS", "VALUE_FRACTION", "WEIGHT_BITS",
-    "Configuration",
+    "CODEBOOK", "GATES", "RUN_BITS", "SEGMENTS", "STATE_FRACTION", "TARGETS", "TINY", "VALUE_BITS", "VALUE_FRACTION",
+    "WEIGHT_BITS", "WIDEST_RUN", "WINDOW", "Configuration",
 ]
 
 GATES = ("u", "r", "z")
@@ -24,12 +24,19 @@ SEGMENTS = ("x", "y", "s")
 """Kinds of weight column of a layer: input x, previous output y' (gates u and r), reset output s = r * y' (gate z)."""
 
 WEIGHT_BITS = 8
+CODEBOOK = 15
+"""Non-zero weights that a matrix with 4-bit codes can have."""
+RUN_BITS = 4
+"""Bits of a zero run that every entry has; an entry that is no weight skips this power of two, or a multiple."""
+WIDEST_RUN = 8
+WINDOW = 6
+"""Neighbouring accumulator banks that a lane reaches: lane l those from 2 l - 2 to 2 l + 3."""
 VALUE_BITS = 9
 """Signed width of what enters a multiplier: events are 0..255, embedding values -254..254."""
 VALUE_FRACTION = 8
 STATE_FRACTION = 14
 
-FORMAT = 1
+FORMAT = 2
 """Counts changes of the arithmetic or of a memory's layout; part of the digest."""
 
 
@@ -47,8 +54,15 @@ class Configuration:
         Neurons of each layer, 1 to 16384 each.
     lanes : int
         Multiply-accumulate lanes, a power of two, 1 to 32. There are twice as many accumulator banks.
-    weight_bytes : int
-        Size of the weight memory in bytes.
+    weight_bits : int
+        Bits of a stored weight: 8, or 4 for a code into a codebook of 15 values a matrix.
+    weight_words : int
+        Words of the weight memory, 1 to 2^26.
+    wide_words : tuple of int
+        How many of these, from the first one on, have a fifth, sixth, ... bit of each zero run; at most four numbers,
+        none larger than the one before.
+    folded : int
+        Tokens, from the first one on, whose folded rows are stored: 0 to ``vocabulary``.
     accumulator_bits : int
         Width of an accumulator, 16 to 24 (the integer network relies on 24 bits being exact in float32).
     gate_index_bits : int
@@ -64,7 +78,10 @@ class Configuration:
     embedding: int
     hidden: tuple[int, ...]
     lanes: int = 8
-    weight_bytes: int = 128 * 1024
+    weight_bits: int = 8
+    weight_words: int = 1024
+    wide_words: tuple[int, ...] = ()
+    folded: int = 0
     accumulator_bits: int = 24
     gate_index_bits: int = 10
 
@@ -80,12 +97,19 @@ class Configuration:
             check(f"hidden[{layer}]", size, 1, 1 << 14)
         if type(self.lanes) is not int or self.lanes not in (1, 2, 4, 8, 16, 32):
             raise InputError(f"configuration: lanes must be 1, 2, 4, 8, 16 or 32, not {self.lanes!r}")
-        check("weight_bytes", self.weight_bytes, 1, 1 << 27)
+        if type(self.weight_bits) is not int or self.weight_bits not in (4, 8):
+            raise InputError(f"configuration: weight_bits must be 4 or 8, not {self.weight_bits!r}")
+        check("weight_words", self.weight_words, 1, 1 << 26)
+        if not isinstance(self.wide_words, tuple) or len(self.wide_words) > WIDEST_RUN - RUN_BITS:
+            raise InputError(f"configuration: wide_words must be a tuple of at most {WIDEST_RUN - RUN_BITS} numbers, "
+                             f"not {self.wide_words!r}")
+        most = self.weight_words
+        for index, words in enumerate(self.wide_words):
+            check(f"wide_words[{index}]", words, 1, most)
+            most = words
+        check("folded", self.folded, 0, self.vocabulary)
         check("accumulator_bits", self.accumulator_bits, 16, 24)
         check("gate_index_bits", self.gate_index_bits, 8, 12)
-        if self.weight_words < 1:
-            raise InputError(f"configuration: weight_bytes must be at least {(self.word_bits + 7) // 8} (one word), "
-                             f"not {self.weight_bytes}")
 
     # Shape.
 
@@ -108,50 +132,84 @@ class Configuration:
         """First position of each layer in the memories with one word a neuron."""
         return tuple(accumulate(self.hidden[:-1], initial=0))
 
-    # Accumulators. Row 3 * i + g of a layer is gate g of neuron i; its bank is the row modulo the number of banks.
+    # Accumulators. Gates u and r of a layer alternate over the banks, those of gate z come behind them: a layer has
+    # `pair_depth` addresses in each bank for the former and `candidate_depth` for the latter.
 
     @property
     def banks(self):
-        """Accumulator banks."""
+        """Accumulator banks, B = 2 L."""
         return 2 * self.lanes
 
     @property
     def bank_bits(self):
-        """Low bits of a row that select its bank."""
+        """Width of a bank's number."""
         return (self.banks - 1).bit_length()
 
-    @property
-    def row_bits(self):
-        """Width of a row number inside its layer."""
-        return max((3 * max(self.hidden) - 1).bit_length(), self.bank_bits)
+    def pair_depth(self, layer):
+        """Addresses of a bank for the gates u and r of a layer: entry 2 i + g is in bank (2 i + g) mod B."""
+        return -(-2 * self.hidden[layer] // self.banks)
+
+    def candidate_depth(self, layer):
+        """Addresses of a bank for gate z of a layer: entry i is in bank i mod B."""
+        return -(-self.hidden[layer] // self.banks)
+
+    def layer_depth(self, layer):
+        """Addresses of a layer in each bank."""
+        return self.pair_depth(layer) + self.candidate_depth(layer)
 
     @cached_property
     def bank_base(self):
         """First address of each layer in every bank."""
-        sizes = [-(-3 * size // self.banks) for size in self.hidden]
-        return tuple(accumulate(sizes[:-1], initial=0))
+        return tuple(accumulate((self.layer_depth(layer) for layer in range(self.layers - 1)), initial=0))
 
     @property
     def bank_depth(self):
         """Words of a bank."""
-        return self.bank_base[-1] + -(-3 * self.hidden[-1] // self.banks)
+        return self.bank_base[-1] + self.layer_depth(self.layers - 1)
 
-    # Weights: words of one entry a lane, an entry being {weight, row}; columns of words, one a source.
+    def place(self, layer, gate, neuron):
+        """Bank, and address from the layer's first one, of a neuron's accumulator; arrays are taken too."""
+        entry = neuron if gate == GATES.index("z") else 2 * neuron + gate
+        offset = self.pair_depth(layer) if gate == GATES.index("z") else 0
+        return entry % self.banks, offset + entry // self.banks
+
+    # Weights: columns of words, one column a source. An entry of a word is {code, run}. A lane walks over positions,
+    # bank * span + address, of its rows: it goes on by run + 1, or, where code is 0, by (run + 1) << RUN_BITS.
+
+    def segment_offset(self, layer, segment):
+        """Address in a bank, from the layer's first one, where the rows of a segment begin."""
+        return self.pair_depth(layer) if segment == "s" else 0
+
+    def segment_span(self, layer, segment):
+        """Addresses of a bank that a segment's rows take, at least what an entry without weight skips."""
+        depth = {"x": self.layer_depth, "y": self.pair_depth, "s": self.candidate_depth}[segment](layer)
+        return max(depth, 1 << RUN_BITS)
 
     @property
-    def entry_bits(self):
-        """Bits of a packed non-zero: weight, then row."""
-        return WEIGHT_BITS + self.row_bits
+    def span_bits(self):
+        """Width of an address within the largest span."""
+        return (max(self.segment_span(layer, "x") for layer in range(self.layers)) - 1).bit_length()
 
     @property
-    def word_bits(self):
-        """Bits of a word of the weight memory."""
-        return self.lanes * self.entry_bits
+    def block_bits(self):
+        """Width of a start's address, counted in steps of 2^RUN_BITS."""
+        return max(self.span_bits - RUN_BITS, 1)
 
     @property
-    def weight_words(self):
-        """Words of the weight memory."""
-        return self.weight_bytes * 8 // self.word_bits
+    def run_bits(self):
+        """Bits of the widest zero run."""
+        return RUN_BITS + len(self.wide_words)
+
+    @property
+    def narrow_bits(self):
+        """Bits of an entry in a word of the narrowest kind."""
+        return self.weight_bits + RUN_BITS
+
+    @property
+    def weight_memory_bytes(self):
+        """Bytes of the weight memory, all bits of the runs included."""
+        bits = self.weight_words * self.narrow_bits + sum(self.wide_words)
+        return -(-self.lanes * bits // 8)
 
     @cached_property
     def column_base(self):
@@ -174,8 +232,9 @@ class Configuration:
 
     @property
     def count_bits(self):
-        """Width of a column's word count."""
-        return (-(-3 * max(self.hidden) // self.lanes)).bit_length()
+        """Width of a column's word count: a lane that did all of its two home banks would need two spans."""
+        span = max(self.segment_span(layer, "x") for layer in range(self.layers))
+        return (3 * span).bit_length()
 
     # Gate tables.
 
@@ -207,8 +266,9 @@ class Configuration:
             raise InputError(f"configuration: must be an object with exactly the keys {', '.join(sorted(names))}")
         if values.pop("format") != FORMAT:
             raise InputError(f"configuration: format must be {FORMAT}; compile the image again")
-        if isinstance(values["hidden"], list):
-            values["hidden"] = tuple(values["hidden"])
+        for name in ("hidden", "wide_words"):
+            if isinstance(values[name], list):
+                values[name] = tuple(values[name])
         return cls(**values)
 
     @property
@@ -222,7 +282,7 @@ TARGETS = {
     "icebreaker": {"lanes": 4, "weight_bytes": 128 * 1024},
     "ulx3s": {"lanes": 8, "weight_bytes": 256 * 1024},
 }
-"""Named parameters of `Configuration`; the sizes come from the network."""
+"""Named lanes and weight memories, for `egret.model.compile.configuration_for`."""
 
-TINY = Configuration(vocabulary=5, embedding=3, hidden=(4, 3), lanes=2, weight_bytes=1024)
+TINY = Configuration(vocabulary=5, embedding=3, hidden=(4, 3), lanes=2, weight_words=256)
 """The smallest configuration with two layers: for tests and first waveforms."""

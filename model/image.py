@@ -10,14 +10,14 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from egret.model.configuration import WEIGHT_BITS, Configuration
+from egret.model.configuration import CODEBOOK, RUN_BITS, SEGMENTS, WEIGHT_BITS, Configuration
 from egret.model.errors import InputError
 from egret.model.files import write_aside
 
 __all__ = ["HOST_SECTIONS", "MAGIC", "VERSION", "Image", "MemorySection", "memory_sections"]
 
 MAGIC = b"EGRETIMG"
-VERSION = 1
+VERSION = 2
 HOST_SECTIONS = 16
 """First section number that no memory of the core has."""
 
@@ -50,19 +50,28 @@ def memory_sections(configuration):
     Returns
     -------
     tuple of MemorySection
-        ``weights``: words of one entry a lane, {weight: signed 8, row} from the low bits up, lane 0 lowest; weight 0
-        means no entry. ``columns``: {start, count} of each source's words. ``embedding``: V * E signed bytes.
-        ``bias``: {u, r, z} of each neuron. ``threshold``: one a neuron. ``shift``: three a layer, u, r, z.
+        ``weights``: words of one entry a lane, {code, run} from the low bits up, lane 0 lowest; code 0 is no weight.
+        ``columns``: {start, count} of each source's words, then where each lane begins. ``embedding``: V * E signed
+        bytes. ``bias``: {u, r, z} of each neuron. ``threshold``: one a neuron. ``shift``: three a layer, u, r, z.
+        Where the configuration has them: ``codebook``: 16 signed bytes a matrix; ``rows``: folded rows, a word an
+        address of the first layer, one accumulator a bank; ``run_4`` and so on: further bits of the runs, one a lane.
     """
     c = configuration
-    return tuple(MemorySection(number, *section) for number, section in enumerate((
-        ("weights", c.word_bits, c.weight_words),
-        ("columns", c.start_bits + c.count_bits, c.columns),
-        ("embedding", WEIGHT_BITS, c.vocabulary * c.embedding),
-        ("bias", 3 * c.accumulator_bits, c.neurons),
-        ("threshold", 15, c.neurons),
-        ("shift", 4, 3 * c.layers),
-    )))
+    sections = [
+        MemorySection(0, "weights", c.lanes * c.narrow_bits, c.weight_words),
+        MemorySection(1, "columns", c.start_bits + c.count_bits + c.lanes * (3 + c.block_bits), c.columns),
+        MemorySection(2, "embedding", WEIGHT_BITS, c.vocabulary * c.embedding),
+        MemorySection(3, "bias", 3 * c.accumulator_bits, c.neurons),
+        MemorySection(4, "threshold", 15, c.neurons),
+        MemorySection(5, "shift", 4, 3 * c.layers),
+    ]
+    if c.weight_bits == 4:
+        sections.append(MemorySection(6, "codebook", WEIGHT_BITS, len(SEGMENTS) * c.layers * (CODEBOOK + 1)))
+    if c.folded:
+        sections.append(MemorySection(7, "rows", c.banks * c.accumulator_bits, c.folded * c.layer_depth(0)))
+    sections += [MemorySection(8 + index, f"run_{RUN_BITS + index}", c.lanes, words)
+                 for index, words in enumerate(c.wide_words)]
+    return tuple(sections)
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,8 @@ class Image:
         for section in sections:
             data = self.memories[section.name]
             words, rest = divmod(len(data), section.word_bytes)
-            if rest or words > section.words or (section.name != "weights" and words != section.words):
+            partial = section.name == "weights" or section.name.startswith("run_")
+            if rest or words > section.words or (not partial and words != section.words):
                 raise InputError(f"image: memory {section.name!r} holds {section.words} words of {section.word_bytes} "
                                  f"bytes, not {len(data)} bytes")
         if self.vocabulary_kind not in ("word", "char"):
@@ -221,10 +231,3 @@ class Image:
         except OSError as error:
             raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
         return cls.from_bytes(data, path)
-
-    @property
-    def used_bytes(self):
-        """Bytes of weight words in use."""
-        return len(self.memories["weights"])
-
-

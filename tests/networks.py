@@ -1,11 +1,13 @@
 """Random integer networks, whose every bias, threshold and shift is random too."""
 
+import dataclasses
+
 import numpy as np
 
 from egret.model.integer import IntegerLayer, IntegerParameters
 from egret.model.tokens import Vocabulary
 
-__all__ = ["random_network", "random_shape"]
+__all__ = ["few_values", "random_network", "random_shape"]
 
 
 def random_network(seed, *, vocabulary=7, embedding=5, hidden=(6,), density=0.5, bias=3000, z_bias=0, threshold=3000,
@@ -64,3 +66,13 @@ def random_shape(seed, *, layers=4, size=12):
     rng = np.random.default_rng(seed)
     hidden = rng.integers(1, size + 1, rng.integers(1, layers + 1))
     return {"embedding": int(rng.integers(1, size + 1)), "hidden": tuple(hidden.tolist())}
+
+
+def few_values(parameters):
+    """The network with each matrix limited to 15 non-zero values."""
+    def limit(weights):
+        coarse = weights.astype(int) // 18 * 18 + 9
+        return np.where(weights == 0, 0, np.clip(coarse, -117, 117)).astype(np.int8)
+    return dataclasses.replace(parameters, layers=tuple(
+        dataclasses.replace(layer, weight_x=limit(layer.weight_x), weight_y=limit(layer.weight_y))
+        for layer in parameters.layers))

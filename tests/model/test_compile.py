@@ -7,11 +7,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from egret.model.compile import compile_image, configuration_for, pack_column, read_image
-from egret.model.configuration import Configuration
+from egret.model.compile import (
+    GOALS,
+    Matrix,
+    compile_image,
+    configuration_for,
+    folded_rows,
+    matrices,
+    pack_matrix,
+    read_image,
+)
+from egret.model.configuration import GATES, SEGMENTS
 from egret.model.errors import InputError
 from egret.model.image import memory_sections
-from tests.networks import random_network
+from tests.networks import few_values, random_network
 
 quick = settings(deadline=None, print_blob=True, derandomize=True, max_examples=60,
                  suppress_health_check=[HealthCheck.too_slow])
@@ -22,6 +31,7 @@ shapes = st.fixed_dictionaries({
     "density": st.sampled_from([0.0, 0.05, 0.5, 1.0]), "empty_columns": st.sampled_from([0.0, 0.5]),
     "accumulator_bits": st.integers(22, 24), "gate_index_bits": st.integers(8, 12)})
 lanes = st.sampled_from([1, 2, 4, 8, 16, 32])
+goals = st.sampled_from(GOALS)
 
 
 def assert_equal(one, other):
@@ -42,105 +52,205 @@ def assert_equal(one, other):
             assert np.array_equal(first, second), field.name
 
 
-def unpack_words(image):
-    """Entries (weight, row) of every lane of every weight word, read bit by bit: [words][lanes]."""
-    c = image.configuration
-    width = -(-c.word_bits // 8)
-    data = image.memories["weights"]
+def fields_of(data, widths):
+    """Words of whole bytes as tuples of unsigned numbers, read bit by bit."""
+    size = -(-sum(widths) // 8)
+    assert len(data) % size == 0
     words = []
-    for at in range(0, len(data), width):
-        word = int.from_bytes(data[at:at + width], "little")
-        assert word >> c.word_bits == 0
-        lanes = [word >> lane * c.entry_bits & ((1 << c.entry_bits) - 1) for lane in range(c.lanes)]
-        words.append([((entry & 255) - (entry & 128) * 2, entry >> 8) for entry in lanes])
+    for at in range(0, len(data), size):
+        word, fields = int.from_bytes(data[at:at + size], "little"), []
+        for width in widths:
+            fields.append(word % (1 << width))
+            word >>= width
+        assert word == 0
+        words.append(fields)
     return words
 
 
-def columns_of(image):
-    """(start, count) of every column."""
+def walk(image):
+    """Every lane's walk through every column, as the hardware does it.
+
+    Yields layer, segment, source and, word by word, what each lane adds: lists of {lane: (bank, address, weight)}.
+    """
     c = image.configuration
-    width = -(-(c.start_bits + c.count_bits) // 8)
-    data = image.memories["columns"]
-    values = [int.from_bytes(data[at:at + width], "little") for at in range(0, len(data), width)]
-    return [(value % (1 << c.start_bits), value >> c.start_bits) for value in values]
+    narrow = fields_of(image.memories["weights"], [c.weight_bits, 4] * c.lanes)
+    wide = [fields_of(image.memories[f"run_{bit}"], [1] * c.lanes) for bit in range(4, c.run_bits)]
+    pointers = iter(fields_of(image.memories["columns"], [c.start_bits, c.count_bits, *[3, c.block_bits] * c.lanes]))
+    for layer in range(c.layers):
+        for number, segment in enumerate(SEGMENTS):
+            span = c.segment_span(layer, segment)
+            for source in range(c.inputs(layer) if segment == "x" else c.hidden[layer]):
+                start, count, *begins = next(pointers)
+                banks = [begins[2 * lane] + 2 * lane - 2 for lane in range(c.lanes)]
+                addresses = [16 * begins[2 * lane + 1] for lane in range(c.lanes)]
+                words = []
+                for place in range(count):
+                    added = {}
+                    for lane in range(c.lanes):
+                        code, run = narrow[start + place][2 * lane:2 * lane + 2]
+                        for bit, plane in enumerate(wide, 4):
+                            run |= plane[start + place][lane] << bit if start + place < len(plane) else 0
+                        step = run + 1 if code else 16 * (run + 1)
+                        addresses[lane] += step - 1 if place == 0 and code else step if place else 0
+                        passed = addresses[lane] // span
+                        assert passed <= 2 or not code, "the hardware subtracts two spans at most"
+                        addresses[lane] -= passed * span
+                        banks[lane] += passed
+                        if code:
+                            assert 0 <= addresses[lane] < span and 0 <= banks[lane] < c.banks
+                            assert -2 <= banks[lane] - 2 * lane <= 3
+                            assert place or run < 16, "a first entry is found without an addition"
+                            if c.weight_bits == 4:
+                                at = 16 * (3 * layer + number) + code
+                                code = image.memories["codebook"][at]
+                            added[lane] = (banks[lane], addresses[lane] + c.segment_offset(layer, segment),
+                                           (code & 255) - (code & 128) * 2)
+                    words.append(added)
+                yield layer, segment, source, words
 
 
 @quick
-@given(shapes, lanes, st.integers(0, 1 << 32))
-def test_round_trip(shape, lanes, seed):
+@given(shapes, lanes, goals, st.booleans(), st.integers(0, 1 << 32))
+def test_round_trip(shape, lanes, goal, few, seed):
     """An image holds exactly the network that it was compiled from."""
     parameters = random_network(seed, **shape)
-    image = compile_image(parameters, configuration_for(parameters, lanes=lanes, weight_bytes=None))
-    assert_equal(read_image(image), parameters)
-    assert image.used_bytes == len(image.memories["weights"]) == len(unpack_words(image)) * (
-        -(-image.configuration.word_bits // 8))
+    parameters = few_values(parameters) if few else parameters
+    c = configuration_for(parameters, lanes=lanes, goal=goal, folded=seed % shape["vocabulary"])
+    assert c.weight_bits == 4 or not few
+    assert_equal(read_image(compile_image(parameters, c)), parameters)
 
 
 @quick
-@given(shapes, lanes, st.integers(0, 1 << 32))
-def test_columns_are_optimal_and_free_of_conflicts(shape, lanes, seed):
-    """Each column has its weights once, in max(ceil(n / L), m) words, no word with one bank twice."""
+@given(shapes, lanes, goals, st.booleans(), st.integers(0, 1 << 32))
+def test_every_lane_finds_its_weights(shape, lanes, goal, few, seed):
+    """Each column has its weights once, no word has one bank twice, and no lane leaves its window."""
     parameters = random_network(seed, **shape)
-    c = configuration_for(parameters, lanes=lanes, weight_bytes=None)
-    image = compile_image(parameters, c)
-    words, columns = unpack_words(image), columns_of(image)
-    assert len(columns) == c.columns
-    column, used = 0, 0
-    for number, layer in enumerate(parameters.layers):
+    parameters = few_values(parameters) if few else parameters
+    c = configuration_for(parameters, lanes=lanes, goal=goal)
+    columns = words_used = 0
+    for number, segment, source, words in walk(compile_image(parameters, c)):
+        layer = parameters.layers[number]
         size = len(layer.threshold)
-        for segment, matrix, gates in (("x", layer.weight_x, (0, 1, 2)), ("y", layer.weight_y, (0, 1)),
-                                       ("s", layer.weight_y, (2,))):
-            assert c.column_base[number][segment] == column
-            for source in range(matrix.shape[1]):
-                wanted = {3 * neuron + gate: int(matrix[gate * size + neuron, source])
-                          for gate in gates for neuron in range(size) if matrix[gate * size + neuron, source]}
-                start, count = columns[column]
-                banks = [row % c.banks for row in wanted]
-                least = max(-(-len(wanted) // lanes), max(map(banks.count, banks), default=0))
-                assert count == least
-                got = {}
-                for word in words[start:start + count]:
-                    entries = [(weight, row) for weight, row in word if weight]
-                    assert len({row % c.banks for _, row in entries}) == len(entries)
-                    assert not got.keys() & {row for _, row in entries}
-                    got |= {row: weight for weight, row in entries}
-                assert got == wanted
-                used += count
-                column += 1
-    assert used == len(words)
-    assert c.weight_words == max(1, used)
+        wanted = {}
+        for gate in {"x": (0, 1, 2), "y": (0, 1), "s": (2,)}[segment]:
+            matrix = (layer.weight_x if segment == "x" else layer.weight_y)[gate * size:(gate + 1) * size, source]
+            for neuron in np.flatnonzero(matrix):
+                wanted[tuple(int(part) for part in c.place(number, gate, neuron))] = int(matrix[neuron])
+        got = {}
+        for added in words:
+            banks = [bank for bank, _, _ in added.values()]
+            assert len(banks) == len(set(banks))
+            for bank, address, weight in added.values():
+                assert (bank, address) not in got
+                got[bank, address] = weight
+        assert got == wanted
+        columns += 1
+        words_used += len(words)
+    assert columns == c.columns
+    assert c.weight_words == max(1, words_used)
 
 
 @quick
-@given(lanes, st.data())
-def test_pack_column(lanes, data):
-    """Any set of rows, also all of one bank."""
-    c = Configuration(vocabulary=2, embedding=1, hidden=(200,), lanes=lanes, weight_bytes=1 << 16)
-    rows = data.draw(st.one_of(
-        st.sets(st.integers(0, 599), max_size=200), st.sets(st.integers(0, 9), max_size=10).map(
-            lambda places: {place * c.banks % 600 for place in places})))
-    rows = np.array(sorted(rows, key=lambda row: (row % c.banks, row)), int)
-    weights = np.array(data.draw(st.lists(st.sampled_from([-127, -1, 1, 127]), min_size=len(rows),
-                                          max_size=len(rows))), np.int8)
-    packed = pack_column(rows, weights, c)
-    most = int(np.bincount(rows % c.banks).max()) if len(rows) else 0
-    assert packed.shape == (max(-(-len(rows) // lanes), most), lanes) and packed.dtype == np.uint32
-    entries = [(entry >> 8, (entry & 255) - (entry & 128) * 2) for entry in packed.ravel().tolist() if entry & 255]
-    assert sorted(entries) == sorted(zip(rows.tolist(), weights.tolist(), strict=True))
-    for word in packed:
-        banks = [int(entry >> 8) % c.banks for entry in word if entry & 255]
-        assert len(banks) == len(set(banks))
+@given(lanes, st.integers(4, 8), st.sampled_from([16, 17, 40, 256, 700]), st.data())
+def test_pack_matrix(lanes, run_bits, span, data):
+    """Any set of positions, also all of one bank: few words, and each weight once."""
+    if 1 << run_bits > 2 * span:
+        run_bits = 4
+    banks = 2 * lanes
+    positions = data.draw(st.one_of(
+        st.sets(st.integers(0, banks * span - 1), max_size=200), st.sets(st.integers(0, span - 1), max_size=40),
+        st.just(set(range(min(300, banks * span))))))
+    position = np.array(sorted(positions), int)
+    weight = np.arange(1, len(position) + 1) % 127 + 1
+    matrix = Matrix(0, "x", span, 2, np.ones(len(position), int), position, weight)
+    weights, runs, counts, starts = pack_matrix(matrix, run_bits, lanes)
+    assert counts.tolist() == [0, len(weights)] and weights.shape == runs.shape == (len(weights), lanes)
+    assert not len(runs) or runs.max() < 1 << run_bits
+    assert sorted(weights[weights != 0].tolist()) == sorted(weight.tolist())
+    most = max((np.bincount(position // span).max(), -(-len(position) // lanes))) if len(position) else 0
+    assert most <= len(weights) <= 2 * span
+    if len(position) and 1 << run_bits > span + 1 and lanes == 1:  # no skips: what is left is the window's price
+        assert len(weights) <= max(most, np.bincount(position // span // 2).max())
 
 
-def test_a_memory_that_just_fits_and_one_that_does_not():
-    parameters = random_network(1, hidden=(20, 10), embedding=9)
-    c = configuration_for(parameters, lanes=4, weight_bytes=None)
-    assert len(compile_image(parameters, c).memories["weights"]) == c.weight_words * -(-c.word_bits // 8)
+@pytest.mark.parametrize("lanes, speed, size", [(2, 0.97, 0.90), (8, 0.95, 0.88), (16, 0.86, 0.80)])
+def test_balance_without_structure(lanes, speed, size):
+    """Weights strewn at random fill the lanes' slots, and narrow runs take less memory."""
+    parameters = few_values(random_network(5, embedding=300, hidden=(400,), density=0.15, accumulator_bits=24,
+                                           tied=False))
+    entries = sum(np.count_nonzero(part) for part in (parameters.layers[0].weight_x, parameters.layers[0].weight_y))
+    memory = {}
+    for goal, least in (("speed", speed), ("size", size)):
+        c = configuration_for(parameters, lanes=lanes, goal=goal)
+        assert entries / (c.weight_words * lanes) > least
+        memory[goal] = c.weight_memory_bytes
+    assert memory["size"] < memory["speed"] and memory["size"] / entries < 1.2
+
+
+def test_memories_that_just_fit_and_those_that_do_not():
+    parameters = random_network(1, hidden=(90, 70), embedding=30, density=0.05)
+    c = configuration_for(parameters, lanes=4)
+    assert c.wide_words and c.wide_words[0] <= c.weight_words
+    assert len(compile_image(parameters, c).memories["weights"]) == c.weight_words * -(-4 * c.narrow_bits // 8)
+    need = c.weight_memory_bytes
+    assert configuration_for(parameters, lanes=4, weight_bytes=need + 100).weight_memory_bytes <= need + 100
+    assert configuration_for(parameters, lanes=4, weight_bytes=need + 100).weight_words > c.weight_words
+    message = (f"the network needs {need} bytes of weight memory, the store has {need - 50}; "
+               "prune further, or compile with --weight-bytes")
     with pytest.raises(InputError) as error:
-        compile_image(parameters, dataclasses.replace(c, weight_bytes=c.weight_bytes - 1))
-    assert str(error.value) == (
-        f"the network needs {c.weight_bytes} bytes of weight memory, the store has {c.weight_bytes - 1}; "
-        "prune further, or compile with --weight-bytes")
+        configuration_for(parameters, lanes=4, weight_bytes=need - 50)
+    assert str(error.value) == message
+    with pytest.raises(InputError, match=r"^the network needs \d+ bytes of weight memory, the store has \d+; prune"):
+        compile_image(parameters, dataclasses.replace(c, weight_words=c.weight_words // 2, wide_words=()))
+
+
+@pytest.mark.parametrize("wide", [(), (100,), (300, 50)])
+def test_fewer_wide_words_than_the_compiler_would_choose(wide):
+    """A core built for another network: the runs become narrower where they must."""
+    parameters = random_network(1, hidden=(90, 70), embedding=30, density=0.05)
+    c = dataclasses.replace(configuration_for(parameters, lanes=4), wide_words=wide, weight_words=4096)
+    image = compile_image(parameters, c)
+    assert_equal(read_image(image), parameters)
+    for bit, words in enumerate(wide, 4):
+        assert len(image.memories[f"run_{bit}"]) <= words
+
+
+def test_four_bit_cores_refuse_other_networks():
+    parameters = random_network(1, hidden=(20,), density=1.0)
+    with pytest.raises(InputError) as error:
+        compile_image(parameters, configuration_for(parameters, weight_bits=4))
+    assert str(error.value).startswith("the core is built for 4-bit weights, 15 a matrix; the network has up to ")
+    with pytest.raises(InputError, match=r"^the goal of packing must be speed or size, not 'best'$"):
+        configuration_for(parameters, goal="best")
+
+
+@pytest.mark.parametrize("tokens", [1, 7])
+def test_folded_rows(tokens):
+    """A row is the sum of its token's columns."""
+    parameters = random_network(6, hidden=(9, 4), embedding=5)
+    rows = folded_rows(parameters, tokens)
+    assert rows.shape == (tokens, 27) and rows.dtype == np.int32
+    for token in range(tokens):
+        expected = [sum(2 * int(parameters.embedding[token, j]) * int(parameters.layers[0].weight_x[row, j])
+                        for j in range(5)) for row in range(27)]
+        assert rows[token].tolist() == expected
+    c = configuration_for(parameters, lanes=2, folded=tokens)
+    words = fields_of(compile_image(parameters, c).memories["rows"], [24] * 4)
+    assert len(words) == tokens * c.layer_depth(0)
+    for gate in range(3):
+        for neuron in range(9):
+            bank, address = c.place(0, gate, neuron)
+            value = words[(tokens - 1) * c.layer_depth(0) + address][bank]
+            assert value - (value >> 23 << 24) == rows[-1, 9 * gate + neuron]
+
+
+def test_wrong_folded_rows_are_refused():
+    parameters = random_network(6, hidden=(9,), embedding=5)
+    image = compile_image(parameters, configuration_for(parameters, folded=2))
+    rows = bytearray(image.memories["rows"])
+    rows[5] ^= 1
+    with pytest.raises(InputError, match=r"^image: the folded rows are not those of its embedding and weights$"):
+        read_image(dataclasses.replace(image, memories=image.memories | {"rows": bytes(rows)}))
 
 
 @pytest.mark.parametrize("change, message", [
@@ -183,25 +293,38 @@ def test_nothing_of_the_parameters_is_lost_by_a_file(tmp_path):
     assert_equal(read_image(type(image).load(tmp_path / "a.image")), parameters)
 
 
-@pytest.mark.parametrize("column, message", [
-    ((1 << 62) - 1, "image: column 2 ends behind the last weight word"),
-])
-def test_wrong_columns_are_refused(column, message):
+def broken_column(image, column, **fields):
+    """The image with fields of a column's pointer replaced."""
+    c = image.configuration
+    widths = [c.start_bits, c.count_bits, *[3, c.block_bits] * c.lanes]
+    words = fields_of(image.memories["columns"], widths)
+    for name, value in fields.items():
+        words[column][{"start": 0, "count": 1, "bank": 2}[name]] = value
+    size = -(-sum(widths) // 8)
+    data = b""
+    for word in words:
+        value = at = 0
+        for field, width in zip(word, widths, strict=True):
+            value |= field << at
+            at += width
+        data += value.to_bytes(size, "little")
+    return dataclasses.replace(image, memories=image.memories | {"columns": data})
+
+
+def test_wrong_columns_are_refused():
     parameters = random_network(4, density=1)
     image = compile_image(parameters, configuration_for(parameters, lanes=2))
-    c = image.configuration
-    width = -(-(c.start_bits + c.count_bits) // 8)
-    data = bytearray(image.memories["columns"])
-    data[2 * width:3 * width] = (column % (1 << (c.start_bits + c.count_bits))).to_bytes(width, "little")
-    with pytest.raises(InputError) as error:
-        read_image(dataclasses.replace(image, memories=image.memories | {"columns": bytes(data)}))
-    assert str(error.value) == message
+    with pytest.raises(InputError, match="^image: column 2 ends behind the last weight word$"):
+        read_image(broken_column(image, 2, start=(1 << image.configuration.start_bits) - 1))
+    with pytest.raises(InputError, match=r"^image: column 2 has a weight at position \d+ of layer 0, segment x, where"):
+        read_image(broken_column(image, 2, bank=7))
 
 
-def test_row_outside_the_layer_is_refused():
-    parameters = random_network(4, hidden=(5,), density=1)
-    image = compile_image(parameters, configuration_for(parameters, lanes=2))
-    data = bytearray(image.memories["weights"])
-    data[1] |= 0x0F  # row of lane 0 of the first word: 15, one more than the last
-    with pytest.raises(InputError, match="^image: column 0 has row 15; layer 0 has 15$"):
-        read_image(dataclasses.replace(image, memories=image.memories | {"weights": bytes(data)}))
+def test_matrices_are_complete():
+    parameters = random_network(7, hidden=(9, 4), embedding=5)
+    c = configuration_for(parameters, lanes=2)
+    parts = matrices(parameters, c)
+    assert [(part.layer, part.segment) for part in parts] == [(layer, segment) for layer in (0, 1) for segment in "xys"]
+    assert sum(len(part.weight) for part in parts) == sum(
+        np.count_nonzero(layer.weight_x) + np.count_nonzero(layer.weight_y) for layer in parameters.layers)
+    assert len(GATES) == 3

@@ -7,65 +7,125 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egret.model.configuration import TARGETS, TINY, Configuration
+from egret.model.compile import configuration_for
+from egret.model.configuration import GATES, TARGETS, TINY, Configuration
 from egret.model.errors import InputError
+from egret.model.image import memory_sections
+from tests.networks import random_network
 
 quick = settings(deadline=None, print_blob=True, derandomize=True, max_examples=100)
-configurations = st.builds(
-    Configuration, vocabulary=st.integers(2, 1 << 16), embedding=st.integers(1, 1 << 14),
-    hidden=st.lists(st.integers(1, 1 << 14), min_size=1, max_size=15).map(tuple),
-    lanes=st.sampled_from([1, 2, 4, 8, 16, 32]), weight_bytes=st.integers(100, 1 << 27),
-    accumulator_bits=st.integers(16, 24), gate_index_bits=st.integers(8, 12))
+lanes = st.sampled_from([1, 2, 4, 8, 16, 32])
+
+
+@st.composite
+def configurations(draw, largest=1 << 14, layers=15):
+    """Any configuration, whose dependent parameters are within their ranges."""
+    words = draw(st.one_of(st.integers(1, 100), st.integers(1, 1 << 26)))
+    wide, most = [], words
+    for _ in range(draw(st.integers(0, 4))):
+        most = draw(st.integers(1, most))
+        wide.append(most)
+    vocabulary = draw(st.integers(2, 1 << 16))
+    return Configuration(
+        vocabulary=vocabulary, embedding=draw(st.integers(1, 1 << 14)),
+        hidden=tuple(draw(st.lists(st.integers(1, largest), min_size=1, max_size=layers))), lanes=draw(lanes),
+        weight_bits=draw(st.sampled_from([4, 8])), weight_words=words, wide_words=tuple(wide),
+        folded=draw(st.one_of(st.just(0), st.integers(0, vocabulary))), accumulator_bits=draw(st.integers(16, 24)),
+        gate_index_bits=draw(st.integers(8, 12)))
 
 
 @quick
-@given(configurations)
+@given(configurations())
 def test_json_round_trip(configuration):
     again = Configuration.from_json(configuration.to_json())
     assert again == configuration and hash(again) == hash(configuration)
     assert again.to_json() == configuration.to_json() and again.digest == configuration.digest
     assert len(configuration.digest) == 8
+    assert type(again.wide_words) is tuple and type(again.hidden) is tuple
 
 
 @quick
-@given(configurations)
+@given(configurations())
 def test_derived_widths_hold_what_they_must(c):
-    rows = 3 * max(c.hidden)
     assert c.banks == 2 * c.lanes == 1 << c.bank_bits
-    assert rows <= 1 << c.row_bits
-    assert c.entry_bits <= 32, "an entry has to fit a uint32"
-    assert 8 * c.weight_bytes - c.word_bits < c.weight_words * c.word_bits <= 8 * c.weight_bytes
-    assert c.weight_words <= 1 << c.start_bits
-    # The longest column: all rows of a layer, dealt out to the lanes.
+    assert c.weight_words <= 1 << c.start_bits and (c.start_bits == 1 or c.weight_words > 1 << (c.start_bits - 1))
+    assert c.run_bits == 4 + len(c.wide_words) and c.narrow_bits == c.weight_bits + 4
+    bits = sum(section.word_bits * section.words for section in memory_sections(c)
+               if section.name == "weights" or section.name.startswith("run_"))
+    assert 8 * (c.weight_memory_bytes - 1) < bits <= 8 * c.weight_memory_bytes
+    spans = [c.segment_span(layer, segment) for layer in range(c.layers) for segment in "xys"]
+    assert max(spans) <= 1 << c.span_bits and (max(spans) == 1 or max(spans) > 1 << (c.span_bits - 1))
+    # A lane may begin at every address of a bank, and no entry passes more than the ends of two.
+    assert all((span - 1) // 16 < 1 << c.block_bits for span in spans) and min(spans) >= 16
+    # The longest columns: all rows of a layer, dealt out to the lanes, and a lane that does both of its own banks.
+    rows = 3 * max(c.hidden)
     assert -(-rows // c.lanes) < 1 << c.count_bits
+    assert all(2 * span < 1 << c.count_bits for span in spans)
     bases = [c.column_base[layer][segment] for layer in range(c.layers) for segment in "xys"]
     sizes = [size for layer in range(c.layers) for size in (c.inputs(layer), c.hidden[layer], c.hidden[layer])]
     assert bases == [sum(sizes[:place]) for place in range(len(sizes))] and c.columns == sum(sizes)
     assert c.neurons == sum(c.hidden) == c.neuron_base[-1] + c.hidden[-1]
+    assert c.neuron_base == tuple(sum(c.hidden[:layer]) for layer in range(c.layers))
+    assert c.sigmoid_fraction == c.gate_index_bits - 4 and c.tanh_fraction == c.gate_index_bits - 3
 
 
 @quick
-@given(st.builds(Configuration, vocabulary=st.just(2), embedding=st.just(1),
-                 lanes=st.sampled_from([1, 2, 4, 8, 16, 32]),
-                 hidden=st.lists(st.integers(1, 50), min_size=1, max_size=5).map(tuple)))
+@given(configurations(50, 5))
 def test_accumulators_have_addresses_of_their_own(c):
-    places = {(row % c.banks, c.bank_base[layer] + row // c.banks)
-              for layer, size in enumerate(c.hidden) for row in range(3 * size)}
+    """Layers come one behind the other in all banks; none has more addresses than it needs."""
+    places, bases = set(), []
+    for layer, size in enumerate(c.hidden):
+        own = [c.place(layer, gate, neuron) for gate in range(3) for neuron in range(size)]
+        assert all(0 <= bank < c.banks and 0 <= address < c.layer_depth(layer) for bank, address in own)
+        assert max(address for _, address in own) == c.layer_depth(layer) - 1
+        places |= {(bank, c.bank_base[layer] + address) for bank, address in own}
+        bases.append(sum(c.layer_depth(below) for below in range(layer)))
+    assert c.bank_base == tuple(bases)
     assert len(places) == 3 * c.neurons
     assert max(address for _, address in places) == c.bank_depth - 1
 
 
+@quick
+@given(configurations(50, 5))
+def test_segments_cover_their_rows(c):
+    """The addresses of a segment's rows, from its offset on, lie within its span, and it has no rows of others."""
+    gates = {"x": "urz", "y": "ur", "s": "z"}
+    for layer, size in enumerate(c.hidden):
+        for segment, names in gates.items():
+            offset, span = c.segment_offset(layer, segment), c.segment_span(layer, segment)
+            depth = {"x": c.layer_depth, "y": c.pair_depth, "s": c.candidate_depth}[segment](layer)
+            own = {c.place(layer, GATES.index(name), neuron)[1] for name in names for neuron in range(size)}
+            others = {c.place(layer, GATES.index(name), neuron)[1] for name in "urz" if name not in names
+                      for neuron in range(size)}
+            assert own == set(range(offset, offset + depth)) and not own & others
+            assert span == max(depth, 16) and offset + depth <= c.layer_depth(layer)
+
+
+@pytest.mark.parametrize("lanes, hidden, places", [
+    # Gates u and r of a neuron lie side by side, z behind both.
+    (1, (2,), [[(0, 0), (0, 1)], [(1, 0), (1, 1)], [(0, 2), (1, 2)]]),
+    (2, (3,), [[(0, 0), (2, 0), (0, 1)], [(1, 0), (3, 0), (1, 1)], [(0, 2), (1, 2), (2, 2)]]),
+    (4, (2,), [[(0, 0), (2, 0)], [(1, 0), (3, 0)], [(0, 1), (1, 1)]]),
+])
+def test_place(lanes, hidden, places):
+    c = dataclasses.replace(TINY, lanes=lanes, hidden=hidden)
+    assert [[c.place(0, gate, neuron) for neuron in range(hidden[0])] for gate in range(3)] == places
+
+
 def test_digests_differ():
     changes = [{}, {"vocabulary": 6}, {"embedding": 4}, {"hidden": (4, 4)}, {"hidden": (4,)}, {"lanes": 1},
-               {"weight_bytes": 1025}, {"accumulator_bits": 23}, {"gate_index_bits": 11}]
+               {"weight_words": 257}, {"weight_bits": 4}, {"wide_words": (256,)}, {"wide_words": (255,)},
+               {"wide_words": (256, 256)}, {"folded": 1}, {"folded": 5}, {"accumulator_bits": 23},
+               {"gate_index_bits": 11}]
     assert len({dataclasses.replace(TINY, **change).digest for change in changes}) == len(changes)
 
 
 def test_digest_does_not_drift():
     """A change here makes every image and board of today unusable: it must be wanted, and count `FORMAT` up."""
-    assert TINY.to_json() == ('{"accumulator_bits":24,"embedding":3,"format":1,"gate_index_bits":10,"hidden":[4,3],'
-                              '"lanes":2,"vocabulary":5,"weight_bytes":1024}')
-    assert TINY.digest.hex() == "75df1d9caff7c632"
+    assert TINY.to_json() == ('{"accumulator_bits":24,"embedding":3,"folded":0,"format":2,"gate_index_bits":10,'
+                              '"hidden":[4,3],"lanes":2,"vocabulary":5,"weight_bits":8,"weight_words":256,'
+                              '"wide_words":[]}')
+    assert TINY.digest.hex() == "9fa1f4f420e49fc7"
 
 
 @pytest.mark.parametrize("change, message", [
@@ -82,8 +142,25 @@ def test_digest_does_not_drift():
     ({"lanes": 64}, "configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 64"),
     ({"lanes": True}, "configuration: lanes must be 1, 2, 4, 8, 16 or 32, not True"),
     ({"lanes": 2.0}, "configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 2.0"),
-    ({"weight_bytes": 0}, "configuration: weight_bytes must be an integer from 1 to 134217728, not 0"),
-    ({"weight_bytes": 2}, "configuration: weight_bytes must be at least 3 (one word), not 2"),
+    ({"weight_bits": 5}, "configuration: weight_bits must be 4 or 8, not 5"),
+    ({"weight_bits": 8.0}, "configuration: weight_bits must be 4 or 8, not 8.0"),
+    ({"weight_bits": None}, "configuration: weight_bits must be 4 or 8, not None"),
+    ({"weight_words": 0}, "configuration: weight_words must be an integer from 1 to 67108864, not 0"),
+    ({"weight_words": (1 << 26) + 1},
+     "configuration: weight_words must be an integer from 1 to 67108864, not 67108865"),
+    ({"weight_words": True}, "configuration: weight_words must be an integer from 1 to 67108864, not True"),
+    ({"wide_words": [9]}, "configuration: wide_words must be a tuple of at most 4 numbers, not [9]"),
+    ({"wide_words": None}, "configuration: wide_words must be a tuple of at most 4 numbers, not None"),
+    ({"wide_words": (5, 4, 3, 2, 1)},
+     "configuration: wide_words must be a tuple of at most 4 numbers, not (5, 4, 3, 2, 1)"),
+    ({"wide_words": (257,)}, "configuration: wide_words[0] must be an integer from 1 to 256, not 257"),
+    ({"wide_words": (0,)}, "configuration: wide_words[0] must be an integer from 1 to 256, not 0"),
+    ({"wide_words": (9, 10)}, "configuration: wide_words[1] must be an integer from 1 to 9, not 10"),
+    ({"wide_words": (9, 8, True)}, "configuration: wide_words[2] must be an integer from 1 to 8, not True"),
+    ({"wide_words": (9, 8, 7, "7")}, "configuration: wide_words[3] must be an integer from 1 to 7, not '7'"),
+    ({"folded": -1}, "configuration: folded must be an integer from 0 to 5, not -1"),
+    ({"folded": 6}, "configuration: folded must be an integer from 0 to 5, not 6"),
+    ({"folded": True}, "configuration: folded must be an integer from 0 to 5, not True"),
     ({"accumulator_bits": 25}, "configuration: accumulator_bits must be an integer from 16 to 24, not 25"),
     ({"gate_index_bits": 7}, "configuration: gate_index_bits must be an integer from 8 to 12, not 7"),
 ])
@@ -93,20 +170,53 @@ def test_refusals(change, message):
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize("change", [
+    {"weight_words": 1, "wide_words": (1, 1, 1, 1)}, {"weight_words": 1 << 26}, {"wide_words": (256,) * 4},
+    {"folded": 5}, {"weight_bits": 4}])
+def test_ends_of_the_ranges_are_accepted(change):
+    c = dataclasses.replace(TINY, **change)
+    assert Configuration.from_json(c.to_json()) == c
+
+
 @pytest.mark.parametrize("text", ["", "x", "[]", "1", "null", "{}", '"a"', "[" * 100])
 def test_other_json_is_refused(text):
     with pytest.raises(InputError, match="^configuration: "):
         Configuration.from_json(text)
 
 
-@pytest.mark.parametrize("change", [{"extra": 1}, {"format": 2}, {"format": "1"}, {"lanes": None}, {"lanes": {}},
-                                    {"hidden": [[1]]}, {"hidden": {"1": 2}}])
+@pytest.mark.parametrize("change", [{"extra": 1}, {"format": 1}, {"format": 3}, {"format": "2"}, {"lanes": None},
+                                    {"lanes": {}}, {"hidden": [[1]]}, {"hidden": {"1": 2}}, {"wide_words": 3},
+                                    {"wide_words": [[1]]}, {"wide_words": {"1": 2}}, {"folded": None},
+                                    {"weight_bits": "8"}, {"weight_bytes": 1024}])
 def test_changed_json_is_refused(change):
     with pytest.raises(InputError, match="^configuration: "):
         Configuration.from_json(json.dumps(json.loads(TINY.to_json()) | change))
 
 
+@pytest.mark.parametrize("name", ["hidden", "wide_words", "folded", "weight_bits", "format"])
+def test_json_that_lacks_something_is_refused(name):
+    values = json.loads(TINY.to_json())
+    del values[name]
+    with pytest.raises(InputError) as error:
+        Configuration.from_json(json.dumps(values))
+    assert str(error.value) == (
+        "configuration: must be an object with exactly the keys accumulator_bits, embedding, folded, format, "
+        "gate_index_bits, hidden, lanes, vocabulary, weight_bits, weight_words, wide_words")
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_another_format_is_refused(version):
+    with pytest.raises(InputError) as error:
+        Configuration.from_json(TINY.to_json().replace('"format":2', f'"format":{version}'))
+    assert str(error.value) == "configuration: format must be 2; compile the image again"
+
+
 @pytest.mark.parametrize("name", TARGETS)
 def test_targets(name):
-    c = Configuration(vocabulary=5, embedding=3, hidden=(4,), **TARGETS[name])
+    c = configuration_for(random_network(1, hidden=(9, 7)), **TARGETS[name])
     assert c.weight_words > 1000
+    assert c.lanes == TARGETS[name]["lanes"]
+    # All of the weight memory that is not needed for wide runs holds words.
+    word_bits = c.lanes * c.narrow_bits
+    assert TARGETS[name]["weight_bytes"] - c.weight_memory_bytes <= word_bits // 8
+    assert c.weight_memory_bytes <= TARGETS[name]["weight_bytes"]
