@@ -8,15 +8,16 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.configuration import GATES
-from egret.rtl.payloads import access_layout, add_layout, bank_address_bits
+from egret.rtl.payloads import access_layout, add_layout, bank_address_bits, row_layout
 
 __all__ = ["Accumulators", "replay"]
 
 
 class Accumulators(wiring.Component):
-    """Accumulator banks with two kinds of access.
+    """Accumulator banks with three kinds of access.
 
-    Additions come from the lanes, at most one a bank and cycle, and are never held up. An access from a gate returns
+    Additions come from the lanes, at most one a bank and cycle, and are never held up. A folded row adds to all banks
+    at once, in cycles in which no addition comes. An access from a gate returns
     an accumulator and may replace it; it takes the slot of its bank in a cycle in which no addition and no access of
     an earlier gate does. Throughput is one operation of either kind a bank and cycle. Operations take effect in the
     order in which they enter, whatever their distance: a sum still on its way to the memory is forwarded.
@@ -29,6 +30,8 @@ class Accumulators(wiring.Component):
     -------
     add : In(array of {valid, address, addend})
         Additions by bank; all zeros where there is none.
+    row : In(stream of {address, addends}, always ready)
+        All zeros where there is none.
     access : In(array of streams of {bank, address, replace, bias})
         Accesses by gate.
     found : Out(array of streams, always ready)
@@ -39,6 +42,7 @@ class Accumulators(wiring.Component):
         self._c = c = configuration
         super().__init__({
             "add": In(add_layout(c)).array(c.banks),
+            "row": In(stream.Signature(row_layout(c), always_ready=True)),
             "access": In(stream.Signature(access_layout(c))).array(len(GATES)),
             "found": Out(stream.Signature(signed(c.accumulator_bits), always_ready=True)).array(len(GATES)),
         })
@@ -50,7 +54,7 @@ class Accumulators(wiring.Component):
         m = Module()
         adding = Signal(c.banks)
         taken = []
-        m.d.comb += adding.eq(Cat(add.valid for add in self.add))
+        m.d.comb += adding.eq(Cat(add.valid for add in self.add) | self.row.valid.replicate(c.banks))
         free = ~adding
         for gate, access in enumerate(self.access):
             want = Signal(c.banks, name=f"want_{gate}")
@@ -84,8 +88,8 @@ class Accumulators(wiring.Component):
             def signal(shape, name, bank=bank):
                 return Signal(shape, name=f"{name}_{bank}", reset_less=True)
 
-            # Where nothing is added the lanes send zeros, so that the sources can be joined by OR.
-            source = [(add.address, C(0, c.accumulator_bits))]
+            # Where nothing is added the lanes and rows send zeros, so that the sources can be joined by OR.
+            source = [(add.address, C(0, c.accumulator_bits)), (self.row.p.address, C(0, c.accumulator_bits))]
             source += [(access.p.address & take[bank].replicate(len(access.p.address)),
                         access.p.bias.as_unsigned() & take[bank].replicate(c.accumulator_bits))
                        for take, access in zip(taken, self.access, strict=True)]
@@ -93,14 +97,15 @@ class Accumulators(wiring.Component):
             bias = signal(c.accumulator_bits, "bias")
             m.d.comb += [
                 address.eq(_or(address for address, _ in source)),
-                bias.eq(_or(bias for _, bias in source[1:])),
+                bias.eq(_or(bias for _, bias in source[2:])),
                 read.addr.eq(address),
                 read.en.eq(reading[bank]),
             ]
             accumulator = signed(c.accumulator_bits)
             sum_address = signal(len(address), "sum_address")
             sum_bias = signal(accumulator, "sum_bias")
-            addend = signal(add.addend.shape(), "addend")
+            addend = signal(accumulator, "addend")
+            added = add.addend | self.row.p.addends[bank] if c.folded else add.addend
             forward_new = signal(1, "forward_new")
             forward_old = signal(1, "forward_old")
             content = signal(accumulator, "content")
@@ -110,7 +115,7 @@ class Accumulators(wiring.Component):
             m.d.sync += [
                 sum_address.eq(address),
                 sum_bias.eq(bias),
-                addend.eq(add.addend),
+                addend.eq(added),
                 forward_new.eq(sum_valid[bank] & (sum_address == address)),
                 forward_old.eq(written[bank] & (written_address == address)),
                 newest.eq(Mux(sum_replace[bank], sum_bias, content + addend)),
@@ -149,7 +154,7 @@ def replay(accumulators, operations):
     accumulators : dict of (bank, address) to int
         Content; changed in place.
     operations : list of (bank, address, addend) or (bank, address, replace, bias)
-        Additions and accesses, in order.
+        Additions (a row is one a bank) and accesses, in order.
 
     Returns
     -------

@@ -12,6 +12,7 @@ from egret.rtl.gates import Gate
 from egret.rtl.mac import Lanes
 from egret.rtl.payloads import CAUSES, COUNTER_BITS, counter_names, layer_bits, load_layout, output_layout
 from egret.rtl.reset import ResetPass
+from egret.rtl.rows import FoldedRows
 from egret.rtl.update import UpdatePass
 from egret.rtl.weights import WeightStore
 
@@ -73,7 +74,12 @@ class Core(wiring.Component):
         m.submodules.reset_pass = reset_pass = ResetPass(c)
         m.submodules.update_pass = update_pass = UpdatePass(c)
 
-        for unit in (embedding, weights, gate_u, gate_r, gate_z, update_pass):
+        loaded = [embedding, weights, lanes, gate_u, gate_r, gate_z, update_pass]
+        if c.folded:
+            m.submodules.rows = rows = FoldedRows(c)
+            loaded.append(rows)
+            connect(m, rows.o, accumulators.row)
+        for unit in loaded:
             m.d.comb += [unit.load.eq(self.load), unit.load_valid.eq(self.load_valid)]
         connect(m, weights.o, lanes.i)
         connect(m, update_pass.event, events.i)
@@ -107,19 +113,20 @@ class Core(wiring.Component):
         settled = Signal()
         idle = Signal()
         column = weights.i.payload
+        token = Signal.like(self.i_tokens.payload)
         bases = {segment: Array(base[segment] for base in c.column_base) for segment in SEGMENTS}
         m.d.comb += [
             last.eq(layer == c.layers - 1),
             settled.eq(~weights.busy & ~lanes.busy),
-            column.layer.eq(layer),
             events.layer.eq(layer),
             reset_pass.layer.eq(layer),
-            embedding.token.eq(self.i_tokens.payload),
+            embedding.token.eq(token),
             update_pass.start_layer.eq(layer),
         ]
 
         def feed(source, segment):
-            return [column.column.eq(bases[segment][layer] + source.p.index), column.value.eq(source.p.value),
+            return [column.matrix.eq(layer * len(SEGMENTS) + SEGMENTS.index(segment)),
+                    column.column.eq(bases[segment][layer] + source.p.index), column.value.eq(source.p.value),
                     weights.i.valid.eq(source.valid), source.ready.eq(weights.i.ready)]
 
         def start_update():
@@ -146,9 +153,26 @@ class Core(wiring.Component):
                     m.next = "CLEAR"
                 with m.Elif(~self.clear):
                     m.d.comb += self.i_tokens.ready.eq(1)
+                    m.d.sync += token.eq(self.i_tokens.payload)
                     with m.If(self.i_tokens.valid):
+                        m.next = "INPUT"
+            with m.State("INPUT"):
+                if c.folded:
+                    m.d.comb += [cause["settle"].eq(1), rows.token.eq(token)]
+                    with m.If(token >= c.folded):
                         m.d.comb += embedding.start.eq(1)
                         m.next = "EMBEDDING"
+                    with m.Elif(settled):
+                        m.d.comb += rows.start.eq(1)
+                        m.next = "ROWS"
+                else:
+                    m.d.comb += [cause["fetch"].eq(1), embedding.start.eq(1)]
+                    m.next = "EMBEDDING"
+            if c.folded:
+                with m.State("ROWS"):
+                    m.d.comb += cause["rows"].eq(1)
+                    with m.If(rows.done):
+                        m.next = "SETTLE"
             with m.State("EMBEDDING"):
                 m.d.comb += [cause["fetch"].eq(1), *feed(embedding.o, "x")]
                 with m.If(embedding.done):

@@ -2,19 +2,23 @@
 
 import os
 import re
+from unittest import mock
 
 __all__ = ["compact_initial", "compact_repeats", "to_verilog"]
 
 _ROW = re.compile(r"( +)(\S.*?) ?\[(\d+)\] = (\S+);\n")
 _NAME = r"(?:\\\S+ |[\w$.']+)(?:\[\d+(?::\d+)?\])?"
 _REPEATED = re.compile(rf"(?<=\s)(?P<part>{_NAME})(?:, (?P=part))+(?=,|\s\}})")
+_LARGE = 1 << 20  # bits of a memory
 _SHORTEST = 16  # rows; fewer are left as they are
 
 
 def to_verilog(component, name):
     """Convert a component with Amaranth's own Yosys.
 
-    Amaranth would prefer a Yosys found on the machine, whatever its version.
+    Amaranth would prefer a Yosys found on the machine, whatever its version. It also writes the initial content of
+    every memory bit by bit, which takes minutes for those of a large network; large memories of zeros, which are
+    loaded before they are read, therefore get none.
 
     Parameters
     ----------
@@ -27,12 +31,19 @@ def to_verilog(component, name):
     -------
     str
     """
-    from amaranth.back import verilog
+    from amaranth.back import rtlil, verilog
+
+    emit_memory = rtlil.ModuleEmitter.emit_memory
+
+    def emit_memory_with_content(self, index, cell):
+        if cell.width * cell.depth < _LARGE or any(cell.init):
+            emit_memory(self, index, cell)
 
     before = os.environ.get("AMARANTH_USE_YOSYS")
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     try:
-        return compact_repeats(compact_initial(verilog.convert(component, name=name, strip_internal_attrs=True)))
+        with mock.patch.object(rtlil.ModuleEmitter, "emit_memory", emit_memory_with_content):
+            return compact_repeats(compact_initial(verilog.convert(component, name=name, strip_internal_attrs=True)))
     finally:
         if before is None:
             del os.environ["AMARANTH_USE_YOSYS"]

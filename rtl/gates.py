@@ -56,13 +56,15 @@ class Gate(wiring.Component):
         # cycle of its own. What belongs to a request travels beside it in shift registers.
         c = self._c
         m = Module()
-        row = Signal(c.row_bits)
+        is_candidate = GATES[self._gate] == "z"
+        entry = Signal(len(self.i.p.neuron) + 1)
+        base = Array(c.bank_base[layer] + (c.pair_depth(layer) if is_candidate else 0) for layer in range(c.layers))
         m.d.comb += [
-            row.eq(self.i.p.neuron * len(GATES) + self._gate),
+            entry.eq(self.i.p.neuron if is_candidate else Cat(C(self._gate, 1), self.i.p.neuron)),
             self.access.valid.eq(self.i.valid),
             self.i.ready.eq(self.access.ready),
-            self.access.p.bank.eq(row[:c.bank_bits]),
-            self.access.p.address.eq(Array(c.bank_base)[self.i.p.layer] + row[c.bank_bits:]),
+            self.access.p.bank.eq(entry[:c.bank_bits]),
+            self.access.p.address.eq(base[self.i.p.layer] + entry[c.bank_bits:]),
             self.access.p.replace.eq(self.i.p.replace),
             self.access.p.bias.eq(self.i.p.bias),
         ]

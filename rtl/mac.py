@@ -1,20 +1,28 @@
-"""Multiply-accumulate lanes: a word of packed weights times one value, to the accumulator banks."""
+"""Multiply-accumulate lanes: words of packed weights times one value, to the accumulator banks nearby."""
 
 from amaranth.hdl import *
-from amaranth.lib import stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.configuration import VALUE_BITS, WEIGHT_BITS
-from egret.rtl.payloads import add_layout, bank_address_bits, word_layout
+from egret.model.configuration import RUN_BITS, SEGMENTS, VALUE_BITS, WEIGHT_BITS, WINDOW
+from egret.model.image import memory_sections
+from egret.rtl.payloads import add_layout, bank_address_bits, load_layout, word_layout
 
-__all__ = ["Lanes", "additions"]
+__all__ = ["LATENCY", "Lanes", "additions"]
+
+LATENCY = 5
+"""Cycles from a word to its additions."""
+
+_SKIP = 1 << RUN_BITS
 
 
 class Lanes(wiring.Component):
-    """Lanes and the crossbar from lanes to banks.
+    """Lanes, each walking over the positions of a column's rows, and the crossbar from lanes to banks.
 
-    The compiler has packed every word so that no two of its entries fall into one bank; an entry of weight 0 is no
-    entry. One word a cycle, never held up; additions leave two cycles after their word.
+    The compiler has dealt every column so that a lane reaches only the `WINDOW` banks around its own two, and that no
+    two entries of a word fall into one bank. A code of 0 is no weight and goes on by (run + 1) * 2^`RUN_BITS`
+    positions, any other by run + 1; the first word of a column sets each lane to where it begins instead, and its runs
+    count from there. One word a cycle, never held up; additions leave `LATENCY` cycles after their word.
 
     Parameters
     ----------
@@ -22,11 +30,13 @@ class Lanes(wiring.Component):
 
     Members
     -------
+    load : In({section, index, data}), load_valid : In(1)
+        Writes the memory ``codebook`` where weights have 4 bits.
     i : In(stream of words, always ready)
     add : Out(array of {valid, address, addend})
-        Additions by bank.
+        Additions by bank; all zeros where there is none.
     macs : Out(unsigned)
-        Entries in use of the word that comes.
+        Weights in the word that comes.
     busy : Out(1)
         A word is on its way.
     """
@@ -34,6 +44,8 @@ class Lanes(wiring.Component):
     def __init__(self, configuration):
         self._c = c = configuration
         super().__init__({
+            "load": In(load_layout(c)),
+            "load_valid": In(1),
             "i": In(stream.Signature(word_layout(c), always_ready=True)),
             "add": Out(add_layout(c)).array(c.banks),
             "macs": Out(range(c.lanes + 1)),
@@ -41,54 +53,145 @@ class Lanes(wiring.Component):
         })
 
     def elaborate(self, platform):
-        # PRODUCT, then CROSSBAR: at most one lane is for a bank, so what it gets is the OR of all lanes, masked.
+        # STEP, OVER, WALK, MULTIPLY, CROSSBAR. A walk adds the step to the address, and at the same time the step less
+        # one span and less two: their signs tell how many ends of banks the walk passed. The codebook is read
+        # beside OVER, so that position and weight meet in MULTIPLY, between whose registers the multiplier stands.
         c = self._c
         m = Module()
-        base = Signal(bank_address_bits(c))
-        m.d.comb += base.eq(Array(c.bank_base)[self.i.p.layer])
+        spans = Array(c.segment_span(layer, segment) for layer in range(c.layers) for segment in SEGMENTS)
+        bases = Array(c.bank_base[layer] + c.segment_offset(layer, segment)
+                      for layer in range(c.layers) for segment in SEGMENTS)
+        valid = Signal(LATENCY)
+        m.d.sync += valid.eq(Cat(self.i.valid, valid))
+        step_bits = c.run_bits + RUN_BITS + 1
+        values = [Signal(signed(VALUE_BITS), name=f"value_{stage}", reset_less=True) for stage in range(3)]
+        span = Signal(range(max(spans) + 1), reset_less=True)
+        base = [Signal(bank_address_bits(c), name=f"base_{stage}", reset_less=True) for stage in range(3)]
+        base_now = Signal(bank_address_bits(c))
+        first = [Signal(name=f"first_{stage}", reset_less=True) for stage in range(2)]
+        matrix = Signal.like(self.i.p.matrix, reset_less=True)
+        m.d.comb += base_now.eq(bases[self.i.p.matrix])
+        m.d.sync += [
+            Cat(values).eq(Cat(self.i.p.value, values)), Cat(first).eq(Cat(self.i.p.first, first)),
+            Cat(base).eq(Cat(base_now, base)), span.eq(spans[self.i.p.matrix]), matrix.eq(self.i.p.matrix),
+        ]
+        section = {section.name: section for section in memory_sections(c)}.get("codebook")
 
         used = Signal(c.lanes)
-        targets = []
-        carried = []
+        carried, targets = [], []
         for lane in range(c.lanes):
-            entry = self.i.p.entries[lane]
-            target = Signal(c.banks, name=f"target_{lane}")
-            address = Signal(bank_address_bits(c), name=f"address_{lane}", reset_less=True)
-            product = Signal(signed(WEIGHT_BITS + VALUE_BITS), name=f"product_{lane}", reset_less=True)
-            m.d.comb += used[lane].eq(self.i.valid & (entry.weight != 0))
-            m.d.sync += [
-                target.eq(Mux(used[lane], 1 << entry.row[:c.bank_bits], 0)),
-                address.eq(base + entry.row[c.bank_bits:]),
-                product.eq(entry.weight * self.i.p.value),
-            ]
-            targets.append(target)
-            carried.append(Cat(C(1, 1), address, product))
+            def signal(shape, name, lane=lane):
+                return Signal(shape, name=f"{name}_{lane}", reset_less=True)
 
+            entry, begin = self.i.p.entries[lane], self.i.p.begins[lane]
+            code = signal(c.weight_bits, "code")
+            step = signal(step_bits, "step")
+            starts = [signal(c.block_bits + RUN_BITS, f"start_{stage}") for stage in range(2)]
+            banks = [signal(3, f"start_bank_{stage}") for stage in range(2)]
+            uses = Signal(3, name=f"uses_{lane}")
+            m.d.comb += used[lane].eq(self.i.valid & (entry.code != 0))
+            # STEP
+            m.d.sync += [
+                uses.eq(Cat(used[lane], uses)),
+                code.eq(entry.code),
+                step.eq(Mux(entry.code != 0, entry.run + 1, (entry.run + 1) << RUN_BITS)),
+                Cat(starts).eq(Cat(entry.run[:RUN_BITS], begin.block, starts)),
+                Cat(banks).eq(Cat(begin.bank, banks)),
+            ]
+            # OVER
+            over = [signal(signed(max(step_bits, len(span)) + 2), f"over_{passed}") for passed in range(3)]
+            m.d.sync += [over[0].eq(step), over[1].eq(step - span), over[2].eq(step - (span << 1))]
+            weight = signal(signed(WEIGHT_BITS), "weight")
+            if section is None:
+                again = signal(c.weight_bits, "code_again")
+                m.d.sync += again.eq(code)
+                found = again.as_signed()
+            else:
+                # A memory a lane: Yosys makes nothing good of one with as many read ports.
+                m.submodules[f"codebook_{lane}"] = codebook = memory.Memory(
+                    shape=signed(WEIGHT_BITS), depth=section.words, init=[])
+                write, read = codebook.write_port(), codebook.read_port()
+                m.d.comb += [
+                    write.addr.eq(self.load.index),
+                    write.data.eq(self.load.data),
+                    write.en.eq(self.load_valid & (self.load.section == section.number)),
+                    read.addr.eq(Cat(code, matrix)),
+                ]
+                found = read.data
+            # WALK
+            address = signal(c.span_bits, "address")
+            bank = signal(3, "bank")
+            ahead = [Signal(signed(max(len(over[0]), c.span_bits) + 1), name=f"ahead_{passed}_{lane}")
+                     for passed in range(3)]
+            m.d.comb += [sum_.eq(address + step_) for sum_, step_ in zip(ahead, over, strict=True)]
+            m.d.sync += weight.eq(found)
+            with m.If(first[1]):
+                m.d.sync += [address.eq(starts[1]), bank.eq(banks[1])]
+            with m.Elif(valid[1]):
+                m.d.sync += [
+                    address.eq(Mux(ahead[1] < 0, ahead[0], Mux(ahead[2] < 0, ahead[1], ahead[2]))),
+                    bank.eq(bank + (ahead[1] >= 0) + (ahead[2] >= 0)),
+                ]
+            # MULTIPLY
+            product = signal(signed(WEIGHT_BITS + VALUE_BITS), "product")
+            place = signal(bank_address_bits(c), "place")
+            target = Signal(WINDOW, name=f"target_{lane}")
+            m.d.sync += [
+                product.eq(weight * values[2]),
+                place.eq(base[2] + address),
+                target.eq(Mux(uses[2], 1 << bank, 0)),
+            ]
+            carried.append(Cat(C(1, 1), place, product))
+            targets.append(target)
+
+        # CROSSBAR: at most one lane is for a bank, so what it gets is the OR of its neighbours, masked.
         for number, add in enumerate(self.add):
             chosen = C(0, len(carried[0]))
             for lane in range(c.lanes):
-                chosen = chosen | (carried[lane] & targets[lane][number].replicate(len(chosen)))
+                if 0 <= (offset := number - _window(lane)) < WINDOW:
+                    chosen = chosen | (carried[lane] & targets[lane][offset].replicate(len(chosen)))
             m.d.sync += add.eq(chosen)
-        m.d.comb += [
-            self.macs.eq(sum(used[lane] for lane in range(c.lanes))),
-            self.busy.eq(Cat(targets).any() | Cat(add.valid for add in self.add).any()),
-        ]
+        m.d.comb += [self.macs.eq(sum(used[lane] for lane in range(c.lanes))), self.busy.eq(valid.any())]
         return m
 
 
-def additions(entries, value, layer, configuration):
-    """What `Lanes` sends for a word.
+def _window(lane):
+    """The first bank that a lane reaches, were there one of that number."""
+    return 2 * lane - 2
+
+
+def additions(words, configuration, codebook=None):
+    """What `Lanes` sends for words, one after another.
 
     Parameters
     ----------
-    entries : list of (weight, row), one a lane
-    value, layer : int
+    words : list of (entries, value, matrix, first, begins)
+        ``entries``: (code, run) of each lane; ``begins``: (bank, block) of each lane.
     configuration : Configuration
+    codebook : list of int, optional
+        Content of the memory of that name, signed.
 
     Returns
     -------
-    dict of bank to (address, addend)
+    list of dict of bank to (address, addend)
     """
     c = configuration
-    return {row % c.banks: (c.bank_base[layer] + row // c.banks, weight * value)
-            for weight, row in entries if weight}
+    addresses, banks, result = [0] * c.lanes, [0] * c.lanes, []
+    for entries, value, matrix, first, begins in words:
+        layer, segment = divmod(matrix, len(SEGMENTS))
+        segment = SEGMENTS[segment]
+        span = c.segment_span(layer, segment)
+        added = {}
+        for lane, (code, run) in enumerate(entries):
+            if first:
+                banks[lane], addresses[lane] = begins[lane][0], begins[lane][1] * _SKIP + run % _SKIP
+            else:
+                addresses[lane] += run + 1 if code else (run + 1) * _SKIP
+                while addresses[lane] >= span:
+                    addresses[lane], banks[lane] = addresses[lane] - span, banks[lane] + 1
+            if code:
+                weight = code - (code >> 7 << 8) if codebook is None else codebook[16 * matrix + code]
+                added[_window(lane) + banks[lane]] = (
+                    c.bank_base[layer] + c.segment_offset(layer, segment) + addresses[lane], weight * value)
+        result.append(added)
+    return result

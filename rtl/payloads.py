@@ -3,14 +3,14 @@
 from amaranth.hdl import signed
 from amaranth.lib import data
 
-from egret.model.configuration import STATE_FRACTION, VALUE_BITS, VALUE_FRACTION, WEIGHT_BITS
+from egret.model.configuration import SEGMENTS, STATE_FRACTION, VALUE_BITS, VALUE_FRACTION, WEIGHT_BITS
 from egret.model.image import memory_sections
 
 __all__ = ["CAUSES", "COUNTER_BITS", "GATE", "access_layout", "add_layout", "bank_address_bits", "column_layout",
-           "counter_names", "event_layout", "index_bits", "input_layout", "layer_bits", "load_layout", "output_layout",
-           "request_layout", "word_layout"]
+           "counter_names", "event_layout", "index_bits", "input_layout", "layer_bits", "load_layout", "matrix_bits",
+           "output_layout", "pointer_layout", "request_layout", "row_layout", "word_layout"]
 
-CAUSES = ("fetch", "wait_layer", "settle", "reset_pass", "wait_update")
+CAUSES = ("fetch", "rows", "wait_layer", "settle", "reset_pass", "wait_update")
 """Why the lanes had no word in a cycle."""
 
 GATE = signed(STATE_FRACTION + 2)
@@ -42,17 +42,41 @@ def output_layout():
     return data.StructLayout({"index": 16, "value": VALUE_FRACTION, "end": 1})
 
 
+def matrix_bits(c):
+    """Width of a matrix's number: three a layer, in the order of `SEGMENTS`."""
+    return max((len(SEGMENTS) * c.layers - 1).bit_length(), 1)
+
+
 def column_layout(c):
-    """A source whose column of weights is to be multiplied with a value and added in a layer."""
+    """A source whose column of weights is to be multiplied with a value and added, and the matrix it belongs to."""
     return data.StructLayout({"column": max((c.columns - 1).bit_length(), 1), "value": signed(VALUE_BITS),
-                              "layer": layer_bits(c)})
+                              "matrix": matrix_bits(c)})
+
+
+def begins_layout(c):
+    """Where each lane begins in a column: bank from the first one of its window, address in blocks."""
+    return data.ArrayLayout(data.StructLayout({"bank": 3, "block": c.block_bits}), c.lanes)
+
+
+def pointer_layout(c):
+    """A word of the memory ``columns``."""
+    return data.StructLayout({"start": c.start_bits, "count": c.count_bits, "begins": begins_layout(c)})
 
 
 def word_layout(c):
-    """A word of packed weights with the value of its column."""
-    entry = data.StructLayout({"weight": signed(WEIGHT_BITS), "row": c.row_bits})
+    """A word of packed weights with the value and the matrix of its column.
+
+    ``first`` tells a column's first word, with which ``begins`` counts.
+    """
+    entry = data.StructLayout({"code": c.weight_bits, "run": c.run_bits})
     return data.StructLayout({"entries": data.ArrayLayout(entry, c.lanes), "value": signed(VALUE_BITS),
-                              "layer": layer_bits(c)})
+                              "matrix": matrix_bits(c), "first": 1, "begins": begins_layout(c)})
+
+
+def row_layout(c):
+    """An address of the first layer and what a folded row adds there, one addend a bank."""
+    return data.StructLayout({"address": bank_address_bits(c),
+                              "addends": data.ArrayLayout(signed(c.accumulator_bits), c.banks)})
 
 
 def bank_address_bits(c):
@@ -94,9 +118,10 @@ def counter_names(c):
 
     ``tokens``: steps begun. ``cycles``: cycles in which the core was at work. ``words``: of these, cycles in which a
     weight word was issued to the lanes. ``macs``: non-zero weights in these words. The other cycles by what the
-    sequencer was doing: ``fetch`` fetching the first columns of a phase, ``wait_layer`` waiting for events of the
-    layer below, ``settle`` emptying the pipeline between phases, ``reset_pass`` waiting for reset values,
-    ``wait_update`` waiting for the update pass, with nothing else left to do. ``events_{l}``: events of each layer.
+    sequencer was doing: ``fetch`` fetching the first columns of a phase, ``rows`` adding a folded row, ``wait_layer``
+    waiting for events of the layer below, ``settle`` emptying the pipeline between phases, ``reset_pass`` waiting for
+    reset values, ``wait_update`` waiting for the update pass, with nothing else left to do. ``events_{l}``: events of
+    each layer.
 
     Returns
     -------

@@ -4,8 +4,9 @@ from amaranth.hdl import *
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from egret.model.configuration import RUN_BITS
 from egret.model.image import memory_sections
-from egret.rtl.payloads import column_layout, load_layout, word_layout
+from egret.rtl.payloads import column_layout, load_layout, pointer_layout, word_layout
 
 __all__ = ["WeightStore", "words_of"]
 
@@ -26,7 +27,7 @@ class WeightStore(wiring.Component):
     Members
     -------
     load : In({section, index, data}), load_valid : In(1)
-        Writes the memories ``weights`` and ``columns``.
+        Writes the memories ``weights``, ``run_4`` and so on, and ``columns``.
     i : In(stream of columns)
     o : Out(stream of words, always ready)
     busy : Out(1)
@@ -49,10 +50,17 @@ class WeightStore(wiring.Component):
         c = self._c
         m = Module()
         sections = {section.name: section for section in memory_sections(c)}
-        pointer_layout = data.StructLayout({"start": c.start_bits, "count": c.count_bits})
-        m.submodules.columns = columns = memory.Memory(shape=pointer_layout, depth=max(c.columns, 2), init=[])
-        m.submodules.weights = weights = memory.Memory(shape=c.word_bits, depth=max(c.weight_words, 2), init=[])
-        for mem, name in ((columns, "columns"), (weights, "weights")):
+        pointers = pointer_layout(c)
+        m.submodules.columns = columns = memory.Memory(shape=pointers, depth=max(c.columns, 2), init=[])
+        narrow = data.ArrayLayout(data.StructLayout({"code": c.weight_bits, "run": RUN_BITS}), c.lanes)
+        m.submodules.weights = weights = memory.Memory(shape=narrow, depth=max(c.weight_words, 2), init=[])
+        # Further bits of the runs, one a lane, which only the words up to some address have.
+        wide = [memory.Memory(shape=c.lanes, depth=max(words, 2), init=[]) for words in c.wide_words]
+        memories = [(columns, "columns"), (weights, "weights")]
+        for bit, mem in enumerate(wide, RUN_BITS):
+            m.submodules[f"run_{bit}"] = mem
+            memories.append((mem, f"run_{bit}"))
+        for mem, name in memories:
             write = mem.write_port()
             m.d.comb += [
                 write.addr.eq(self.load.index),
@@ -60,9 +68,10 @@ class WeightStore(wiring.Component):
                 write.en.eq(self.load_valid & (self.load.section == sections[name].number)),
             ]
         pointer_read, word_read = columns.read_port(), weights.read_port()
+        wide_reads = [mem.read_port() for mem in wide]
 
-        queued = data.StructLayout({"pointer": pointer_layout, "value": self.i.p.value.shape(),
-                                    "layer": self.i.p.layer.shape()})
+        queued = data.StructLayout({"pointer": pointers, "value": self.i.p.value.shape(),
+                                    "matrix": self.i.p.matrix.shape()})
         m.submodules.queue = queue = fifo.SyncFIFO(width=queued.size, depth=AHEAD)
         entry = Signal(queued)
         head = Signal(queued)
@@ -78,29 +87,37 @@ class WeightStore(wiring.Component):
         ]
         m.d.sync += fetched.eq(self.i.valid & self.i.ready)
         with m.If(self.i.ready):
-            m.d.sync += [entry.value.eq(self.i.p.value), entry.layer.eq(self.i.p.layer)]
+            m.d.sync += [entry.value.eq(self.i.p.value), entry.matrix.eq(self.i.p.matrix)]
 
+        # What belongs to a word travels beside it, from its address to the output.
+        beside = data.StructLayout({name: self.o.p[name].shape() for name in ("value", "matrix", "first", "begins")})
         address = Signal(c.start_bits)
         left = Signal(c.count_bits)
-        value = Signal(self.i.p.value.shape())
-        layer = Signal.like(self.i.p.layer)
+        addressed = Signal(beside)
         with m.If(left != 0):
-            m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
+            m.d.sync += [address.eq(address + 1), left.eq(left - 1), addressed.first.eq(0)]
         with m.If((left <= 1) & queue.r_rdy):
             m.d.comb += queue.r_en.eq(1)
-            m.d.sync += [address.eq(head.pointer.start), left.eq(head.pointer.count),
-                         value.eq(head.value), layer.eq(head.layer)]
+            m.d.sync += [address.eq(head.pointer.start), left.eq(head.pointer.count), addressed.first.eq(1),
+                         addressed.begins.eq(head.pointer.begins), addressed.value.eq(head.value),
+                         addressed.matrix.eq(head.matrix)]
 
         reading = Signal()
-        read_value = Signal.like(value)
-        read_layer = Signal.like(layer)
+        read = Signal(beside)
         m.d.comb += [word_read.addr.eq(address), word_read.en.eq(left != 0)]
         m.d.sync += [
-            reading.eq(left != 0), read_value.eq(value), read_layer.eq(layer),
-            self.o.valid.eq(reading),
-            Value.cast(self.o.p.entries).eq(word_read.data),
-            self.o.p.value.eq(read_value), self.o.p.layer.eq(read_layer),
+            reading.eq(left != 0), read.eq(addressed), self.o.valid.eq(reading),
+            *(self.o.p[name].eq(read[name]) for name in beside.members),
         ]
+        runs = [[word_read.data[lane].run] for lane in range(c.lanes)]
+        for words, port in zip(c.wide_words, wide_reads, strict=True):
+            has = Signal()
+            m.d.comb += [port.addr.eq(address), port.en.eq(left != 0)]
+            m.d.sync += has.eq(address < words)
+            for lane in range(c.lanes):
+                runs[lane].append(port.data[lane] & has)
+        for entry, narrow, run in zip(self.o.p.entries, word_read.data, runs, strict=True):
+            m.d.sync += [entry.code.eq(narrow.code), entry.run.eq(Cat(run))]
         m.d.comb += self.busy.eq(fetched | queue.r_rdy | (left != 0) | reading | self.o.valid)
         return m
 
@@ -110,13 +127,14 @@ def words_of(columns, pointers, words):
 
     Parameters
     ----------
-    columns : list of (column, value, layer)
-    pointers : list of (start, count)
-    words : list of int
+    columns : list of (column, value, matrix)
+    pointers : list of (start, count, begins)
+    words : list
+        Entries of each word.
 
     Returns
     -------
-    list of (word, value, layer)
+    list of (entries, value, matrix, first, begins)
     """
-    return [(words[pointers[column][0] + place], value, layer)
-            for column, value, layer in columns for place in range(pointers[column][1])]
+    return [(words[pointers[column][0] + place], value, matrix, int(place == 0), pointers[column][2])
+            for column, value, matrix in columns for place in range(pointers[column][1])]

@@ -78,7 +78,7 @@ def expectations(image, job):
             active = np.flatnonzero(trace.y_before[0]).tolist()
             def put(name, values, step=step, layer=layer):
                 expected[name].extend(step, layer, values)
-            if layer == 0:
+            if layer == 0 and token >= image.configuration.folded:
                 put("embedding", sparse(trace.x[0]))
             for gate, values in zip(GATES, (trace.u, trace.r, trace.z), strict=True):
                 neurons = active if gate == "r" else None

@@ -178,7 +178,7 @@ def test_nobody_there(answer, message):
 
 @pytest.mark.parametrize(("identity", "message"), [
     (b"SPAM" + bytes(32), "what answers there is not an Egret board"),
-    (b"EGRT\x63\x00" + bytes(30), "the board speaks protocol version 99, this program 1: build the bitstream again"),
+    (b"EGRT\x63\x00" + bytes(30), "the board speaks protocol version 99, this program 2: build the bitstream again"),
     (b"", "what answers there is not an Egret board"),
 ])
 def test_another_protocol(identity, message):

@@ -12,8 +12,8 @@ from tests.bench import Bench
 ADDEND = 1 << 15  # more than 127 * 255
 
 
-def configuration(lanes, hidden):
-    return Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_bytes=1024)
+def configuration(lanes, hidden, folded=0):
+    return Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=1024, folded=folded)
 
 
 class Observed:
@@ -25,21 +25,28 @@ class Observed:
         self.due = {}
         self.operations = 0
         self.answers = 0
+        self.rows = 0
         dut = bench.dut
-        signals = [*dut.add]
+        signals = [*dut.add, dut.row.valid, dut.row.payload]
         for access, found in zip(dut.access, dut.found, strict=True):
             signals += [access.valid, access.ready, access.payload, found.valid, found.payload]
         bench.each_cycle(self.check, *signals)
 
     def check(self, cycle, *values):
         adds = values[:self.c.banks]
-        accesses = [values[self.c.banks + 5 * gate:][:5] for gate in range(3)]
+        row, (row_address, addends) = values[self.c.banks:][:2]
+        accesses = [values[self.c.banks + 2 + 5 * gate:][:5] for gate in range(3)]
         occupied = set()
         for bank, (valid, address, addend) in enumerate(adds):
             if valid:
                 occupied.add(bank)
                 self.operations += 1
                 replay(self.content, [(bank, address, addend)])
+        if row:
+            assert not occupied, f"cycle {cycle}: a row and an addition at once"
+            self.rows += 1
+            occupied = set(range(self.c.banks))
+            replay(self.content, [(bank, row_address, addend) for bank, addend in enumerate(addends)])
         for gate, (valid, ready, (bank, address, replace, bias), found, value) in enumerate(accesses):
             assert (found, value if found else 0) == self.due.pop((cycle, gate), (0, 0)), (cycle, gate)
             self.answers += found
@@ -59,12 +66,26 @@ def no_add(context, dut, bank):
     Bench.set(context, dut.add[bank], (0, 0, 0))
 
 
+def row(context, dut, address, addends):
+    context.set(dut.row.valid, 1)
+    Bench.set(context, dut.row.payload, (address, addends))
+
+
+def no_row(context, dut):
+    context.set(dut.row.valid, 0)
+    Bench.set(context, dut.row.payload, (0, (0,) * len(dut.add)))
+
+
+folded = pytest.mark.parametrize("folded", [0, 1])
+
+
+@folded
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("lanes, hidden, adding, idle", [
     (1, (3,), 0.3, 0.0), (1, (1,), 0.6, 0.5), (2, (4, 3), 0.5, 0.2), (4, (5, 7, 2), 0.8, 0.0)])
-def test_random(lanes, hidden, adding, idle, seed):
+def test_random(lanes, hidden, adding, idle, seed, folded):
     """Few addresses, so that operations on one follow each other at every distance."""
-    c = configuration(lanes, hidden)
+    c = configuration(lanes, hidden, folded)
     rng = random.Random(seed)
     bench = Bench(Accumulators(c), seed)
     observed = Observed(bench, c)
@@ -94,9 +115,10 @@ def test_random(lanes, hidden, adding, idle, seed):
         assert all(bench.watches[f"access_{gate}"].stalls for gate in range(3))
 
 
-def test_every_sequence():
+@folded
+def test_every_sequence(folded):
     """All sequences of four operations on one bank: additions, accesses, replacing accesses, and pauses."""
-    c = configuration(1, (3,))
+    c = configuration(1, (3,), folded)
     bench = Bench(Accumulators(c))
     observed = Observed(bench, c)
     kinds = ["none", "access", "replace", "add 1", "add 2"]
@@ -132,10 +154,11 @@ def test_every_sequence():
     assert observed.answers == done * 2 // 5 and not observed.due
 
 
+@folded
 @pytest.mark.parametrize("seed", range(2))
-def test_gates_share_one_bank(seed):
+def test_gates_share_one_bank(seed, folded):
     """All gates want one bank at once: each gets it in turn, the earlier gate first, and none is lost."""
-    c = configuration(2, (8,))
+    c = configuration(2, (8,), folded)
     rng = random.Random(seed)
     bench = Bench(Accumulators(c), seed)
     observed = Observed(bench, c)
@@ -154,9 +177,10 @@ def test_gates_share_one_bank(seed):
     assert len({cycle for cycles in taken for cycle in cycles}) == 3 * count
 
 
-def test_accumulator_reaches_its_limits():
+@folded
+def test_accumulator_reaches_its_limits(folded):
     """The largest and the smallest sum of 24 bits pass unharmed."""
-    c = configuration(1, (1,))
+    c = configuration(1, (1,), folded)
     bench = Bench(Accumulators(c))
     observed = Observed(bench, c)
     limit = (1 << 23) - 1
@@ -181,3 +205,145 @@ def test_accumulator_reaches_its_limits():
     bench.run(testbench)
     assert observed.answers == 8
     assert observed.content[0, 0] == -limit + 32767
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("lanes, hidden, adding, rows, idle", [
+    (1, (3,), 0.3, 0.3, 0.0), (1, (1,), 0.2, 0.6, 0.5), (2, (4, 3), 0.5, 0.5, 0.2), (4, (5, 7, 2), 0.5, 0.5, 0.0),
+    (8, (40,), 0.3, 0.2, 0.0)])
+def test_rows(lanes, hidden, adding, rows, idle, seed):
+    """Rows, additions and accesses in any order, on few addresses; in a cycle with a row no gate gets through."""
+    c = configuration(lanes, hidden, 1)
+    rng = random.Random(seed)
+    bench = Bench(Accumulators(c), seed)
+    observed = Observed(bench, c)
+    pool = [rng.randrange(c.layer_depth(0)) for _ in range(2)]
+    count, sent = 60, 0
+    accesses = [[{"bank": rng.randrange(c.banks), "address": rng.choice(pool), "replace": rng.randrange(2),
+                  "bias": rng.randrange(-(1 << 22), 1 << 22)} for _ in range(count)] for _ in range(3)]
+    taken = [bench.source(stream, payloads, idle, f"access_{gate}")
+             for gate, (stream, payloads) in enumerate(zip(bench.dut.access, accesses, strict=True))]
+
+    async def testbench(context):
+        nonlocal sent
+        while any(len(cycles) < count for cycles in taken):
+            is_row = rng.random() < rows
+            for bank in range(c.banks):
+                if not is_row and rng.random() < adding:
+                    add(context, bench.dut, bank, rng.choice(pool), rng.randrange(-ADDEND, ADDEND))
+                else:
+                    no_add(context, bench.dut, bank)
+            if is_row:
+                row(context, bench.dut, rng.choice(pool), [rng.randint(-(1 << 14), 1 << 14) for _ in range(c.banks)])
+                sent += 1
+            else:
+                no_row(context, bench.dut)
+            await context.tick()
+        for bank in range(c.banks):
+            no_add(context, bench.dut, bank)
+        no_row(context, bench.dut)
+        await context.tick().repeat(4)
+
+    bench.run(testbench)
+    assert observed.answers == 3 * count and not observed.due
+    assert observed.rows == sent > 10
+    assert observed.operations > 3 * count
+    assert all(bench.watches[f"access_{gate}"].stalls for gate in range(3))
+
+
+def test_every_sequence_with_rows():
+    """All sequences of four of: a row on either address, an addition, an access, a replacing access, a pause."""
+    c = configuration(1, (3,), 1)
+    bench = Bench(Accumulators(c))
+    observed = Observed(bench, c)
+    kinds = ["none", "access", "replace", "add", "row 1", "row 2"]
+    gates = itertools.cycle(range(3))
+    numbers = itertools.count(1)
+    done = 0
+
+    async def testbench(context):
+        nonlocal done
+        dut = bench.dut
+        for sequence in itertools.product(kinds, repeat=4):
+            for kind in sequence:
+                gate, number = next(gates), next(numbers)
+                no_add(context, dut, 0)
+                no_row(context, dut)
+                for access in dut.access:
+                    context.set(access.valid, 0)
+                if kind == "add":
+                    add(context, dut, 0, 1 + number % 2, number)
+                elif kind.startswith("row"):
+                    row(context, dut, int(kind[-1]), (number, -3 * number))
+                elif kind != "none":
+                    context.set(dut.access[gate].valid, 1)
+                    Bench.set(context, dut.access[gate].payload, {"bank": number % 2, "address": 1 + gate % 2,
+                                                                  "bias": -number, "replace": kind == "replace"})
+                await context.tick()
+                done += 1
+        no_add(context, dut, 0)
+        no_row(context, dut)
+        for access in dut.access:
+            context.set(access.valid, 0)
+        await context.tick().repeat(3)
+
+    bench.run(testbench)
+    assert done == 4 * 6 ** 4
+    assert observed.operations == done // 2 and observed.rows == done // 3
+    assert observed.answers == done // 3 and not observed.due
+
+
+def test_row_holds_every_gate_up():
+    """While rows come, cycle after cycle, no access is taken; then each gate gets its own at once."""
+    c = configuration(2, (8,), 1)
+    bench = Bench(Accumulators(c))
+    observed = Observed(bench, c)
+    taken = [bench.source(stream, [{"bank": gate, "address": 2, "replace": 0, "bias": 0}], name=f"access_{gate}")
+             for gate, stream in enumerate(bench.dut.access)]
+
+    async def testbench(context):
+        for number in range(10):
+            row(context, bench.dut, number % c.layer_depth(0), [number, -number, 1, 100])
+            await context.tick()
+            assert taken == [[], [], []]
+        no_row(context, bench.dut)
+        await context.tick().repeat(4)
+
+    bench.run(testbench)
+    assert taken == [[10], [10], [10]]
+    assert observed.rows == 10 and observed.answers == 3 and not observed.due
+    assert c.layer_depth(0) == 6 and [observed.content[bank, 2] for bank in range(4)] == [10, -10, 2, 200]
+
+
+@pytest.mark.parametrize("accumulator_bits", [16, 24])
+def test_row_reaches_the_limits(accumulator_bits):
+    """Addends as wide as an accumulator; sums up to its largest and smallest number."""
+    limit = (1 << accumulator_bits - 1) - 1
+    c = Configuration(vocabulary=2, embedding=1, hidden=(4,), lanes=2, weight_words=64, folded=2,
+                      accumulator_bits=accumulator_bits)
+    bench = Bench(Accumulators(c))
+    observed = Observed(bench, c)
+    rows = [(limit, -limit, -limit - 1, 0), (-limit, limit, limit, -1), (-limit, limit, -limit, limit),
+            (limit, -limit, 0, -limit)]
+
+    async def testbench(context):
+        dut = bench.dut
+        for address in range(c.bank_depth):
+            for addends in rows:
+                row(context, dut, address, addends)
+                await context.tick()
+        no_row(context, dut)
+        for bank in range(c.banks):
+            for address in range(c.bank_depth):
+                Bench.set(context, dut.access[0].payload, {"bank": bank, "address": address})
+                context.set(dut.access[0].valid, 1)
+                await context.tick()
+        context.set(dut.access[0].valid, 0)
+        await context.tick().repeat(3)
+
+    bench.run(testbench)
+    assert observed.answers == c.banks * c.bank_depth and not observed.due
+    for bank in range(c.banks):
+        assert {observed.content[bank, address] for address in range(c.bank_depth)} == {
+            sum(addends[bank] for addends in rows)}
+    assert observed.content[3, 0] == -1 and observed.content[2, 0] == -limit - 1

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from egret.model.compile import compile_image, configuration_for
+from egret.model.compile import GOALS, compile_image, configuration_for
 from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
 from egret.rtl.core import Core
 from egret.rtl.payloads import CAUSES, counter_names
 from tests.bench import Bench
-from tests.networks import random_network, random_shape
+from tests.networks import few_values, random_network, random_shape
 
 
 class Run:
@@ -17,7 +17,7 @@ class Run:
 
     def __init__(self, parameters, *, lanes=2, seed=0, idle=0.0, backpressure=0.0, **options):
         self.parameters = parameters
-        self.c = configuration_for(parameters, lanes=lanes, **{"weight_bytes": None} | options)
+        self.c = configuration_for(parameters, lanes=lanes, **options)
         self.image = compile_image(parameters, self.c)
         self.bench = Bench(Core(self.c), seed)
         self.dut = self.bench.dut
@@ -58,7 +58,8 @@ class Run:
             for number, (layer, trace) in enumerate(zip(self.parameters.layers, traces, strict=True)):
                 self.events[number] += np.count_nonzero(trace.y)
                 size = len(layer.threshold)
-                self.macs += np.count_nonzero(layer.weight_x[:, trace.x[0] != 0])
+                if number or token >= self.c.folded:
+                    self.macs += np.count_nonzero(layer.weight_x[:, trace.x[0] != 0])
                 # The first layer's events are accumulated at once, for the next step.
                 events = trace.y if number == 0 else trace.y_before
                 self.macs += np.count_nonzero(layer.weight_y[:2 * size, events[0] != 0])
@@ -77,15 +78,18 @@ class Run:
                 for name, counter in zip(counter_names(self.c), self.dut.counters, strict=True)}
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_random_networks(seed):
-    """Shapes, lanes, idle and backpressure at random; the counters add up."""
+@pytest.mark.parametrize("few", [False, True])
+@pytest.mark.parametrize("folded", [0, 4, 7])
+@pytest.mark.parametrize("seed", range(3))
+def test_random_networks(seed, folded, few):
+    """Shapes, lanes, idle, backpressure, folded rows and 4-bit weights at random; the counters add up."""
     rng = np.random.default_rng(seed)
     density = float(rng.choice([0.1, 0.5, 1.0]))
     parameters = random_network(seed, **random_shape(seed, layers=3, size=7), density=density, empty_columns=0.2)
+    parameters = few_values(parameters) if few else parameters
     backpressure = float(rng.choice([0, 0.5, 0.9]))
     run = Run(parameters, lanes=int(rng.choice([1, 2, 4])), seed=seed, idle=float(rng.choice([0, 0.9])),
-              backpressure=backpressure)
+              backpressure=backpressure, folded=folded, goal=str(rng.choice(GOALS)))
     tokens = rng.integers(0, 7, 10)
 
     async def testbench(context):
@@ -97,6 +101,7 @@ def test_random_networks(seed):
         assert counters["tokens"] == 10
         assert counters["macs"] == run.macs
         assert [counters[f"events_{layer}"] for layer in range(run.c.layers)] == run.events.tolist()
+        assert (counters["rows"] > 0) == (folded > min(tokens))
         assert counters["cycles"] == counters["words"] + sum(counters[cause] for cause in CAUSES)
 
     run.bench.run(testbench)
@@ -107,7 +112,7 @@ def test_new_network_and_new_sequences():
     """A core is loaded again with another network of its shape; ``clear`` begins sequences, also twice at once."""
     first = random_network(1, hidden=(5, 4), embedding=3, z_bias=4000)
     second = random_network(2, hidden=(5, 4), embedding=3, z_bias=4000)
-    run = Run(first, weight_bytes=1000, backpressure=0.3)
+    run = Run(first, weight_bytes=4000, backpressure=0.3)
 
     async def testbench(context):
         for parameters in (first, second):

@@ -11,7 +11,7 @@ from tests.bench import Bench
 
 def run(table, tokens, *, seed=0, backpressure=0.0, pause=0):
     """Send the rows of tokens one after another; returns the bench and (start, end, cycles) of each token."""
-    c = Configuration(vocabulary=len(table), embedding=len(table[0]), hidden=(2,), lanes=1, weight_bytes=64)
+    c = Configuration(vocabulary=len(table), embedding=len(table[0]), hidden=(2,), lanes=1, weight_words=64)
     bench = Bench(Embedding(c), seed)
     dut = bench.dut
     received = bench.sink(dut.o, backpressure, "o")

@@ -8,7 +8,7 @@ from egret.model.configuration import Configuration
 from egret.rtl.events import EventQueue
 from tests.bench import Bench
 
-C = Configuration(vocabulary=2, embedding=1, hidden=(9, 4, 1), lanes=1, weight_bytes=1024)
+C = Configuration(vocabulary=2, embedding=1, hidden=(9, 4, 1), lanes=1, weight_words=1024)
 
 
 class Queue:
@@ -161,7 +161,7 @@ def test_throughput_and_latency():
 
 def test_one_neuron():
     """The smallest lists."""
-    queue = Queue(Configuration(vocabulary=2, embedding=1, hidden=(1,), lanes=1, weight_bytes=64), 1)
+    queue = Queue(Configuration(vocabulary=2, embedding=1, hidden=(1,), lanes=1, weight_words=64), 1)
 
     async def testbench(context):
         for events in ([(0, 255)], [], [(0, 1)]):

@@ -38,6 +38,28 @@ def test_large_memories_stay_small():
     assert len(text) < 10_000
 
 
+@pytest.mark.parametrize("depth, init, kept", [
+    ((1 << 17) - 1, [], True), (1 << 17, [], False), (1 << 17, [0, 0, 7], True)])
+def test_large_memories_of_zeros_have_no_content(depth, init, kept):
+    """They are loaded before they are read; what is not all zeros, or small, is written as ever."""
+    memory = Memory(shape=8, depth=depth, init=init)
+
+    class Ram(wiring.Component):
+        o: Out(8)
+
+        def elaborate(self, platform):
+            m = Module()
+            m.submodules.memory = memory
+            write, read = memory.write_port(), memory.read_port()
+            m.d.sync += [write.addr.eq(write.addr + 1), read.addr.eq(read.addr + 3), self.o.eq(read.data)]
+            m.d.comb += [write.en.eq(1), write.data.eq(self.o)]
+            return m
+
+    text = to_verilog(Ram(), "ram")
+    assert f" [{depth - 1}:0];" in text and len(text) < 10_000
+    assert ("_row < " in text) == kept
+
+
 @pytest.mark.parametrize("compact", [False, True])
 def test_content_is_the_same(compact, tmp_path):
     """Icarus reads every row, of the text as Yosys writes it and of the compacted one."""

@@ -59,8 +59,8 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
     assert len(accesses) == len(requests)
     for (cycle, *access), (layer, neuron, respond, replace, bias), accumulator in zip(
             accesses, requests, content, strict=True):
-        row = 3 * neuron + gate
-        assert access == [row % c.banks, c.bank_base[layer] + row // c.banks, replace, bias]
+        bank, address = c.place(layer, gate, neuron)
+        assert access == [bank, c.bank_base[layer] + address, replace, bias]
         if respond:
             expected.append(value_of(accumulator, gate, shifts[layer][gate], c.gate_index_bits))
             cycles.append(cycle + LATENCY)
@@ -75,7 +75,7 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
 def test_random_requests(idle, busy, gate):
     """Requests of all kinds to three layers with shifts of their own."""
     rng = random.Random(gate)
-    c = Configuration(vocabulary=2, embedding=1, hidden=(9, 4, 6), lanes=2, weight_bytes=1024)
+    c = Configuration(vocabulary=2, embedding=1, hidden=(9, 4, 6), lanes=2, weight_words=1024)
     shifts = [[rng.randint(1, 15) for _ in GATES] for _ in c.hidden]
     requests, content = [], []
     for _ in range(300):
@@ -87,10 +87,25 @@ def test_random_requests(idle, busy, gate):
     assert len(values) > 100 and len(set(values)) > 20
 
 
+@pytest.mark.parametrize("gate", range(3))
+@pytest.mark.parametrize("lanes, hidden", [(1, (1,)), (1, (5, 3)), (4, (7, 9, 1)), (8, (33, 16)), (32, (1, 3)),
+                                           (32, (70, 40))])
+def test_every_accumulator(lanes, hidden, gate):
+    """All neurons of all layers, also where a layer does not fill the banks."""
+    c = Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=64)
+    rng = random.Random(gate)
+    requests = [(layer, neuron, 1, neuron % 2, rng.randint(-LIMIT, LIMIT))
+                for layer, size in enumerate(hidden) for neuron in range(size)]
+    rng.shuffle(requests)
+    content = [rng.randint(-LIMIT, LIMIT) for _ in requests]
+    values = run(c, gate, [[rng.randint(1, 15) for _ in GATES] for _ in hidden], requests, content, idle=0.2)
+    assert len(values) == c.neurons
+
+
 @pytest.mark.parametrize("shift", range(1, 16))
 def test_shift(shift):
     """Halves on both sides of zero, saturation both ways, and the ends of the accumulator, for each shift."""
-    c = Configuration(vocabulary=2, embedding=1, hidden=(3,), lanes=1, weight_bytes=1024)
+    c = Configuration(vocabulary=2, embedding=1, hidden=(3,), lanes=1, weight_words=1024)
     gate = shift % 3
     half, top = 1 << (shift - 1), 1 << (shift + 9)
     content = [sign * base + offset for base in (0, half, 2 * half, 3 * half, top, top - half)
@@ -103,7 +118,7 @@ def test_shift(shift):
 @pytest.mark.parametrize("index_bits, gate", [(8, 0), (10, 1), (10, 2), (12, 2)])
 def test_whole_table(index_bits, gate):
     """Every index, and one beyond each end."""
-    c = Configuration(vocabulary=2, embedding=1, hidden=(3,), lanes=1, weight_bytes=1024, gate_index_bits=index_bits)
+    c = Configuration(vocabulary=2, embedding=1, hidden=(3,), lanes=1, weight_words=1024, gate_index_bits=index_bits)
     half = 1 << (index_bits - 1)
     content = [index * 2 for index in range(-half - 1, half + 1)]
     table = (tanh_table if gate == 2 else sigmoid_table)(index_bits)

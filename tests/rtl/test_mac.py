@@ -4,96 +4,157 @@ import random
 
 import pytest
 
-from egret.model.configuration import Configuration
-from egret.rtl.mac import Lanes, additions
+from egret.model.configuration import SEGMENTS, Configuration
+from egret.rtl.mac import LATENCY, Lanes, additions
 from tests.bench import Bench
 
 EXTREMES = [(weight, value) for weight in (-127, -1, 1, 127) for value in (-254, -1, 0, 1, 255)]
 
 
-def configuration(lanes, hidden=(5, 3)):
-    return Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_bytes=4096)
+def configuration(lanes, hidden=(21, 10), weight_bits=8, run_bits=6):
+    return Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_bits=weight_bits,
+                         weight_words=64, wide_words=(64,) * (run_bits - 4))
 
 
-def random_word(rng, c, used):
-    """(entries, value, layer) with no two entries in one bank."""
+def random_column(rng, c, used, count):
+    """Words of a column that never leave the banks nor share one, as the compiler makes them, by trial."""
     layer = rng.randrange(c.layers)
-    rows = list(range(3 * c.hidden[layer]))
-    rng.shuffle(rows)
-    by_bank = {row % c.banks: row for row in rows}
-    chosen = rng.sample(sorted(by_bank.values()), min(len(by_bank), c.lanes))
-    entries = [(rng.choice([-127, 127, rng.randint(1, 127), -rng.randint(1, 127)]), row)
-               if rng.random() < used else (0, rng.randrange(1 << c.row_bits)) for row in chosen]
-    entries += [(0, 0)] * (c.lanes - len(entries))
-    rng.shuffle(entries)
-    return entries, rng.choice([-254, 255, rng.randint(-254, 255)]), layer
+    number = rng.randrange(len(SEGMENTS))
+    matrix = len(SEGMENTS) * layer + number
+    span = c.segment_span(layer, SEGMENTS[number])
+    begins = [(rng.randrange(2 if lane == 0 else 0, 3), rng.randrange(-(-span // 16))) for lane in range(c.lanes)]
+    places = [[bank + 2 * lane - 2, 16 * block] for lane, (bank, block) in enumerate(begins)]
+    value, words = rng.choice([rng.randint(-254, 255), -254, 255]), []
+    for index in range(count):
+        entries, banks = [], set()
+        for lane in range(c.lanes):
+            for _ in range(20):
+                code = rng.randrange(1, 1 << c.weight_bits) if rng.random() < used else 0
+                run = rng.randrange(min(1 << c.run_bits, 2 * span // (1 if code else 16)))
+                step = run + 1 if code else 16 * (run + 1)
+                bank, address = places[lane]
+                if index == 0:
+                    run %= 16
+                    address = 16 * begins[lane][1] + run
+                    fits = address < span
+                else:
+                    address += step
+                    fits = True
+                    while address >= span:
+                        bank, address = bank + 1, address - span
+                fits &= bank < min(2 * lane + 4, c.banks) and (not code or bank not in banks) and code != 128
+                if fits:
+                    break
+            else:
+                # Nothing fits any more; a lane at its end may walk on, to wherever.
+                code, run, (bank, address) = 0, 0, places[lane]
+                if index:
+                    address += 16
+                    if address >= span:
+                        bank, address = bank + 1, address - span
+            if code:
+                banks.add(bank)
+            places[lane] = [bank, address]
+            entries.append((code, run))
+        words.append((tuple(entries), value, matrix, int(index == 0), tuple(begins)))
+        if any(bank > 2 * lane + 3 for lane, (bank, _) in enumerate(places)):
+            break
+    return words
 
 
-def run(c, words):
-    """Send one word (or None: garbage that is not valid) each cycle and check everything that leaves."""
+def run(c, words, codebook=None):
+    """Send one word (or None: nothing valid) each cycle and check everything that leaves."""
     bench = Bench(Lanes(c))
     dut = bench.dut
+    due = iter(additions([word for word in words if word], c, codebook))
     expected = {}
     counts = {"additions": 0, "words": 0}
 
     def check(cycle, macs, busy, *adds):
-        word, due = expected.get(cycle, (None, {})), expected.get(cycle - 2, (None, {}))[1]
+        added = expected.get(cycle - LATENCY, {})
         for bank, (valid, address, addend) in enumerate(adds):
-            assert (valid, address, addend) == ((1, *due[bank]) if bank in due else (0, 0, 0)), (cycle, bank)
+            assert (valid, address, addend) == ((1, *added[bank]) if bank in added else (0, 0, 0)), (cycle, bank)
             counts["additions"] += valid
-        assert macs == len(word[1]), cycle
-        assert busy == any(expected.get(cycle - ago, (None, {}))[1] != {} for ago in (1, 2)), cycle
-        counts["words"] += word[0] is not None
+        assert macs == len(expected.get(cycle, {})), cycle
+        assert busy == any(cycle - ago in expected for ago in range(1, LATENCY + 1)), cycle
+        counts["words"] += cycle in expected
 
-    bench.each_cycle(check, dut.macs, dut.busy, *dut.add)
-    rng = random.Random(1)
+    ready = []
+    bench.each_cycle(lambda cycle, *values: check(cycle - ready[0], *values) if ready else None,
+                     dut.macs, dut.busy, *dut.add)
+    elapsed = []
+    bench.each_cycle(lambda cycle, _: elapsed.append(cycle), dut.busy)
 
     async def testbench(context):
+        if codebook is not None:
+            await bench.load(context, c, codebook=codebook)
+        await context.tick().repeat(LATENCY + 1)
+        ready.append(len(elapsed))
         for cycle, word in enumerate(words):
-            # The first edge ends cycle 0, in which nothing has been sent.
-            entries, value, layer = word or random_word(rng, c, 1)
-            expected[cycle] = (word, additions(entries, value, layer, c) if word else {})
-            Bench.set(context, dut.i.payload, (tuple(entries), value, layer))
+            if word is not None:
+                expected[cycle] = next(due)
+                Bench.set(context, dut.i.payload, word)
             context.set(dut.i.valid, word is not None)
             await context.tick()
         context.set(dut.i.valid, 0)
-        await context.tick().repeat(4)
+        await context.tick().repeat(LATENCY + 2)
 
     bench.run(testbench)
     assert counts["words"] == sum(word is not None for word in words)
-    assert counts["additions"] == sum(sum(weight != 0 for weight, _ in word[0]) for word in words if word)
+    assert counts["additions"] == sum(sum(code != 0 for code, _ in word[0]) for word in words if word)
 
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("lanes", [1, 2, 4, 8])
-@pytest.mark.parametrize("used, idle", [(1.0, 0.0), (0.5, 0.3), (0.1, 0.0)])
-def test_random_words(lanes, used, idle, seed):
-    """Full and nearly empty words, with and without pauses, over two layers."""
-    c = configuration(lanes)
+@pytest.mark.parametrize("used, idle, weight_bits", [(1.0, 0.0, 8), (0.5, 0.3, 4), (0.1, 0.0, 8)])
+def test_random_columns(lanes, used, idle, weight_bits, seed):
+    """Short and long columns, with and without pauses, over two layers and their three matrices each."""
+    c = configuration(lanes, (200, 21), weight_bits)
     rng = random.Random(seed)
-    run(c, [None if rng.random() < idle else random_word(rng, c, used) for _ in range(120)])
+    codebook = [rng.randint(-127, 127) for _ in range(96)] if weight_bits == 4 else None
+    words = []
+    for _ in range(40):
+        for word in random_column(rng, c, used, rng.choice([1, 1, 2, 5, 20])):
+            words += [None] * (rng.random() < idle) + [word]
+    run(c, words, codebook)
 
 
 @pytest.mark.parametrize("lanes", [1, 4])
 def test_extremes(lanes):
     """Every corner of weight and value, in every lane; 0 as value is still an addition."""
     c = configuration(lanes)
-    words = [([(weight, 0) if place == lane else (0, 0) for place in range(lanes)], value, 0)
-             for lane in range(lanes) for weight, value in EXTREMES]
-    run(c, [word for word in words])
+    run(c, [(tuple((weight & 255, 0) if place == lane else (0, 0) for place in range(lanes)), value, 0, 1,
+             ((2, 0),) * lanes) for lane in range(lanes) for weight, value in EXTREMES])
 
 
 def test_words_without_entries():
-    """An empty word adds nothing, whatever rows its entries name, and keeps nobody waiting."""
+    """An empty word adds nothing, whatever its runs, and keeps the lanes busy as any other."""
     c = configuration(4)
-    run(c, [([(0, row)] * 4, 255, 1) for row in range(9)])
+    run(c, [(((0, step),) * 4, 255, 4, int(step == 0), ((2, 0),) * 4) for step in range(5)])
 
 
 @pytest.mark.parametrize("lanes", [1, 8])
-def test_widest_rows(lanes):
-    """The last row of the last layer lands in the last address of its bank."""
-    c = configuration(lanes, (1, 100, 85))
-    row = 3 * 85 - 1
-    word = ([(-127, row)] + [(0, 0)] * (lanes - 1), -254, 2)
-    assert additions(*word, c) == {row % c.banks: (c.bank_depth - 1, 127 * 254)}
-    run(c, [word])
+def test_last_address(lanes):
+    """The last row of the last layer lands in the last address of its bank, reached by a step over a bank's end."""
+    c = configuration(lanes, (1, 100, 85), run_bits=4)
+    bank, address = c.place(2, 2, 84)
+    span = c.segment_span(2, "s")
+    lane = bank // 2
+    begin, skips = (1, span - 1) if bank % 2 else (0, span - 1)
+    first = tuple((127, skips % 16) if place == lane else (0, 0) for place in range(lanes))
+    begins = tuple((2 + begin - 1, skips // 16) if place == lane else (0, 0) for place in range(lanes))
+    relative = address - c.segment_offset(2, "s")
+    words = [(first, -254, 8, 1, begins)] if bank else []
+    jump, more = relative + 1, []
+    while jump > 16:
+        more.append((0, 0))
+        jump -= 16
+    more.append((129, jump - 1))
+    words += [(tuple(entry if place == lane else (0, 0) for place in range(lanes)), -254, 8, 0, begins)
+              for entry in more]
+    if not bank:
+        words = [(tuple((129, relative % 16) if place == lane else (0, 0) for place in range(lanes)), -254, 8, 1,
+                  tuple((2, relative // 16) for _ in range(lanes)))]
+    assert additions(words, c)[-1] == {bank: (c.bank_base[2] + address, 127 * 254)}
+    assert c.bank_base[2] + address == c.bank_depth - 1
+    run(c, words)

@@ -19,7 +19,7 @@ class Pass:
     """Drives an `UpdatePass` through passes over layers and keeps the states that it must hold."""
 
     def __init__(self, hidden, threshold, *, seed=0, waiting=0.0, backpressure=0.0):
-        self.c = c = Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=1, weight_bytes=1024)
+        self.c = c = Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=1, weight_words=1024)
         self.random = random.Random(seed)
         self.bench = Bench(UpdatePass(c), seed)
         self.dut = self.bench.dut

@@ -5,31 +5,62 @@ import random
 import pytest
 
 from egret.model.configuration import Configuration
-from egret.rtl.payloads import word_layout
+from egret.rtl.payloads import begins_layout, pointer_layout
 from egret.rtl.weights import WeightStore, words_of
 from tests.bench import Bench, pack
 
-C = Configuration(vocabulary=2, embedding=9, hidden=(7, 4), lanes=2, weight_bytes=400)
+C = Configuration(vocabulary=2, embedding=9, hidden=(7, 4), lanes=2, weight_words=400)
 LATENCY = 5
 
 
-def store(counts, seed):
+def wide(wide_words, lanes=2, weight_bits=8, weight_words=400):
+    """A configuration whose first words have further bits of the runs."""
+    return Configuration(vocabulary=2, embedding=9, hidden=(7, 40), lanes=lanes, weight_bits=weight_bits,
+                         weight_words=weight_words, wide_words=wide_words)
+
+
+def random_begins(rng, c):
+    layout = begins_layout(c)
+    bits = {name: field.shape for name, field in layout[0].shape}
+    return tuple((rng.randrange(1 << bits["bank"]), rng.randrange(1 << bits["block"])) for _ in range(c.lanes))
+
+
+def random_words(rng, c, count):
+    """Entries {code, run} of all bits; a run's further bits are zero in the words that have none."""
+    words = []
+    for index in range(count):
+        bits = 4 + sum(index < most for most in c.wide_words)
+        words.append(tuple((rng.randrange(1 << c.weight_bits), rng.randrange(1 << bits)) for _ in range(c.lanes)))
+    return words
+
+
+def store(counts, seed, c=C):
     """A bench of a store whose columns have ``counts`` words, its pointers and its words."""
     rng = random.Random(seed)
-    assert len(counts) <= C.columns and sum(counts) <= C.weight_words
-    words = [rng.getrandbits(C.word_bits) for _ in range(C.weight_words)]
+    assert len(counts) <= c.columns and sum(counts) <= c.weight_words
+    words = random_words(rng, c, c.weight_words)
     # Columns need not lie in order.
     order = list(range(len(counts)))
     rng.shuffle(order)
     pointers, start = {}, 0
     for column in order:
-        pointers[column] = (start if counts[column] else 0, counts[column])
+        pointers[column] = (start if counts[column] else 0, counts[column], random_begins(rng, c))
         start += counts[column]
     pointers = [pointers[column] for column in range(len(counts))]
-    return Bench(WeightStore(C), seed), pointers, words
+    return Bench(WeightStore(c), seed), pointers, words
 
 
-def run(bench, pointers, words, columns, idle):
+def loaded(c, words):
+    """Words of the memories: codes with four bits of their runs, and a memory for each further bit."""
+    memories = {"weights": [sum((code | run % 16 << c.weight_bits) << (c.weight_bits + 4) * lane
+                                for lane, (code, run) in enumerate(word)) for word in words]}
+    for bit, most in enumerate(c.wide_words, 4):
+        memories[f"run_{bit}"] = [sum((run >> bit & 1) << lane for lane, (_, run) in enumerate(word))
+                                  for word in words[:most]]
+    return memories
+
+
+def run(bench, pointers, words, columns, idle, c=C):
     """Send columns after loading; returns the cycles in which words left."""
     dut = bench.dut
     received = bench.sink(dut.o)
@@ -48,8 +79,8 @@ def run(bench, pointers, words, columns, idle):
     bench.each_cycle(check, dut.i.valid, dut.i.ready, dut.o.valid, dut.busy, dut.o.payload)
 
     async def testbench(context):
-        await bench.load(context, C, weights=words,
-                         columns=[start | count << C.start_bits for start, count in pointers])
+        await bench.load(context, c, **loaded(c, words),
+                         columns=[pack(pointer_layout(c), pointer) for pointer in pointers])
         for column in columns:
             while bench.chance(idle):
                 await context.tick()
@@ -57,6 +88,8 @@ def run(bench, pointers, words, columns, idle):
             context.set(dut.i.valid, 1)
             await context.tick().until(dut.i.ready)
             context.set(dut.i.valid, 0)
+            # What waits in the meantime is not yet a column.
+            Bench.set(context, dut.i.payload, (bench.random.randrange(c.columns), 99, 0))
         await context.tick().repeat(8)
         while context.get(dut.busy):
             await context.tick()
@@ -64,13 +97,12 @@ def run(bench, pointers, words, columns, idle):
 
     bench.run(testbench)
     assert len(taken) == len(columns)
-    entries = [pack(word_layout(C), payload) & ((1 << C.word_bits) - 1) for _, payload in received]
-    assert [(word, *payload[1:]) for word, (_, payload) in zip(entries, received, strict=True)] == expected
+    assert [payload for _, payload in received] == expected
     return taken, [cycle for cycle, _ in received]
 
 
-def requests(rng, columns):
-    return [(column, rng.randint(-254, 255), rng.randrange(C.layers)) for column in columns]
+def requests(rng, columns, c=C):
+    return [(column, rng.randint(-254, 255), rng.randrange(3 * c.layers)) for column in columns]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -110,9 +142,71 @@ def test_only_empty_columns():
     assert cycles == [] and taken == list(range(taken[0], taken[0] + 10))
 
 
-def test_whole_memory_as_one_column():
-    """The longest column that the pointers can describe, at the very end of the memory."""
-    longest = -(-3 * max(C.hidden) // C.lanes)
-    words = [random.Random(1).getrandbits(C.word_bits) for _ in range(C.weight_words)]
-    pointers = [(C.weight_words - longest, longest), (C.weight_words - 1, 1)]
-    run(Bench(WeightStore(C)), pointers, words, [(0, -254, 1), (1, 255, 0), (0, 1, 0)], 0)
+@pytest.mark.parametrize("place", ["end", "begin"])
+def test_whole_memory_as_one_column(place):
+    """The longest column that the pointers can describe, at the very end of the memory and at its beginning."""
+    rng = random.Random(1)
+    longest = pointer_layout(C)["count"].shape
+    longest = (1 << longest) - 1
+    assert longest >= -(-3 * max(C.hidden) // C.lanes) and longest < C.weight_words
+    words = random_words(rng, C, C.weight_words)
+    pointers = [(C.weight_words - longest if place == "end" else 0, longest, random_begins(rng, C)),
+                (C.weight_words - 1, 1, random_begins(rng, C))]
+    run(Bench(WeightStore(C)), pointers, words, [(0, -254, 5), (1, 255, 0), (0, 1, 3)], 0)
+
+
+@pytest.mark.parametrize("weight_bits", [4, 8])
+@pytest.mark.parametrize("lanes", [1, 2, 8])
+@pytest.mark.parametrize("wide_words", [(), (60,), (60, 60, 31, 1), (17, 9), (1, 1)])
+def test_wide_runs(wide_words, lanes, weight_bits):
+    """Words within each memory of further bits, at its end, and behind it, where these bits are zero."""
+    c = wide(wide_words, lanes, weight_bits, weight_words=60)
+    rng = random.Random(lanes)
+    counts = [2, 4, 0, 6, 3] * 4
+    assert sum(counts) == c.weight_words
+    bench, pointers, words = store(counts, lanes, c)
+    # All bits that there are in half of the words.
+    words = [tuple((code, run | (1 << 4 + sum(index < most for most in wide_words)) - 1) for code, run in word)
+             if rng.random() < 0.5 else word for index, word in enumerate(words)]
+    order = [*range(len(counts))] * 2
+    rng.shuffle(order)
+    run(bench, pointers, words, requests(rng, order, c), 0.2, c)
+
+
+def test_words_behind_a_wide_memory():
+    """One column over the ends of all memories of further bits, every bit of which is set."""
+    c = wide((12, 8, 8, 4), weight_words=16)
+    words = [tuple((index + lane, (1 << 4 + sum(index < most for most in c.wide_words)) - 1) for lane in range(2))
+             for index in range(16)]
+    assert [word[0][1] for word in words] == [255] * 4 + [127] * 4 + [31] * 4 + [15] * 4
+    pointers = [(0, 16, ((1, 0), (5, 1))), (3, 2, ((7, 1), (0, 0))), (15, 1, ((2, 0), (2, 1))),
+                (0, 1, ((0, 1), (3, 0)))]
+    columns = [(0, 255, 4), (1, -254, 5), (2, 7, 3), (3, 1, 2), (2, 9, 1), (0, 0, 0)]
+    run(Bench(WeightStore(c)), pointers, words, columns, 0, c)
+
+
+@pytest.mark.parametrize("weight_words, wide_words", [(1, ()), (1, (1, 1, 1, 1)), (2, (1,)), (3, (2, 1))])
+def test_smallest_memories(weight_words, wide_words):
+    c = wide(wide_words, lanes=1, weight_words=weight_words)
+    rng = random.Random(weight_words)
+    words = [((200 + index, (1 << 4 + sum(index < most for most in wide_words)) - 1),) for index in range(weight_words)]
+    pointers = [(index, 1, random_begins(rng, c)) for index in range(weight_words)]
+    run(Bench(WeightStore(c)), pointers, words, requests(rng, [*range(weight_words)] * 3, c), 0, c)
+
+
+def test_what_belongs_to_a_word_travels_with_it():
+    """Words that follow each other without gaps, of columns each with a matrix, a value and begins of its own."""
+    counts = [6, 1, 1, 2, 1, 3, 1, 0, 1, 2]
+    bench, pointers, words = store(counts, 2)
+    columns = [(column, 10 * column - 40, column % 6) for column in range(len(counts))]
+    assert len({pointer[2] for pointer in pointers}) > 5
+    taken, cycles = run(bench, pointers, words, columns, 0)
+    assert cycles == list(range(taken[0] + LATENCY, taken[0] + LATENCY + sum(counts)))
+
+
+def test_counterpart():
+    """`words_of` by hand."""
+    words = [((1, 2),), ((3, 4),), ((5, 6),)]
+    pointers = [(1, 2, "a"), (0, 0, "b"), (0, 1, "c")]
+    assert words_of([(0, 7, 3), (1, 8, 4), (2, -9, 5)], pointers, words) == [
+        (((3, 4),), 7, 3, 1, "a"), (((5, 6),), 7, 3, 0, "a"), (((1, 2),), -9, 5, 1, "c")]

@@ -6,21 +6,28 @@ import numpy as np
 import pytest
 from amaranth.hdl import Signal
 
-from egret.model.compile import compile_image, configuration_for, read_image
+from egret.model.compile import GOALS, compile_image, configuration_for, read_image
 from egret.model.errors import InputError
 from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
 from egret.rtl.core import Core
 from egret.sim import lockstep
 from egret.sim.lockstep import LockstepError, run
-from tests.networks import random_network, random_shape
+from tests.networks import few_values, random_network, random_shape
 
 TOKENS = 12
 
 
-def check(parameters, *, lanes=4, simulator="icarus", seed=1, tokens=TOKENS, restart=None, **options):
-    """Run random tokens; what was compared must be what the network implies. Returns (result, traces)."""
-    image = compile_image(parameters, configuration_for(parameters, lanes=lanes, weight_bytes=None))
+def check(parameters, *, lanes=4, simulator="icarus", seed=1, tokens=TOKENS, restart=None, few=False, folded=0,
+          goal="speed", **options):
+    """Run random tokens; what was compared must be what the network implies. Returns (result, traces).
+
+    ``few``: the weights are those of a network with 4-bit weights.
+    """
+    parameters = few_values(parameters) if few else parameters
+    c = configuration_for(parameters, lanes=lanes, folded=folded, goal=goal)
+    assert c.folded == folded and (c.weight_bits == 4 or not few)
+    image = compile_image(parameters, c)
     tokens = np.random.default_rng(seed).integers(0, parameters.vocabulary.size, tokens)
     result = run(image, tokens, simulator=simulator, seed=seed, restart=restart, **options)
     network, steps = IntegerNetwork(parameters), []
@@ -38,25 +45,46 @@ def check(parameters, *, lanes=4, simulator="icarus", seed=1, tokens=TOKENS, res
     implied = {"output": active(traces[-1].y for traces in steps) + len(tokens)}
     if options.get("intermediate", True):
         implied |= {
-            "embedding": active(traces[0].x for traces in steps), "events": events, "p": neurons, "c": neurons,
+            # The embedding of a token with a folded row sends nothing.
+            "embedding": active(traces[0].x for token, traces in zip(tokens, steps, strict=True) if token >= folded),
+            "events": events, "p": neurons, "c": neurons,
             "reset_values": active(trace.s for trace in layers), "accumulator_r": before, "gate_r": before,
             "accumulator_u": neurons, "gate_u": neurons, "accumulator_z": neurons, "gate_z": neurons}
     assert result.compared == implied
     assert result.counters["tokens"] == len(tokens)
     assert sum(value for name, value in result.counters.items() if name.startswith("events_")) == events
+    assert result.counters["macs"] == multiplications(parameters, tokens, steps, folded)
+    # A row takes a cycle an address, and those until its first one.
+    assert result.counters["rows"] == np.count_nonzero(tokens < folded) * (c.layer_depth(0) + 3)
     if options.get("backpressure"):
         assert result.stalls["o_events"] > 0
     return result, steps
 
 
+def multiplications(parameters, tokens, steps, folded):
+    """Multiplications of a run: the non-zero weights of all columns, but those of x where a folded row serves."""
+    count = 0
+    for token, traces in zip(tokens, steps, strict=True):
+        for number, (layer, trace) in enumerate(zip(parameters.layers, traces, strict=True)):
+            size = len(layer.threshold)
+            if number or token >= folded:
+                count += np.count_nonzero(layer.weight_x[:, trace.x[0] != 0])
+            # The first layer's events are accumulated at once, for the next step.
+            events = trace.y_before if number else trace.y
+            count += np.count_nonzero(layer.weight_y[:2 * size, events[0] != 0])
+            count += np.count_nonzero(layer.weight_y[2 * size:, trace.s[0] != 0])
+    return count
+
+
+@pytest.mark.parametrize("variant", [{}, {"few": True}, {"folded": 4}, {"few": True, "folded": 7, "goal": "size"}])
 @pytest.mark.parametrize("seed", range(5))
-def test_random_networks(seed):
-    """One to four layers, any lanes, density, idle, backpressure, restart."""
+def test_random_networks(seed, variant):
+    """One to four layers, any lanes, density, idle, backpressure, restart; 4-bit weights, folded rows."""
     rng = np.random.default_rng(1000 + seed)
     parameters = random_network(seed, **random_shape(seed), density=float(rng.choice([0.1, 0.5, 1])),
                                 empty_columns=float(rng.choice([0, 0.5])), z_bias=int(rng.choice([0, 4000])))
     check(parameters, lanes=int(rng.choice([1, 2, 4, 8])), seed=seed, idle=float(rng.choice([0, 0.8])),
-          backpressure=float(rng.choice([0.3, 0.8])), restart=int(rng.integers(1, TOKENS)))
+          backpressure=float(rng.choice([0.3, 0.8])), restart=int(rng.integers(1, TOKENS)), **variant)
 
 
 @pytest.mark.parametrize("name, options", {
@@ -71,14 +99,22 @@ def test_random_networks(seed):
     "more lanes than rows": dict(hidden=(3, 5), lanes=16, z_bias=4000),
     "smallest tables": dict(hidden=(7, 6), accumulator_bits=20, gate_index_bits=8, density=0.2, z_bias=4000),
     "largest tables": dict(hidden=(7, 6), gate_index_bits=12, density=0.6, z_bias=4000),
+    "four-bit weights": dict(hidden=(9, 8), density=0.7, z_bias=4000, few=True, backpressure=0.5, restart=4),
+    "some rows folded": dict(hidden=(9, 8), density=0.7, z_bias=4000, folded=3, backpressure=0.5, restart=4),
+    "all rows folded": dict(hidden=(11, 3), density=0.7, z_bias=4000, folded=7, lanes=2, restart=4),
+    "one neuron, folded": dict(hidden=(1,), embedding=1, density=1, lanes=1, z_bias=4000, folded=7, few=True),
+    "more lanes than rows, folded": dict(hidden=(3, 5), lanes=16, z_bias=4000, folded=5, few=True),
+    "folded, all active": dict(hidden=(17, 9), embedding=4, threshold=0, z_bias=100_000, density=0.3, shift=(8, 9),
+                               backpressure=0.9, restart=5, folded=4),
 }.items())
 def test_corners(name, options):
-    run_options = {key: options[key] for key in ("lanes", "backpressure", "restart", "idle") if key in options}
+    run_options = {key: options[key] for key in ("lanes", "backpressure", "restart", "idle", "few", "folded")
+                   if key in options}
     shape = {key: value for key, value in options.items() if key not in run_options}
     result, steps = check(random_network(7, **shape), **run_options)
     fired = [np.mean([np.count_nonzero(traces[layer].y) / traces[layer].y.size for traces in steps])
              for layer in range(len(steps[0]))]
-    if name == "all active":
+    if name in ("all active", "folded, all active"):
         assert min(fired) > 0.8
     elif name in ("no events", "quiet layer"):
         assert max(fired) == 0 and result.compared["output"] == TOKENS
@@ -89,6 +125,16 @@ def test_corners(name, options):
 def test_32_lanes():
     check(random_network(8, hidden=(40, 23), embedding=11, density=0.5, z_bias=4000), lanes=32, tokens=4,
           backpressure=0.5)
+
+
+@pytest.mark.parametrize("lanes, goal, wide, few", [
+    (1, "speed", 3, True), (1, "size", 1, True), (2, "speed", 2, False), (4, "speed", 1, True)])
+def test_wide_runs(lanes, goal, wide, few):
+    """Sparse matrices, whose runs have further bits in at least some of the words."""
+    parameters = random_network(20, hidden=(110, 70), embedding=20, density=0.03, z_bias=4000)
+    c = configuration_for(few_values(parameters) if few else parameters, lanes=lanes, goal=goal)
+    assert len(c.wide_words) >= wide
+    check(parameters, lanes=lanes, tokens=5, few=few, goal=goal, folded=2, backpressure=0.3, restart=2)
 
 
 def test_streams_wait_inside():
@@ -102,13 +148,15 @@ def test_output_alone():
     check(random_network(10, hidden=(9, 4), z_bias=4000), intermediate=False, backpressure=0.5)
 
 
-@pytest.mark.parametrize("hidden, lanes", [
-    ((5, 3), 2), pytest.param((37, 29), 8, marks=pytest.mark.slow),
-    pytest.param((5, 3, 7, 4), 4, marks=pytest.mark.slow)])
-def test_verilator(hidden, lanes):
+@pytest.mark.parametrize("hidden, lanes, variant", [
+    ((5, 3), 2, {}), ((6, 3), 2, {"few": True, "folded": 4}),
+    pytest.param((37, 29), 8, {}, marks=pytest.mark.slow),
+    pytest.param((150, 29), 8, {"few": True, "folded": 4}, marks=pytest.mark.slow),
+    pytest.param((5, 3, 7, 4), 4, {"goal": "size"}, marks=pytest.mark.slow)])
+def test_verilator(hidden, lanes, variant):
     """The same bench under the other simulator."""
     check(random_network(11, hidden=hidden, embedding=9, density=0.3, z_bias=4000), lanes=lanes, simulator="verilator",
-          tokens=30, idle=0.3, backpressure=0.5, restart=17)
+          tokens=30, idle=0.3, backpressure=0.5, restart=17, **variant)
 
 
 @pytest.mark.slow
@@ -119,7 +167,8 @@ def test_many_random_networks(seed):
     parameters = random_network(seed, **shape, density=float(rng.choice([0.05, 0.3, 1])), z_bias=2000,
                                 empty_columns=float(rng.choice([0, 0.5])), threshold=int(rng.choice([0, 3000, 16000])))
     check(parameters, lanes=int(rng.choice([1, 2, 4, 8, 16])), seed=seed, idle=float(rng.choice([0, 0.8])),
-          backpressure=float(rng.choice([0, 0.5, 0.95])), restart=int(rng.integers(1, 40)), tokens=40)
+          backpressure=float(rng.choice([0, 0.5, 0.95])), restart=int(rng.integers(1, 40)), tokens=40,
+          few=bool(rng.integers(2)), folded=int(rng.choice([0, 3, 7])), goal=str(rng.choice(GOALS)))
 
 
 def with_fault(monkeypatch, inject):
@@ -138,7 +187,8 @@ def flip_loaded_bit(section, index, bit):
     def inject(m, core):
         number = {memory.name: memory.number for memory in memory_sections(core.configuration)}[section]
         hit = (core.load.section == number) & (core.load.index == index)
-        for unit in (m.submodules.weights, m.submodules.update_pass, m.submodules.embedding):
+        units = [m.submodules.weights, m.submodules.lanes, m.submodules.update_pass, m.submodules.embedding]
+        for unit in units + ([m.submodules.rows] if core.configuration.folded else []):
             m.d.comb += unit.load.data.eq(core.load.data ^ (hit << bit))
     return inject
 
@@ -171,21 +221,34 @@ def change(image, section, index, bit):
     return dataclasses.replace(image, memories=image.memories | {section: bytes(data)})
 
 
+def word(image, section, index):
+    """A word of a memory as a number."""
+    width = {memory.name: memory.word_bytes for memory in memory_sections(image.configuration)}[section]
+    return int.from_bytes(image.memories[section][index * width:(index + 1) * width], "little")
+
+
+def pointer(image, column):
+    """(start, count) of a column."""
+    c, value = image.configuration, word(image, "columns", column)
+    return value % (1 << c.start_bits), value >> c.start_bits & ((1 << c.count_bits) - 1)
+
+
 @pytest.mark.parametrize("layer", [0, 1])
 def test_wrong_weight_is_found(layer, network, monkeypatch):
     """One bit of one weight of gate u: the message names the accumulator and both its values."""
     parameters, image = network
     c = image.configuration
     bases = c.column_base[layer]
-    # A column of an input and its first word; lane 0 of a word always has an entry.
+    assert c.weight_bits == 8
+    # A column of an input and its first word, in which lane 0 always has an entry; its weight must not become 0.
     for column in range(bases["x"], bases["x"] + c.inputs(layer)):
-        width = -(-(c.start_bits + c.count_bits) // 8)
-        pointer = int.from_bytes(image.memories["columns"][column * width:(column + 1) * width], "little")
-        start, count = pointer & ((1 << c.start_bits) - 1), pointer >> c.start_bits
+        start, count = pointer(image, column)
         changed = change(image, "weights", start, 1)
+        if not count or word(image, "weights", start) % 256 == 2:
+            continue
         good, bad = (read_image(each).layers[layer].weight_x for each in (image, changed))
         row = int(np.argwhere(good != bad)[0, 0])
-        if count and row < c.hidden[layer]:
+        if row < c.hidden[layer]:
             break
     else:
         raise AssertionError("no such weight")
@@ -196,6 +259,88 @@ def test_wrong_weight_is_found(layer, network, monkeypatch):
         run(image, FAULT_TOKENS, simulator="icarus", backpressure=0.2)
     assert str(error.value) == (f"stream accumulator_u: step {step}, layer {layer}, neuron {row}: "
                                 f"expected {good.accumulators[0, row]}, actual {bad.accumulators[0, row]}")
+
+
+def places_of(c, image, kind):
+    """(section, index, bit) of everything of one kind that belongs to the columns of s of the first layer.
+
+    These have rows of gate z alone, so that a lane that goes astray there finds but accumulators of this gate.
+    """
+    if kind == "codebook":
+        return [("codebook", 2 * 16 + code, bit) for code in range(1, 16) for bit in range(8)]
+    columns = range(c.column_base[0]["s"], c.column_base[0]["s"] + c.hidden[0])
+    words = {start + place: place for start, count in (pointer(image, column) for column in columns)
+             for place in range(count)}
+    fields = c.start_bits + c.count_bits
+    return {
+        "start": [("columns", column, bit) for column in columns for bit in range(c.start_bits)],
+        "count": [("columns", column, c.start_bits) for column in columns],
+        "bank": [("columns", column, fields) for column in columns],
+        "block": [("columns", column, fields + 3) for column in columns],
+        "run": [("weights", word, c.weight_bits + bit) for word in words for bit in range(4)],
+        # A column's first run has no more than four bits: a block says where it begins.
+        "wide run": [("run_4", word, 0) for word, place in words.items() if place and word < c.wide_words[0]],
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["start", "count", "bank", "block", "run", "wide run", "codebook"])
+def test_wrong_walk_is_found(kind, monkeypatch):
+    """One bit of a pointer, a run or the codebook: weights go astray or are others, as the message says."""
+    parameters = few_values(random_network(14, hidden=(80, 5), embedding=4, density=0.06, z_bias=4000))
+    c = configuration_for(parameters, lanes=1)
+    assert c.weight_bits == 4 and c.wide_words
+    image = compile_image(parameters, c)
+    for fault in places_of(c, image, kind):
+        changed = change(image, *fault)
+        try:
+            step, layer, good, bad = first_difference(image, changed, lambda a, b: a.accumulators != b.accumulators)
+        except (InputError, AssertionError):
+            continue  # a lane leaves the layer, or the column is not used
+        wrong = np.flatnonzero(good.accumulators[0] != bad.accumulators[0])
+        assert layer == 0 and wrong[0] >= 2 * 80
+        if kind in ("count", "codebook") or len(wrong) > 1:
+            break
+    else:
+        raise AssertionError("no such fault")
+    with_fault(monkeypatch, flip_loaded_bit(*fault))
+    with pytest.raises(LockstepError) as error:
+        run(image, FAULT_TOKENS, simulator="icarus", backpressure=0.2)
+    assert str(error.value) == (f"stream accumulator_z: step {step}, layer 0, neuron {wrong[0] - 160}: "
+                                f"expected {good.accumulators[0, wrong[0]]}, actual {bad.accumulators[0, wrong[0]]}")
+
+
+@pytest.mark.parametrize("gate, neuron, bit", [(0, 0, 3), (0, 5, 12), (2, 4, 20)])
+def test_wrong_folded_row_is_found(gate, neuron, bit, monkeypatch):
+    """One bit of an addend of a token's row: the accumulator is off by it, in the token's first step."""
+    parameters = random_network(15, hidden=(6, 5), embedding=4, density=0.7, z_bias=4000, embedding_density=1)
+    c = configuration_for(parameters, lanes=2, folded=5)
+    image = compile_image(parameters, c)
+    token = 4
+    bank, address = c.place(0, gate, neuron)
+    index, place = token * c.layer_depth(0) + address, bank * c.accumulator_bits + bit
+    off = -(1 << bit) if word(image, "rows", index) >> place & 1 else 1 << bit
+    network, step = IntegerNetwork(parameters), FAULT_TOKENS.index(token)
+    for before in FAULT_TOKENS[:step]:
+        network.step(np.array([before]))
+    right = network.step(np.array([token]))[0].accumulators[0, 6 * gate + neuron]
+    with_fault(monkeypatch, flip_loaded_bit("rows", index, place))
+    with pytest.raises(LockstepError) as error:
+        run(image, FAULT_TOKENS, simulator="icarus", backpressure=0.2)
+    assert str(error.value) == (f"stream accumulator_{'urz'[gate]}: step {step}, layer 0, neuron {neuron}: "
+                                f"expected {right}, actual {right + off}")
+
+
+def test_embedding_beside_a_folded_row_is_found(monkeypatch):
+    """A core that sends the embedding of a token whose row is folded."""
+    parameters = random_network(15, hidden=(6,), embedding=4, embedding_density=1)
+    image = compile_image(parameters, configuration_for(parameters, lanes=2, folded=4))
+
+    def inject(m, core):
+        m.d.comb += [m.submodules.embedding.start.eq(m.submodules.rows.start)]
+
+    with_fault(monkeypatch, inject)
+    with pytest.raises(LockstepError, match=r"^stream embedding: "):
+        run(image, FAULT_TOKENS, simulator="icarus")
 
 
 def test_wrong_threshold_is_found(network, monkeypatch):

@@ -17,7 +17,7 @@ from egret.model.errors import InputError
 from egret.model.integer import IntegerNetwork
 from egret.sim import virtual
 from egret.sim.virtual import VirtualBoard, board_build, stand_in_build
-from tests.networks import random_network
+from tests.networks import few_values, random_network
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,10 @@ def program():
 def test_key_names_what_decides_the_program():
     keys = {build.key for build in (
         board_build(TINY), board_build(dataclasses.replace(TINY, lanes=4)), board_build(TINY, trace=True),
-        stand_in_build(), stand_in_build(window=4))}
-    assert len(keys) == 5
+        stand_in_build(), stand_in_build(window=4), board_build(dataclasses.replace(TINY, weight_bits=4)),
+        board_build(dataclasses.replace(TINY, folded=2)), board_build(dataclasses.replace(TINY, wide_words=(9,))),
+        board_build(dataclasses.replace(TINY, wide_words=(9, 9))))}
+    assert len(keys) == 9
     assert board_build(TINY).key == board_build(TINY).key
 
 
@@ -120,9 +122,13 @@ def test_an_idle_board_sleeps(program):
     assert 0 < transport.board.cycles < 10_000
 
 
-def test_the_real_core_on_the_virtual_board():
+@pytest.mark.parametrize("few, folded", [(False, 0), (True, 6)])
+def test_the_real_core_on_the_virtual_board(few, folded):
+    """A core with 8-bit weights, and one with 4-bit weights and a folded row for some of the tokens."""
     parameters = random_network(3, hidden=(7, 5), vocabulary=11, embedding=6)
-    image = compile_image(parameters, configuration_for(parameters, lanes=2, weight_bytes=None))
+    parameters = few_values(parameters) if few else parameters
+    image = compile_image(parameters, configuration_for(parameters, lanes=2, folded=folded))
+    assert (image.configuration.weight_bits, image.configuration.folded) == (4 if few else 8, folded)
     network = IntegerNetwork(parameters)
     tokens = np.random.default_rng(1).integers(0, 11, 400)
     active = 0
@@ -136,5 +142,6 @@ def test_the_real_core_on_the_virtual_board():
         counters = board.counters()
     assert active > 100
     assert counters["tokens"] == 400 and counters["events_1"] == active
+    assert (counters["rows"] > 0) == (folded > 0)
     assert counters["bad_frames"] == counters["repeated_frames"] == 0
     assert transport.board.cycles > counters["cycles"]
