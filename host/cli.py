@@ -5,6 +5,7 @@ needs torch but those that train.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -19,6 +20,7 @@ __all__ = ["main"]
 ENGINES = ("float", "integer", "rtl")
 SIMULATORS = ("verilator", "icarus")
 STORES = ("bram",)
+GOALS = ("speed", "size")  # as in `egret.model.compile`, which is imported only where needed
 
 _help = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
@@ -127,13 +129,16 @@ def _load_integer(source):
 
 
 def _load_image(source, **options):
-    """Image and integer network of anything that `_load_integer` accepts, compiled now unless it is an image."""
-    from egret.host.measure import simulation_image
+    """Image and integer network of anything that `_load_integer` accepts, compiled now unless it is an image.
+
+    Options are those of `egret.host.measure.simulation_images`.
+    """
+    from egret.host.measure import simulation_images
     from egret.model.image import Image
 
     parameters = _load_integer(source)
     if not _is_image(source):
-        return simulation_image(parameters, **options), parameters
+        return simulation_images(parameters, **options)[0], parameters
     image = Image.load(source)
     for name, value in options.items():
         compiled = getattr(image.configuration, name)
@@ -286,7 +291,8 @@ def prune(
 ):
     """Prune the smallest RNN weights of CHECKPOINT, all layers together, and fine-tune what is left.
 
-    The embedding and the read-out are left alone. The configuration gives texts, batch and dropout; the network's
+    CHECKPOINT is a checkpoint directory, or an integer network's file, such as those in model/networks. The embedding
+    and the read-out are left alone. The configuration gives texts, batch and dropout; the network's
     shape is the checkpoint's. Like `egret train`, it resumes.
     """
     with _needs("torch", "torch", "training"):
@@ -302,6 +308,7 @@ def prune(
 @click.argument("checkpoint")
 @click.option("-o", "--output", required=True, help="File to write the integer network to.")
 @click.option("--weight-bits", type=int, default=8, show_default=True, help="8, or 4 for 15 values a matrix.")
+@click.option("--embedding-bits", type=int, default=8, show_default=True, help="Of embedding and read-out, 4 to 8.")
 @click.option("--accumulator-bits", type=int, default=24, show_default=True, help="Width of an accumulator, 16 to 24.")
 @click.option("--gate-index-bits", type=int, default=10, show_default=True, help="Index of a gate table, 8 to 12.")
 def quantise(checkpoint, output, **options):
@@ -342,9 +349,13 @@ def quantise(checkpoint, output, **options):
 @click.option("--target", default="default", show_default=True, help="Named lanes and weight memory.")
 @click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
 @click.option("--weight-bytes", type=int, help="Size of the weight memory; 0 makes it just large enough.")
+@click.option("--goal", type=click.Choice(GOALS), default=GOALS[0], show_default=True, help="Of packing the weights.")
+@click.option("--folded", type=int, default=0, show_default=True, help="Tokens whose folded rows are stored.")
 @click.option("--verilog", help="File to write the core's Verilog to.")
-def compile_(source, output, target, lanes, weight_bytes, verilog):
+def compile_(source, output, target, lanes, weight_bytes, goal, folded, verilog):
     """Compile SOURCE (a checkpoint or an integer network) into an image and the Verilog of its core."""
+    import numpy as np
+
     from egret.model.compile import compile_image, configuration_for
     from egret.model.configuration import TARGETS
     from egret.model.files import write_aside
@@ -354,7 +365,7 @@ def compile_(source, output, target, lanes, weight_bytes, verilog):
         raise InputError("nothing to write: give --output FILE for the image, --verilog FILE for the core, or both")
     if target not in TARGETS:
         raise InputError(f"--target must be one of {', '.join(TARGETS)}, not {target!r}")
-    options = dict(TARGETS[target])
+    options = TARGETS[target] | {"goal": goal, "folded": folded}
     if lanes is not None:
         options["lanes"] = lanes
     if weight_bytes is not None:
@@ -364,15 +375,23 @@ def compile_(source, output, target, lanes, weight_bytes, verilog):
     image = compile_image(parameters, configuration)
     sections = {section.name: section for section in memory_sections(configuration)}
     words = len(image.memories["weights"]) // sections["weights"].word_bytes
-    entries = sum(int((layer.weight_x != 0).sum() + (layer.weight_y != 0).sum()) for layer in parameters.layers)
+    layers = parameters.layers
+    entries = sum(np.count_nonzero(layer.weight_x) + np.count_nonzero(layer.weight_y) for layer in layers)
+    used = dataclasses.replace(configuration, weight_words=max(1, words)).weight_memory_bytes
+    pointers = sections["columns"].word_bits * configuration.columns // 8
     rows = [
         ("configuration", configuration.digest.hex()),
         ("layers", " - ".join(map(str, (configuration.embedding, *configuration.hidden)))),
         ("lanes", str(configuration.lanes)),
         ("non-zero weights", f"{entries:,}"),
-        ("weight memory", f"{words:,} of {configuration.weight_words:,} words of {configuration.word_bits} bits"),
+        ("bits of a weight", str(configuration.weight_bits)),
+        ("weight memory", f"{words:,} of {configuration.weight_words:,} words, {used:,} bytes"),
         ("lane slots filled", f"{entries / max(1, words * configuration.lanes):.1%}"),
+        ("bytes a non-zero weight, without and with pointers",
+         f"{used / max(1, entries):.3f}, {(used + pointers) / max(1, entries):.3f}"),
     ]
+    if folded:
+        rows.append(("folded rows", f"{folded:,} tokens, {len(image.memories['rows']):,} bytes"))
     if verilog is not None:
         from egret.rtl.core import Core
         from egret.rtl.export import to_verilog
@@ -641,59 +660,89 @@ def demo(checkpoint, text, tokens, seed):
 @click.option("--store", type=click.Choice(STORES), default="bram", show_default=True, help="Where the weights are.")
 @click.option("--text", help="Text to run; the network's own samples by default.")
 @click.option("--tokens", type=int, default=1000, show_default=True, help="Steps to run.")
-@click.option("--dense", is_flag=True, help="Measure the speed-up over the same core without any sparsity, too.")
+@click.option("--weight-bits", type=int, help="Bits of a stored weight, 4 or 8; 4 where the network allows.")
+@click.option("--folded", type=int, default=0, show_default=True, help="Tokens with folded rows, the first ones.")
+@click.option("--speed-ups", is_flag=True, help="Measure what events, pruning and folding gain on the same core, too.")
+@click.option("--plot", help="Picture to write: .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def bench(checkpoint, lanes, store, text, tokens, dense, as_json):
+def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, speed_ups, plot, as_json):
     """Measure cycles and lane utilisation of the simulated core with CHECKPOINT, every event checked."""
-    from egret.host.measure import DENSE_STEPS, dense_counterpart, sample, simulation_image
-    from egret.model.compile import compile_image
+    from egret.host import bench as benches
+    from egret.host.measure import sample
 
     if tokens < 1:
         raise InputError(f"--tokens must be at least 1, not {tokens}")
-    image, parameters = _load_image(checkpoint, lanes=lanes)
-    if dense:
-        # One core for both, whose weight memory holds all weights.
-        counterpart = dense_counterpart(parameters)
-        dense_image = simulation_image(counterpart, lanes=image.configuration.lanes)
-        image = compile_image(parameters, dense_image.configuration)
+    if plot is not None:
+        with _needs("matplotlib", "matplotlib", "--plot"):
+            import matplotlib  # noqa: F401  (to refuse before the long part)
+    options = {"lanes": lanes, "weight_bits": weight_bits, "folded": folded or None}
+    image, parameters = _load_image(checkpoint, **options)
     ids = sample(parameters, tokens + 1) if text is None else _load_text(text, parameters.vocabulary, tokens)
     measurement = _measure(image, parameters, ids)
+    read = benches.weight_bytes_per_token(image, measurement, ids, parameters.embedding)
     macs = measurement.evaluation.macs
     more, more_rows = _describe_measurement(measurement)
+    shares = measurement.shares
     result = {
         "store": store,
         "tokens": tokens,
-        "weight_bytes": image.configuration.weight_bytes,
-        "macs_per_token": macs.event_driven_pruned,
+        "folded": image.configuration.folded,
+        "weight_bits": image.configuration.weight_bits,
+        "weight_memory_bytes": image.configuration.weight_memory_bytes,
+        "bytes_per_token": read,
+        "macs_per_token": measurement.macs_per_token,
         "macs_per_token_dense": macs.dense,
+        "bound_cycles_per_token": measurement.bound,
+        "shares": shares,
         **more,
     }
     rows = [
         ("steps", f"{tokens:,}"),
-        ("MACs per token", f"{macs.event_driven_pruned:,.0f} of {macs.dense:,}"),
-        *more_rows,
-        *((f"cycles per token, {name}", f"{cycles:,.1f}") for name, cycles in measurement.cycles_by_cause.items()),
+        ("MACs per token", f"{measurement.macs_per_token:,.0f} of {macs.dense:,}"),
+        ("cycles per token", f"{measurement.cycles_per_token:,.0f}, bound {measurement.bound:,.0f}"),
+        *(row for row in more_rows if row[0] != "cycles per token"),
+        *((f"lanes' cycles: {name}", f"{share:.2%}") for name, share in shares.items() if share),
+        ("bytes read per token", f"{read:,.0f}"),
     ]
-    if dense:
-        full = _measure(dense_image, counterpart, ids[: DENSE_STEPS + 1])
-        speed_up = full.cycles_per_token / measurement.cycles_per_token
-        result |= {
-            "mismatches_dense": full.mismatches,
-            "activity_dense": full.evaluation.activity,
-            "cycles_per_token_dense": full.cycles_per_token,
-            "speed_up": speed_up,
-            "speed_up_in_macs": macs.dense / macs.event_driven_pruned,
-        }
-        rows += [
-            ("cycles per token without any sparsity", f"{full.cycles_per_token:,.0f}"),
-            ("speed-up, measured", f"{speed_up:.1f}"),
-            ("speed-up, by MACs", f"{macs.dense / macs.event_driven_pruned:.1f}"),
+    variants = []
+    if speed_ups:
+        variants = benches.compare(parameters, ids, lanes=lanes, folded=image.configuration.folded,
+                                   open_board=_open_board, progress=_progress)
+        dense = variants[0]
+        result["variants"] = [
+            {"uses": variant.name, "mismatches": variant.measurement.mismatches,
+             "tokens": variant.measurement.evaluation.tokens, "activity": variant.measurement.evaluation.activity,
+             "macs_per_token": variant.measurement.macs_per_token,
+             "cycles_per_token": variant.measurement.cycles_per_token,
+             "bound_cycles_per_token": variant.measurement.bound,
+             "speed_up": variant.speed_up(dense), "speed_up_in_macs": variant.theory(dense)}
+            for variant in variants
         ]
+    if plot is not None:
+        benches.plot(plot, f"{checkpoint}, {tokens:,} tokens", measurement, variants)
     if as_json:
         click.echo(json.dumps(result))
     else:
         _table(f"{checkpoint}, {measurement.lanes} lanes, weights in {store}", rows)
-    return _mismatch_status(measurement)
+        if variants:
+            _show_variants(variants)
+    statuses = [_mismatch_status(one) for one in (measurement, *(variant.measurement for variant in variants))]
+    return max(statuses)
+
+
+def _show_variants(variants):
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("made use of", title="Speed-up on the same core, simulated", title_justify="left")
+    for name in ("MACs per token", "cycles per token", "bound", "speed-up", "by MACs"):
+        table.add_column(name, justify="right")
+    for variant in variants:
+        measurement = variant.measurement
+        table.add_row(variant.name, f"{measurement.macs_per_token:,.0f}", f"{measurement.cycles_per_token:,.0f}",
+                      f"{measurement.bound:,.0f}", f"{variant.speed_up(variants[0]):.1f}",
+                      f"{variant.theory(variants[0]):.1f}")
+    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ from pathlib import Path
 from rich.table import Table
 
 from egret.host.generate import Sampler
-from egret.host.measure import DENSE_STEPS, dense_counterpart, measure, simulation_image
+from egret.host.measure import DENSE_STEPS, dense_counterpart, measure, simulation_images
 from egret.host.session import generate_text, prompt_ids
 from egret.model import configuration as _model
 from egret.model.checkpoint import load_checkpoint
-from egret.model.compile import compile_image
 from egret.model.counts import checkpoint_columns, integer_columns
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate, event_agreement
@@ -68,9 +67,8 @@ def run(checkpoint, text, tokens, seed, console, progress, open_board):
         raise InputError(f"{text}: {error}") from error
     # One core for both: its weight memory holds all weights, so that the dense counterpart runs on the very same.
     counterpart = dense_counterpart(parameters)
-    dense_image = simulation_image(counterpart)
-    shape = dense_image.configuration
-    image = compile_image(parameters, shape)
+    image, dense_image = simulation_images(parameters, counterpart)
+    shape = image.configuration
     console.print(
         f"{shape.vocabulary} tokens, embedding {shape.embedding}, layers {' - '.join(map(str, shape.hidden))}, "
         f"{sum(layer.nonzeros for layer in integer_columns(parameters)):,} non-zero weights, {shape.lanes} lanes"

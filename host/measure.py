@@ -12,13 +12,13 @@ import numpy as np
 
 from egret.host.generate import Sampler
 from egret.model.compile import compile_image, configuration_for
-from egret.model.configuration import TARGETS
 from egret.model.counts import integer_columns
 from egret.model.evaluate import Evaluation, evaluate
 from egret.model.integer import IntegerLayer, IntegerNetwork
 from egret.rtl.protocol import CORE_COUNTERS
 
-__all__ = ["DENSE_STEPS", "Measurement", "Mismatch", "dense_counterpart", "measure", "sample", "simulation_image"]
+__all__ = ["DENSE_STEPS", "Measurement", "Mismatch", "dense_counterpart", "measure", "sample",
+           "simulation_images", "unpruned_counterpart"]
 
 DENSE_STEPS = 50
 """Steps that suffice for a core without sparsity: each takes as long as any other."""
@@ -74,14 +74,31 @@ class Measurement:
         return self.counters["cycles"] / self.counters["tokens"]
 
     @property
-    def cycles_by_cause(self):
-        """Cycles per token in which a word was issued to the lanes, and in which none was, by cause: dict."""
-        return {name: self.counters[name] / self.counters["tokens"] for name in ("words", *CORE_COUNTERS[4:])}
-
-    @property
     def lane_utilisation(self):
         """Non-zero weights multiplied, divided by lanes times cycles."""
         return self.counters["macs"] / (self.lanes * self.counters["cycles"])
+
+    @property
+    def macs_per_token(self):
+        """Multiplications that the core made."""
+        return self.counters["macs"] / self.counters["tokens"]
+
+    @property
+    def bound(self):
+        """Cycles per token if every lane multiplied in every cycle."""
+        return self.macs_per_token / self.lanes
+
+    @property
+    def shares(self):
+        """What the lanes' cycles went into, as shares that add up to 1: dict.
+
+        ``macs``: multiplications; ``packing``: slots of issued words without a weight; then cycles without a word, by
+        cause.
+        """
+        slots = self.lanes * self.counters["cycles"]
+        packing = self.lanes * self.counters["words"] - self.counters["macs"]
+        return {"macs": self.counters["macs"] / slots, "packing": packing / slots,
+                **{name: self.lanes * self.counters[name] / slots for name in CORE_COUNTERS[4:]}}
 
     @property
     def tokens_per_second(self):
@@ -165,23 +182,28 @@ def measure(board, image, parameters, ids, *, progress=None):
     )
 
 
-def simulation_image(parameters, **options):
-    """Compile a network for a simulation: the default target, its weight memory enlarged where it is too small.
+def simulation_images(parameters, *others, **options):
+    """Compile networks of one shape for the simulation of one core, whose weight memory is just large enough.
 
     Parameters
     ----------
     parameters : IntegerParameters
+        The network that decides how wide the runs and the weights are.
+    *others : IntegerParameters
+        Their matrices may have no more values than those of ``parameters``.
     **options
         Of `configuration_for`; None is ignored.
 
     Returns
     -------
-    Image
+    list of Image
     """
-    options = TARGETS["default"] | {name: value for name, value in options.items() if value is not None}
-    fitting = configuration_for(parameters, **options | {"weight_bytes": None})
-    options["weight_bytes"] = max(options["weight_bytes"], fitting.weight_bytes)
-    return compile_image(parameters, configuration_for(parameters, **options))
+    options = {name: value for name, value in options.items() if value is not None}
+    configuration = configuration_for(parameters, **options)
+    options["weight_bits"] = configuration.weight_bits
+    words = [configuration_for(other, **options).weight_words for other in others]
+    configuration = dataclasses.replace(configuration, weight_words=max([configuration.weight_words, *words]))
+    return [compile_image(network, configuration) for network in (parameters, *others)]
 
 
 def sample(parameters, count, *, seed=0):
@@ -204,8 +226,8 @@ def sample(parameters, count, *, seed=0):
     return np.array(tokens, np.int32)
 
 
-def dense_counterpart(parameters):
-    """A network of the same shape in which no weight is zero and every neuron has an event in every step.
+def dense_counterpart(parameters, *, pruned=False):
+    """A network of the same shape in which every neuron has an event in every step, and no weight is zero.
 
     All weights are 1, inputs and thresholds such that every gate is open: the sums are positive, so the state before
     reset is positive and above the threshold of zero from the first step on.
@@ -213,15 +235,20 @@ def dense_counterpart(parameters):
     Parameters
     ----------
     parameters : IntegerParameters
+    pruned : bool
+        Leave the weights zero that are zero.
 
     Returns
     -------
     IntegerParameters
     """
+    def ones(weights):
+        return (weights != 0).astype(weights.dtype) if pruned else np.ones_like(weights)
+
     layers = tuple(
         IntegerLayer(
-            weight_x=np.ones_like(layer.weight_x),
-            weight_y=np.ones_like(layer.weight_y),
+            weight_x=ones(layer.weight_x),
+            weight_y=ones(layer.weight_y),
             bias=np.full_like(layer.bias, 1 << 12),
             threshold=np.zeros_like(layer.threshold),
             shift=(1, 1, 1),
@@ -229,3 +256,28 @@ def dense_counterpart(parameters):
         for layer in parameters.layers
     )
     return dataclasses.replace(parameters, embedding=np.full_like(parameters.embedding, 127), layers=layers)
+
+
+def unpruned_counterpart(parameters, *, seed=0):
+    """A network of the same shape, and of nearly the same activity, in which no weight is zero.
+
+    The zeros become 1 or -1, at random: the least that an 8-bit weight can be.
+
+    Parameters
+    ----------
+    parameters : IntegerParameters
+    seed : int
+
+    Returns
+    -------
+    IntegerParameters
+    """
+    rng = np.random.default_rng(seed)
+
+    def fill(weights):
+        least = rng.integers(0, 2, weights.shape, np.int8) * 2 - 1
+        return np.where(weights == 0, least, weights).astype(np.int8)
+
+    return dataclasses.replace(parameters, layers=tuple(
+        dataclasses.replace(layer, weight_x=fill(layer.weight_x), weight_y=fill(layer.weight_y))
+        for layer in parameters.layers))

@@ -6,7 +6,7 @@ where ``step`` returns one trace a layer with arrays ``x``, ``y_before``, ``s`` 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,12 +33,15 @@ class Evaluation:
     activity : list of float
         Share of neurons with an event per step, 0 to 1, one a layer.
     macs : MacCounts
+    sources : SourceCounts
+        How often each source was active.
     """
 
     tokens: int
     loss: float
     activity: list[float]
     macs: MacCounts
+    sources: SourceCounts = field(compare=False, repr=False)
 
     @property
     def perplexity(self):
@@ -147,7 +150,8 @@ def evaluate(network, columns, ids, *, batch=1, progress=None):
             read_out()
     read_out()
     return Evaluation(
-        tokens=total, loss=-likelihood / total, activity=sources.activity, macs=count_macs(columns, sources)
+        tokens=total, loss=-likelihood / total, activity=sources.activity, macs=count_macs(columns, sources),
+        sources=sources,
     )
 
 

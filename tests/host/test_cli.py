@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -73,7 +74,7 @@ def test_quantise_and_compile(egret, network):
     assert (network / "image").read_bytes() == (network / "image2").read_bytes()
     status, out, _ = egret("compile", "integer", "-o", "small", "--lanes", 2, "--weight-bytes", 0)
     assert status == 0
-    assert "│ lanes             │ 2 " in out
+    assert re.search(r"│ lanes +│ 2 +│", out)
 
 
 TRAINING = ("--set", "tokens=char", "--set", "hidden_sizes=[5, 4]", "--set", "embedding_size=4", "--set", "batch=4")

@@ -36,7 +36,7 @@ class NetworkBoard:
 @pytest.mark.parametrize("tied", [True, False])
 def test_read_out_is_that_of_the_integer_network(tied):
     parameters = random_network(4, vocabulary=13, embedding=9, hidden=(5, 9), tied=tied)
-    image = compile_image(parameters, configuration_for(parameters, weight_bytes=None))
+    image = compile_image(parameters, configuration_for(parameters))
     network, read_out = IntegerNetwork(parameters), ReadOut(image)
     random = np.random.default_rng(1)
     for density in (0, 0.1, 0.5, 1):
@@ -87,7 +87,7 @@ def test_sampler_parameters(options, message):
 
 def test_generation():
     parameters = random_network(4, vocabulary=13, embedding=9, hidden=(9,))
-    image = compile_image(parameters, configuration_for(parameters, weight_bytes=None))
+    image = compile_image(parameters, configuration_for(parameters))
     board, steps = NetworkBoard(parameters), []
     board.step(3)       # leaves a state that generation must not see
     tokens = list(generate(board, ReadOut(image), Sampler(temperature=0), [1, 2, 3], 10,
@@ -103,7 +103,7 @@ def test_generation():
 
 def test_tokens_come_as_they_are_known():
     parameters = random_network(4, vocabulary=13, embedding=9, hidden=(9,))
-    image = compile_image(parameters, configuration_for(parameters, weight_bytes=None))
+    image = compile_image(parameters, configuration_for(parameters))
     steps = []
     tokens = generate(NetworkBoard(parameters), ReadOut(image), Sampler(), [1], 5,
                       observe=lambda token, events: steps.append(token))

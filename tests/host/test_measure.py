@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from egret.host.bench import compare, plot, weight_bytes_per_token
 from egret.host.demo import run
 from egret.host.generate import Sampler
-from egret.host.measure import Mismatch, dense_counterpart, measure, sample
+from egret.host.measure import Mismatch, dense_counterpart, measure, sample, unpruned_counterpart
 from egret.host.session import generate_text, prompt_ids
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
-from egret.model.compile import compile_image, configuration_for, read_image
+from egret.model.compile import column_bytes, compile_image, configuration_for, read_image
 from egret.model.counts import integer_columns
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
@@ -52,7 +53,7 @@ class FakeBoard:
         return map(self.step, tokens)
 
     def counters(self):
-        causes = {"fetch": 1, "wait_layer": 2, "settle": 0, "reset_pass": 1, "wait_update": 2}
+        causes = {"fetch": 1, "rows": 0, "wait_layer": 2, "settle": 0, "reset_pass": 1, "wait_update": 2}
         per_step = {"tokens": 1, "cycles": 10, "words": 4, "macs": 16, **causes}
         return {name: 1000 + count * self._steps for name, count in per_step.items()}
 
@@ -99,8 +100,11 @@ def test_measurement_is_the_evaluation_of_the_integer_network(network):
     assert measurement.counters["tokens"] == 100
     assert measurement.cycles_per_token == 10
     assert measurement.lane_utilisation == 16 / (4 * 10)
-    assert measurement.cycles_by_cause == {
-        "words": 4, "fetch": 1, "wait_layer": 2, "settle": 0, "reset_pass": 1, "wait_update": 2,
+    assert (measurement.macs_per_token, measurement.bound) == (16, 4)
+    # Of ten cycles of four lanes, four issued a word; so do the shares add up to one.
+    assert measurement.shares == {
+        "macs": 0.4, "packing": 0, "fetch": 0.1, "rows": 0, "wait_layer": 0.2, "settle": 0, "reset_pass": 0.1,
+        "wait_update": 0.2,
     }  # fmt: skip
 
 
@@ -128,6 +132,69 @@ def test_dense_counterpart_has_no_sparsity(network):
     recurrent = sum(layer.weights - layer.rows_x * len(layer.x) for layer in columns)
     assert evaluation.macs.event_driven_pruned == pytest.approx(per_step - recurrent / 10)
     assert evaluation.macs.pruned == evaluation.macs.dense == per_step
+
+
+def test_other_counterparts(network):
+    """Pruned but always active; and unpruned, with as many events as before or nearly so."""
+    parameters, _ = network
+    active = dense_counterpart(parameters, pruned=True)
+    unpruned = unpruned_counterpart(parameters)
+    for own, pruned, full in zip(parameters.layers, active.layers, unpruned.layers, strict=True):
+        for name in ("weight_x", "weight_y"):
+            before = getattr(own, name)
+            assert np.array_equal(getattr(pruned, name), before != 0)
+            after = getattr(full, name)
+            assert after.dtype == before.dtype and np.array_equal(after[before != 0], before[before != 0])
+            assert set(np.abs(after[before == 0]).tolist()) == {1}
+    assert evaluate(IntegerNetwork(active), integer_columns(active), IDS[:11]).activity == [1, 1]
+
+
+def test_comparison(network, tmp_path):
+    """One core for all but the folded rows; every variant checked; bounds from what the core multiplied."""
+    parameters, image = network
+    boards = []
+
+    def open_board(configuration):
+        boards.append(AnyBoard(configuration, {}))
+        return boards[-1]
+
+    variants = compare(parameters, IDS, lanes=4, folded=3, open_board=open_board, progress=silent)
+    assert [variant.name for variant in variants] == [
+        "nothing: every neuron active, no weight pruned", "events", "pruning", "events and pruning",
+        "events, pruning and folded rows"]
+    assert len(boards) == 2 and boards[1].loaded.configuration.folded == 3
+    assert all(variant.measurement.mismatches == 0 for variant in variants)
+    assert [variant.measurement.evaluation.tokens for variant in variants] == [50, 50, 50, 100, 100]
+    assert variants[3].measurement.evaluation == measure(FakeBoard(parameters), image, parameters, IDS).evaluation
+    assert variants[3].speed_up(variants[0]) == variants[3].theory(variants[0]) == 1  # this board counts so
+    for suffix in ("svg", "png"):
+        plot(tmp_path / f"plot.{suffix}", "A network", variants[3].measurement, variants)
+        plot(tmp_path / f"alone.{suffix}", "A network", variants[3].measurement, [])
+        assert (tmp_path / f"plot.{suffix}").stat().st_size > (tmp_path / f"alone.{suffix}").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("folded", [0, 4])
+def test_bytes_per_token(network, folded):
+    """Counted by hand: the words and the pointer of every active source, and a row for a folded token."""
+    parameters, _ = network
+    c = configuration_for(parameters, lanes=4, folded=folded)
+    image = compile_image(parameters, c)
+    measurement = measure(FakeBoard(parameters), image, parameters, IDS)
+    costs = column_bytes(image)
+    pointer = (c.start_bits + c.count_bits + 4 * (3 + c.block_bits)) / 8
+    assert len(costs) == c.columns and costs.min() >= pointer
+    bits = c.weight_words * 4 * c.narrow_bits + 4 * sum(c.wide_words)
+    assert (costs - pointer).sum() == bits / 8
+    integer, total = IntegerNetwork(parameters), 0.0
+    for token in IDS[:-1]:
+        for layer, trace in enumerate(integer.step(np.array([token]))):
+            for segment, values in (("x", trace.x[0]), ("y", trace.y_before[0]), ("s", trace.s[0])):
+                if (layer, segment) == (0, "x") and token < folded:
+                    total += c.layer_depth(0) * 8 * 24 / 8
+                else:
+                    base = c.column_base[layer][segment]
+                    total += sum(costs[base + source] for source in np.flatnonzero(values))
+    assert weight_bytes_per_token(image, measurement, IDS, parameters.embedding) == total / 100
 
 
 def test_samples(network):

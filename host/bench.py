@@ -1,0 +1,157 @@
+"""The bench: where a core's cycles go, and what events, pruning and folding gain, each beside its bound.
+
+`compare` runs one network and its counterparts without some of the sparsity; everything is simulated, nothing computed.
+"""
+
+from dataclasses import dataclass
+
+from egret.host.measure import (
+    DENSE_STEPS,
+    Measurement,
+    dense_counterpart,
+    measure,
+    simulation_images,
+    unpruned_counterpart,
+)
+from egret.model.compile import column_bytes
+
+__all__ = ["Variant", "compare", "plot", "weight_bytes_per_token"]
+
+_CYCLES = 20_000_000
+"""Of a counterpart without sparsity, which is run for fewer steps where these take long."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network measured for a comparison.
+
+    Attributes
+    ----------
+    name : str
+        What is made use of.
+    measurement : Measurement
+    """
+
+    name: str
+    measurement: Measurement
+
+    def speed_up(self, dense):
+        """Cycles per token of another variant over those of this one."""
+        return dense.measurement.cycles_per_token / self.measurement.cycles_per_token
+
+    def theory(self, dense):
+        """The same in multiplications."""
+        return dense.measurement.macs_per_token / self.measurement.macs_per_token
+
+
+def compare(parameters, ids, *, lanes, folded, open_board, progress):
+    """Measure a network, and its counterparts that lack events, zeros or both, on one and the same core.
+
+    Parameters
+    ----------
+    parameters : IntegerParameters
+    ids : np.ndarray of int, shape [N + 1]
+        Text.
+    lanes : int or None
+    folded : int
+        Tokens with folded rows, of a further variant; 0 leaves it out.
+    open_board, progress : callable
+        As for `egret.host.demo.run`.
+
+    Returns
+    -------
+    list of Variant
+        The first one is dense.
+    """
+    counterparts = {
+        "nothing: every neuron active, no weight pruned": dense_counterpart(parameters),
+        "events": unpruned_counterpart(parameters),
+        "pruning": dense_counterpart(parameters, pruned=True),
+    }
+    image, *images = simulation_images(parameters, *counterparts.values(), lanes=lanes, weight_bits=8)
+    weights = sum(layer.weight_x.size + layer.weight_y.size for layer in parameters.layers)
+    steps = max(2, min(DENSE_STEPS, len(ids) - 1, _CYCLES * image.configuration.lanes // weights))
+    variants = []
+    with open_board(image.configuration) as board:
+        for (name, network), its_image in zip(counterparts.items(), images, strict=True):
+            with progress(name) as show:
+                variants.append(Variant(name, measure(board, its_image, network, ids[: steps + 1], progress=show)))
+        with progress("events and pruning") as show:
+            variants.append(Variant("events and pruning", measure(board, image, parameters, ids, progress=show)))
+    if folded:
+        name = "events, pruning and folded rows"
+        image, = simulation_images(parameters, lanes=lanes, weight_bits=8, folded=folded)
+        with open_board(image.configuration) as board, progress(name) as show:
+            variants.append(Variant(name, measure(board, image, parameters, ids, progress=show)))
+    return variants
+
+
+def weight_bytes_per_token(image, measurement, ids, embedding):
+    """Bytes of weight words, folded rows and pointers that the core reads for a token of a text.
+
+    Parameters
+    ----------
+    image : Image
+    measurement : Measurement
+        Of the image over the text.
+    ids : np.ndarray of int, shape [N + 1]
+    embedding : np.ndarray, shape [V, E]
+
+    Returns
+    -------
+    float
+    """
+    c, sources = image.configuration, measurement.evaluation.sources
+    costs = column_bytes(image)
+    total = 0.0
+    for layer in range(c.layers):
+        base = c.column_base[layer]
+        for segment, active in (("x", sources.x[layer]), ("y", sources.y[layer]), ("s", sources.s[layer])):
+            if (layer, segment) == (0, "x"):
+                active = (embedding[ids[:-1][ids[:-1] >= c.folded]] != 0).sum(axis=0)
+            total += float(active @ costs[base[segment] : base[segment] + len(active)])
+    row = c.layer_depth(0) * c.banks * c.accumulator_bits / 8
+    return (total + row * int((ids[:-1] < c.folded).sum())) / sources.steps
+
+
+def plot(path, title, measurement, variants):
+    """Draw where the lanes' cycles go and, where there are variants, what each gains; the suffix names the format.
+
+    Parameters
+    ----------
+    path : str or Path
+    title : str
+    measurement : Measurement
+    variants : list of Variant
+        May be empty.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2 if variants else 1, figsize=(11 if variants else 6, 3.6), squeeze=False,
+                                   layout="constrained")
+    figure.suptitle(title)
+    shares = {name: share for name, share in measurement.shares.items() if share >= 0.0005}
+    axis = axes[0][0]
+    bars = axis.barh(list(shares), [100 * share for share in shares.values()], color="#4477aa")
+    axis.bar_label(bars, fmt="%.1f %%", padding=3)
+    axis.invert_yaxis()
+    axis.set(xlim=(0, 115), xlabel=f"share of the cycles of {measurement.lanes} lanes, in %")
+    if variants:
+        axis, (dense, *rest) = axes[0][1], variants
+        names = [variant.name.replace(" and ", "\nand ") for variant in rest]
+        for offset, label, color, values in (
+            (-0.2, "measured", "#4477aa", [variant.speed_up(dense) for variant in rest]),
+            (0.2, "by multiplications", "#ccbb44", [variant.theory(dense) for variant in rest]),
+        ):
+            bars = axis.barh([place + offset for place in range(len(rest))], values, 0.4, label=label, color=color)
+            axis.bar_label(bars, fmt="%.1f", padding=3)
+        axis.set_yticks(range(len(rest)), names)
+        axis.invert_yaxis()
+        axis.set(xscale="log", xlabel="speed-up over every neuron active, no weight pruned")
+        axis.set_xlim(1, 2.2 * max(variant.theory(dense) for variant in rest))
+        axis.legend(loc="lower right")
+    figure.savefig(path)
+    pyplot.close(figure)
