@@ -31,6 +31,7 @@ import contextlib
 import hashlib
 import json
 import os
+import socket
 import time
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
@@ -345,9 +346,11 @@ def sweep(study, directory, *, ray=None, limit_seconds=None, progress=None, tell
             _check_specification(directory / point.name / RESULT, result, specifications[point.name])
             finished[point.name] = result
     _check_texts(study)
-    _write_study(study, directory)
     before = set(finished)
     waiting = [point for point in study.points if point.name not in finished]
+    if ray is not None and waiting:
+        _check_address(ray)
+    _write_study(study, directory)
     arguments = {point.name: (point, specifications[point.name], directory, deadline) for point in waiting}
     if ray is not None and waiting:
         results = _run_on_ray(ray, waiting, arguments, progress, tell)
@@ -445,15 +448,29 @@ def _run_here(waiting, arguments, progress, tell):
     return results
 
 
+def _check_address(address):
+    """Refuse an address where nothing listens; Ray itself would try for many minutes."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError, ValueError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address, error):
+    reason = " ".join(str(error).split())
+    return InputError(f"ray {address!r}: no cluster there: {reason}; accepted are local, auto and HOST:PORT")
+
+
 def _run_on_ray(address, waiting, arguments, progress, tell):
     import ray
 
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"ray {address!r}: no cluster there: {' '.join(str(error).split())}; accepted are local, auto and HOST:PORT"
-        ) from error
+        raise _no_cluster(address, error) from error
     try:
         gpus = min(1, ray.cluster_resources().get("GPU", 0))
         task = ray.remote(_run_after)
