@@ -306,7 +306,7 @@ def prune(
 @click.option("--valid", help="Text to validate on.")
 @click.option("--test", help="Text to measure on.")
 @click.option("--device", help="auto, cpu or cuda.")
-@click.option("--ray", help="Ray cluster to run on: HOST:PORT, auto for this machine's, local to start one here.")
+@click.option("--ray", help="Ray cluster to run on: HOST:PORT, or local to start one here.")
 @click.option("--limit-seconds", type=float, help="Save and stop after this time; run again to go on.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def sweep(study, output, train, valid, test, device, ray, limit_seconds, as_json):

@@ -318,7 +318,7 @@ def sweep(study, directory, *, ray=None, limit_seconds=None, progress=None, tell
     directory : str or Path
         One directory in it for each point; made where it lacks.
     ray : str, optional
-        Address of a Ray cluster, ``"auto"`` for the one on this machine, ``"local"`` to start one here.
+        Address HOST:PORT of a Ray cluster, or ``"local"`` to start one here for this sweep.
     limit_seconds : float, optional
         Save and return once this wall time has passed; the same call goes on.
     progress : callable, optional
@@ -450,7 +450,7 @@ def _run_here(waiting, arguments, progress, tell):
 
 def _check_address(address):
     """Refuse an address where nothing listens; Ray itself would try for many minutes."""
-    if address in ("auto", "local"):
+    if address == "local":
         return
     host, _, port = address.rpartition(":")
     try:
@@ -461,7 +461,7 @@ def _check_address(address):
 
 def _no_cluster(address, error):
     reason = " ".join(str(error).split())
-    return InputError(f"ray {address!r}: no cluster there: {reason}; accepted are local, auto and HOST:PORT")
+    return InputError(f"ray {address!r}: no cluster there: {reason}; accepted are local and HOST:PORT")
 
 
 def _run_on_ray(address, waiting, arguments, progress, tell):

@@ -189,7 +189,7 @@ def test_bad_studies(refused, network, study):
     ("module", "arguments", "what"),
     [
         ("torch", ["sweep", "s.toml", "-o", "d"], "training"),
-        ("ray", ["sweep", "s.toml", "-o", "d", "--ray", "auto"], "--ray"),
+        ("ray", ["sweep", "s.toml", "-o", "d", "--ray", "local"], "--ray"),
         ("matplotlib", ["report", "--study", "d"], "the report"),
     ],
 )

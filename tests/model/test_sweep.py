@@ -213,16 +213,14 @@ def test_ray_runs_the_same_points(tmp_path, texts, monkeypatch):
     with pytest.raises(InputError) as caught:
         sweep(study, tmp_path / "there", ray="local")
     assert str(caught.value) == f"{tmp_path}/there/{here.ran[0]}/config.json: cannot read it: No such file or directory"
-    with pytest.raises(InputError, match=r"ray 'auto': no cluster there: .*; accepted are local, auto and HOST:PORT"):
-        sweep(study, tmp_path / "there", ray="auto")
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:99999", ":"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "auto", "127.0.0.1:99999", ":"])
 def test_an_address_where_no_cluster_is(tmp_path, texts, address):
     with pytest.raises(InputError) as caught:
         sweep(small(tmp_path, texts), tmp_path / "out", ray=address)
     assert str(caught.value).startswith(f"ray {address!r}: no cluster there: ")
-    assert str(caught.value).endswith("; accepted are local, auto and HOST:PORT")
+    assert str(caught.value).endswith("; accepted are local and HOST:PORT")
     assert not (tmp_path / "out").exists()
 
 
