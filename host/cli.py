@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -302,6 +303,66 @@ def prune(
     options = (checkpoint, output, options, PruningOptions(sparsity=sparsity, **pruning))
     result = run(*options, progress=sys.stderr.isatty(), limit_seconds=limit_seconds)
     _show_training(result, output, as_json)
+
+
+@egret.command()
+@click.argument("study")
+@click.option("-o", "--output", required=True, help="Directory of the study, to write and to resume from.")
+@click.option("--train", help="Text to train on, instead of the study's.")
+@click.option("--valid", help="Text to validate on.")
+@click.option("--test", help="Text to measure on.")
+@click.option("--device", help="auto, cpu or cuda.")
+@click.option("--ray", help="Ray cluster to run on: HOST:PORT, or local to start one here.")
+@click.option("--limit-seconds", type=float, help="Save and stop after this time; run again to go on.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def sweep(study, output, train, valid, test, device, ray, limit_seconds, as_json):
+    """Train, prune and measure every network of STUDY (TOML, such as model/configs/study-ptb.toml).
+
+    Started again with the same options it goes on where it last saved, and never repeats a finished network. On a Ray
+    cluster, all nodes must see the texts and the directory under the same paths.
+    """
+    with _needs("torch", "torch", "training"):
+        from egret.model.sweep import Study
+        from egret.model.sweep import sweep as run
+    if ray is not None:
+        with _needs("ray", "ray", "--ray"):
+            import ray as _  # noqa: F401
+    study = Study.from_toml(study, train=train, valid=valid, test=test, device=device)
+    shown = {}
+    if sys.stderr.isatty():
+        shown = {"progress": _progress, "tell": lambda line: click.echo(line, err=True)}
+    result = run(study, output, ray=ray, limit_seconds=limit_seconds, **shown)
+    if as_json:
+        counts = {"points": len(study.points), "finished": [*result.finished]}
+        click.echo(json.dumps({**counts, "ran": result.ran, "left": result.left}))
+        return
+    rows = [
+        (name, f"test perplexity {point['test']['perplexity']:.2f}, activity {_percentages(point['activity'])}")
+        for name, point in result.finished.items()
+    ]
+    _table(output, [*rows, *((name, "time is up; run again to go on") for name in result.left)])
+
+
+@egret.command()
+@click.option("--study", required=True, help="Directory that egret sweep wrote.")
+@click.option("-o", "--output", help="HTML file to write, CSV files beside it; report.html in the study by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def report(study, output, as_json):
+    """Write the report of a study beside the papers' numbers: one HTML page, and its data as CSV."""
+    with _needs("matplotlib", "matplotlib", "the report"):
+        from egret.model.report import write_report
+    with _progress("figures") as progress:
+        result = write_report(study, output, progress=progress)
+    if as_json:
+        click.echo(json.dumps(asdict(result)))
+        return
+    reached = sum(1 for goal in result.goals if goal["gap"] is not None and goal["gap"] <= 0)
+    rows = [
+        ("points finished", f"{result.finished} of {result.finished + result.missing}"),
+        ("goals reached", f"{reached} of {len(result.goals)}"),
+        ("tables", "\n".join(result.tables)),
+    ]
+    _table(result.page, rows)
 
 
 @egret.command()

@@ -33,14 +33,14 @@ from egret.model.errors import InputError
 from egret.model.network import Dropout, LanguageModel, configuration_of
 from egret.model.tokens import KINDS, Vocabulary, read_text
 
-__all__ = ["Trainer", "TrainingOptions", "TrainingResult", "cut_streams", "learning_rate_factor", "train"]
+__all__ = ["CHANGEABLE", "Trainer", "TrainingOptions", "TrainingResult", "cut_streams", "learning_rate_factor", "train"]
 
 QUANTUM = 5  # steps; segment lengths are multiples of it
 _SHORT_SHARE = 0.05  # of segments that are drawn around half the length
 _GRAPH_AFTER = 2  # steps that run before any is captured, so that lazily made things exist
 _STATE = "training.json"
 _STATE_VERSION = 1
-_CHANGEABLE = ("device", "shard_mib", "save_seconds", "train", "valid", "vocabulary")
+CHANGEABLE = ("device", "shard_mib", "save_seconds", "train", "valid", "vocabulary")
 _SECTIONS = ("network", "text", "training", "dropout", "events")
 
 
@@ -791,7 +791,7 @@ class Trainer:
     def _check_options(self, content, path):
         now = json.loads(json.dumps(asdict(self.options)))
         for name, value in now.items():
-            if name not in _CHANGEABLE and content["options"].get(name, value) != value:
+            if name not in CHANGEABLE and content["options"].get(name, value) != value:
                 raise InputError(
                     f"{path}: training began with {name} = {content['options'].get(name)!r}, not {value!r}; "
                     "give the same options or another directory"

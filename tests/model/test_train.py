@@ -106,7 +106,8 @@ def test_committed_configurations_are_accepted():
     names = sorted(name for name in os.listdir(folder) if name.endswith(".toml"))
     assert {"demo.toml", "ptb-egru.toml", "ptb-lstm.toml", "wikitext2-egru.toml", "wikitext2-lstm.toml"} <= set(names)
     for name in names:
-        TrainingOptions.from_toml(os.path.join(folder, name), train="t", valid="v")
+        if not name.startswith("study-"):
+            TrainingOptions.from_toml(os.path.join(folder, name), train="t", valid="v")
 
 
 def test_texts_that_cannot_be_used_are_refused(tmp_path, texts):

@@ -1,0 +1,230 @@
+"""Reports: the numbers of the results beside the papers', in HTML and in CSV."""
+
+import csv
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import pytest
+
+from egret.model.errors import InputError
+from egret.model.report import write_report
+
+SIZES = [3, 5]
+
+
+def histogram(total, low=-1.0, high=1.0, **more):
+    return {"low": low, "high": high, "counts": [0, total - 1, 1, 0], **more}
+
+
+def result(run="egru", sparsity=0.0, seed=1, decay=0.1, *, cell="egru", test=60.0, macs=5e6):
+    """What a sweep writes, with perplexities and activities that tell points apart."""
+    name = f"{run}-decay{decay:g}-seed{seed}-{f'sparse{100 * sparsity:g}' if sparsity else 'dense'}"
+    return {
+        "version": 1, "name": name, "run": run, "cell": cell, "seed": seed, "weight_decay": decay,
+        "sparsity": sparsity, "parent": None, "specification": {"options": {"hidden_sizes": SIZES}}, "epochs": 7,
+        "seconds": 12.5, "device": "CPU", "tokens_per_second": 1234.5, "zeros": sparsity, "streams": 64,
+        "valid": {"tokens": 10, "perplexity": test + 2}, "test": {"tokens": 10, "perplexity": test},
+        "activity": [0.25, 0.5] if cell == "egru" else [1.0, 1.0],
+        "macs": {"dense": 24165000, "pruned": 9, "event_driven": 8.0, "event_driven_pruned": macs,
+                 "layers": [macs / 4, 3 * macs / 4]},
+        "histograms": {
+            "weights": [histogram(20, mean=-0.1, zeros=4), histogram(30, mean=0.1, zeros=0)],
+            "biases": [histogram(9, mean=-0.3), histogram(15, mean=0.0)],
+            "activity": [histogram(size, 0.0) for size in SIZES],
+            "distances": [histogram(10 * size, -2.0) for size in SIZES] if cell == "egru" else [],
+        },
+    }  # fmt: skip
+
+
+RESULTS = (
+    result(test=59.12, macs=6.5e6),
+    result(seed=2, test=56.55, macs=6.3e6),
+    result(sparsity=0.85, test=58.31, macs=1.1e6),
+    result(decay=1.0, test=61.77),
+    result("lstm", cell="lstm", test=57.44, macs=20.19e6),
+)
+MISSING = {"name": "lstm-decay0.1-seed1-sparse95", "run": "lstm", "cell": "lstm", "seed": 1, "weight_decay": 0.1}
+
+
+def write_study(directory, results=RESULTS, corpus="ptb"):
+    """Make a directory that of a study, with the results given and one point missing."""
+    for content in results:
+        (directory / content["name"]).mkdir()
+        (directory / content["name"] / "result.json").write_text(json.dumps(content))
+    content = {"title": "Penn & Treebank", "corpus": corpus, "points": [*results, {**MISSING, "sparsity": 0.95}]}
+    (directory / "study.json").write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A directory with the report of `RESULTS`, and what was returned."""
+    directory = tmp_path_factory.mktemp("study")
+    write_study(directory)
+    return directory, write_report(directory)
+
+
+class Page(HTMLParser):
+    """Tables as rows of cells, text outside of figures, and the tags."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self.tags, self.references, self._cell = [], [], [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.references += [value for name, value in attributes if name in ("src", "href", "xlink:href", "data")]
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self._cell = True
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self._cell = None
+
+    def handle_data(self, data):
+        if self._cell:
+            self.tables[-1][-1][-1] += data
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_page(written):
+    directory, report = written
+    assert (report.page, report.finished, report.missing) == (f"{directory}/report.html", 5, 1)
+    text = (directory / "report.html").read_text()
+    page = Page(text)
+    summary, sparsities, points = page.tables
+    assert summary[0] == ["network", "figure", "goal (papers)", "reached", "gap"]
+    assert len(summary) == 1 + 13
+    # The seed that is better on the validation text stands for the dense EGRU.
+    assert ["EGRU, dense", "test perplexity", "56.60", "56.55", "\N{MINUS SIGN}0.05"] in summary
+    assert ["EGRU, 85 % of weights zero", "test perplexity", "58.70", "58.31", "\N{MINUS SIGN}0.39"] in summary
+    assert ["EGRU, 95 % of weights zero", "test perplexity", "65.20", "missing", "\N{EM DASH}"] in summary
+    assert ["LSTM, dense", "test perplexity", "57.10", "57.44", "+0.34"] in summary
+    assert ["EGRU, 85 % of weights zero", "MACs per token", "1.20 M", "1.10 M", "\N{MINUS SIGN}0.10 M"] in summary
+    full = ["EGRU, dense", "MACs per token, all neurons active", "24.20 M", "24.16 M", "\N{MINUS SIGN}0.04 M"]
+    assert full in summary or [*full[:3], "24.17 M", "\N{MINUS SIGN}0.03 M"] in summary
+    assert ["egru", "0 %", "58.55", "56.55", "56.60", "40.6 %", "6.30 M", "6.40 M"] in sparsities
+    assert ["lstm", "95 %", "missing", "missing", "66.50", "missing", "missing", "n/a"] in sparsities
+    assert [row[0] for row in points[1:]] == [*(content["name"] for content in RESULTS), MISSING["name"]]
+    assert points[1][1:7] == ["7", "12 s", "CPU", "1,234", "61.12", "59.12"]
+    assert points[-1][1] == "missing"
+    assert "<title>Penn &amp; Treebank</title>" in text
+    assert "5 of 6 points are finished, trained on Penn Treebank" in text
+    assert text.count("not available") >= 5  # what the papers show in figures only
+    assert text.count("arXiv 2405.00433") > 5 and text.count("arXiv 2311.07625") > 2
+
+
+def test_the_page_needs_nothing_beside_it(written):
+    text = (written[0] / "report.html").read_text()
+    page = Page(text)
+    assert page.tags.count("svg") == 7
+    assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
+    assert all(reference.startswith("#") for reference in page.references)
+    assert not re.search(r"@import|url\((?!#)", text)
+    for figure in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        ElementTree.fromstring(figure)
+        identities = re.findall(r' id="([^"]*)"', figure)
+        assert set(re.findall(r'(?:url\(#|href="#)([^)"]+)', figure)) == set(identities)
+        assert len(set(identities)) == len(identities)
+
+
+def test_the_tables(written):
+    directory, report = written
+    names = ["points", "weights", "biases", "activity", "distances"]
+    assert report.tables == [f"{directory}/report-{name}.csv" for name in names]
+    points = read(directory / "report-points.csv")
+    assert [row["state"] for row in points] == ["finished"] * 5 + ["missing"]
+    for row, content in zip(points[:5], RESULTS, strict=True):
+        assert row["name"] == content["name"]
+        assert float(row["test_perplexity"]) == content["test"]["perplexity"]
+        assert float(row["valid_perplexity"]) == content["valid"]["perplexity"]
+        assert float(row["macs_per_token"]) == content["macs"]["event_driven_pruned"]
+        assert [float(row[f"macs_layer_{layer}"]) for layer in (1, 2)] == content["macs"]["layers"]
+        assert [float(row[f"activity_layer_{layer}"]) for layer in (1, 2)] == content["activity"]
+    assert float(points[0]["activity"]) == pytest.approx((3 * 0.25 + 5 * 0.5) / 8)
+    papers = [(row["papers_test_perplexity"], row["papers_macs_per_token"]) for row in points]
+    assert papers == [("56.6", "6400000.0")] * 2 + [("58.7", "1200000.0"), papers[3], ("57.1", "20200000.0"), ("", "")]
+    assert points[5]["name"] == MISSING["name"] and points[5]["test_perplexity"] == ""
+    for name in names[1:]:
+        rows = read(directory / f"report-{name}.csv")
+        for content in RESULTS:
+            for layer, expected in enumerate(content["histograms"][name]):
+                own = [row for row in rows if (row["point"], row["layer"]) == (content["name"], str(layer + 1))]
+                assert [int(row["count"]) for row in own] == expected["counts"]
+                assert (float(own[0]["low"]), float(own[-1]["high"])) == (expected["low"], expected["high"])
+                assert all(one["high"] == next["low"] for one, next in zip(own, own[1:], strict=False))
+    assert not {row["point"] for row in read(directory / "report-distances.csv")} & {"lstm-decay0.1-seed1-dense"}
+
+
+def test_goals(written):
+    goals = written[1].goals
+    assert len(goals) == 13
+    assert goals[0] == {
+        "cell": "egru", "sparsity": 0.0, "quantity": "perplexity", "goal": 56.6, "reached": 56.55,
+        "gap": 56.55 - 56.6, "point": "egru-decay0.1-seed2-dense", "source": "arXiv 2405.00433, fig. 2, tables 3 and 4",
+    }  # fmt: skip
+    missing = [(goal["cell"], goal["sparsity"]) for goal in goals if goal["reached"] is None]
+    assert missing == [("egru", 0.8), ("egru", 0.9), ("egru", 0.95), ("lstm", 0.8), ("lstm", 0.95), ("egru", 0.95)]
+
+
+@pytest.mark.parametrize(
+    ("corpus", "said"),
+    [
+        (None, "The study names no corpus of the papers, so there are no goals to compare with."),
+        ("wikitext-2", "The papers&#x27; numbers for WikiText-2 (arXiv 2405.00433) are not available."),
+    ],
+)
+def test_a_corpus_without_published_numbers(tmp_path, corpus, said):
+    write_study(tmp_path, corpus=corpus)
+    assert write_report(tmp_path).goals == []
+    text = (tmp_path / "report.html").read_text()
+    assert said in text
+    assert "papers</text>" not in text  # no line of theirs in any figure
+
+
+def test_figures_without_points(tmp_path):
+    write_study(tmp_path, [result("lstm", cell="lstm")])
+    write_report(tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("<svg ") == 2
+    assert text.count("Missing: no such point is finished.") == 5
+
+
+def test_the_same_results_give_the_same_page(written, tmp_path):
+    directory, calls = written[0], []
+    report = write_report(directory, tmp_path / "again.htm", progress=lambda *call: calls.append(call))
+    assert report.tables[0] == f"{tmp_path}/again-points.csv"
+    assert (tmp_path / "again.htm").read_bytes() == (directory / "report.html").read_bytes()
+    assert calls == [(number, 7) for number in range(1, 8)]
+
+
+def test_what_is_refused(tmp_path):
+    def refused(directory=tmp_path, path=None):
+        with pytest.raises(InputError) as caught:
+            write_report(directory, path)
+        assert not list(tmp_path.rglob("*.html")) and not list(tmp_path.rglob("*.csv"))
+        return str(caught.value)
+
+    assert refused(tmp_path / "no") == f"{tmp_path}/no: no such directory; expected one that `egret sweep` wrote"
+    assert refused() == f"{tmp_path}: no point is finished there (no */result.json); run `egret sweep` first"
+    write_study(tmp_path)
+    path = tmp_path / RESULTS[0]["name"] / "result.json"
+    assert refused(path=tmp_path / "no" / "page.html") == (
+        f"{tmp_path}/no/page-points.csv: cannot write it: No such file or directory"
+    )
+    for damage in ({"version": 2}, {"activity": ["a"]}, {"histograms": {}}, {"cell": "gru"}, {"valid": 1}):
+        path.write_text(json.dumps({**RESULTS[0], **damage}))
+        assert refused() == f"{path}: not a file of `egret sweep`, or damaged"
+    path.write_text(json.dumps(RESULTS[0])[:-1])
+    assert refused() == f"{path}: not a file of `egret sweep`, or damaged"
