@@ -3,7 +3,7 @@
     python bench/lanes.py                          everything, with the columns of the demo network
     python bench/lanes.py NETWORK --text FILE      with those of another network
     python bench/lanes.py --part stalls            only the cycles lost, which needs no synthesis
-    python bench/lanes.py --board up5k --only dsp --only table-2
+    python bench/lanes.py --board up5k --only dsp --only logic-3
 
 Every cycle each lane gets a code of 4 bits: 0 is no weight, 1 to 15 name one of the 15 weights of the matrix's
 codebook. All lanes share the value of the column. The ways differ in how weight times value comes about:
@@ -722,18 +722,12 @@ def measure(name, board, seeds, directory):
 
 
 def load_network(path):
-    """Integer network of a checkpoint directory, a compact file or an integer network's file."""
+    """Integer network of a checkpoint directory or of an integer network's file."""
     from egret.model.checkpoint import load_checkpoint
-    from egret.model.compact import load_compact
-    from egret.model.errors import InputError
-    from egret.model.quantise import load_integer, quantise
+    from egret.model.integer_file import load_integer
+    from egret.model.quantise import quantise
 
-    if Path(path).is_dir():
-        return quantise(load_checkpoint(path))
-    try:
-        return load_integer(path)
-    except InputError:
-        return quantise(load_compact(path))
+    return quantise(load_checkpoint(path)) if Path(path).is_dir() else load_integer(path)
 
 
 def column_use(parameters, ids, *, streams=64, steps=40, skipped=10):
@@ -843,7 +837,7 @@ def _print_stalls(results):
 @click.option("--keep", type=click.Path(file_okay=False), help="Directory for the files of the tools.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def main(network, text, part, boards, only, seeds, keep, as_json):
-    """Measure the ways to a product; NETWORK is a checkpoint, an integer network or a compact file."""
+    """Measure the ways to a product; NETWORK is a checkpoint or an integer network."""
     from egret.host.demo import NETWORK, TEXT
     from egret.model.errors import InputError
     from egret.model.tokens import read_text

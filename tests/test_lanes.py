@@ -20,7 +20,7 @@ from bench.lanes import (
     words_taken,
 )
 from egret.host.demo import NETWORK, TEXT
-from egret.model.quantise import save_integer
+from egret.model.integer_file import save_integer
 from egret.model.tokens import read_text
 from tests.networks import random_network
 
