@@ -499,9 +499,10 @@ def _unpack_columns(codes, runs, pointers, first_column, codebook, weights, c, l
         code, run = codes[word, lane], runs[word, lane]
         step = np.where(code != 0, run + 1, (run + 1) * _SKIP)
         begin = (begins[2 * lane][owner] + 2 * lane - 2) * span + begins[2 * lane + 1][owner] * _SKIP
-        # A running sum that begins anew with each column.
-        total = np.cumsum(np.where(is_first, run, step))
-        place = begin + total - np.repeat((total - run)[is_first], count[count > 0]) if len(total) else total
+        # A running sum that begins anew with each column, whose first word knows narrow runs only.
+        step = np.where(is_first, run % _SKIP, step)
+        total = np.cumsum(step)
+        place = begin + total - np.repeat((total - step)[is_first], count[count > 0])
         used = code != 0
         row = rows[np.clip(place[used], 0, len(rows) - 1)]
         if (wrong := np.flatnonzero((row < 0) | (place[used] < 0) | (place[used] >= len(rows)))).size:

@@ -57,7 +57,7 @@ class Configuration:
     weight_bits : int
         Bits of a stored weight: 8, or 4 for a code into a codebook of 15 values a matrix.
     weight_words : int
-        Words of the weight memory, 1 to 2^26.
+        Words of the weight memory, 1 to 2^24.
     wide_words : tuple of int
         How many of these, from the first one on, have a fifth, sixth, ... bit of each zero run; at most four numbers,
         none larger than the one before.
@@ -99,7 +99,7 @@ class Configuration:
             raise InputError(f"configuration: lanes must be 1, 2, 4, 8, 16 or 32, not {self.lanes!r}")
         if type(self.weight_bits) is not int or self.weight_bits not in (4, 8):
             raise InputError(f"configuration: weight_bits must be 4 or 8, not {self.weight_bits!r}")
-        check("weight_words", self.weight_words, 1, 1 << 26)
+        check("weight_words", self.weight_words, 1, 1 << 24)
         if not isinstance(self.wide_words, tuple) or len(self.wide_words) > WIDEST_RUN - RUN_BITS:
             raise InputError(f"configuration: wide_words must be a tuple of at most {WIDEST_RUN - RUN_BITS} numbers, "
                              f"not {self.wide_words!r}")

@@ -33,15 +33,15 @@ class Evaluation:
     activity : list of float
         Share of neurons with an event per step, 0 to 1, one a layer.
     macs : MacCounts
-    sources : SourceCounts
-        How often each source was active.
+    sources : SourceCounts or None
+        How often each source was active, where that was counted.
     """
 
     tokens: int
     loss: float
     activity: list[float]
     macs: MacCounts
-    sources: SourceCounts = field(compare=False, repr=False)
+    sources: SourceCounts | None = field(default=None, compare=False, repr=False)
 
     @property
     def perplexity(self):

@@ -112,9 +112,13 @@ class Image:
         for section in sections:
             data = self.memories[section.name]
             words, rest = divmod(len(data), section.word_bytes)
-            partial = section.name == "weights" or section.name.startswith("run_")
-            if rest or words > section.words or (not partial and words != section.words):
-                raise InputError(f"image: memory {section.name!r} holds {section.words} words of {section.word_bytes} "
+            most = least = section.words
+            if section.name == "weights":
+                least, weight_words = 0, words
+            elif section.name.startswith("run_"):
+                most = least = min(section.words, weight_words)
+            if rest or not least <= words <= most:
+                raise InputError(f"image: memory {section.name!r} holds {most} words of {section.word_bytes} "
                                  f"bytes, not {len(data)} bytes")
         if self.vocabulary_kind not in ("word", "char"):
             raise InputError(f"image: vocabulary_kind must be 'word' or 'char', not {self.vocabulary_kind!r}")

@@ -204,6 +204,17 @@ def test_memories_that_just_fit_and_those_that_do_not():
         compile_image(parameters, dataclasses.replace(c, weight_words=c.weight_words // 2, wide_words=()))
 
 
+@pytest.mark.parametrize("lanes", [1, 8, 16])
+@pytest.mark.parametrize("goal", GOALS)
+@pytest.mark.parametrize("density", [0.005, 0.03, 0.1])
+def test_a_configuration_fits_its_own_network(lanes, goal, density):
+    """Also where a narrower run happens to need fewer words."""
+    for seed in range(3):
+        parameters = random_network(seed, hidden=(250 + 50 * seed,), embedding=40, density=density, tied=False)
+        c = configuration_for(parameters, lanes=lanes, goal=goal)
+        assert_equal(read_image(compile_image(parameters, c)), parameters)
+
+
 @pytest.mark.parametrize("wide", [(), (100,), (300, 50)])
 def test_fewer_wide_words_than_the_compiler_would_choose(wide):
     """A core built for another network: the runs become narrower where they must."""

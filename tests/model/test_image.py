@@ -322,8 +322,8 @@ def test_refusals(change, message):
     ("rows", bytes(570), "memory 'rows' holds 96 words of 6 bytes, not 570 bytes"),
     ("rows", bytes(582), "memory 'rows' holds 96 words of 6 bytes, not 582 bytes"),
     ("weights", bytes(301), "memory 'weights' holds 300 words of 1 bytes, not 301 bytes"),
-    ("run_4", bytes(291), "memory 'run_4' holds 290 words of 1 bytes, not 291 bytes"),
-    ("run_5", bytes(201), "memory 'run_5' holds 200 words of 1 bytes, not 201 bytes"),
+    ("run_4", bytes(291), "memory 'run_4' holds 170 words of 1 bytes, not 291 bytes"),
+    ("run_5", bytes(201), "memory 'run_5' holds 170 words of 1 bytes, not 201 bytes"),
     ("run_6", bytes(2), "memory 'run_6' holds 1 words of 1 bytes, not 2 bytes"),
 ])
 def test_refusals_of_optional_memories(name, content, message):
@@ -336,10 +336,16 @@ def test_refusals_of_optional_memories(name, content, message):
                                 "codebook, rows, run_4, run_5, run_6")
 
 
-@pytest.mark.parametrize("name", ["weights", "run_4", "run_5", "run_6"])
-def test_words_that_are_not_needed_may_be_left_out(name):
-    image = dataclasses.replace(FULL, memories=FULL.memories | {name: b""})
+def test_words_that_are_not_needed_may_be_left_out():
+    """But a word has all bits of its runs, or none is there."""
+    runs = ("run_4", "run_5", "run_6")
+    empty = {name: b"" for name in ("weights", *runs)}
+    image = dataclasses.replace(FULL, memories=FULL.memories | empty)
     assert Image.from_bytes(image.to_bytes()) == image
+    for name in runs:
+        short = FULL.memories[name][:-1]
+        with pytest.raises(InputError, match=f"^image: memory '{name}' holds {len(short) + 1} words of 1 bytes, not "):
+            dataclasses.replace(FULL, memories=FULL.memories | {name: short})
 
 
 def test_untied_needs_weights():
