@@ -61,10 +61,10 @@ def compare(parameters, ids, *, lanes, folded, open_board, progress):
     Returns
     -------
     list of Variant
-        The first one is dense.
+        The first one makes use of nothing: every neuron is active, no weight pruned.
     """
     counterparts = {
-        "nothing: every neuron active, no weight pruned": dense_counterpart(parameters),
+        "nothing": dense_counterpart(parameters),
         "events": unpruned_counterpart(parameters),
         "pruning": dense_counterpart(parameters, pruned=True),
     }
@@ -152,6 +152,7 @@ def plot(path, title, measurement, variants):
         axis.invert_yaxis()
         axis.set(xscale="log", xlabel="speed-up over every neuron active, no weight pruned")
         axis.set_xlim(1, 2.2 * max(variant.theory(dense) for variant in rest))
-        axis.legend(loc="lower right")
+        axis.legend(loc="upper right")
+        axis.xaxis.set_major_formatter("{x:g}")
     figure.savefig(path)
     pyplot.close(figure)

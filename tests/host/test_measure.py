@@ -160,7 +160,7 @@ def test_comparison(network, tmp_path):
 
     variants = compare(parameters, IDS, lanes=4, folded=3, open_board=open_board, progress=silent)
     assert [variant.name for variant in variants] == [
-        "nothing: every neuron active, no weight pruned", "events", "pruning", "events and pruning",
+        "nothing", "events", "pruning", "events and pruning",
         "events, pruning and folded rows"]
     assert len(boards) == 2 and boards[1].loaded.configuration.folded == 3
     assert all(variant.measurement.mismatches == 0 for variant in variants)
