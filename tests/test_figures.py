@@ -8,12 +8,14 @@ import pytest
 
 from egret.host.cli import main
 from egret.host.demo import NETWORK, TEXT
+from egret.model import quantise
 
 pytestmark = pytest.mark.slow
 
 DEMO = (str(NETWORK), "--text", str(TEXT))
+LARGE = str(Path(quantise.__file__).parent / "networks" / "ptb-egru-85.egret")
 DATA = Path(os.environ.get("EGRET_DATA", ""))
-"""Folder with ``ptb/test.txt`` and ``networks/ptb-egru-85``."""
+"""Folder with ``ptb/test.txt`` and ``networks/ptb-egru-85``, another network of that shape."""
 
 
 def evaluate(capsys, *options):
@@ -36,6 +38,44 @@ def test_integer_perplexity_is_within_half_a_percent(capsys):
     exact, integer = (evaluate(capsys, *DEMO, "--batch", "64", "--engine", engine)["perplexity"]
                       for engine in ("float", "integer"))
     assert abs(integer / exact - 1) < 0.005
+
+
+def bench(capsys, *options):
+    assert main(["bench", *options, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["mismatches"] == 0 and abs(sum(result["shares"].values()) - 1) < 1e-9
+    return result
+
+
+@pytest.mark.parametrize("lanes, least", [(8, 0.95), (16, 0.93)])
+def test_lanes_are_busy_on_the_large_network(capsys, lanes, least):
+    """24 million weights, 85 % of them pruned without structure; the network's own samples."""
+    result = bench(capsys, LARGE, "--lanes", str(lanes), "--tokens", "20")
+    assert result["lane_utilisation"] >= least
+    assert result["weight_bits"] == 4
+
+
+def test_folded_rows_halve_the_work_of_the_large_network(capsys):
+    """Of 10000 tokens, 500 have their rows."""
+    plain, folded = (bench(capsys, LARGE, "--tokens", "10", "--folded", str(rows)) for rows in (0, 500))
+    assert folded["macs_per_token"] < 0.75 * plain["macs_per_token"]
+    assert folded["cycles_per_token"] < 0.8 * plain["cycles_per_token"]
+
+
+@pytest.mark.skipif(not (DATA / "ptb").is_dir(), reason="EGRET_DATA names no folder with Penn Treebank")
+def test_the_card_of_the_large_network(capsys):
+    result = evaluate(capsys, LARGE, "--text", str(DATA / "ptb/test.txt"), "--batch", "64", "--engine", "integer")
+    card = json.loads((Path(LARGE).parent / "card.json").read_text())["85"]
+    assert round(result["perplexity"], 2) == card["test_perplexity"]
+    assert round(result["macs_per_token"]) == card["test_macs_per_token"]
+    assert [round(share, 4) for share in result["activity"]] == card["test_activity"]
+
+
+@pytest.mark.skipif(not (DATA / "networks/ptb-egru-85").is_dir(), reason="EGRET_DATA names no folder with the network")
+@pytest.mark.parametrize("lanes, least", [(8, 0.95), (16, 0.93), (32, 0.88)])
+def test_lanes_are_busy_on_another_network(capsys, lanes, least):
+    options = ("--lanes", str(lanes), "--text", str(DATA / "ptb/test.txt"), "--tokens", "20")
+    assert bench(capsys, str(DATA / "networks/ptb-egru-85"), *options)["lane_utilisation"] >= least
 
 
 @pytest.mark.skipif(not (DATA / "networks/ptb-egru-85").is_dir(), reason="EGRET_DATA names no folder with the network")
