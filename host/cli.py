@@ -632,7 +632,7 @@ def _percentages(shares):
 @click.option("--idle", type=float, default=0.0, show_default=True, help="Probability of a cycle without a token.")
 @click.option("--backpressure", type=float, default=0.0, show_default=True, help="Probability of a cycle not read.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of idle cycles and backpressure.")
-@click.option("--waves", help="Waveform to write: FST from Verilator, VCD or FST from Icarus.")
+@click.option("--waves", help="Waveform to write: VCD from Verilator, FST from Icarus.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def simulate(source, text, tokens, simulator, lanes, idle, backpressure, seed, waves, as_json):
     """Run SOURCE under a simulator and compare every stream inside the core with the integer network.
@@ -668,7 +668,7 @@ def simulate(source, text, tokens, simulator, lanes, idle, backpressure, seed, w
 @click.option("--temperature", type=float, default=0.8, show_default=True, help="0 takes the most probable token.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same text.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Compare with the integer network.")
-@click.option("--trace", help="Waveform (FST) of the virtual board to write; much slower.")
+@click.option("--trace", help="Waveform (VCD) of the virtual board to write; much slower.")
 def run(source, port, baud, prompt, tokens, temperature, seed, check, trace):
     """Generate text on a board: SOURCE is an image, or what can be compiled into one.
 

@@ -99,7 +99,7 @@ def open_virtual(configuration, *, console=None, trace=None, timeout=REPLY_SECON
     console : rich.console.Console or None
         Where to show the progress of a build.
     trace : str, pathlib.Path or None
-        Waveform file (FST) to write; much slower.
+        Waveform file (VCD) to write; much slower.
     timeout : float
         As for `open_serial`.
 

@@ -111,7 +111,7 @@ class Build:
             progress("generating Verilog")
             (work / "top.v").write_text(self._verilog())
             progress("compiling (once for this configuration)")
-            _run_verilator(verilator, work, [*_VERILATOR_OPTIONS, *(["--trace-fst"] if self.trace else [])])
+            _run_verilator(verilator, work, [*_VERILATOR_OPTIONS, *(["--trace-vcd"] if self.trace else [])])
             ready = work / "ready"
             ready.mkdir()
             (work / "obj_dir" / "Vboard").rename(ready / "board")
@@ -224,7 +224,7 @@ class VirtualBoard:
     program : pathlib.Path
         From `Build.program`.
     trace : str, pathlib.Path or None
-        Waveform file (FST) to write, from a build with `trace`.
+        Waveform file (VCD) to write, from a build with `trace`.
 
     Attributes
     ----------

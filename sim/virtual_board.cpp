@@ -1,6 +1,6 @@
 // The virtual board: a Verilated board top behind a pseudo-terminal that looks like a serial port.
 //
-// usage: virtual_board [FILE.fst]     (the argument needs a build with tracing)
+// usage: virtual_board [FILE.vcd]     (the argument needs a build with tracing)
 //
 // Prints the path of the terminal as its first line, then passes bytes between the terminal and the design's byte
 // streams, as many cycles a second as it can. Sleeps while the design says that it is not busy and no byte waits.
@@ -23,7 +23,7 @@
 #include "Vboard.h"
 #include "verilated.h"
 #if VM_TRACE
-#include "verilated_fst_c.h"
+#include "verilated_vcd_c.h"
 #endif
 
 namespace {
@@ -58,7 +58,7 @@ public:
 #if VM_TRACE
         if (trace_file) {
             context_.traceEverOn(true);
-            trace_ = std::make_unique<VerilatedFstC>();
+            trace_ = std::make_unique<VerilatedVcdC>();
             top_.trace(trace_.get(), 99);
             trace_->open(trace_file);
         }
@@ -129,7 +129,7 @@ private:
     VerilatedContext context_;
     Vboard top_{&context_, "board"};
 #if VM_TRACE
-    std::unique_ptr<VerilatedFstC> trace_;
+    std::unique_ptr<VerilatedVcdC> trace_;
 #endif
     uint64_t cycles_ = 0;
     uint8_t in_[BUFFER];

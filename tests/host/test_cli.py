@@ -425,7 +425,7 @@ def test_bad_runs(egret, refused, network):
     assert refused("run", "image", "--temperature", -1) == "temperature must be 0 or a positive number, not -1.0"
     assert refused("run", "image", "--seed", -1) == "seed must be an integer of at least 0, not -1"
     assert refused("run", "image", "--port", "/dev/egret").startswith("serial port /dev/egret: cannot be opened: ")
-    assert refused("run", "image", "--port", "/dev/egret", "--trace", "x.fst") == (
+    assert refused("run", "image", "--port", "/dev/egret", "--trace", "x.vcd") == (
         "--trace is for the virtual board, not for a board on --port"
     )
     assert refused("bench", "image", "--lanes", 4) == (

@@ -16,6 +16,7 @@ from egret.model.configuration import TINY
 from egret.model.errors import InputError
 from egret.model.integer import IntegerNetwork
 from egret.sim import virtual
+from egret.sim.stand_in import TOKENS
 from egret.sim.virtual import VirtualBoard, board_build, stand_in_build
 from tests.networks import few_values, random_network
 
@@ -97,7 +98,18 @@ def test_a_program_that_cannot_start(tmp_path):
     with pytest.raises(InputError, match="ended at once with status 3"):
         VirtualBoard(silent)
     with pytest.raises(InputError, match="ended at once with status 1"):
-        VirtualBoard(stand_in_build().program(), trace="x.fst")
+        VirtualBoard(stand_in_build().program(), trace="x.vcd")
+
+
+def test_waveform(tmp_path):
+    """A tracing build writes a waveform of what ran, and answers as ever."""
+    wave = tmp_path / "board.vcd"
+    with Board(open_program(stand_in_build(trace=True).program(), trace=wave)) as board:
+        assert board.identity.tokens == TOKENS
+    text = wave.read_text()
+    assert text.startswith("$version") and " link_clk " in text
+    changes = [line for line in text.splitlines() if line.startswith("#")]
+    assert len(changes) > 100
 
 
 def test_the_board_ends_with_its_owner(program):
