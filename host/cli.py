@@ -6,14 +6,15 @@ needs torch but those that train.
 
 import contextlib
 import dataclasses
+import importlib
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from egret.model.configuration import GOALS
 from egret.model.errors import InputError
 
 __all__ = ["main"]
@@ -21,7 +22,6 @@ __all__ = ["main"]
 ENGINES = ("float", "integer", "rtl")
 SIMULATORS = ("verilator", "icarus")
 STORES = ("bram",)
-GOALS = ("speed", "size")  # as in `egret.model.compile`, which is imported only where needed
 
 _help = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
@@ -326,7 +326,7 @@ def sweep(study, output, train, valid, test, device, ray, limit_seconds, as_json
         from egret.model.sweep import sweep as run
     if ray is not None:
         with _needs("ray", "ray", "--ray"):
-            import ray as _  # noqa: F401
+            importlib.import_module("ray")
     study = Study.from_toml(study, train=train, valid=valid, test=test, device=device)
     shown = {}
     if sys.stderr.isatty():
@@ -354,7 +354,7 @@ def report(study, output, as_json):
     with _progress("figures") as progress:
         result = write_report(study, output, progress=progress)
     if as_json:
-        click.echo(json.dumps(asdict(result)))
+        click.echo(json.dumps(dataclasses.asdict(result)))
         return
     reached = sum(1 for goal in result.goals if goal["gap"] is not None and goal["gap"] <= 0)
     rows = [
@@ -735,7 +735,7 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, speed_ups
         raise InputError(f"--tokens must be at least 1, not {tokens}")
     if plot is not None:
         with _needs("matplotlib", "matplotlib", "--plot"):
-            import matplotlib  # noqa: F401  (to refuse before the long part)
+            importlib.import_module("matplotlib")  # refused before the long part
     options = {"lanes": lanes, "weight_bits": weight_bits, "folded": folded or None}
     image, parameters = _load_image(checkpoint, **options)
     ids = sample(parameters, tokens + 1) if text is None else _load_text(text, parameters.vocabulary, tokens)

@@ -22,22 +22,23 @@ import numpy as np
 from egret.model.configuration import (
     CODEBOOK,
     GATES,
+    GOALS,
     RUN_BITS,
     SEGMENTS,
     WEIGHT_BITS,
     WIDEST_RUN,
     WINDOW,
     Configuration,
+    first_bank,
 )
 from egret.model.errors import InputError
 from egret.model.image import Image, memory_sections
 from egret.model.integer import IntegerLayer, IntegerParameters
 from egret.model.tokens import Vocabulary
 
-__all__ = ["GOALS", "Matrix", "column_bytes", "compile_image", "configuration_for", "folded_rows",
+__all__ = ["Matrix", "column_bytes", "compile_image", "configuration_for", "folded_rows",
            "matrices", "pack_matrix", "read_image"]
 
-GOALS = ("speed", "size")
 _SKIP = 1 << RUN_BITS
 _SPEED_SHARE = 1.002  # of the fewest words: what narrower runs may cost when the goal is speed
 
@@ -105,8 +106,12 @@ def matrices(parameters, configuration):
 
 def _skips(distance, span, run_bits):
     """Entries without a weight that it takes to go on by some distances (0 or more) with runs of some width."""
-    farthest = _SKIP * min(1 << run_bits, 2 * span // _SKIP)
-    return np.maximum(0, -(-(distance - (1 << run_bits)) // farthest))
+    return np.maximum(0, -(-(distance - (1 << run_bits)) // _farthest(span, run_bits)))
+
+
+def _farthest(span, run_bits):
+    """Positions that one entry without a weight can go on by: it passes the ends of at most two banks."""
+    return _SKIP * min(1 << run_bits, 2 * span // _SKIP)
 
 
 def _widest(span):
@@ -125,6 +130,24 @@ def _choose(matrix, weight_bits, lanes, goal):
     while width > RUN_BITS and len((narrower := pack_matrix(matrix, width - 1, lanes))[0]) <= most:
         width, packed = width - 1, narrower
     return width, packed
+
+
+def _choose_all(parts, weight_bits, lanes, goal):
+    """Width of the runs of each matrix, and the packed matrices."""
+    return zip(*(_choose(part, weight_bits, lanes, goal) for part in parts), strict=True)
+
+
+def _words_by_width(widths, packed):
+    """How many words have runs of at least 4, 5, ... 8 bits: list of int."""
+    return [sum(len(part[0]) for part, own in zip(packed, widths, strict=True) if own >= width)
+            for width in range(RUN_BITS, WIDEST_RUN + 1)]
+
+
+def _shape(parameters):
+    """Parameters of `Configuration` that are the network's: dict."""
+    vocabulary, embedding = parameters.embedding.shape
+    return {"vocabulary": vocabulary, "embedding": embedding, "hidden": parameters.hidden,
+            "accumulator_bits": parameters.accumulator_bits, "gate_index_bits": parameters.gate_index_bits}
 
 
 def pack_matrix(matrix, run_bits, lanes):
@@ -165,7 +188,7 @@ def pack_matrix(matrix, run_bits, lanes):
         good = np.ones(len(columns), bool)
         for lane in range(lanes):
             first[columns, lane] = place
-            low, high = 2 * lane - 2, 2 * lane + WINDOW - 3
+            low, high = first_bank(lane), first_bank(lane) + WINDOW - 1
             entry = np.minimum(place, total - 1)
             mine = (place < end) & (bank[entry] <= high)
             good &= ~mine | (bank[entry] >= low)
@@ -192,7 +215,7 @@ def pack_matrix(matrix, run_bits, lanes):
     is_first = first[matrix.source[entries], lane] == entries
     weights[place, lane] = matrix.weight[entries]
     # An entry's skips lie in the slots before it; each goes as far as it may, the last one so that a run remains.
-    farthest = _SKIP * min(1 << run_bits, 2 * span // _SKIP)
+    farthest = _farthest(span, run_bits)
     left = np.where(is_first, 1 + matrix.position[entries] % span % _SKIP, distance[entries])
     count = np.where(is_first, 0, skips[entries])
     while (more := np.flatnonzero(count)).size:
@@ -205,7 +228,7 @@ def pack_matrix(matrix, run_bits, lanes):
     starts = np.zeros((matrix.sources, lanes, 2), np.int64)
     begin = np.flatnonzero(is_first)
     at = matrix.position[entries[begin]]
-    starts[matrix.source[entries[begin]], lane[begin], 0] = at // span - (2 * lane[begin] - 2)
+    starts[matrix.source[entries[begin]], lane[begin], 0] = at // span - first_bank(lane[begin])
     starts[matrix.source[entries[begin]], lane[begin], 1] = at % span // _SKIP
     return weights, runs, counts, starts
 
@@ -244,33 +267,23 @@ def configuration_for(parameters, *, weight_bytes=None, weight_bits=None, goal="
     InputError
         An option is not accepted, or the network does not fit the weight memory, saying what it needs.
     """
-    return _plan(parameters, weight_bytes, weight_bits, goal, options)[0]
-
-
-def _plan(parameters, weight_bytes, weight_bits, goal, options):
-    """Configuration, and the packed matrices with their run widths."""
     if goal not in GOALS:
         raise InputError(f"the goal of packing must be {' or '.join(GOALS)}, not {goal!r}")
-    shape = {"vocabulary": parameters.embedding.shape[0], "embedding": parameters.embedding.shape[1],
-             "hidden": parameters.hidden, "accumulator_bits": parameters.accumulator_bits,
-             "gate_index_bits": parameters.gate_index_bits}
-    bare = Configuration(**shape, **options)
+    options |= _shape(parameters)
+    bare = Configuration(**options)
     parts = matrices(parameters, bare)
     if weight_bits is None:
         weight_bits = 4 if all(len(np.unique(part.weight)) <= CODEBOOK for part in parts) else 8
-    widths, packed = zip(*(_choose(part, weight_bits, bare.lanes, goal) for part in parts), strict=True)
-    words = {width: sum(len(part[0]) for part, own in zip(packed, widths, strict=True) if own >= width)
-             for width in range(RUN_BITS, WIDEST_RUN + 1)}
-    wide = tuple(words[width] for width in range(RUN_BITS + 1, WIDEST_RUN + 1) if words[width])
-    needed = Configuration(**shape, **options, weight_bits=weight_bits, weight_words=max(1, words[RUN_BITS]),
-                           wide_words=wide)
+    words, *wide = _words_by_width(*_choose_all(parts, weight_bits, bare.lanes, goal))
+    wide = tuple(count for count in wide if count)
+    needed = Configuration(**options, weight_bits=weight_bits, weight_words=max(1, words), wide_words=wide)
     if weight_bytes is None:
-        return needed, packed, widths
+        return needed
     narrow = (8 * weight_bytes // needed.lanes - sum(wide)) // needed.narrow_bits
     if narrow < needed.weight_words:
         raise InputError(f"the network needs {needed.weight_memory_bytes} bytes of weight memory, the store has "
                          f"{weight_bytes}; prune further, or compile with --weight-bytes")
-    return dataclasses.replace(needed, weight_words=narrow), packed, widths
+    return dataclasses.replace(needed, weight_words=narrow)
 
 
 def folded_rows(parameters, tokens):
@@ -301,9 +314,7 @@ def compile_image(parameters, configuration):
         too narrow for it.
     """
     c = configuration
-    for name, value in (("vocabulary", parameters.embedding.shape[0]), ("embedding", parameters.embedding.shape[1]),
-                        ("hidden", parameters.hidden), ("accumulator_bits", parameters.accumulator_bits),
-                        ("gate_index_bits", parameters.gate_index_bits)):
+    for name, value in _shape(parameters).items():
         if getattr(c, name) != value:
             raise InputError(f"the core is built for {name} {getattr(c, name)}; the network has {value}")
     parts = matrices(parameters, c)
@@ -355,14 +366,13 @@ def compile_image(parameters, configuration):
 def _fits(packed, widths, c):
     """Whether packed matrices fit a weight memory, whose words with wide runs are limited."""
     limits = (c.weight_words, *c.wide_words, *[0] * (WIDEST_RUN - c.run_bits))
-    return all(sum(len(part[0]) for part, own in zip(packed, widths, strict=True) if own >= width) <= limit
-               for width, limit in enumerate(limits, RUN_BITS))
+    return all(words <= limit for words, limit in zip(_words_by_width(widths, packed), limits, strict=True))
 
 
 def _pack_into(parts, c):
     """Packed matrices and their run widths, for a configuration made for them, or for others of their shape."""
     for goal in GOALS:
-        widths, packed = zip(*(_choose(part, c.weight_bits, c.lanes, goal) for part in parts), strict=True)
+        widths, packed = _choose_all(parts, c.weight_bits, c.lanes, goal)
         if _fits(packed, widths, c):
             return packed, widths
     widths, packed = list(widths), list(packed)
@@ -498,7 +508,7 @@ def _unpack_columns(codes, runs, pointers, first_column, codebook, weights, c, l
     for lane in range(c.lanes):
         code, run = codes[word, lane], runs[word, lane]
         step = np.where(code != 0, run + 1, (run + 1) * _SKIP)
-        begin = (begins[2 * lane][owner] + 2 * lane - 2) * span + begins[2 * lane + 1][owner] * _SKIP
+        begin = (begins[2 * lane][owner] + first_bank(lane)) * span + begins[2 * lane + 1][owner] * _SKIP
         # A running sum that begins anew with each column, whose first word knows narrow runs only.
         step = np.where(is_first, run % _SKIP, step)
         total = np.cumsum(step)

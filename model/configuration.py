@@ -13,8 +13,8 @@ from itertools import accumulate
 from egret.model.errors import InputError
 
 __all__ = [
-    "CODEBOOK", "GATES", "RUN_BITS", "SEGMENTS", "STATE_FRACTION", "TARGETS", "TINY", "VALUE_BITS", "VALUE_FRACTION",
-    "WEIGHT_BITS", "WIDEST_RUN", "WINDOW", "Configuration",
+    "CODEBOOK", "GATES", "GOALS", "RUN_BITS", "SEGMENTS", "STATE_FRACTION", "TARGETS", "TINY", "VALUE_BITS",
+    "VALUE_FRACTION", "WEIGHT_BITS", "WIDEST_RUN", "WINDOW", "Configuration", "first_bank",
 ]
 
 GATES = ("u", "r", "z")
@@ -31,6 +31,8 @@ RUN_BITS = 4
 WIDEST_RUN = 8
 WINDOW = 6
 """Neighbouring accumulator banks that a lane reaches: lane l those from 2 l - 2 to 2 l + 3."""
+GOALS = ("speed", "size")
+"""What zero runs can be made wide for; see `egret.model.compile.configuration_for`."""
 VALUE_BITS = 9
 """Signed width of what enters a multiplier: events are 0..255, embedding values -254..254."""
 VALUE_FRACTION = 8
@@ -38,6 +40,11 @@ STATE_FRACTION = 14
 
 FORMAT = 2
 """Counts changes of the arithmetic or of a memory's layout; part of the digest."""
+
+
+def first_bank(lane):
+    """Number of the first bank of a lane's window, negative where there is no such bank."""
+    return 2 * lane - 2
 
 
 @dataclass(frozen=True, kw_only=True)

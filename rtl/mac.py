@@ -4,7 +4,7 @@ from amaranth.hdl import *
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.configuration import RUN_BITS, SEGMENTS, VALUE_BITS, WEIGHT_BITS, WINDOW
+from egret.model.configuration import RUN_BITS, SEGMENTS, VALUE_BITS, WEIGHT_BITS, WINDOW, first_bank
 from egret.model.image import memory_sections
 from egret.rtl.payloads import add_layout, bank_address_bits, load_layout, word_layout
 
@@ -148,16 +148,11 @@ class Lanes(wiring.Component):
         for number, add in enumerate(self.add):
             chosen = C(0, len(carried[0]))
             for lane in range(c.lanes):
-                if 0 <= (offset := number - _window(lane)) < WINDOW:
+                if 0 <= (offset := number - first_bank(lane)) < WINDOW:
                     chosen = chosen | (carried[lane] & targets[lane][offset].replicate(len(chosen)))
             m.d.sync += add.eq(chosen)
         m.d.comb += [self.macs.eq(sum(used[lane] for lane in range(c.lanes))), self.busy.eq(valid.any())]
         return m
-
-
-def _window(lane):
-    """The first bank that a lane reaches, were there one of that number."""
-    return 2 * lane - 2
 
 
 def additions(words, configuration, codebook=None):
@@ -191,7 +186,7 @@ def additions(words, configuration, codebook=None):
                     addresses[lane], banks[lane] = addresses[lane] - span, banks[lane] + 1
             if code:
                 weight = code - (code >> 7 << 8) if codebook is None else codebook[16 * matrix + code]
-                added[_window(lane) + banks[lane]] = (
+                added[first_bank(lane) + banks[lane]] = (
                     c.bank_base[layer] + c.segment_offset(layer, segment) + addresses[lane], weight * value)
         result.append(added)
     return result

@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from egret.model.compile import (
-    GOALS,
     Matrix,
     compile_image,
     configuration_for,
@@ -17,7 +16,7 @@ from egret.model.compile import (
     pack_matrix,
     read_image,
 )
-from egret.model.configuration import GATES, SEGMENTS
+from egret.model.configuration import GATES, GOALS, SEGMENTS
 from egret.model.errors import InputError
 from egret.model.image import memory_sections
 from tests.networks import few_values, random_network

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from egret.model.compile import GOALS, compile_image, configuration_for
+from egret.model.compile import compile_image, configuration_for
+from egret.model.configuration import GOALS
 from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
 from egret.rtl.core import Core

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from amaranth.hdl import Signal
 
-from egret.model.compile import GOALS, compile_image, configuration_for, read_image
+from egret.model.compile import compile_image, configuration_for, read_image
+from egret.model.configuration import GOALS
 from egret.model.errors import InputError
 from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
