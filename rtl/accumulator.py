@@ -10,17 +10,21 @@ from amaranth.lib.wiring import In, Out
 from egret.model.configuration import GATES
 from egret.rtl.payloads import access_layout, add_layout, bank_address_bits, row_layout
 
-__all__ = ["Accumulators", "replay"]
+__all__ = ["FOUND", "Accumulators", "replay"]
+
+
+FOUND = 5
+"""Cycles from an access to what it found."""
 
 
 class Accumulators(wiring.Component):
     """Accumulator banks with three kinds of access.
 
     Additions come from the lanes, at most one a bank and cycle, and are never held up. A folded row adds to all banks
-    at once, in cycles in which no addition comes. An access from a gate returns
-    an accumulator and may replace it; it takes the slot of its bank in a cycle in which no addition and no access of
-    an earlier gate does. Throughput is one operation of either kind a bank and cycle. Operations take effect in the
-    order in which they enter, whatever their distance: a sum still on its way to the memory is forwarded.
+    at once, in cycles in which no addition comes. An access from a gate returns an accumulator and may replace it; it
+    is taken one cycle before it enters its bank, if in that cycle no addition and no access of an earlier gate will.
+    Throughput is one operation of either kind a bank and cycle. Operations take effect in the order in which they
+    enter, whatever their distance: a sum still on its way to the memory is forwarded.
 
     Parameters
     ----------
@@ -28,19 +32,22 @@ class Accumulators(wiring.Component):
 
     Members
     -------
+    coming : In(banks)
+        The banks that an addition or a row reaches in the next cycle.
     add : In(array of {valid, address, addend})
         Additions by bank; all zeros where there is none.
     row : In(stream of {address, addends}, always ready)
         All zeros where there is none.
     access : In(array of streams of {bank, address, replace, bias})
-        Accesses by gate.
+        Accesses by gate, each to one of the banks of `Configuration.gate_banks`.
     found : Out(array of streams, always ready)
-        The accumulator as each access of the gate found it, two cycles after it.
+        The accumulator as each access of the gate found it, `FOUND` cycles after it was taken.
     """
 
     def __init__(self, configuration):
         self._c = c = configuration
         super().__init__({
+            "coming": In(c.banks),
             "add": In(add_layout(c)).array(c.banks),
             "row": In(stream.Signature(row_layout(c), always_ready=True)),
             "access": In(stream.Signature(access_layout(c))).array(len(GATES)),
@@ -48,97 +55,97 @@ class Accumulators(wiring.Component):
         })
 
     def elaborate(self, platform):
-        # Each bank is a pipeline: READ (address to the memory), SUM (its output plus the addend, registered), WRITE.
-        # Two sums can be younger than what READ sees; the comparisons that select them are made one cycle early.
+        # Each bank is a pipeline: JOIN (the operation, whatever its source), READ (address to the memory), HOLD (its
+        # output), SUM (plus the addend), WRITE. Three sums can be younger than what READ sees; the comparisons that
+        # select them are made beside READ. That also covers a read in the cycle in which the same word is written, so
+        # it does not matter what a memory does then.
         c = self._c
         m = Module()
-        adding = Signal(c.banks)
-        taken = []
-        m.d.comb += adding.eq(Cat(add.valid for add in self.add) | self.row.valid.replicate(c.banks))
-        free = ~adding
+        accumulator = signed(c.accumulator_bits)
+        takes, entering, places = [], [], []
         for gate, access in enumerate(self.access):
-            want = Signal(c.banks, name=f"want_{gate}")
-            take = Signal(c.banks, name=f"take_{gate}")
-            m.d.comb += [
-                want.eq(Mux(access.valid, 1 << access.p.bank, 0)),
-                take.eq(want & free),
-                access.ready.eq((free >> access.p.bank)[0]),
+            banks = c.gate_banks(gate)
+            place = access.p.bank >> (banks.step.bit_length() - 1)
+            blocked = (self.coming[banks.start::banks.step] >> place)[0]
+            if GATES[gate] == "z":
+                for rival in self.access[:gate]:
+                    blocked |= rival.valid & (rival.p.bank == access.p.bank)
+            take = Signal(len(banks), name=f"take_{gate}")
+            entered = Signal.like(access.p, name=f"entered_{gate}", reset_less=True)
+            known = [Signal(range(len(banks)), name=f"place_{gate}_{stage}", reset_less=True)
+                     for stage in range(FOUND - 1)]
+            found = Signal(FOUND - 1, name=f"found_{gate}")
+            m.d.comb += access.ready.eq(~blocked)
+            m.d.sync += [
+                take.eq(Mux(access.valid & access.ready, 1 << place, 0)),
+                entered.address.eq(access.p.address),
+                entered.replace.eq(access.p.replace),
+                entered.bias.eq(Mux(access.p.replace, access.p.bias, 0)),
+                Cat(known).eq(Cat(place.as_unsigned()[:len(known[0])], known)),
+                Cat(found, self.found[gate].valid).eq(Cat(access.valid & access.ready, found)),
             ]
-            free = free & ~want
-            taken.append(take)
+            takes.append(take)
+            entering.append(entered)
+            places.append(known[-1])
 
-        reading = Signal(c.banks)
-        replacing = Signal(c.banks)
-        sum_valid = Signal(c.banks)
-        sum_replace = Signal(c.banks, reset_less=True)
-        written = Signal(c.banks)
-        m.d.comb += [
-            reading.eq(_or([adding, *taken])),
-            replacing.eq(_or(take & access.p.replace.replicate(c.banks)
-                             for take, access in zip(taken, self.access, strict=True))),
-        ]
-        m.d.sync += [sum_valid.eq(reading), sum_replace.eq(replacing), written.eq(sum_valid)]
-
-        found = []
+        contents = []
         for bank, add in enumerate(self.add):
-            m.submodules[f"bank_{bank}"] = mem = memory.Memory(
-                shape=signed(c.accumulator_bits), depth=max(c.bank_depth, 2), init=[])
+            m.submodules[f"bank_{bank}"] = mem = memory.Memory(shape=accumulator, depth=max(c.bank_depth, 2), init=[])
             write, read = mem.write_port(), mem.read_port()
 
             def signal(shape, name, bank=bank):
                 return Signal(shape, name=f"{name}_{bank}", reset_less=True)
 
             # Where nothing is added the lanes and rows send zeros, so that the sources can be joined by OR.
-            source = [(add.address, C(0, c.accumulator_bits)), (self.row.p.address, C(0, c.accumulator_bits))]
-            source += [(access.p.address & take[bank].replicate(len(access.p.address)),
-                        access.p.bias.as_unsigned() & take[bank].replicate(c.accumulator_bits))
-                       for take, access in zip(taken, self.access, strict=True)]
+            accesses = [(takes[gate][c.gate_banks(gate).index(bank)], entered)
+                        for gate, entered in enumerate(entering) if bank in c.gate_banks(gate)]
+            addends = [add.addend, *(Mux(take, entered.bias, 0) for take, entered in accesses)]
+            if c.folded:
+                addends.append(self.row.p.addends[bank])
+            reading = Signal(name=f"reading_{bank}")
             address = signal(bank_address_bits(c), "address")
-            bias = signal(c.accumulator_bits, "bias")
-            m.d.comb += [
-                address.eq(_or(address for address, _ in source)),
-                bias.eq(_or(bias for _, bias in source[2:])),
-                read.addr.eq(address),
-                read.en.eq(reading[bank]),
+            replaces = signal(3, "replaces")
+            m.d.sync += [
+                # JOIN
+                reading.eq(_or([add.valid, self.row.valid, *(take for take, _ in accesses)])),
+                address.eq(_or([add.address, self.row.p.address,
+                                *(Mux(take, entered.address, 0) for take, entered in accesses)])),
+                replaces.eq(Cat(_or(take & entered.replace for take, entered in accesses), replaces)),
             ]
-            accumulator = signed(c.accumulator_bits)
-            sum_address = signal(len(address), "sum_address")
-            sum_bias = signal(accumulator, "sum_bias")
-            addend = signal(accumulator, "addend")
-            added = add.addend | self.row.p.addends[bank] if c.folded else add.addend
-            forward_new = signal(1, "forward_new")
-            forward_old = signal(1, "forward_old")
+            m.d.comb += [read.addr.eq(address), read.en.eq(reading)]
+            valids = Signal(3, name=f"valids_{bank}")
+            addresses = [signal(len(address), f"address_{stage}") for stage in range(3)]
+            matches = [signal(1, f"match_{distance}") for distance in (1, 2, 3)]
+            near = signal(1, "near")
+            sums = [signal(accumulator, f"addend_{stage}") for stage in range(3)]
+            held = signal(accumulator, "held")
             content = signal(accumulator, "content")
             newest = signal(accumulator, "newest")
             older = signal(accumulator, "older")
-            written_address = signal(len(address), "written_address")
             m.d.sync += [
-                sum_address.eq(address),
-                sum_bias.eq(bias),
-                addend.eq(added),
-                forward_new.eq(sum_valid[bank] & (sum_address == address)),
-                forward_old.eq(written[bank] & (written_address == address)),
-                newest.eq(Mux(sum_replace[bank], sum_bias, content + addend)),
+                # READ
+                valids.eq(Cat(reading, valids)),
+                Cat(addresses).eq(Cat(address, addresses)),
+                Cat(matches).eq(Cat(valid & (address == other)
+                                    for valid, other in zip(valids, addresses, strict=True))),
+                Cat(sums).eq(Cat(_or(addend.as_signed() for addend in addends)[:len(sums[0])], sums)),
+                # HOLD
+                near.eq(matches[0]),
+                held.eq(Mux(matches[1], newest, Mux(matches[2], older, read.data))),
+                # SUM
+                newest.eq(Mux(replaces[2], 0, content) + sums[2]),
                 older.eq(newest),
-                written_address.eq(sum_address),
             ]
             m.d.comb += [
-                content.eq(Mux(forward_new, newest, Mux(forward_old, older, read.data))),
-                write.addr.eq(written_address),
+                content.eq(Mux(near, newest, held)),
+                write.addr.eq(addresses[2]),
                 write.data.eq(newest),
-                write.en.eq(written[bank]),
+                write.en.eq(valids[2]),
             ]
-            found.append(content)
+            contents.append(content)
 
-        for gate, (access, out) in enumerate(zip(self.access, self.found, strict=True)):
-            any_found = Signal(name=f"any_found_{gate}")
-            bank_found = Signal(c.bank_bits, name=f"bank_found_{gate}", reset_less=True)
-            m.d.sync += [
-                any_found.eq(access.valid & access.ready),
-                bank_found.eq(access.p.bank),
-                out.valid.eq(any_found),
-                out.payload.eq(Array(found)[bank_found]),
-            ]
+        for gate, (out, place) in enumerate(zip(self.found, places, strict=True)):
+            m.d.sync += out.payload.eq(Array(contents[bank] for bank in c.gate_banks(gate))[place])
         return m
 
 

@@ -84,45 +84,48 @@ class Core(wiring.Component):
         connect(m, weights.o, lanes.i)
         connect(m, update_pass.event, events.i)
         connect(m, flipped(self.o_events), update_pass.o)
-        m.d.comb += [into.eq(add) for into, add in zip(accumulators.add, lanes.add, strict=True)]
-        for gate, access, found in zip((gate_u, gate_r, gate_z), accumulators.access, accumulators.found, strict=True):
-            connect(m, gate.access, access)
-            connect(m, found, gate.found)
+        m.d.comb += [accumulators.coming.eq(lanes.coming | (rows.coming.replicate(c.banks) if c.folded else 0)),
+                     *(into.eq(add) for into, add in zip(accumulators.add, lanes.add, strict=True))]
+        for number, gate in enumerate((gate_u, gate_r, gate_z)):
+            connect(m, gate.access, accumulators.access[number])
+            connect(m, accumulators.found[number], gate.found)
+            m.d.comb += update_pass.stored[number].eq(gate.stored)
         connect(m, update_pass.request[GATES.index("u")], gate_u.i)
         connect(m, update_pass.request[GATES.index("z")], gate_z.i)
         connect(m, gate_u.o, update_pass.update)
         connect(m, gate_z.o, update_pass.candidate)
         connect(m, gate_r.o, reset_pass.gate)
 
-        # Gate r serves the reset pass first; a request that has been shown stays.
+        # Gate r serves the reset pass while that is running; a request that has been shown stays.
         for_update = update_pass.request[GATES.index("r")]
         chosen = Signal()
-        waiting = Signal()
-        was_chosen = Signal()
+        resetting = Signal()
         m.d.comb += [
-            chosen.eq(Mux(waiting, was_chosen, reset_pass.request.valid)),
-            gate_r.i.valid.eq(reset_pass.request.valid | for_update.valid),
+            gate_r.i.valid.eq(Mux(chosen, reset_pass.request.valid, for_update.valid)),
             gate_r.i.payload.eq(Mux(chosen, reset_pass.request.payload, for_update.payload)),
             reset_pass.request.ready.eq(gate_r.i.ready & chosen),
             for_update.ready.eq(gate_r.i.ready & ~chosen),
         ]
-        m.d.sync += [waiting.eq(gate_r.i.valid & ~gate_r.i.ready), was_chosen.eq(chosen)]
+        with m.If(~gate_r.i.valid | gate_r.i.ready):
+            m.d.sync += chosen.eq(resetting)
 
         layer = Signal(layer_bits(c))
         last = Signal()
-        settled = Signal()
+        settled = Signal(init=1)
         idle = Signal()
         column = weights.i.payload
         token = Signal.like(self.i_tokens.payload)
         bases = {segment: Array(base[segment] for base in c.column_base) for segment in SEGMENTS}
         m.d.comb += [
             last.eq(layer == c.layers - 1),
-            settled.eq(~weights.busy & ~lanes.busy),
             events.layer.eq(layer),
             reset_pass.layer.eq(layer),
             embedding.token.eq(token),
             update_pass.start_layer.eq(layer),
         ]
+
+        # A cycle late: nobody looks in the cycle in which the last column is taken.
+        m.d.sync += settled.eq(~weights.busy & ~lanes.busy)
 
         def feed(source, segment):
             return [column.matrix.eq(layer * len(SEGMENTS) + SEGMENTS.index(segment)),
@@ -188,7 +191,7 @@ class Core(wiring.Component):
                     m.d.comb += events.start.eq(1)
                     m.next = "RESET"
             with m.State("RESET"):
-                m.d.comb += [cause["reset_pass"].eq(1), *feed(reset_pass.o, "s")]
+                m.d.comb += [resetting.eq(1), cause["reset_pass"].eq(1), *feed(reset_pass.o, "s")]
                 m.d.comb += [reset_pass.i.payload.eq(events.o.payload), reset_pass.i.valid.eq(events.o.valid),
                              events.o.ready.eq(reset_pass.i.ready)]
                 with m.If(events.done & ~reset_pass.busy):
@@ -206,19 +209,23 @@ class Core(wiring.Component):
                     m.d.sync += layer.eq(Mux(last, 0, layer + 1))
                     with m.If(last):
                         m.next = "LAYER"
-        m.d.comb += self.busy.eq(~idle | update_pass.busy)
-
+        # What is counted is registered first, so the counters are a cycle late; ``busy`` covers that.
+        active = Signal()
+        was_active = Signal()
+        m.d.comb += [active.eq(~idle | update_pass.busy), self.busy.eq(active | was_active)]
+        m.d.sync += was_active.eq(active)
         counters = dict(zip(counter_names(c), self.counters, strict=True))
 
         def count(name, amount):
-            m.d.sync += counters[name].eq(counters[name] + amount)
+            counted = Signal.like(amount, name=f"count_{name}")
+            m.d.sync += [counted.eq(amount), counters[name].eq(counters[name] + counted)]
 
         count("tokens", self.i_tokens.valid & self.i_tokens.ready)
-        count("cycles", self.busy)
+        count("cycles", active)
         count("words", weights.o.valid)
         count("macs", lanes.macs)
         for name, signal in cause.items():
-            count(name, self.busy & ~weights.o.valid & signal)
+            count(name, active & ~weights.o.valid & signal)
         for number in range(c.layers):
             count(f"events_{number}", update_pass.event.valid & (update_pass.event.p.layer == number))
         return m

@@ -1,22 +1,23 @@
 """Embedding table: a token becomes the input values of the first layer."""
 
 from amaranth.hdl import *
-from amaranth.lib import fifo, memory, stream, wiring
+from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.configuration import WEIGHT_BITS
 from egret.model.image import memory_sections
+from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import input_layout, load_layout
 
 __all__ = ["Embedding", "inputs_of"]
 
-AHEAD = 4
+AHEAD = 5
 
 
 class Embedding(wiring.Component):
     """Streams the non-zero elements of a row of the table, doubled to the LSB of event values.
 
-    One element a cycle, zero or not; the first one comes three cycles after ``start``.
+    One element a cycle, zero or not; the first one comes four cycles after ``start``.
 
     Parameters
     ----------
@@ -49,37 +50,38 @@ class Embedding(wiring.Component):
         m = Module()
         depth = c.vocabulary * c.embedding
         section = {section.name: section for section in memory_sections(c)}["embedding"]
-        m.submodules.table = table = memory.Memory(shape=signed(WEIGHT_BITS), depth=max(depth, 2), init=[])
-        write, read = table.write_port(), table.read_port()
+        m.submodules.table = table = BlockMemory(signed(WEIGHT_BITS), depth)
         m.d.comb += [
-            write.addr.eq(self.load.index),
-            write.data.eq(self.load.data),
-            write.en.eq(self.load_valid & (self.load.section == section.number)),
+            table.write_address.eq(self.load.index),
+            table.write_data.eq(self.load.data),
+            table.write_valid.eq(self.load_valid & (self.load.section == section.number)),
         ]
 
         m.submodules.queue = queue = fifo.SyncFIFO(width=input_layout(c).size, depth=AHEAD)
         element = Signal(input_layout(c))
         left = Signal(range(c.embedding + 1))
-        reading = Signal()
-        next_index = Signal.like(element.index)
+        read = Signal()
+        reading = Signal(LATENCY)
+        index = Signal.like(element.index)
+        indices = [Signal.like(index, name=f"index_{stage}", reset_less=True) for stage in range(LATENCY)]
         address = Signal(range(max(depth, 2)))
         m.d.comb += [
-            read.addr.eq(address),
-            read.en.eq((left != 0) & (queue.level + reading < AHEAD)),
-            element.value.eq(read.data << 1),
+            table.address.eq(address),
+            read.eq((left != 0) & (queue.level < AHEAD - LATENCY)),
+            element.index.eq(indices[-1]),
+            element.value.eq(table.data << 1),
             queue.w_data.eq(element),
-            queue.w_en.eq(reading & (read.data != 0)),
+            queue.w_en.eq(reading[-1] & (element.value != 0)),
             self.o.valid.eq(queue.r_rdy),
             Value.cast(self.o.payload).eq(queue.r_data),
             queue.r_en.eq(self.o.ready),
-            self.done.eq((left == 0) & ~reading & ~queue.r_rdy),
+            self.done.eq((left == 0) & ~reading.any() & ~queue.r_rdy),
         ]
-        m.d.sync += reading.eq(read.en)
-        with m.If(read.en):
-            m.d.sync += [address.eq(address + 1), left.eq(left - 1),
-                         element.index.eq(next_index), next_index.eq(next_index + 1)]
+        m.d.sync += [reading.eq(Cat(read, reading)), Cat(indices).eq(Cat(index, indices))]
+        with m.If(read):
+            m.d.sync += [address.eq(address + 1), left.eq(left - 1), index.eq(index + 1)]
         with m.If(self.start):
-            m.d.sync += [address.eq(self.token * c.embedding), left.eq(c.embedding), next_index.eq(0)]
+            m.d.sync += [address.eq(self.token * c.embedding), left.eq(c.embedding), index.eq(0)]
         return m
 
 

@@ -1,15 +1,21 @@
 """Gates: from an accumulator to the value of a sigmoid or tanh, through a table."""
 
 from amaranth.hdl import *
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.configuration import GATES
 from egret.model.image import memory_sections
 from egret.model.integer import sigmoid_table, tanh_table
+from egret.rtl.accumulator import FOUND
 from egret.rtl.payloads import GATE, access_layout, layer_bits, load_layout, request_layout
 
-__all__ = ["Gate", "gate_value"]
+__all__ = ["LATENCY", "Gate", "gate_value"]
+
+WAITING = 2
+"""Requests that wait for a free bank."""
+LATENCY = FOUND + 5
+"""Cycles from an access to the value."""
 
 
 def table_of(gate):
@@ -20,7 +26,7 @@ def table_of(gate):
 class Gate(wiring.Component):
     """Fetches the accumulators of one of the gates and looks their values up.
 
-    One request a cycle; its value comes six cycles after the accumulators took it.
+    One request a cycle; its value comes `LATENCY` cycles after the accumulators took it.
 
     Parameters
     ----------
@@ -35,6 +41,8 @@ class Gate(wiring.Component):
     i : In(stream of requests)
     access : Out(stream), found : In(stream, always ready)
         To and from `Accumulators`.
+    stored : Out(1)
+        A request with ``replace`` has been taken.
     o : Out(stream of values, always ready)
         Answers to the requests with ``respond``.
     """
@@ -48,26 +56,46 @@ class Gate(wiring.Component):
             "i": In(stream.Signature(request_layout(c))),
             "access": Out(stream.Signature(access_layout(c))),
             "found": In(stream.Signature(signed(c.accumulator_bits), always_ready=True)),
+            "stored": Out(1),
             "o": Out(stream.Signature(GATE, always_ready=True)),
         })
 
     def elaborate(self, platform):
-        # half_up(v, n) = ((v >> (n - 1)) + 1) >> 1: the long shift, then the short one with saturation, each in a
+        # half_up(v, n) = ((v >> (n - 1)) + 1) >> 1: the long shift, then the short one, then saturation, each in a
         # cycle of its own. What belongs to a request travels beside it in shift registers.
         c = self._c
         m = Module()
         is_candidate = GATES[self._gate] == "z"
-        entry = Signal(len(self.i.p.neuron) + 1)
+        request = self.i.p.shape()
+        m.submodules.queue = queue = fifo.SyncFIFO(width=request.size, depth=WAITING)
+        head = Signal(request)
+        entry = Signal(len(head.neuron) + 1)
         base = Array(c.bank_base[layer] + (c.pair_depth(layer) if is_candidate else 0) for layer in range(c.layers))
+        moving = Signal()
         m.d.comb += [
-            entry.eq(self.i.p.neuron if is_candidate else Cat(C(self._gate, 1), self.i.p.neuron)),
-            self.access.valid.eq(self.i.valid),
-            self.i.ready.eq(self.access.ready),
-            self.access.p.bank.eq(entry[:c.bank_bits]),
-            self.access.p.address.eq(base[self.i.p.layer] + entry[c.bank_bits:]),
-            self.access.p.replace.eq(self.i.p.replace),
-            self.access.p.bias.eq(self.i.p.bias),
+            queue.w_data.eq(self.i.payload),
+            queue.w_en.eq(self.i.valid),
+            self.i.ready.eq(queue.w_rdy),
+            head.eq(queue.r_data),
+            entry.eq(head.neuron if is_candidate else Cat(C(self._gate, 1), head.neuron)),
+            moving.eq(~self.access.valid | self.access.ready),
+            queue.r_en.eq(moving),
         ]
+        responds = Signal()
+        of_layer = Signal(layer_bits(c), reset_less=True)
+        with m.If(moving):
+            m.d.sync += [
+                self.access.valid.eq(queue.r_rdy),
+                self.access.p.bank.eq(entry[:c.bank_bits]),
+                self.access.p.address.eq(base[head.layer] + entry[c.bank_bits:]),
+                self.access.p.replace.eq(head.replace),
+                self.access.p.bias.eq(head.bias),
+                responds.eq(head.respond),
+                of_layer.eq(head.layer),
+            ]
+        taken = Signal()
+        m.d.comb += [taken.eq(self.access.valid & self.access.ready),
+                     self.stored.eq(taken & self.access.p.replace)]
 
         section = {section.name: section for section in memory_sections(c)}["shift"]
         shifts = Array(Signal(4, name=f"shift_{layer}", reset_less=True) for layer in range(c.layers))
@@ -76,30 +104,27 @@ class Gate(wiring.Component):
                 with m.If(self.load.index == layer * len(GATES) + self._gate):
                     m.d.sync += shift.eq(self.load.data)
 
-        respond = Signal(5)
-        layer = Signal(layer_bits(c), reset_less=True)
-        m.d.sync += [
-            respond.eq(Cat(self.i.valid & self.i.ready & self.i.p.respond, respond)),
-            layer.eq(self.i.p.layer),
-        ]
-        # The accumulator arrives beside respond[1].
+        # The accumulator arrives beside the last of the layers and respond[FOUND - 1].
+        respond = Signal(LATENCY - 1)
+        layers = [Signal(layer_bits(c), name=f"layer_{stage}", reset_less=True) for stage in range(FOUND - 1)]
         shift = Signal(4, reset_less=True)
         shifted = Signal(signed(c.accumulator_bits), reset_less=True)
+        rounded = Signal(signed(c.accumulator_bits), reset_less=True)
         index = Signal(signed(c.gate_index_bits), reset_less=True)
-        rounded = Signal(signed(c.accumulator_bits))
         half = 1 << (c.gate_index_bits - 1)
-        m.d.sync += [shift.eq(shifts[layer] - 1), shifted.eq(self.found.payload >> shift), index.eq(rounded)]
-        m.d.comb += rounded.eq((shifted + 1) >> 1)
-        with m.If(rounded > half - 1):
-            m.d.sync += index.eq(half - 1)
-        with m.If(rounded < -half):
-            m.d.sync += index.eq(-half)
-
         m.submodules.table = table = memory.Memory(
             shape=GATE, depth=1 << c.gate_index_bits, init=table_of(self._gate)(c.gate_index_bits))
         read = table.read_port()
         m.d.comb += read.addr.eq(index)
-        m.d.sync += [self.o.valid.eq(respond[4]), self.o.payload.eq(read.data)]
+        m.d.sync += [
+            Cat(respond, self.o.valid).eq(Cat(taken & responds, respond)),
+            Cat(layers).eq(Cat(of_layer, layers)),
+            shift.eq(shifts[layers[-1]] - 1),
+            shifted.eq(self.found.payload >> shift),
+            rounded.eq((shifted + 1) >> 1),
+            index.eq(Mux(rounded > half - 1, half - 1, Mux(rounded < -half, -half, rounded))),
+            self.o.payload.eq(read.data),
+        ]
         return m
 
 

@@ -33,10 +33,12 @@ class Lanes(wiring.Component):
     load : In({section, index, data}), load_valid : In(1)
         Writes the memory ``codebook`` where weights have 4 bits.
     i : In(stream of words, always ready)
+    coming : Out(banks)
+        The banks that have an addition in the next cycle.
     add : Out(array of {valid, address, addend})
         Additions by bank; all zeros where there is none.
     macs : Out(unsigned)
-        Weights in the word that comes.
+        Weights in the word that came two cycles ago.
     busy : Out(1)
         A word is on its way.
     """
@@ -47,6 +49,7 @@ class Lanes(wiring.Component):
             "load": In(load_layout(c)),
             "load_valid": In(1),
             "i": In(stream.Signature(word_layout(c), always_ready=True)),
+            "coming": Out(c.banks),
             "add": Out(add_layout(c)).array(c.banks),
             "macs": Out(range(c.lanes + 1)),
             "busy": Out(1),
@@ -64,7 +67,7 @@ class Lanes(wiring.Component):
         valid = Signal(LATENCY)
         m.d.sync += valid.eq(Cat(self.i.valid, valid))
         step_bits = c.run_bits + RUN_BITS + 1
-        values = [Signal(signed(VALUE_BITS), name=f"value_{stage}", reset_less=True) for stage in range(3)]
+        values = [Signal(signed(VALUE_BITS), name=f"value_{stage}", reset_less=True) for stage in range(2)]
         span = Signal(range(max(spans) + 1), reset_less=True)
         base = [Signal(bank_address_bits(c), name=f"base_{stage}", reset_less=True) for stage in range(3)]
         base_now = Signal(bank_address_bits(c))
@@ -76,6 +79,14 @@ class Lanes(wiring.Component):
             Cat(base).eq(Cat(base_now, base)), span.eq(spans[self.i.p.matrix]), matrix.eq(self.i.p.matrix),
         ]
         section = {section.name: section for section in memory_sections(c)}.get("codebook")
+        if section is not None:
+            loading = Signal()
+            load_address = Signal(range(section.words), reset_less=True)
+            load_data = Signal(WEIGHT_BITS, reset_less=True)
+            mine = self.load_valid & (self.load.section == section.number)
+            m.d.sync += loading.eq(mine)
+            with m.If(mine):
+                m.d.sync += [load_address.eq(self.load.index), load_data.eq(self.load.data)]
 
         used = Signal(c.lanes)
         carried, targets = [], []
@@ -102,6 +113,7 @@ class Lanes(wiring.Component):
             over = [signal(signed(max(step_bits, len(span)) + 2), f"over_{passed}") for passed in range(3)]
             m.d.sync += [over[0].eq(step), over[1].eq(step - span), over[2].eq(step - (span << 1))]
             weight = signal(signed(WEIGHT_BITS), "weight")
+            value = signal(signed(VALUE_BITS), "value")
             if section is None:
                 again = signal(c.weight_bits, "code_again")
                 m.d.sync += again.eq(code)
@@ -112,9 +124,9 @@ class Lanes(wiring.Component):
                     shape=signed(WEIGHT_BITS), depth=section.words, init=[])
                 write, read = codebook.write_port(), codebook.read_port()
                 m.d.comb += [
-                    write.addr.eq(self.load.index),
-                    write.data.eq(self.load.data),
-                    write.en.eq(self.load_valid & (self.load.section == section.number)),
+                    write.addr.eq(load_address),
+                    write.data.eq(load_data),
+                    write.en.eq(loading),
                     read.addr.eq(Cat(code, matrix)),
                 ]
                 found = read.data
@@ -125,6 +137,9 @@ class Lanes(wiring.Component):
                      for passed in range(3)]
             m.d.comb += [sum_.eq(address + step_) for sum_, step_ in zip(ahead, over, strict=True)]
             m.d.sync += weight.eq(found)
+            # A copy a lane, near its multiplier, which moves only when it is used.
+            with m.If(uses[1]):
+                m.d.sync += value.eq(values[1])
             with m.If(first[1]):
                 m.d.sync += [address.eq(starts[1]), bank.eq(banks[1])]
             with m.Elif(valid[1]):
@@ -136,22 +151,28 @@ class Lanes(wiring.Component):
             product = signal(signed(WEIGHT_BITS + VALUE_BITS), "product")
             place = signal(bank_address_bits(c), "place")
             target = Signal(WINDOW, name=f"target_{lane}")
+            next_target = Signal(WINDOW, name=f"next_target_{lane}")
+            m.d.comb += next_target.eq(Mux(uses[2], 1 << bank, 0))
             m.d.sync += [
-                product.eq(weight * values[2]),
+                product.eq(weight * value),
                 place.eq(base[2] + address),
-                target.eq(Mux(uses[2], 1 << bank, 0)),
+                target.eq(next_target),
             ]
             carried.append(Cat(C(1, 1), place, product))
-            targets.append(target)
+            targets.append((target, next_target))
 
         # CROSSBAR: at most one lane is for a bank, so what it gets is the OR of its neighbours, masked.
         for number, add in enumerate(self.add):
-            chosen = C(0, len(carried[0]))
+            chosen, coming = C(0, len(carried[0])), C(0)
             for lane in range(c.lanes):
                 if 0 <= (offset := number - first_bank(lane)) < WINDOW:
-                    chosen = chosen | (carried[lane] & targets[lane][offset].replicate(len(chosen)))
-            m.d.sync += add.eq(chosen)
-        m.d.comb += [self.macs.eq(sum(used[lane] for lane in range(c.lanes))), self.busy.eq(valid.any())]
+                    target, next_target = targets[lane]
+                    chosen = chosen | Mux(target[offset], carried[lane], 0)
+                    coming = coming | next_target[offset]
+            m.d.sync += [add.eq(chosen), self.coming[number].eq(coming)]
+        came = Signal.like(used)
+        m.d.sync += [came.eq(used), self.macs.eq(sum(came[lane] for lane in range(c.lanes)))]
+        m.d.comb += self.busy.eq(valid.any())
         return m
 
 

@@ -9,13 +9,11 @@ from egret.rtl.payloads import GATE, event_layout, layer_bits, request_layout
 
 __all__ = ["ResetPass"]
 
-IN_FLIGHT = 16
-
 
 class ResetPass(wiring.Component):
     """s = r * y' for each event y', the r gate looked up for the active neurons only.
 
-    Values that round to zero are dropped. Throughput is one event a cycle, latency eight.
+    Values that round to zero are dropped. Throughput is one event a cycle, as far as `Configuration.in_flight` lets it.
 
     Parameters
     ----------
@@ -48,9 +46,9 @@ class ResetPass(wiring.Component):
         c = self._c
         m = Module()
         width = event_layout(c).size
-        m.submodules.pending = pending = fifo.SyncFIFO(width=width, depth=IN_FLIGHT)
-        m.submodules.scaled = scaled = fifo.SyncFIFO(width=width, depth=IN_FLIGHT)
-        free = Signal(range(IN_FLIGHT + 1), init=IN_FLIGHT)
+        m.submodules.pending = pending = fifo.SyncFIFO(width=width, depth=c.in_flight)
+        m.submodules.scaled = scaled = fifo.SyncFIFO(width=width, depth=c.in_flight)
+        free = Signal(range(c.in_flight + 1), init=c.in_flight)
         taken = Signal()
         m.d.comb += [
             self.request.valid.eq(self.i.valid & (free != 0)),
@@ -78,7 +76,7 @@ class ResetPass(wiring.Component):
             self.o.valid.eq(scaled.r_rdy),
             Value.cast(self.o.payload).eq(scaled.r_data),
             scaled.r_en.eq(self.o.ready),
-            self.busy.eq(free != IN_FLIGHT),
+            self.busy.eq(free != c.in_flight),
         ]
         m.d.sync += [
             valid.eq(self.gate.valid),

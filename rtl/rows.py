@@ -1,17 +1,18 @@
 """Folded rows: what the embedding of a token adds to the accumulators of the first layer, as a table."""
 
 from amaranth.hdl import *
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.image import memory_sections
+from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import load_layout, row_layout
 
 __all__ = ["FoldedRows"]
 
 
 class FoldedRows(wiring.Component):
-    """Streams the row of a token, one address of all banks a cycle; the first one comes three cycles after ``start``.
+    """Streams the row of a token, one address of all banks a cycle; the first one comes four cycles after ``start``.
 
     Parameters
     ----------
@@ -24,6 +25,8 @@ class FoldedRows(wiring.Component):
         Writes the memory ``rows``.
     start : In(1), token : In(16)
         Begins the row of ``token``, which must be below ``folded``.
+    coming : Out(1)
+        A part of the row comes in the next cycle.
     o : Out(stream of {address, addends}, always ready)
         All zeros where there is none.
     done : Out(1)
@@ -37,6 +40,7 @@ class FoldedRows(wiring.Component):
             "load_valid": In(1),
             "start": In(1),
             "token": In(16),
+            "coming": Out(1),
             "o": Out(stream.Signature(row_layout(c), always_ready=True)),
             "done": Out(1),
         })
@@ -46,26 +50,24 @@ class FoldedRows(wiring.Component):
         m = Module()
         depth, height = c.folded * c.layer_depth(0), c.layer_depth(0)
         section = {section.name: section for section in memory_sections(c)}["rows"]
-        m.submodules.table = table = memory.Memory(
-            shape=data.ArrayLayout(signed(c.accumulator_bits), c.banks), depth=max(depth, 2), init=[])
-        write, read = table.write_port(), table.read_port()
+        m.submodules.table = table = BlockMemory(data.ArrayLayout(signed(c.accumulator_bits), c.banks), depth)
         address = Signal(range(max(depth, 2)))
         left = Signal(range(height + 1))
-        reading = Signal()
+        reading = Signal(LATENCY)
         target = Signal.like(self.o.p.address)
-        read_target = Signal.like(target)
+        targets = [Signal.like(target, name=f"target_{stage}", reset_less=True) for stage in range(LATENCY)]
         m.d.comb += [
-            write.addr.eq(self.load.index),
-            Value.cast(write.data).eq(self.load.data),
-            write.en.eq(self.load_valid & (self.load.section == section.number)),
-            read.addr.eq(address),
-            read.en.eq(left != 0),
-            self.done.eq((left == 0) & ~reading & ~self.o.valid),
+            table.write_address.eq(self.load.index),
+            Value.cast(table.write_data).eq(self.load.data),
+            table.write_valid.eq(self.load_valid & (self.load.section == section.number)),
+            table.address.eq(address),
+            self.coming.eq(reading[-1]),
+            self.done.eq((left == 0) & ~reading.any() & ~self.o.valid),
         ]
-        m.d.sync += [reading.eq(left != 0), read_target.eq(target), self.o.valid.eq(reading),
+        m.d.sync += [Cat(reading, self.o.valid).eq(Cat(left != 0, reading)), Cat(targets).eq(Cat(target, targets)),
                      Value.cast(self.o.payload).eq(0)]
-        with m.If(reading):
-            m.d.sync += [self.o.p.address.eq(read_target), self.o.p.addends.eq(read.data)]
+        with m.If(reading[-1]):
+            m.d.sync += [self.o.p.address.eq(targets[-1]), self.o.p.addends.eq(table.data)]
         with m.If(left != 0):
             m.d.sync += [address.eq(address + 1), target.eq(target + 1), left.eq(left - 1)]
         with m.If(self.start):

@@ -6,11 +6,10 @@ from amaranth.lib.wiring import In, Out
 
 from egret.model.configuration import GATES, STATE_FRACTION, VALUE_FRACTION
 from egret.model.image import memory_sections
-from egret.rtl.payloads import GATE, event_layout, index_bits, layer_bits, load_layout, output_layout, request_layout
+from egret.rtl.payloads import GATE, event_layout, layer_bits, load_layout, output_layout, request_layout
 
 __all__ = ["UpdatePass"]
 
-IN_FLIGHT = 16
 STATE = signed(STATE_FRACTION + 2)
 
 
@@ -18,8 +17,8 @@ class UpdatePass(wiring.Component):
     """Blends, thresholds and resets the neurons of a layer, one after another.
 
     The three accumulators of a neuron are fetched at once, each as soon as its bank is free, and replaced by their
-    biases, ready for the next step: at most one neuron a cycle. New events leave in rising order of neurons. ``start``
-    with ``clear`` only stores biases and zero states.
+    biases, ready for the next step: at most one neuron a cycle, and `Configuration.in_flight` at a time. New events
+    leave in rising order of neurons. ``start`` with ``clear`` only stores biases and zero states.
 
     Parameters
     ----------
@@ -33,6 +32,8 @@ class UpdatePass(wiring.Component):
         Begins a pass; only while not ``busy``.
     request : Out(array of streams of requests), update, candidate : In(stream, always ready)
         To the gates u, r, z, and from u and z.
+    stored : In(array of 1)
+        The gates' ``stored``.
     event : Out(stream of {layer, event}, always ready)
         New events, to `EventQueue`.
     o : Out(stream of {index, value, end})
@@ -52,6 +53,7 @@ class UpdatePass(wiring.Component):
             "request": Out(stream.Signature(request_layout(c))).array(len(GATES)),
             "update": In(stream.Signature(GATE, always_ready=True)),
             "candidate": In(stream.Signature(GATE, always_ready=True)),
+            "stored": In(1).array(len(GATES)),
             "event": Out(stream.Signature(data.StructLayout({"layer": layer_bits(c), "event": event_layout(c)}),
                                           always_ready=True)),
             "o": Out(stream.Signature(output_layout())),
@@ -60,9 +62,10 @@ class UpdatePass(wiring.Component):
         })
 
     def elaborate(self, platform):
-        # Two halves. ASK walks over the neurons and requests their gates, with the biases read one cycle before.
-        # ANSWER pairs u with z and computes: DIFFERENCE, PRODUCT, BLEND, FIRE. ``free`` counts the places left in the
-        # event queue for neurons asked for, so the pipeline of ANSWER never has to stop.
+        # Two halves. ASK walks over the neurons, reads their biases and requests their gates.
+        # ANSWER pairs u with z, in the order of the neurons, and computes: READ (state and threshold), DIFFERENCE,
+        # PRODUCT, BLEND, COMPARE, FIRE. ``free`` counts the places left in the event queue for neurons asked for, so
+        # neither the pipeline nor the queues before it ever have to stop.
         c = self._c
         m = Module()
         sections = {section.name: section for section in memory_sections(c)}
@@ -83,21 +86,27 @@ class UpdatePass(wiring.Component):
 
         clearing = Signal()
         size = Array(c.hidden)[self.layer]
-        base = Array(c.neuron_base)[self.layer]
+        base = Array(c.neuron_base)[self.start_layer]
 
         # ASK
         neuron = Signal(range(max(c.hidden) + 1))
-        free = Signal(range(IN_FLIGHT + 1), init=IN_FLIGHT)
+        bias_place = Signal(range(depth))
+        free = Signal(range(c.in_flight + 1), init=c.in_flight)
         open_requests = Signal(len(GATES))
+        owed = Signal(range(16 * len(GATES)))
         advance = Signal()
         asking = Signal()
         begun = Signal()
-        requested = Signal.like(self.request[0].p.neuron)
+        reading = Signal()
+        walked = Signal.like(self.request[0].p.neuron)
+        requested = Signal.like(walked)
+        bias_words = Signal(biases, reset_less=True)
+        clear_state = Signal()
         m.d.comb += [
             advance.eq((open_requests & ~Cat(request.ready for request in self.request)) == 0),
             asking.eq(self.busy & (neuron != size) & (clearing | (free != 0))),
             begun.eq(advance & asking & ~clearing),
-            bias_read.addr.eq(base + neuron),
+            bias_read.addr.eq(bias_place),
             bias_read.en.eq(advance),
         ]
         for gate, request in enumerate(self.request):
@@ -107,94 +116,94 @@ class UpdatePass(wiring.Component):
                 request.p.neuron.eq(requested),
                 request.p.respond.eq(~clearing & (gate != GATES.index("r"))),
                 request.p.replace.eq(1),
-                request.p.bias.eq(bias_read.data[gate]),
+                request.p.bias.eq(bias_words[gate]),
             ]
             with m.If(request.ready):
                 m.d.sync += open_requests[gate].eq(0)
         with m.If(advance):
-            m.d.sync += [open_requests.eq(asking.replicate(len(GATES))), requested.eq(neuron),
-                         neuron.eq(neuron + asking)]
+            m.d.sync += [reading.eq(asking), walked.eq(neuron), open_requests.eq(reading.replicate(len(GATES))),
+                         requested.eq(walked), bias_words.eq(bias_read.data)]
+            with m.If(asking):
+                m.d.sync += [neuron.eq(neuron + 1), bias_place.eq(bias_place + 1)]
 
-        # ANSWER. Neither gate runs more than one neuron ahead of the other.
-        answered = Signal.like(neuron)
-        next_answered = Signal.like(neuron)
+        # ANSWER
+        m.submodules.updates = updates = fifo.SyncFIFO(width=VALUE_FRACTION, depth=c.in_flight)
+        m.submodules.candidates = candidates = fifo.SyncFIFO(width=Shape.cast(GATE).width, depth=c.in_flight)
         answer = Signal()
-        values, present = [], []
-        for gate in (self.update, self.candidate):
-            kept = Signal(GATE, name="kept", reset_less=True)
-            waiting = Signal(name="waiting")
-            with m.If(gate.valid):
-                m.d.sync += kept.eq(gate.payload)
-            m.d.sync += waiting.eq((waiting | gate.valid) & ~answer)
-            values.append(Mux(waiting, kept, gate.payload))
-            present.append(waiting | gate.valid)
-        update = Signal(VALUE_FRACTION)
-        candidate = Signal(GATE)
-        m.d.comb += [
-            update.eq(values[0]),
-            candidate.eq(values[1]),
-            answer.eq(present[0] & present[1]),
-            next_answered.eq(answered + answer),
-            threshold_read.addr.eq(base + next_answered),
-            state_read.addr.eq(base + next_answered),
-        ]
-        blended = Signal(3)
-        indices = [Signal(index_bits(c), name=f"index_{stage}", reset_less=True) for stage in range(3)]
-        states = [Signal(STATE, name=f"state_{stage}", reset_less=True) for stage in range(2)]
-        thresholds = [Signal(STATE_FRACTION + 1, name=f"threshold_{stage}", reset_less=True) for stage in range(3)]
+        m.d.comb += answer.eq(updates.r_rdy & candidates.r_rdy)
+        for gate, queue in ((self.update, updates), (self.candidate, candidates)):
+            m.d.comb += [queue.w_data.eq(gate.payload), queue.w_en.eq(gate.valid), queue.r_en.eq(answer)]
+        read_place = Signal(range(depth))
+        write_place = Signal(range(depth))
+        answered = Signal(6)
+        with m.If(answer):
+            m.d.sync += read_place.eq(read_place + 1)
+        m.d.comb += [threshold_read.addr.eq(read_place), state_read.addr.eq(read_place)]
+
+        def registers(shape, name, stages):
+            return [Signal(shape, name=f"{name}_{stage}", reset_less=True) for stage in range(stages)]
+
+        factors = registers(VALUE_FRACTION, "factor", 3)
+        values = registers(GATE, "candidate", 2)
+        states = registers(STATE, "state", 3)
+        thresholds = registers(STATE_FRACTION + 1, "threshold", 4)
         difference = Signal(signed(STATE_FRACTION + 3), reset_less=True)
-        factor = Signal.like(update, reset_less=True)
         product = Signal(signed(STATE_FRACTION + 3 + VALUE_FRACTION + 1), reset_less=True)
         before = Signal(STATE, reset_less=True)
         m.d.sync += [
-            answered.eq(next_answered),
-            blended.eq(Cat(answer, blended)),
+            answered.eq(Cat(answer, answered)),
+            # READ: the memories' outputs into registers, then
+            Cat(factors).eq(Cat(updates.r_data, factors)),
+            Cat(values).eq(Cat(candidates.r_data, values)),
+            Cat(states).eq(Cat(state_read.data, states)),
+            Cat(thresholds).eq(Cat(threshold_read.data, thresholds)),
             # DIFFERENCE
-            indices[0].eq(answered),
-            states[0].eq(state_read.data),
-            thresholds[0].eq(threshold_read.data),
-            difference.eq(candidate - state_read.data),
-            factor.eq(update),
+            difference.eq(values[1] - states[0]),
             # PRODUCT
-            indices[1].eq(indices[0]),
-            states[1].eq(states[0]),
-            thresholds[1].eq(thresholds[0]),
-            product.eq(factor * difference),
+            product.eq(factors[2] * difference),
             # BLEND
-            indices[2].eq(indices[1]),
-            thresholds[2].eq(thresholds[1]),
-            before.eq(states[1] + ((product + (1 << (VALUE_FRACTION - 1))) >> VALUE_FRACTION)),
+            before.eq(states[2] + ((product + (1 << (VALUE_FRACTION - 1))) >> VALUE_FRACTION)),
+        ]
+
+        # COMPARE
+        shift = STATE_FRACTION - VALUE_FRACTION
+        rounded = Signal(STATE_FRACTION - shift + 1)
+        fires = Signal(reset_less=True)
+        kept = Signal(STATE, reset_less=True)
+        reset = Signal(STATE, reset_less=True)
+        value = Signal.like(rounded, reset_less=True)
+        m.d.comb += rounded.eq((before + (1 << (shift - 1))) >> shift)
+        m.d.sync += [
+            fires.eq(before >= thresholds[3]),
+            kept.eq(before),
+            reset.eq(before - thresholds[3]),
+            value.eq(rounded),
         ]
 
         # FIRE
-        fires = Signal()
-        value = Signal(VALUE_FRACTION)
+        blended = Signal()
         carried = Signal(STATE)
-        rounded = Signal(STATE_FRACTION - VALUE_FRACTION + 1 + VALUE_FRACTION)
+        finished = Signal.like(neuron)
         fresh = Signal(event_layout(c))
-        m.submodules.queue = queue = fifo.SyncFIFO(width=fresh.shape().size, depth=IN_FLIGHT)
-        shift = STATE_FRACTION - VALUE_FRACTION
+        m.submodules.queue = queue = fifo.SyncFIFO(width=fresh.shape().size, depth=c.in_flight)
         m.d.comb += [
-            fires.eq(before >= thresholds[2]),
-            rounded.eq((before + (1 << (shift - 1))) >> shift),
-            value.eq(Mux(rounded > (1 << VALUE_FRACTION) - 1, (1 << VALUE_FRACTION) - 1, rounded)),
-            fresh.index.eq(indices[2]),
-            fresh.value.eq(value),
+            blended.eq(answered[-1]),
+            carried.eq(Mux(fires, reset, kept)),
+            fresh.index.eq(finished),
+            fresh.value.eq(value[:VALUE_FRACTION] | value[VALUE_FRACTION].replicate(VALUE_FRACTION)),
             queue.w_data.eq(fresh),
-            queue.w_en.eq(blended[2] & fires & (value != 0)),
-            state_write.addr.eq(base + indices[2]),
-            carried.eq(Mux(fires, before - thresholds[2], before)),
-            state_write.data.eq(carried),
-            state_write.en.eq(blended[2]),
+            queue.w_en.eq(blended & fires & (value != 0)),
+            state_write.addr.eq(write_place),
+            state_write.data.eq(Mux(clearing, 0, carried)),
+            state_write.en.eq(blended | clear_state),
         ]
-        with m.If(clearing):
-            m.d.comb += [state_write.addr.eq(base + neuron), state_write.data.eq(0), state_write.en.eq(asking)]
+        with m.If(state_write.en):
+            m.d.sync += write_place.eq(write_place + 1)
 
         # Events leave for the queue, those of the last layer for the outside as well.
         last = Signal()
         sent = Signal()
         ended = Signal()
-        finished = Signal.like(neuron)
         head = Signal(event_layout(c))
         m.d.comb += [
             last.eq(self.layer == c.layers - 1),
@@ -205,25 +214,31 @@ class UpdatePass(wiring.Component):
             self.event.p.layer.eq(self.layer),
             self.event.p.event.eq(head),
         ]
+        quiet = Signal()
         done = Signal()
         m.d.comb += [
-            done.eq(self.busy & (neuron == size) & (open_requests == 0) & (clearing | (finished == size))
-                    & ~queue.r_rdy),
+            done.eq(self.busy & quiet),
             ended.eq(done & last & ~clearing),
             self.o.valid.eq((queue.r_rdy & last) | ended),
             self.o.p.end.eq(ended),
         ]
         with m.If(~ended):
             m.d.comb += [self.o.p.index.eq(head.index), self.o.p.value.eq(head.value)]
+        requests = Cat(request.valid & request.ready for request in self.request)
         m.d.sync += [
-            finished.eq(finished + blended[2]),
-            free.eq(free - begun + (blended[2] & ~queue.w_en) + sent),
+            clear_state.eq(clearing & advance & asking),
+            finished.eq(finished + blended),
+            free.eq(free - begun + (blended & ~queue.w_en) + sent),
+            owed.eq(owed + sum(requests) - sum(self.stored)),
+            # Nothing is left to ask for, to store, to compute or to send.
+            quiet.eq((neuron == size) & ~reading & (open_requests == 0) & (owed == 0) & (clearing | (finished == size))
+                     & ~queue.r_rdy),
         ]
         with m.If(done & (~ended | self.o.ready)):
             m.d.sync += self.busy.eq(0)
         with m.If(self.start):
             m.d.sync += [
-                self.busy.eq(1), self.layer.eq(self.start_layer), clearing.eq(self.clear),
-                neuron.eq(0), answered.eq(0), finished.eq(0),
+                self.busy.eq(1), self.layer.eq(self.start_layer), clearing.eq(self.clear), quiet.eq(0),
+                neuron.eq(0), finished.eq(0), bias_place.eq(base), read_place.eq(base), write_place.eq(base),
             ]
         return m

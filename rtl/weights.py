@@ -1,16 +1,19 @@
 """Weight store in block RAM: columns of packed words, found through a pointer a column."""
 
+from itertools import pairwise
+
 from amaranth.hdl import *
-from amaranth.lib import data, fifo, memory, stream, wiring
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.configuration import RUN_BITS
 from egret.model.image import memory_sections
+from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import column_layout, load_layout, pointer_layout, word_layout
 
 __all__ = ["WeightStore", "words_of"]
 
-AHEAD = 4
+AHEAD = 8
 """Pointers fetched ahead of the words."""
 
 
@@ -18,7 +21,7 @@ class WeightStore(wiring.Component):
     """Streams the words of each column that is asked for.
 
     One column is looked up each cycle, so words follow each other without gaps, also from one column to the next, while
-    no more columns than words are asked for; the first word comes five cycles after the first column.
+    no more columns than words are asked for; the first word comes seven cycles after the first column.
 
     Parameters
     ----------
@@ -45,49 +48,48 @@ class WeightStore(wiring.Component):
         })
 
     def elaborate(self, platform):
-        # POINTER (memory), queue, WORD (address), memory, output register. A column can be taken while the queue has
-        # room for it and for the one whose pointer is being read.
+        # POINTER (memory), queue, WORD (memory), output register. A column can be taken while the queue has room for it
+        # and for those whose pointers are being read.
         c = self._c
         m = Module()
-        sections = {section.name: section for section in memory_sections(c)}
         pointers = pointer_layout(c)
-        m.submodules.columns = columns = memory.Memory(shape=pointers, depth=max(c.columns, 2), init=[])
+        m.submodules.columns = columns = BlockMemory(pointers, c.columns)
         narrow = data.ArrayLayout(data.StructLayout({"code": c.weight_bits, "run": RUN_BITS}), c.lanes)
-        m.submodules.weights = weights = memory.Memory(shape=narrow, depth=max(c.weight_words, 2), init=[])
+        m.submodules.weights = weights = BlockMemory(narrow, c.weight_words)
         # Further bits of the runs, one a lane, which only the words up to some address have.
-        wide = [memory.Memory(shape=c.lanes, depth=max(words, 2), init=[]) for words in c.wide_words]
-        memories = [(columns, "columns"), (weights, "weights")]
+        wide = [BlockMemory(c.lanes, words) for words in c.wide_words]
+        memories = {"columns": columns, "weights": weights}
         for bit, mem in enumerate(wide, RUN_BITS):
-            m.submodules[f"run_{bit}"] = mem
-            memories.append((mem, f"run_{bit}"))
-        for mem, name in memories:
-            write = mem.write_port()
-            m.d.comb += [
-                write.addr.eq(self.load.index),
-                Value.cast(write.data).eq(self.load.data),
-                write.en.eq(self.load_valid & (self.load.section == sections[name].number)),
-            ]
-        pointer_read, word_read = columns.read_port(), weights.read_port()
-        wide_reads = [mem.read_port() for mem in wide]
+            m.submodules[f"run_{bit}"] = memories[f"run_{bit}"] = mem
+        for section in memory_sections(c):
+            if (mem := memories.get(section.name)) is not None:
+                m.d.comb += [
+                    mem.write_address.eq(self.load.index),
+                    Value.cast(mem.write_data).eq(self.load.data),
+                    mem.write_valid.eq(self.load_valid & (self.load.section == section.number)),
+                ]
 
         queued = data.StructLayout({"pointer": pointers, "value": self.i.p.value.shape(),
                                     "matrix": self.i.p.matrix.shape()})
         m.submodules.queue = queue = fifo.SyncFIFO(width=queued.size, depth=AHEAD)
         entry = Signal(queued)
         head = Signal(queued)
-        fetched = Signal()
+        fetched = Signal(LATENCY)
+        wanted = [Signal(len(self.i.p.value) + len(self.i.p.matrix), name=f"wanted_{stage}", reset_less=True)
+                  for stage in range(LATENCY)]
         m.d.comb += [
-            self.i.ready.eq(queue.level + fetched < AHEAD),
-            pointer_read.addr.eq(self.i.p.column),
-            pointer_read.en.eq(self.i.ready),
-            entry.pointer.eq(pointer_read.data),
+            self.i.ready.eq(queue.level < AHEAD - LATENCY),
+            columns.address.eq(self.i.p.column),
+            entry.pointer.eq(columns.data),
+            Cat(entry.value, entry.matrix).eq(wanted[-1]),
             queue.w_data.eq(entry),
-            queue.w_en.eq(fetched & (entry.pointer.count != 0)),
+            queue.w_en.eq(fetched[-1] & (entry.pointer.count != 0)),
             head.eq(queue.r_data),
         ]
-        m.d.sync += fetched.eq(self.i.valid & self.i.ready)
-        with m.If(self.i.ready):
-            m.d.sync += [entry.value.eq(self.i.p.value), entry.matrix.eq(self.i.p.matrix)]
+        m.d.sync += [
+            fetched.eq(Cat(self.i.valid & self.i.ready, fetched)),
+            Cat(wanted).eq(Cat(self.i.p.value, self.i.p.matrix, wanted)),
+        ]
 
         # What belongs to a word travels beside it, from its address to the output.
         beside = data.StructLayout({name: self.o.p[name].shape() for name in ("value", "matrix", "first", "begins")})
@@ -102,23 +104,24 @@ class WeightStore(wiring.Component):
                          addressed.begins.eq(head.pointer.begins), addressed.value.eq(head.value),
                          addressed.matrix.eq(head.matrix)]
 
-        reading = Signal()
-        read = Signal(beside)
-        m.d.comb += [word_read.addr.eq(address), word_read.en.eq(left != 0)]
+        reading = Signal(LATENCY)
+        read = [Signal(beside, name=f"read_{stage}", reset_less=True) for stage in range(LATENCY)]
+        m.d.comb += weights.address.eq(address)
         m.d.sync += [
-            reading.eq(left != 0), read.eq(addressed), self.o.valid.eq(reading),
-            *(self.o.p[name].eq(read[name]) for name in beside.members),
+            Cat(reading, self.o.valid).eq(Cat(left != 0, reading)),
+            read[0].eq(addressed), *(later.eq(earlier) for earlier, later in pairwise(read)),
+            *(self.o.p[name].eq(read[-1][name]) for name in beside.members),
         ]
-        runs = [[word_read.data[lane].run] for lane in range(c.lanes)]
-        for words, port in zip(c.wide_words, wide_reads, strict=True):
-            has = Signal()
-            m.d.comb += [port.addr.eq(address), port.en.eq(left != 0)]
-            m.d.sync += has.eq(address < words)
+        runs = [[weights.data[lane].run] for lane in range(c.lanes)]
+        for words, mem in zip(c.wide_words, wide, strict=True):
+            has = Signal(LATENCY)
+            m.d.comb += mem.address.eq(address)
+            m.d.sync += has.eq(Cat(address < words, has))
             for lane in range(c.lanes):
-                runs[lane].append(port.data[lane] & has)
-        for entry, narrow, run in zip(self.o.p.entries, word_read.data, runs, strict=True):
+                runs[lane].append(mem.data[lane] & has[-1])
+        for entry, narrow, run in zip(self.o.p.entries, weights.data, runs, strict=True):
             m.d.sync += [entry.code.eq(narrow.code), entry.run.eq(Cat(run))]
-        m.d.comb += self.busy.eq(fetched | queue.r_rdy | (left != 0) | reading | self.o.valid)
+        m.d.comb += self.busy.eq(fetched.any() | queue.r_rdy | (left != 0) | reading.any() | self.o.valid)
         return m
 
 

@@ -16,6 +16,7 @@ from egret.model.compile import read_image
 from egret.model.configuration import GATES
 from egret.model.image import Image, memory_sections
 from egret.model.integer import IntegerNetwork
+from egret.rtl.accumulator import FOUND
 from egret.rtl.payloads import counter_names, event_layout, input_layout, load_layout, output_layout
 from egret.sim.watch import watch_cocotb
 
@@ -114,14 +115,14 @@ class Monitor:
                        dut.reset_pass.o__ready),
             self.probe(update.event__valid, "events", update.event__payload, lambda raw: unpack_event(
                 raw >> (len(update.event__payload) - event_layout(configuration).size))),
-            self.probe(update.blended, "p", update.before, lambda raw: signed(raw, 16), mask=4),
-            self.probe(update.blended, "c", update.carried, lambda raw: signed(raw, 16), mask=4),
+            self.probe(update.blended, "p", update.kept, lambda raw: signed(raw, 16)),
+            self.probe(update.blended, "c", update.carried, lambda raw: signed(raw, 16)),
         ]
         for gate in GATES:
             unit = getattr(dut, f"gate_{gate}")
             self.probes += [
                 self.probe(unit.respond, f"accumulator_{gate}", unit.found__payload, partial(signed, bits=bits),
-                           mask=2),
+                           mask=1 << FOUND - 1),
                 self.probe(unit.o__valid, f"gate_{gate}", unit.o__payload, lambda raw: signed(raw, 16)),
             ]
 

@@ -157,3 +157,4 @@ class Bench:
                 self.set(context, self.dut.load, (sections[name], index, word % (1 << width)))
                 await context.tick()
         context.set(self.dut.load_valid, 0)
+        await context.tick()

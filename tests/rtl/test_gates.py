@@ -6,10 +6,10 @@ import pytest
 
 from egret.model.configuration import GATES, Configuration
 from egret.model.integer import gate_index, sigmoid_table, tanh_table
-from egret.rtl.gates import Gate, gate_value
+from egret.rtl.accumulator import FOUND
+from egret.rtl.gates import LATENCY, Gate, gate_value
 from tests.bench import Bench
 
-LATENCY = 6
 LIMIT = (1 << 23) - 1
 
 
@@ -22,6 +22,7 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
     dut = bench.dut
     answers = bench.sink(dut.o)
     accesses = []
+    stored = 0
     bench.watch(dut.access, "access")
     bench.watch(dut.i, "i")
 
@@ -30,7 +31,7 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
         async for _, _, valid, bank, address, replace, bias in context.tick().sample(
                 dut.access.valid, dut.access.p.bank, dut.access.p.address, dut.access.p.replace, dut.access.p.bias):
             if valid and ready:
-                due[cycle + 2] = content[len(accesses)]
+                due[cycle + FOUND] = content[len(accesses)]
                 accesses.append((cycle, bank, address, replace, bias))
             cycle += 1
             ready = bench.random.random() >= busy
@@ -40,6 +41,12 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
             context.set(dut.found.payload, due.get(cycle, bench.random.randint(-LIMIT, LIMIT)))
 
     bench.simulator.add_process(accumulators)
+
+    def count(cycle, pulse):
+        nonlocal stored
+        stored += pulse
+
+    bench.each_cycle(count, dut.stored)
 
     async def testbench(context):
         await bench.load(context, c, shift=[shift for layer in shifts for shift in layer])
@@ -52,11 +59,12 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
             context.set(dut.i.valid, 0)
             # What waits in the meantime is not yet a request.
             Bench.set(context, dut.i.payload, (bench.random.randrange(c.layers), 0, 1, 1, 0))
-        await context.tick().repeat(LATENCY + 3)
+        await context.tick().repeat(20 + LATENCY + 3)
 
     bench.run(testbench)
     expected, cycles = [], []
     assert len(accesses) == len(requests)
+    assert stored == sum(replace for _, _, _, replace, _ in requests)
     for (cycle, *access), (layer, neuron, respond, replace, bias), accumulator in zip(
             accesses, requests, content, strict=True):
         bank, address = c.place(layer, gate, neuron)

@@ -70,18 +70,19 @@ def run(c, words, codebook=None):
     expected = {}
     counts = {"additions": 0, "words": 0}
 
-    def check(cycle, macs, busy, *adds):
+    def check(cycle, macs, busy, coming, *adds):
         added = expected.get(cycle - LATENCY, {})
         for bank, (valid, address, addend) in enumerate(adds):
             assert (valid, address, addend) == ((1, *added[bank]) if bank in added else (0, 0, 0)), (cycle, bank)
             counts["additions"] += valid
-        assert macs == len(expected.get(cycle, {})), cycle
+        assert macs == len(expected.get(cycle - 2, {})), cycle
+        assert coming == sum(1 << bank for bank in expected.get(cycle + 1 - LATENCY, {})), cycle
         assert busy == any(cycle - ago in expected for ago in range(1, LATENCY + 1)), cycle
         counts["words"] += cycle in expected
 
     ready = []
     bench.each_cycle(lambda cycle, *values: check(cycle - ready[0], *values) if ready else None,
-                     dut.macs, dut.busy, *dut.add)
+                     dut.macs, dut.busy, dut.coming, *dut.add)
     elapsed = []
     bench.each_cycle(lambda cycle, _: elapsed.append(cycle), dut.busy)
 

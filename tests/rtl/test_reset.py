@@ -9,7 +9,7 @@ from egret.model.integer import reset_value
 from egret.rtl.reset import ResetPass
 from tests.bench import Bench
 
-C = Configuration(vocabulary=2, embedding=1, hidden=(20, 7), lanes=1, weight_words=1024)
+C = Configuration(vocabulary=2, embedding=1, hidden=(20, 7), lanes=4, weight_words=1024)
 GATE_LATENCY = 6
 
 

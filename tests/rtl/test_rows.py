@@ -11,7 +11,7 @@ from egret.rtl.rows import FoldedRows
 from tests.bench import Bench
 from tests.networks import random_network
 
-LATENCY = 3
+LATENCY = 4
 
 
 def configuration(hidden, lanes, folded, accumulator_bits=24):
@@ -95,7 +95,7 @@ def test_random_tables(lanes, hidden, accumulator_bits, seed):
 
 @pytest.mark.parametrize("lanes, hidden", [(1, (5,)), (4, (3,))])
 def test_one_address_a_cycle(lanes, hidden):
-    """The first one three cycles after ``start``; the next row begins in the cycle in which the last one is over."""
+    """The first one four cycles after ``start``; the next row begins in the cycle in which the last one is over."""
     rng = random.Random(1)
     c = configuration(hidden, lanes, 3)
     table = random_table(rng, c)

@@ -10,7 +10,7 @@ from egret.model.integer import fire, update_state
 from egret.rtl.update import UpdatePass
 from tests.bench import Bench
 
-GATE_LATENCY = 6
+GATE_LATENCY = 11
 ONE = 1 << 14
 LIMIT = (1 << 23) - 1
 
@@ -18,8 +18,8 @@ LIMIT = (1 << 23) - 1
 class Pass:
     """Drives an `UpdatePass` through passes over layers and keeps the states that it must hold."""
 
-    def __init__(self, hidden, threshold, *, seed=0, waiting=0.0, backpressure=0.0):
-        self.c = c = Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=1, weight_words=1024)
+    def __init__(self, hidden, threshold, *, lanes=1, seed=0, waiting=0.0, backpressure=0.0):
+        self.c = c = Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=1024)
         self.random = random.Random(seed)
         self.bench = Bench(UpdatePass(c), seed)
         self.dut = self.bench.dut
@@ -44,17 +44,19 @@ class Pass:
         answer = {"u": self.dut.update, "z": self.dut.candidate}.get(GATES[gate])
 
         async def process(context):
-            cycle, ready, due = 0, False, {}
+            cycle, ready, due, stored = 0, False, {}, False
             async for _, _, valid, layer, neuron, respond, replace, bias in context.tick().sample(
                     request.valid, request.p.layer, request.p.neuron, request.p.respond, request.p.replace,
                     request.p.bias):
-                if valid and ready:
+                stored = bool(valid and ready)
+                if stored:
                     self.asked[gate].append((layer, neuron, respond, replace, bias))
                     if respond:
                         due[cycle + GATE_LATENCY] = self.values[neuron][0 if GATES[gate] == "u" else 1]
                 cycle += 1
                 ready = self.random.random() >= self.waiting
                 context.set(request.ready, ready)
+                context.set(self.dut.stored[gate], stored)
                 if answer is not None:
                     context.set(answer.valid, cycle in due)
                     context.set(answer.payload, due.get(cycle, self.random.randrange(256)))
@@ -224,7 +226,7 @@ def test_one_neuron_a_cycle():
     """A pass over n neurons takes n cycles and a constant."""
     cycles = {}
     for size in (10, 60):
-        check = Pass((size,), [(1 << 15) - 1] * size)
+        check = Pass((size,), [(1 << 15) - 1] * size, lanes=8)
 
         async def testbench(context, check=check, size=size):
             cycles[size] = (await check.run(context, 0, [(3, 5)] * size), await check.run(context, 0))

@@ -56,7 +56,7 @@ def check(parameters, *, lanes=4, simulator="icarus", seed=1, tokens=TOKENS, res
     assert sum(value for name, value in result.counters.items() if name.startswith("events_")) == events
     assert result.counters["macs"] == multiplications(parameters, tokens, steps, folded)
     # A row takes a cycle an address, and those until its first one.
-    assert result.counters["rows"] == np.count_nonzero(tokens < folded) * (c.layer_depth(0) + 3)
+    assert result.counters["rows"] == np.count_nonzero(tokens < folded) * (c.layer_depth(0) + 4)
     if options.get("backpressure"):
         assert result.stalls["o_events"] > 0
     return result, steps

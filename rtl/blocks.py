@@ -1,0 +1,81 @@
+"""Memory in blocks, with a register behind each: for what fills many block RAMs."""
+
+from amaranth.hdl import *
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["LATENCY", "BlockMemory", "block_words"]
+
+LATENCY = 2
+"""Cycles from an address to its word."""
+MOST = 128
+"""Blocks; a deeper memory fits no device that this is built for, and is left whole for the simulator's sake."""
+
+
+def block_words(width):
+    """Words of a block: what a block RAM of ECP5 holds of 9 bits, or of 18, so that none lies behind another."""
+    return 2048 if width <= 9 else 1024
+
+
+class BlockMemory(wiring.Component):
+    """A memory with one port to write and one to read, whose block RAMs drive nothing but registers.
+
+    A word comes `LATENCY` cycles after its address. One that is written can be read two cycles later; it must not be
+    read earlier.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+    depth : int
+        Words; at least 2 are made.
+
+    Members
+    -------
+    write_address : In, write_data : In(shape), write_valid : In(1)
+    address : In
+    data : Out(shape)
+    """
+
+    def __init__(self, shape, depth):
+        self._shape, self._depth = shape, max(depth, 2)
+        address = range(self._depth)
+        super().__init__({
+            "write_address": In(address),
+            "write_data": In(shape),
+            "write_valid": In(1),
+            "address": In(address),
+            "data": Out(shape),
+        })
+
+    def elaborate(self, platform):
+        # Left to Yosys, the multiplexers over the depth would stand between block RAM and register.
+        m = Module()
+        width = Shape.cast(self._shape).width
+        size = block_words(width)
+        if self._depth > size * MOST:
+            size = self._depth
+        words = []
+        for number, base in enumerate(range(0, self._depth, size)):
+            m.submodules[f"block_{number}"] = block = memory.Memory(
+                shape=self._shape, depth=max(min(size, self._depth - base), 2), init=[])
+            write, read = block.write_port(), block.read_port()
+            word = Signal(width, name=f"word_{number}", reset_less=True)
+            written = Signal(width, name=f"written_{number}", reset_less=True)
+            written_address = Signal.like(write.addr, name=f"written_address_{number}", reset_less=True)
+            writes = Signal(name=f"writes_{number}")
+            mine = Signal(name=f"mine_{number}")
+            m.d.comb += [
+                mine.eq(self.write_valid & (self.write_address // size == number)),
+                write.addr.eq(written_address),
+                Value.cast(write.data).eq(written),
+                write.en.eq(writes),
+                read.addr.eq(self.address),
+            ]
+            m.d.sync += [writes.eq(mine), word.eq(read.data)]
+            with m.If(mine):
+                m.d.sync += [written.eq(self.write_data), written_address.eq(self.write_address)]
+            words.append(word)
+        chosen = [Signal(range(len(words)), name=f"chosen_{stage}", reset_less=True) for stage in range(LATENCY)]
+        m.d.sync += Cat(chosen).eq(Cat((self.address // size)[:len(chosen[0])], chosen))
+        m.d.comb += Value.cast(self.data).eq(Array(words)[chosen[-1]])
+        return m

@@ -1,0 +1,52 @@
+"""BlockMemory against a list, at the ends of its blocks and in between."""
+
+import random
+
+import pytest
+from amaranth.hdl import signed
+from amaranth.sim import Simulator
+
+from egret.rtl import blocks
+from egret.rtl.blocks import LATENCY, BlockMemory, block_words
+
+BLOCK = block_words(7)
+
+
+@pytest.mark.parametrize("depth, most", [(1, 64), (2, 64), (BLOCK, 64), (BLOCK + 1, 64), (2 * BLOCK + 5, 64),
+                                         (2 * BLOCK + 5, 2)])
+def test_written_words_come_back(monkeypatch, depth, most):
+    """One address a cycle; with more than ``most`` blocks the memory is left whole."""
+    monkeypatch.setattr(blocks, "MOST", most)
+    rng = random.Random(depth)
+    dut = BlockMemory(signed(7), depth)
+    addresses = sorted({0, depth - 1, *range(BLOCK - 2, min(BLOCK + 2, depth)), *(rng.randrange(depth)
+                                                                                 for _ in range(60))})
+    content = {address: rng.randrange(-64, 64) for address in addresses if address < depth}
+    asked = [rng.choice(list(content)) for _ in range(300)]
+    found = []
+
+    async def testbench(context):
+        for address, word in content.items():
+            context.set(dut.write_address, address)
+            context.set(dut.write_data, word)
+            context.set(dut.write_valid, 1)
+            await context.tick()
+        # What is offered without ``write_valid`` is not written.
+        context.set(dut.write_valid, 0)
+        context.set(dut.write_data, 1)
+        await context.tick()
+        for address in asked:
+            context.set(dut.address, address)
+            context.set(dut.write_address, address)
+            await context.tick()
+            found.append(context.get(dut.data))
+        for _ in range(LATENCY - 1):
+            await context.tick()
+            found.append(context.get(dut.data))
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    assert found[LATENCY - 1:] == [content[address] for address in asked]
+    assert len(set(content.values())) > 1 or depth == 1
