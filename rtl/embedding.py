@@ -11,13 +11,13 @@ from egret.rtl.payloads import input_layout, load_layout
 
 __all__ = ["Embedding", "inputs_of"]
 
-AHEAD = 5
+AHEAD = 6
 
 
 class Embedding(wiring.Component):
     """Streams the non-zero elements of a row of the table, doubled to the LSB of event values.
 
-    One element a cycle, zero or not; the first one comes four cycles after ``start``.
+    One element a cycle, zero or not; the first one comes five cycles after ``start``.
 
     Parameters
     ----------
@@ -58,18 +58,16 @@ class Embedding(wiring.Component):
         ]
 
         m.submodules.queue = queue = fifo.SyncFIFO(width=input_layout(c).size, depth=AHEAD)
-        element = Signal(input_layout(c))
+        element = Signal(input_layout(c), reset_less=True)
         left = Signal(range(c.embedding + 1))
         read = Signal()
-        reading = Signal(LATENCY)
+        reading = Signal(LATENCY + 1)
         index = Signal.like(element.index)
         indices = [Signal.like(index, name=f"index_{stage}", reset_less=True) for stage in range(LATENCY)]
         address = Signal(range(max(depth, 2)))
         m.d.comb += [
             table.address.eq(address),
-            read.eq((left != 0) & (queue.level < AHEAD - LATENCY)),
-            element.index.eq(indices[-1]),
-            element.value.eq(table.data << 1),
+            read.eq((left != 0) & (queue.level < AHEAD - len(reading))),
             queue.w_data.eq(element),
             queue.w_en.eq(reading[-1] & (element.value != 0)),
             self.o.valid.eq(queue.r_rdy),
@@ -77,7 +75,8 @@ class Embedding(wiring.Component):
             queue.r_en.eq(self.o.ready),
             self.done.eq((left == 0) & ~reading.any() & ~queue.r_rdy),
         ]
-        m.d.sync += [reading.eq(Cat(read, reading)), Cat(indices).eq(Cat(index, indices))]
+        m.d.sync += [reading.eq(Cat(read, reading)), Cat(indices).eq(Cat(index, indices)),
+                     element.index.eq(indices[-1]), element.value.eq(table.data << 1)]
         with m.If(read):
             m.d.sync += [address.eq(address + 1), left.eq(left - 1), index.eq(index + 1)]
         with m.If(self.start):

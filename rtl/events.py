@@ -1,14 +1,15 @@
 """Event queue: the events of every layer's latest step, read by the layer itself and by the one above."""
 
 from amaranth.hdl import *
-from amaranth.lib import data, fifo, memory, stream, wiring
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import event_layout, index_bits, layer_bits
 
 __all__ = ["EventQueue"]
 
-AHEAD = 4
+AHEAD = 5
 
 
 class EventQueue(wiring.Component):
@@ -16,7 +17,7 @@ class EventQueue(wiring.Component):
 
     A list stays until it is begun anew, for it has several readers: the layer above takes it as input while it still
     grows, and its own layer reads it twice in the next step. Throughput is one event a cycle; the first event of a
-    pass comes three cycles after ``start``.
+    pass comes four cycles after ``start``.
 
     Parameters
     ----------
@@ -31,7 +32,7 @@ class EventQueue(wiring.Component):
     start : In(1), layer : In
         Begins a pass over the list of ``layer``, which must not change before ``done``.
     growing : In(1)
-        More events may be appended to the list.
+        More events may be appended to the list; low from two cycles after the last one on at the earliest.
     o : Out(stream of events)
     done : Out(1)
         The pass is over: everything has been taken from ``o``.
@@ -53,15 +54,14 @@ class EventQueue(wiring.Component):
     def elaborate(self, platform):
         c = self._c
         m = Module()
-        m.submodules.events = events = memory.Memory(shape=event_layout(c), depth=max(c.neurons, 2), init=[])
-        write, read = events.write_port(), events.read_port()
+        m.submodules.events = events = BlockMemory(event_layout(c), c.neurons)
         bases = Array(c.neuron_base)
 
         counts = Array(Signal(index_bits(c) + 1, name=f"count_{layer}") for layer in range(c.layers))
         m.d.comb += [
-            write.addr.eq(bases[self.i.p.layer] + counts[self.i.p.layer]),
-            write.data.eq(self.i.p.event),
-            write.en.eq(self.i.valid),
+            events.write_address.eq(bases[self.i.p.layer] + counts[self.i.p.layer]),
+            events.write_data.eq(self.i.p.event),
+            events.write_valid.eq(self.i.valid),
         ]
         with m.If(self.i.valid):
             m.d.sync += counts[self.i.p.layer].eq(counts[self.i.p.layer] + 1)
@@ -69,24 +69,29 @@ class EventQueue(wiring.Component):
             with m.If(self.clear[layer]):
                 m.d.sync += counts[layer].eq(0)
 
+        # What can be read already: a word is written in the cycle after it came.
+        known = Array(Signal.like(count, name=f"known_{layer}") for layer, count in enumerate(counts))
+        m.d.sync += [known[layer].eq(counts[layer]) for layer in range(c.layers)]
+
         m.submodules.queue = queue = fifo.SyncFIFO(width=event_layout(c).size, depth=AHEAD)
         active = Signal()
-        reading = Signal()
+        read = Signal()
+        reading = Signal(LATENCY)
         more = Signal()
         position = Signal(index_bits(c) + 1)
         m.d.comb += [
-            more.eq(active & (position != counts[self.layer])),
-            read.addr.eq(bases[self.layer] + position),
-            read.en.eq(more & (queue.level + reading < AHEAD)),
-            queue.w_data.eq(read.data),
-            queue.w_en.eq(reading),
+            more.eq(active & (position != known[self.layer])),
+            events.address.eq(bases[self.layer] + position),
+            read.eq(more & (queue.level < AHEAD - LATENCY)),
+            queue.w_data.eq(events.data),
+            queue.w_en.eq(reading[-1]),
             self.o.valid.eq(queue.r_rdy),
             Value.cast(self.o.payload).eq(queue.r_data),
             queue.r_en.eq(self.o.ready),
-            self.done.eq(~active & ~reading & ~queue.r_rdy),
+            self.done.eq(~active & ~reading.any() & ~queue.r_rdy),
         ]
-        m.d.sync += reading.eq(read.en)
-        with m.If(read.en):
+        m.d.sync += reading.eq(Cat(read, reading))
+        with m.If(read):
             m.d.sync += position.eq(position + 1)
         with m.If(active & ~more & ~self.growing):
             m.d.sync += active.eq(0)

@@ -111,11 +111,12 @@ class Gate(wiring.Component):
         shifted = Signal(signed(c.accumulator_bits), reset_less=True)
         rounded = Signal(signed(c.accumulator_bits), reset_less=True)
         index = Signal(signed(c.gate_index_bits), reset_less=True)
+        value = Signal(GATE, reset_less=True)
         half = 1 << (c.gate_index_bits - 1)
         m.submodules.table = table = memory.Memory(
             shape=GATE, depth=1 << c.gate_index_bits, init=table_of(self._gate)(c.gate_index_bits))
         read = table.read_port()
-        m.d.comb += read.addr.eq(index)
+        m.d.comb += [read.addr.eq(index), self.o.payload.eq(value)]
         m.d.sync += [
             Cat(respond, self.o.valid).eq(Cat(taken & responds, respond)),
             Cat(layers).eq(Cat(of_layer, layers)),
@@ -123,7 +124,7 @@ class Gate(wiring.Component):
             shifted.eq(self.found.payload >> shift),
             rounded.eq((shifted + 1) >> 1),
             index.eq(Mux(rounded > half - 1, half - 1, Mux(rounded < -half, -half, rounded))),
-            self.o.payload.eq(read.data),
+            value.eq(read.data),
         ]
         return m
 

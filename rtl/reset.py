@@ -64,24 +64,28 @@ class ResetPass(wiring.Component):
 
         event = Signal(event_layout(c))
         result = Signal(event_layout(c))
-        product = Signal(2 * VALUE_FRACTION)
-        valid = Signal()
-        index = Signal.like(event.index)
+        product = Signal(2 * VALUE_FRACTION, reset_less=True)
+        valid = Signal(2)
+        scaling = Signal(event_layout(c), reset_less=True)
+        gate = Signal(VALUE_FRACTION, reset_less=True)
+        index = Signal.like(event.index, reset_less=True)
         m.d.comb += [
             event.eq(pending.r_data),
             result.index.eq(index),
             result.value.eq((product + (1 << (VALUE_FRACTION - 1))) >> VALUE_FRACTION),
             scaled.w_data.eq(result),
-            scaled.w_en.eq(valid & (result.value != 0)),
+            scaled.w_en.eq(valid[1] & (result.value != 0)),
             self.o.valid.eq(scaled.r_rdy),
             Value.cast(self.o.payload).eq(scaled.r_data),
             scaled.r_en.eq(self.o.ready),
             self.busy.eq(free != c.in_flight),
         ]
         m.d.sync += [
-            valid.eq(self.gate.valid),
-            product.eq(event.value * self.gate.payload[:VALUE_FRACTION]),
-            index.eq(event.index),
-            free.eq(free - taken + (valid & (result.value == 0)) + (self.o.valid & self.o.ready)),
+            valid.eq(Cat(self.gate.valid, valid)),
+            scaling.eq(event),
+            gate.eq(self.gate.payload),
+            product.eq(scaling.value * gate),
+            index.eq(scaling.index),
+            free.eq(free - taken + (valid[1] & (result.value == 0)) + (self.o.valid & self.o.ready)),
         ]
         return m

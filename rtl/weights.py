@@ -21,7 +21,7 @@ class WeightStore(wiring.Component):
     """Streams the words of each column that is asked for.
 
     One column is looked up each cycle, so words follow each other without gaps, also from one column to the next, while
-    no more columns than words are asked for; the first word comes seven cycles after the first column.
+    no more columns than words are asked for; the first word comes eight cycles after the first column.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ class WeightStore(wiring.Component):
         })
 
     def elaborate(self, platform):
-        # POINTER (memory), queue, WORD (memory), output register. A column can be taken while the queue has room for it
-        # and for those whose pointers are being read.
+        # COLUMN, POINTER (memory), queue, WORD (memory), output register. A column can be taken while the queue has room
+        # for it and for those whose pointers are being read.
         c = self._c
         m = Module()
         pointers = pointer_layout(c)
@@ -74,12 +74,13 @@ class WeightStore(wiring.Component):
         m.submodules.queue = queue = fifo.SyncFIFO(width=queued.size, depth=AHEAD)
         entry = Signal(queued)
         head = Signal(queued)
-        fetched = Signal(LATENCY)
+        fetched = Signal(1 + LATENCY)
         wanted = [Signal(len(self.i.p.value) + len(self.i.p.matrix), name=f"wanted_{stage}", reset_less=True)
-                  for stage in range(LATENCY)]
+                  for stage in range(len(fetched))]
+        column = Signal.like(self.i.p.column, reset_less=True)
         m.d.comb += [
-            self.i.ready.eq(queue.level < AHEAD - LATENCY),
-            columns.address.eq(self.i.p.column),
+            self.i.ready.eq(queue.level < AHEAD - len(fetched)),
+            columns.address.eq(column),
             entry.pointer.eq(columns.data),
             Cat(entry.value, entry.matrix).eq(wanted[-1]),
             queue.w_data.eq(entry),
@@ -87,6 +88,7 @@ class WeightStore(wiring.Component):
             head.eq(queue.r_data),
         ]
         m.d.sync += [
+            column.eq(self.i.p.column),
             fetched.eq(Cat(self.i.valid & self.i.ready, fetched)),
             Cat(wanted).eq(Cat(self.i.p.value, self.i.p.matrix, wanted)),
         ]

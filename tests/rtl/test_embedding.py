@@ -68,9 +68,9 @@ def test_row_of_zeros():
 
 
 def test_one_element_a_cycle():
-    """The first element four cycles after ``start``; zeros take their cycle."""
+    """The first element five cycles after ``start``; zeros take their cycle."""
     _, starts, cycles = run([[5, 6, 0, 0, 7, 8], [1] * 6], [0, 1])
-    assert cycles == [starts[0] + 4 + place for place in (0, 1, 4, 5)] + [starts[1] + 4 + place for place in range(6)]
+    assert cycles == [starts[0] + 5 + place for place in (0, 1, 4, 5)] + [starts[1] + 5 + place for place in range(6)]
 
 
 @pytest.mark.parametrize("table", [[[3], [-4]], [[0], [1]]])

@@ -10,7 +10,7 @@ from egret.rtl.weights import WeightStore, words_of
 from tests.bench import Bench, pack
 
 C = Configuration(vocabulary=2, embedding=9, hidden=(7, 4), lanes=2, weight_words=400)
-LATENCY = 7
+LATENCY = 8
 
 
 def wide(wide_words, lanes=2, weight_bits=8, weight_words=400):
@@ -120,7 +120,7 @@ def test_random_columns(largest, idle, seed):
 
 @pytest.mark.parametrize("counts", [[1] * 20, [3, 1, 2, 1, 1, 4], [0, 2] * 10, [0, 1, 2] * 5, [0, 0, 3, 0, 1, 2] * 3])
 def test_one_word_a_cycle(counts):
-    """No gap within or between columns while there are no more columns than words; seven cycles to the first."""
+    """No gap within or between columns while there are no more columns than words; eight cycles to the first."""
     counts = [6, *counts]  # the first one gives the pointers time to run ahead
     bench, pointers, words = store(counts, 1)
     taken, cycles = run(bench, pointers, words, requests(random.Random(1), [*range(len(counts))] * 3), 0)
