@@ -48,8 +48,8 @@ class WeightStore(wiring.Component):
         })
 
     def elaborate(self, platform):
-        # COLUMN, POINTER (memory), queue, WORD (memory), output register. A column can be taken while the queue has room
-        # for it and for those whose pointers are being read.
+        # COLUMN, POINTER (memory), queue, WORD (memory), output register. A column can be taken while the queue has
+        # room for it and for those whose pointers are being read.
         c = self._c
         m = Module()
         pointers = pointer_layout(c)
