@@ -1,12 +1,13 @@
 """Embedding table: a token becomes the input values of the first layer."""
 
 from amaranth.hdl import *
-from amaranth.lib import fifo, memory, stream, wiring
+from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.configuration import WEIGHT_BITS
 from egret.model.image import memory_sections
 from egret.rtl.payloads import input_layout, load_layout
+from egret.rtl.single_port import SinglePort
 
 __all__ = ["Embedding", "inputs_of"]
 
@@ -49,13 +50,9 @@ class Embedding(wiring.Component):
         m = Module()
         depth = c.vocabulary * c.embedding
         section = {section.name: section for section in memory_sections(c)}["embedding"]
-        m.submodules.table = table = memory.Memory(shape=signed(WEIGHT_BITS), depth=max(depth, 2), init=[])
-        write, read = table.write_port(), table.read_port()
-        m.d.comb += [
-            write.addr.eq(self.load.index),
-            write.data.eq(self.load.data),
-            write.en.eq(self.load_valid & (self.load.section == section.number)),
-        ]
+        m.submodules.table = table = SinglePort(depth, WEIGHT_BITS)
+        found = table.read_data.as_signed()
+        read = Signal()
 
         m.submodules.queue = queue = fifo.SyncFIFO(width=input_layout(c).size, depth=AHEAD)
         element = Signal(input_layout(c))
@@ -64,18 +61,21 @@ class Embedding(wiring.Component):
         next_index = Signal.like(element.index)
         address = Signal(range(max(depth, 2)))
         m.d.comb += [
-            read.addr.eq(address),
-            read.en.eq((left != 0) & (queue.level + reading < AHEAD)),
-            element.value.eq(read.data << 1),
+            read.eq((left != 0) & (queue.level + reading < AHEAD)),
+            table.write.eq(self.load_valid & (self.load.section == section.number)),
+            table.enable.eq(table.write | read),
+            table.address.eq(Mux(table.write, self.load.index, address)),
+            table.write_data.eq(self.load.data),
+            element.value.eq(found << 1),
             queue.w_data.eq(element),
-            queue.w_en.eq(reading & (read.data != 0)),
+            queue.w_en.eq(reading & (found != 0)),
             self.o.valid.eq(queue.r_rdy),
             Value.cast(self.o.payload).eq(queue.r_data),
             queue.r_en.eq(self.o.ready),
             self.done.eq((left == 0) & ~reading & ~queue.r_rdy),
         ]
-        m.d.sync += reading.eq(read.en)
-        with m.If(read.en):
+        m.d.sync += reading.eq(read)
+        with m.If(read):
             m.d.sync += [address.eq(address + 1), left.eq(left - 1),
                          element.index.eq(next_index), next_index.eq(next_index + 1)]
         with m.If(self.start):

@@ -1,4 +1,4 @@
-"""Weight store in block RAM: columns of packed words, found through a pointer a column."""
+"""Weight store: columns of packed words, found through a pointer a column, in block RAM or in single-port RAM."""
 
 from amaranth.hdl import *
 from amaranth.lib import data, fifo, memory, stream, wiring
@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from egret.model.configuration import RUN_BITS
 from egret.model.image import memory_sections
 from egret.rtl.payloads import column_layout, load_layout, pointer_layout, word_layout
+from egret.rtl.single_port import RowMemory, SinglePort
 
 __all__ = ["WeightStore", "words_of"]
 
@@ -18,7 +19,9 @@ class WeightStore(wiring.Component):
     """Streams the words of each column that is asked for.
 
     One column is looked up each cycle, so words follow each other without gaps, also from one column to the next, while
-    no more columns than words are asked for; the first word comes five cycles after the first column.
+    no more columns than words are asked for; the first word comes five cycles after the first column. With the store
+    ``spram`` a column is looked up in as many cycles as its pointer has rows of 16 bits, and two; and a pointer takes
+    as many cycles to load.
 
     Parameters
     ----------
@@ -45,49 +48,10 @@ class WeightStore(wiring.Component):
         })
 
     def elaborate(self, platform):
-        # POINTER (memory), queue, WORD (address), memory, output register. A column can be taken while the queue has
-        # room for it and for the one whose pointer is being read.
+        # POINTER (memory, queue), WORD (address), memory, output register.
         c = self._c
         m = Module()
-        sections = {section.name: section for section in memory_sections(c)}
-        pointers = pointer_layout(c)
-        m.submodules.columns = columns = memory.Memory(shape=pointers, depth=max(c.columns, 2), init=[])
-        narrow = data.ArrayLayout(data.StructLayout({"code": c.weight_bits, "run": RUN_BITS}), c.lanes)
-        m.submodules.weights = weights = memory.Memory(shape=narrow, depth=max(c.weight_words, 2), init=[])
-        # Further bits of the runs, one a lane, which only the words up to some address have.
-        wide = [memory.Memory(shape=c.lanes, depth=max(words, 2), init=[]) for words in c.wide_words]
-        memories = [(columns, "columns"), (weights, "weights")]
-        for bit, mem in enumerate(wide, RUN_BITS):
-            m.submodules[f"run_{bit}"] = mem
-            memories.append((mem, f"run_{bit}"))
-        for mem, name in memories:
-            write = mem.write_port()
-            m.d.comb += [
-                write.addr.eq(self.load.index),
-                Value.cast(write.data).eq(self.load.data),
-                write.en.eq(self.load_valid & (self.load.section == sections[name].number)),
-            ]
-        pointer_read, word_read = columns.read_port(), weights.read_port()
-        wide_reads = [mem.read_port() for mem in wide]
-
-        queued = data.StructLayout({"pointer": pointers, "value": self.i.p.value.shape(),
-                                    "matrix": self.i.p.matrix.shape()})
-        m.submodules.queue = queue = fifo.SyncFIFO(width=queued.size, depth=AHEAD)
-        entry = Signal(queued)
-        head = Signal(queued)
-        fetched = Signal()
-        m.d.comb += [
-            self.i.ready.eq(queue.level + fetched < AHEAD),
-            pointer_read.addr.eq(self.i.p.column),
-            pointer_read.en.eq(self.i.ready),
-            entry.pointer.eq(pointer_read.data),
-            queue.w_data.eq(entry),
-            queue.w_en.eq(fetched & (entry.pointer.count != 0)),
-            head.eq(queue.r_data),
-        ]
-        m.d.sync += fetched.eq(self.i.valid & self.i.ready)
-        with m.If(self.i.ready):
-            m.d.sync += [entry.value.eq(self.i.p.value), entry.matrix.eq(self.i.p.matrix)]
+        head, head_valid, take, looking = (self._rows_of_pointers if c.store == "spram" else self._block_of_pointers)(m)
 
         # What belongs to a word travels beside it, from its address to the output.
         beside = data.StructLayout({name: self.o.p[name].shape() for name in ("value", "matrix", "first", "begins")})
@@ -96,30 +60,104 @@ class WeightStore(wiring.Component):
         addressed = Signal(beside)
         with m.If(left != 0):
             m.d.sync += [address.eq(address + 1), left.eq(left - 1), addressed.first.eq(0)]
-        with m.If((left <= 1) & queue.r_rdy):
-            m.d.comb += queue.r_en.eq(1)
+        with m.If((left <= 1) & head_valid):
+            m.d.comb += take.eq(1)
             m.d.sync += [address.eq(head.pointer.start), left.eq(head.pointer.count), addressed.first.eq(1),
                          addressed.begins.eq(head.pointer.begins), addressed.value.eq(head.value),
                          addressed.matrix.eq(head.matrix)]
 
+        narrow = data.ArrayLayout(data.StructLayout({"code": c.weight_bits, "run": RUN_BITS}), c.lanes)
+        m.submodules.weights = weights = SinglePort(c.weight_words, narrow.size)
+        words = data.View(narrow, weights.read_data)
         reading = Signal()
         read = Signal(beside)
-        m.d.comb += [word_read.addr.eq(address), word_read.en.eq(left != 0)]
+        m.d.comb += [
+            weights.write.eq(self._loads("weights")),
+            weights.enable.eq(weights.write | (left != 0)),
+            weights.address.eq(Mux(weights.write, self.load.index, address)),
+            weights.write_data.eq(self.load.data),
+        ]
         m.d.sync += [
             reading.eq(left != 0), read.eq(addressed), self.o.valid.eq(reading),
             *(self.o.p[name].eq(read[name]) for name in beside.members),
         ]
-        runs = [[word_read.data[lane].run] for lane in range(c.lanes)]
-        for words, port in zip(c.wide_words, wide_reads, strict=True):
-            has = Signal()
+        # Further bits of the runs, one a lane, which only the words up to some address have.
+        runs = [[words[lane].run] for lane in range(c.lanes)]
+        for bit, count in enumerate(c.wide_words, RUN_BITS):
+            m.submodules[f"run_{bit}"] = wide = memory.Memory(shape=c.lanes, depth=max(count, 2), init=[])
+            self._load(m, wide, f"run_{bit}")
+            port = wide.read_port()
+            has = Signal(name=f"has_run_{bit}")
             m.d.comb += [port.addr.eq(address), port.en.eq(left != 0)]
-            m.d.sync += has.eq(address < words)
+            m.d.sync += has.eq(address < count)
             for lane in range(c.lanes):
                 runs[lane].append(port.data[lane] & has)
-        for entry, narrow, run in zip(self.o.p.entries, word_read.data, runs, strict=True):
-            m.d.sync += [entry.code.eq(narrow.code), entry.run.eq(Cat(run))]
-        m.d.comb += self.busy.eq(fetched | queue.r_rdy | (left != 0) | reading | self.o.valid)
+        for entry, word, run in zip(self.o.p.entries, words, runs, strict=True):
+            m.d.sync += [entry.code.eq(word.code), entry.run.eq(Cat(run))]
+        m.d.comb += self.busy.eq(looking | head_valid | (left != 0) | reading | self.o.valid)
         return m
+
+    def _loads(self, name):
+        """Whether the word on the load bus is for a memory."""
+        section = {section.name: section for section in memory_sections(self._c)}[name]
+        return self.load_valid & (self.load.section == section.number)
+
+    def _load(self, m, mem, name):
+        write = mem.write_port()
+        m.d.comb += [write.addr.eq(self.load.index), Value.cast(write.data).eq(self.load.data),
+                     write.en.eq(self._loads(name))]
+
+    def _column(self):
+        """What is known of a column once its pointer has been looked up."""
+        return data.StructLayout({"pointer": pointer_layout(self._c), "value": self.i.p.value.shape(),
+                                  "matrix": self.i.p.matrix.shape()})
+
+    def _block_of_pointers(self, m):
+        """Pointers in block RAM, a column a cycle: the next column, whether there is one, its taking, more to come."""
+        # A column can be taken while the queue has room for it and for the one whose pointer is being read.
+        c = self._c
+        m.submodules.columns = columns = memory.Memory(shape=pointer_layout(c), depth=max(c.columns, 2), init=[])
+        self._load(m, columns, "columns")
+        pointer = columns.read_port()
+        m.submodules.queue = queue = fifo.SyncFIFO(width=self._column().size, depth=AHEAD)
+        entry, head = Signal(self._column()), Signal(self._column())
+        fetched = Signal()
+        m.d.comb += [
+            self.i.ready.eq(queue.level + fetched < AHEAD),
+            pointer.addr.eq(self.i.p.column),
+            pointer.en.eq(self.i.ready),
+            entry.pointer.eq(pointer.data),
+            queue.w_data.eq(entry),
+            queue.w_en.eq(fetched & (entry.pointer.count != 0)),
+            head.eq(queue.r_data),
+        ]
+        m.d.sync += fetched.eq(self.i.valid & self.i.ready)
+        with m.If(self.i.ready):
+            m.d.sync += [entry.value.eq(self.i.p.value), entry.matrix.eq(self.i.p.matrix)]
+        return head, queue.r_rdy, queue.r_en, fetched
+
+    def _rows_of_pointers(self, m):
+        """The same with pointers in rows of 16 bits, of which one is looked up while the words of another are read."""
+        c = self._c
+        m.submodules.columns = columns = RowMemory([(max(c.columns, 2), pointer_layout(c).size)])
+        head = Signal(self._column())
+        take, empty, looking = Signal(), Signal(), Signal()
+        m.d.comb += [
+            columns.load_0.valid.eq(self._loads("columns")),
+            columns.load_0.index.eq(self.load.index),
+            columns.load_0.data.eq(self.load.data),
+            columns.i_0.valid.eq(self.i.valid),
+            columns.i_0.payload.eq(self.i.p.column),
+            self.i.ready.eq(columns.i_0.ready),
+            Value.cast(head.pointer).eq(columns.o_0.payload),
+            empty.eq(head.pointer.count == 0),
+            columns.o_0.ready.eq(take | empty),
+        ]
+        with m.If(columns.o_0.valid):
+            m.d.sync += looking.eq(0)
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [head.value.eq(self.i.p.value), head.matrix.eq(self.i.p.matrix), looking.eq(1)]
+        return head, columns.o_0.valid & ~empty, take, looking
 
 
 def words_of(columns, pointers, words):
