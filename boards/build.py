@@ -31,6 +31,9 @@ _BITSTREAM = {"ecp5": "bit", "ice40": "bin"}
 # comparators and registers. No memory of the core is read where it is written, save accumulators, which forward.
 _READ_WHILE_WRITTEN = r"setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v2 */r:CLK_ENABLE=1 %i"
 
+# Wider look-up tables of several LUT4 on an ECP5 pin cells to each other, which costs clock and routing time.
+_SYNTHESIS = {"ecp5": "-nowidelut", "ice40": "-dsp"}
+
 _STAGES = ("synthesis", "packing", "placement", "routing", "bitstream")
 _LOG_STAGES = (("Packing", "packing"), ("placer", "placement"), ("Routing", "routing"))
 
@@ -82,7 +85,7 @@ def generate(board, configuration, *, hertz=None, seed=1):
         plan = platform.prepare(
             Top(board, configuration, hertz=hertz), NAME, script_after_read=_READ_WHILE_WRITTEN,
             script_after_synth="tee -q -o cells.json stat -json",
-            synth_opts="-dsp" if board.device.family == "ice40" else "",
+            synth_opts=_SYNTHESIS[board.device.family],
             nextpnr_opts=f"--seed {seed} --report report.json --timing-allow-fail")
     except ValueError as error:
         raise InputError(f"{board.title}: {error}") from error
@@ -268,6 +271,8 @@ def run(design, tools, directory, *, progress):
                 time.sleep(0.25)
         seconds[stage] = time.monotonic() - stage_begin
         if process.returncode:
+            if tool.startswith("nextpnr"):
+                refuse_what_cannot_fit(design.board, _packed(directory, design.board.device), "packing")
             raise InputError(f"{design.board.title}: {tool} failed: {_reason(directory, tool)}")
         if tool == "yosys":
             refuse_what_cannot_fit(design.board, _synthesised(directory, design.board.device), "synthesis")
@@ -371,6 +376,13 @@ def _reason(directory, tool):
             if "ERROR" in line:
                 return line.partition("ERROR:")[2].strip() or line.strip()
     return "no message"
+
+
+def _packed(directory, device):
+    """What nextpnr's log says is used."""
+    log = directory / f"{NAME}.tim"
+    counts = dict(re.findall(r"(\w+): +(\d+)/ *\d+ +\d+%", log.read_text() if log.exists() else ""))
+    return {name: int(counts[cell]) for name, cell in device.cells.items() if cell in counts}
 
 
 def _synthesised(directory, device):

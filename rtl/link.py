@@ -200,7 +200,10 @@ class Link(wiring.Component):
         kept = Signal(range(window + 1))
         slot = sequence[:(window - 1).bit_length()] if window > 1 else Const(0, 1)
         age = Signal(16)
-        status, reply_length, index = Signal(8), Signal(16), Signal(16)
+        status = Signal(8)
+        # A reply's length and the place in it, or the place in a command's payload.
+        reply_length, index = (Signal(range(max(self.reply_bytes, protocol.MAX_PAYLOAD) + 1), name=name)
+                               for name in ("reply_length", "index"))
         finished, repeat, awaits_core = Signal(), Signal(), Signal()
         m.d.comb += age.eq(expected - 1 - sequence)
 
@@ -213,7 +216,7 @@ class Link(wiring.Component):
         reply_byte = Signal(8)
         header_index = Signal(range(6))
         writes_header = Signal()
-        header = Cat(sequence, command | protocol.REPLY, (reply_length + 1)[:16], status)
+        header = Cat(sequence, command | protocol.REPLY, (Cat(reply_length, Const(0, 16)) + 1)[:16], status)
         m.d.comb += [
             reply_write.en.eq(writes_payload | writes_header),
             reply_write.addr.eq(slot_base + Mux(writes_header, header_index, reply_length + protocol.HEADER.size + 1)),
@@ -418,7 +421,8 @@ class Link(wiring.Component):
         refusing = Signal()
         refusal_content = Signal(8 * (protocol.HEADER.size + 1))
         send_slot, send_base = Signal(range(window)), Signal.like(slot_base)
-        send_index, send_last = Signal(16), Signal(16)
+        send_index, send_last = (Signal(range(self.reply_bytes + 1), name=name)
+                                 for name in ("send_index", "send_last"))
         send_byte, stuffed = Signal(8), Signal()
         needs_escape = (send_byte == protocol.FLAG) | (send_byte == protocol.ESCAPE)
         sent = Signal()
