@@ -13,8 +13,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from egret.boards.clocks import PLLS
 from egret.boards.top import Top
 from egret.model.errors import InputError
+from egret.rtl.uart import divisor_for
 
 __all__ = [
     "Design", "Estimate", "Result", "Tools", "estimate", "generate", "publish", "refuse_what_cannot_fit", "run",
@@ -81,15 +83,20 @@ def generate(board, configuration, *, hertz=None, seed=1):
     """
     platform = board.platform()
     platform.add_resources(board.resources)
+    settings_for, _ = PLLS[board.device.family]
     try:
-        plan = platform.prepare(
-            Top(board, configuration, hertz=hertz), NAME, script_after_read=_READ_WHILE_WRITTEN,
-            script_after_synth="tee -q -o cells.json stat -json",
-            synth_opts=_SYNTHESIS[board.device.family],
-            nextpnr_opts=f"--seed {seed} --report report.json --timing-allow-fail")
+        settings = settings_for(platform.default_clk_frequency, hertz or board.hertz)
+        divisor = divisor_for(settings.hertz, board.baud)
     except ValueError as error:
         raise InputError(f"{board.title}: {error}") from error
-    return Design(board, hertz or board.hertz, plan.files, json.loads(plan.files[f"build_{NAME}.json"])["commands"])
+    plan = platform.prepare(
+        Top(board, configuration, settings, divisor), NAME, script_after_read=_READ_WHILE_WRITTEN,
+        script_after_synth="tee -q -o cells.json stat -json", synth_opts=_SYNTHESIS[board.device.family],
+        nextpnr_opts=f"--seed {seed} --report report.json --timing-allow-fail")
+    commands = json.loads(plan.files[f"build_{NAME}.json"])["commands"]
+    # Some platforms go on behind the bitstream, with a tool of their loader.
+    return Design(board, settings.hertz, plan.files,
+                  [command for command in commands if command[0] in _FAMILY_TOOLS[board.device.family]])
 
 
 # Estimates

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from amaranth.hdl import *
+from amaranth.lib import io
 
 __all__ = ["PLLS", "Ecp5Pll", "Ice40Pll", "PllSettings", "ecp5_settings", "ice40_settings"]
 
@@ -92,65 +93,58 @@ def ice40_settings(reference, hertz):
 
 
 class _Pll(Elaboratable):
-    """Domain ``sync`` from a pin's clock, in reset until the PLL has locked and a while longer.
+    """A clock from that of a pin, and a reset until the PLL has locked and a while longer.
 
     Parameters
     ----------
-    platform : amaranth.build.Platform
-        Its default clock is what comes in.
-    hertz : float
-        The clock that is wanted.
+    settings : PllSettings
+        For the platform's default clock.
 
     Attributes
     ----------
-    hertz : float
-        The clock that comes out.
+    clock, reset : Signal
+        For a domain.
     """
 
-    def __init__(self, platform, hertz):
-        self._settings = self.settings_for(platform.default_clk_frequency, hertz)
-        self.hertz = self._settings.hertz
+    def __init__(self, settings):
+        self._settings = settings
+        self.clock = Signal(name="core_clock")
+        self.reset = Signal(init=1)
 
     def elaborate(self, platform):
         m = Module()
-        clock, locked = Signal(name="core_clock"), Signal()
-        m.submodules.pll = self.instance(platform, clock, locked)
-        m.domains.sync = ClockDomain()
+        locked = Signal()
+        m.submodules.pll = self.instance(m, platform.request(platform.default_clk, dir="-"), self.clock, locked)
         # nextpnr knows the clock from that of the pin. The counter that ends the reset is itself held by the lock.
         m.domains.start = start = ClockDomain(async_reset=True, local=True)
         left = Signal(range(RESET_CYCLES + 1), init=RESET_CYCLES)
         with m.If(left != 0):
             m.d.start += left.eq(left - 1)
-        reset = Signal(init=1)
-        m.d.start += reset.eq(left != 0)
-        m.d.comb += [start.clk.eq(clock), start.rst.eq(~locked), ClockSignal().eq(clock), ResetSignal().eq(reset)]
+        m.d.start += self.reset.eq(left != 0)
+        m.d.comb += [start.clk.eq(self.clock), start.rst.eq(~locked)]
         return m
 
 
 class Ecp5Pll(_Pll):
     """`EHXPLLL`."""
 
-    settings_for = staticmethod(ecp5_settings)
-
-    def instance(self, platform, clock, locked):
+    def instance(self, m, pin, clock, locked):
         s = self._settings
+        m.submodules.pin = buffer = io.Buffer("i", pin)
         return Instance(
             "EHXPLLL", p_CLKI_DIV=s.reference, p_CLKFB_DIV=s.feedback, p_CLKOP_DIV=s.output,
             p_CLKOP_CPHASE=s.output // 2, p_CLKOP_FPHASE=0, p_CLKOP_ENABLE="ENABLED", p_FEEDBK_PATH="CLKOP",
             p_PLLRST_ENA="DISABLED", p_INTFB_WAKE="DISABLED", p_STDBY_ENABLE="DISABLED", p_DPHASE_SOURCE="DISABLED",
             p_OUTDIVIDER_MUXA="DIVA", p_OUTDIVIDER_MUXB="DIVB", p_OUTDIVIDER_MUXC="DIVC", p_OUTDIVIDER_MUXD="DIVD",
             a_ICP_CURRENT="12", a_LPF_RESISTOR="8", a_MFG_ENABLE_FILTEROPAMP="1", a_MFG_GMCREF_SEL="2",
-            i_CLKI=platform.request(platform.default_clk).i, i_CLKFB=clock, i_RST=0, i_STDBY=0, i_PHASESEL0=0,
-            i_PHASESEL1=0, i_PHASEDIR=1, i_PHASESTEP=1,
-            i_PHASELOADREG=1, i_PLLWAKESYNC=0, i_ENCLKOP=0, o_CLKOP=clock, o_LOCK=locked)
+            i_CLKI=buffer.i, i_CLKFB=clock, i_RST=0, i_STDBY=0, i_PHASESEL0=0, i_PHASESEL1=0, i_PHASEDIR=1,
+            i_PHASESTEP=1, i_PHASELOADREG=1, i_PLLWAKESYNC=0, i_ENCLKOP=0, o_CLKOP=clock, o_LOCK=locked)
 
 
 class Ice40Pll(_Pll):
     """`SB_PLL40_PAD`, whose pin must go nowhere else."""
 
-    settings_for = staticmethod(ice40_settings)
-
-    def instance(self, platform, clock, locked):
+    def instance(self, m, pin, clock, locked):
         s = self._settings
         compared = s.hertz * 2 ** s.output / (s.feedback + 1)
         # The loop's filter, by the frequency that is compared, as icepll has it.
@@ -159,8 +153,8 @@ class Ice40Pll(_Pll):
         return Instance(
             "SB_PLL40_PAD", p_FEEDBACK_PATH="SIMPLE", p_DIVR=Const(s.reference, 4), p_DIVF=Const(s.feedback, 7),
             p_DIVQ=Const(s.output, 3), p_FILTER_RANGE=Const(filter_range, 3),
-            i_PACKAGEPIN=platform.request(platform.default_clk, dir="-").io, i_RESETB=1, i_BYPASS=0,
-            o_PLLOUTGLOBAL=clock, o_LOCK=locked)
+            i_PACKAGEPIN=pin.io, i_RESETB=1, i_BYPASS=0, o_PLLOUTGLOBAL=clock, o_LOCK=locked)
 
 
-PLLS = {"ecp5": Ecp5Pll, "ice40": Ice40Pll}
+PLLS = {"ecp5": (ecp5_settings, Ecp5Pll), "ice40": (ice40_settings, Ice40Pll)}
+"""Settings and PLL of each family."""

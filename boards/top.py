@@ -1,11 +1,11 @@
 """A board's top: pins, clock, UART, and the board top of `egret.rtl`."""
 
 from amaranth.hdl import *
-from amaranth.lib import wiring
+from amaranth.lib import io, wiring
 
 from egret.boards.clocks import PLLS
 from egret.rtl.board import BoardTop
-from egret.rtl.uart import Uart, divisor_for
+from egret.rtl.uart import Uart
 
 __all__ = ["Top"]
 
@@ -17,27 +17,34 @@ class Top(Elaboratable):
     ----------
     board : egret.boards.board.Board
     configuration : egret.model.configuration.Configuration
-    hertz : float, optional
-        Clock of the core instead of the board's.
-
-    Elaboration raises `ValueError` where the PLL cannot make this clock, or the UART its rate of it.
+    settings : egret.boards.clocks.PllSettings
+        Of the PLL.
+    divisor : int
+        Clock cycles a bit of the UART.
     """
 
-    def __init__(self, board, configuration, *, hertz=None):
+    def __init__(self, board, configuration, settings, divisor):
         self._board = board
         self._configuration = configuration
-        self._hertz = hertz or board.hertz
+        self._settings = settings
+        self._divisor = divisor
 
     def elaborate(self, platform):
         board = self._board
         m = Module()
-        m.submodules.clock = pll = PLLS[board.device.family](platform, self._hertz)
-        m.submodules.uart = uart = Uart(divisor_for(pll.hertz, board.baud))
+        _, pll_class = PLLS[board.device.family]
+        m.submodules.clock = pll = pll_class(self._settings)
+        m.domains.sync = sync = ClockDomain()
+        m.d.comb += [sync.clk.eq(pll.clock), sync.rst.eq(pll.reset)]
+        m.submodules.uart = uart = Uart(self._divisor)
         m.submodules.board = top = BoardTop(self._configuration)
         wiring.connect(m, uart.o, top.i)
         wiring.connect(m, top.o, uart.i)
-        pins = platform.request(*board.uart)
-        m.d.comb += [uart.rx.eq(pins.rx.i), pins.tx.o.eq(uart.tx)]
+        pins = platform.request(*board.uart, dir={line.name: "-" for line in platform.lookup(*board.uart).ios})
+        m.submodules.rx = rx = io.Buffer("i", pins.rx)
+        m.submodules.tx = tx = io.Buffer("o", pins.tx)
+        m.d.comb += [uart.rx.eq(rx.i), tx.o.eq(uart.tx)]
         if board.led is not None:
-            m.d.comb += platform.request(*board.led).o.eq(top.busy)
+            m.submodules.led = led = io.Buffer("o", platform.request(*board.led, dir="-"))
+            m.d.comb += led.o.eq(top.busy)
         return m
