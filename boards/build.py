@@ -123,7 +123,8 @@ class Estimate:
 
 
 _LEAST_FACTOR_BITS = 4
-_LUTS_PER_BIT = {"ecp5": 0.8, "ice40": 0.75}
+# Logic cells of an iCE40 hold registers and carries that cannot share one with a look-up table, too.
+_LUTS_PER_BIT = {"ecp5": 0.8, "ice40": 1.05}
 _SECONDS = {"ecp5": (20, 0.02), "ice40": (15, 0.025)}
 
 
