@@ -14,14 +14,14 @@ from pathlib import Path
 
 import click
 
-from egret.model.configuration import GOALS
+from egret.model.configuration import GOALS, STORES
 from egret.model.errors import InputError
 
 __all__ = ["main"]
 
 ENGINES = ("float", "integer", "rtl")
 SIMULATORS = ("verilator", "icarus")
-STORES = ("bram",)
+
 
 _help = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
@@ -660,6 +660,116 @@ def simulate(source, text, tokens, simulator, lanes, idle, backpressure, seed, w
 
 
 @egret.command()
+@click.argument("source", required=False)
+@click.option("--board", "name", required=True, help="Name of a board: ulx3s-85f, icebreaker, orangecrab-85f.")
+@click.option("-o", "--output", help="Directory to write to; build/BOARD by default.")
+@click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
+@click.option("--weight-bytes", type=int, help="Size of the weight memory; 0 makes it just large enough.")
+@click.option("--clock", type=float, help="Clock of the core in MHz instead of the board's.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the placement.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def build(source, name, output, lanes, weight_bytes, clock, seed, as_json):
+    """Build the bitstream of a board for SOURCE: a checkpoint, an integer network or an image; the demo network.
+
+    Writes bitstream, image and report. Needs Yosys and nextpnr: pip install 'egret-fpga[build]'. The variables YOSYS,
+    NEXTPNR_ECP5, ECPPACK, NEXTPNR_ICE40 and ICEPACK name other commands.
+    """
+    from rich.console import Console
+
+    with _needs("amaranth_boards", "'egret-fpga[build]'", "building"):
+        from egret.boards.catalogue import board_named
+
+        board = board_named(name)
+    from egret.boards import build as builder
+    from egret.host.demo import NETWORK
+
+    if clock is not None and clock <= 0:
+        raise InputError(f"--clock must be above 0, not {clock:g}")
+    tools = builder.Tools.find(board.device.family)
+    source = str(NETWORK) if source is None else source
+    image = _board_image(board, source, lanes=lanes, weight_bytes=weight_bytes)
+    output = Path(output) if output is not None else Path("build") / name
+    console = Console(stderr=True)
+    with console.status("generating the design"):
+        design = builder.generate(board, image.configuration, hertz=clock and clock * 1e6, seed=seed)
+        estimate = builder.estimate(design)
+    capacity = board.device.capacity
+    if not as_json:
+        _table(f"{board.title}, estimate", [
+            *((key.replace("_", " "), _share(count, capacity[key])) for key, count in estimate.used.items()),
+            ("time", f"about {_minutes(estimate.seconds)}"),
+        ])
+    certain = estimate.used | {"block_rams": estimate.least_block_rams}
+    del certain["luts"]
+    builder.refuse_what_cannot_fit(board, certain, "its memories and multipliers")
+    with builder.working_directory(output) as directory:
+        with console.status("synthesis") as status:
+            result = builder.run(design, tools, directory, progress=status.update)
+        summary = {
+            "board": name, "source": source, "configuration": json.loads(image.configuration.to_json()),
+            "digest": image.configuration.digest.hex(), "seed": seed, "megahertz": result.megahertz,
+            "wanted_megahertz": result.wanted_megahertz, "met": result.met, "baud": board.baud, "used": result.used,
+            "available": {key: capacity[key] for key in result.used}, "critical_path": result.critical_path,
+            "seconds": {key: round(value, 1) for key, value in result.seconds.items()},
+            "estimate": {"used": estimate.used, "seconds": round(estimate.seconds)}, "tools": tools.paths,
+        }
+        (directory / "report.json").write_text(json.dumps(summary, indent=1) + "\n")
+        image.save(directory / "image")
+        files = builder.publish(result, directory, output, name)
+    summary["files"] = {key: str(path) for key, path in files.items()}
+    if as_json:
+        click.echo(json.dumps(summary))
+    else:
+        _table(f"{board.title}, {source}", [
+            ("clock", f"{result.megahertz:.1f} MHz, {result.wanted_megahertz:.1f} wanted"),
+            *((key.replace("_", " "), _share(count, capacity[key])) for key, count in result.used.items()),
+            ("critical path", result.critical_path),
+            ("time", ", ".join(f"{key} {value:.0f} s" for key, value in result.seconds.items())),
+            *((key, str(path)) for key, path in files.items()),
+        ])
+    if not result.met:
+        click.echo(f"egret: {board.title}: the clock is missed: {result.megahertz:.1f} of {result.wanted_megahertz:.1f}"
+                   f" MHz; no bitstream is written; try another --seed, or --clock {result.megahertz:.0f}", err=True)
+        return 1
+    return 0
+
+
+def _board_image(board, source, *, lanes, weight_bytes):
+    """Image of anything that `_load_integer` accepts for a board's core."""
+    from egret.model.compile import compile_image, configuration_for
+    from egret.model.configuration import TARGETS
+    from egret.model.image import Image
+
+    if Path(source).is_file() and _is_image(source):
+        image = Image.load(source)
+        if lanes is not None or weight_bytes is not None:
+            raise InputError(f"{source}: an image is compiled already; give its checkpoint, or leave --lanes and "
+                             "--weight-bytes out")
+        return image
+    if Path(source).is_dir():
+        from egret.model.checkpoint import load_checkpoint
+        from egret.model.quantise import quantise
+
+        parameters = quantise(load_checkpoint(source), **board.quantised)
+    else:
+        parameters = _load_integer(source)
+    options = dict(TARGETS[board.target])
+    if lanes is not None:
+        options["lanes"] = lanes
+    if weight_bytes is not None:
+        options["weight_bytes"] = weight_bytes or None
+    return compile_image(parameters, configuration_for(parameters, **options))
+
+
+def _share(count, capacity):
+    return f"{count:,} of {capacity:,} ({count / capacity:.0%})"
+
+
+def _minutes(seconds):
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+@egret.command()
 @click.argument("source")
 @click.option("--port", help="Serial port of a board; a virtual board by default.")
 @click.option("--baud", type=int, help="Bits a second on that port.")
@@ -718,7 +828,7 @@ def demo(checkpoint, text, tokens, seed):
 @egret.command()
 @click.argument("checkpoint")
 @click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
-@click.option("--store", type=click.Choice(STORES), default="bram", show_default=True, help="Where the weights are.")
+@click.option("--store", type=click.Choice(STORES), help="Where the weights are; bram by default.")
 @click.option("--text", help="Text to run; the network's own samples by default.")
 @click.option("--tokens", type=int, default=1000, show_default=True, help="Steps to run.")
 @click.option("--weight-bits", type=int, help="Bits of a stored weight, 4 or 8; 4 where the network allows.")
@@ -736,8 +846,9 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, speed_ups
     if plot is not None:
         with _needs("matplotlib", "matplotlib", "--plot"):
             importlib.import_module("matplotlib")  # refused before the long part
-    options = {"lanes": lanes, "weight_bits": weight_bits, "folded": folded or None}
+    options = {"lanes": lanes, "weight_bits": weight_bits, "folded": folded or None, "store": store}
     image, parameters = _load_image(checkpoint, **options)
+    store = image.configuration.store
     ids = sample(parameters, tokens + 1) if text is None else _load_text(text, parameters.vocabulary, tokens)
     measurement = _measure(image, parameters, ids)
     read = benches.weight_bytes_per_token(image, measurement, ids, parameters.embedding)

@@ -119,9 +119,11 @@ def _widest(span):
     return min(WIDEST_RUN, span.bit_length())
 
 
-def _choose(matrix, weight_bits, lanes, goal):
+def _choose(matrix, weight_bits, lanes, goal, wide=True):
     """Width of a matrix's runs that takes the least memory, or next to the fewest words; and the packed matrix."""
     widths = range(RUN_BITS, _widest(matrix.span) + 1)
+    if not wide:
+        return RUN_BITS, pack_matrix(matrix, RUN_BITS, lanes)
     if goal == "size":
         width = min(widths, key=lambda width: matrix.slots(width) * (weight_bits + width))
         return width, pack_matrix(matrix, width, lanes)
@@ -132,9 +134,9 @@ def _choose(matrix, weight_bits, lanes, goal):
     return width, packed
 
 
-def _choose_all(parts, weight_bits, lanes, goal):
+def _choose_all(parts, weight_bits, lanes, goal, wide=True):
     """Width of the runs of each matrix, and the packed matrices."""
-    return zip(*(_choose(part, weight_bits, lanes, goal) for part in parts), strict=True)
+    return zip(*(_choose(part, weight_bits, lanes, goal, wide) for part in parts), strict=True)
 
 
 def _words_by_width(widths, packed):
@@ -274,7 +276,8 @@ def configuration_for(parameters, *, weight_bytes=None, weight_bits=None, goal="
     parts = matrices(parameters, bare)
     if weight_bits is None:
         weight_bits = 4 if all(len(np.unique(part.weight)) <= CODEBOOK for part in parts) else 8
-    words, *wide = _words_by_width(*_choose_all(parts, weight_bits, bare.lanes, goal))
+    words, *wide = _words_by_width(
+        *_choose_all(parts, weight_bits, bare.lanes, goal, bare.store != "spram"))
     wide = tuple(count for count in wide if count)
     needed = Configuration(**options, weight_bits=weight_bits, weight_words=max(1, words), wide_words=wide)
     if weight_bytes is None:

@@ -13,7 +13,7 @@ from itertools import accumulate
 from egret.model.errors import InputError
 
 __all__ = [
-    "CODEBOOK", "GATES", "GOALS", "RUN_BITS", "SEGMENTS", "STATE_FRACTION", "TARGETS", "TINY", "VALUE_BITS",
+    "CODEBOOK", "GATES", "GOALS", "RUN_BITS", "SEGMENTS", "STATE_FRACTION", "STORES", "TARGETS", "TINY", "VALUE_BITS",
     "VALUE_FRACTION", "WEIGHT_BITS", "WIDEST_RUN", "WINDOW", "Configuration", "first_bank",
 ]
 
@@ -38,7 +38,10 @@ VALUE_BITS = 9
 VALUE_FRACTION = 8
 STATE_FRACTION = 14
 
-FORMAT = 2
+STORES = ("bram", "spram")
+"""Where weights and pointers are."""
+
+FORMAT = 3
 """Counts changes of the arithmetic or of a memory's layout; part of the digest."""
 
 
@@ -74,6 +77,8 @@ class Configuration:
         Width of an accumulator, 16 to 24 (the integer network relies on 24 bits being exact in float32).
     gate_index_bits : int
         Address width of each gate table, 8 to 12.
+    store : str
+        ``"bram"``, or ``"spram"`` where pointers are read 16 bits at a time; the latter knows narrow runs only.
 
     Raises
     ------
@@ -91,6 +96,7 @@ class Configuration:
     folded: int = 0
     accumulator_bits: int = 24
     gate_index_bits: int = 10
+    store: str = "bram"
 
     def __post_init__(self):
         def check(name, value, low, high):
@@ -117,6 +123,10 @@ class Configuration:
         check("folded", self.folded, 0, self.vocabulary)
         check("accumulator_bits", self.accumulator_bits, 16, 24)
         check("gate_index_bits", self.gate_index_bits, 8, 12)
+        if self.store not in STORES:
+            raise InputError(f"configuration: store must be {' or '.join(STORES)}, not {self.store!r}")
+        if self.store == "spram" and self.wide_words:
+            raise InputError(f"configuration: wide_words must be () with the store spram, not {self.wide_words!r}")
 
     # Shape.
 
@@ -295,8 +305,8 @@ class Configuration:
 
 TARGETS = {
     "default": {"lanes": 8, "weight_bytes": 128 * 1024},
-    "icebreaker": {"lanes": 4, "weight_bytes": 128 * 1024},
-    "ulx3s": {"lanes": 8, "weight_bytes": 256 * 1024},
+    "icebreaker": {"lanes": 1, "weight_bytes": 64 * 1024, "store": "spram"},
+    "ulx3s": {"lanes": 8, "weight_bytes": 96 * 1024},
 }
 """Named lanes and weight memories, for `egret.model.compile.configuration_for`."""
 

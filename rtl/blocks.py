@@ -4,6 +4,8 @@ from amaranth.hdl import *
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from egret.rtl.single_port import SinglePort
+
 __all__ = ["LATENCY", "BlockMemory", "block_words"]
 
 LATENCY = 2
@@ -28,6 +30,8 @@ class BlockMemory(wiring.Component):
     shape : ShapeLike
     depth : int
         Words; at least 2 are made.
+    single_port : bool
+        Make it of `SinglePort` instead of blocks: then what is read in the cycle of a write is any word.
 
     Members
     -------
@@ -36,8 +40,8 @@ class BlockMemory(wiring.Component):
     data : Out(shape)
     """
 
-    def __init__(self, shape, depth):
-        self._shape, self._depth = shape, max(depth, 2)
+    def __init__(self, shape, depth, *, single_port=False):
+        self._shape, self._depth, self._single_port = shape, max(depth, 2), single_port
         address = range(self._depth)
         super().__init__({
             "write_address": In(address),
@@ -51,6 +55,16 @@ class BlockMemory(wiring.Component):
         # Left to Yosys, the multiplexers over the depth would stand between block RAM and register.
         m = Module()
         width = Shape.cast(self._shape).width
+        if self._single_port:
+            m.submodules.cells = cells = SinglePort(self._depth, width)
+            m.d.comb += [
+                cells.enable.eq(1),
+                cells.write.eq(self.write_valid),
+                cells.address.eq(Mux(self.write_valid, self.write_address, self.address)),
+                cells.write_data.eq(self.write_data),
+            ]
+            m.d.sync += Value.cast(self.data).eq(cells.read_data)
+            return m
         size = block_words(width)
         if self._depth > size * MOST:
             size = self._depth

@@ -50,7 +50,7 @@ class Embedding(wiring.Component):
         m = Module()
         depth = c.vocabulary * c.embedding
         section = {section.name: section for section in memory_sections(c)}["embedding"]
-        m.submodules.table = table = BlockMemory(signed(WEIGHT_BITS), depth)
+        m.submodules.table = table = BlockMemory(signed(WEIGHT_BITS), depth, single_port=c.store == "spram")
         m.d.comb += [
             table.write_address.eq(self.load.index),
             table.write_data.eq(self.load.data),

@@ -18,9 +18,9 @@ class Link(wiring.Component):
     """Executes the commands of `egret.rtl.protocol` on a core.
 
     Receives one byte a cycle, except while a command executes: the next frames then wait in a queue of
-    `receive_bytes`. Sends one byte a cycle. A reply is kept until `window` later commands were executed and is sent
-    again when its command comes again, so no command is ever executed twice. The Python counterpart is
-    `egret.rtl.protocol.Device`.
+    `receive_bytes`. Sends one byte every two cycles. A reply is kept until `window` later commands were executed and
+    is sent again when its command comes again, so no command is ever executed twice. Of refusals that come while one
+    waits to be sent, only the last one is. The Python counterpart is `egret.rtl.protocol.Device`.
 
     A LOAD takes one cycle a byte; a STEP takes the core's time, three cycles an event, and 8 cycles.
 
@@ -200,7 +200,10 @@ class Link(wiring.Component):
         kept = Signal(range(window + 1))
         slot = sequence[:(window - 1).bit_length()] if window > 1 else Const(0, 1)
         age = Signal(16)
-        status, reply_length, index = Signal(8), Signal(16), Signal(16)
+        status = Signal(8)
+        # A reply's length and the place in it, or the place in a command's payload.
+        reply_length, index = (Signal(range(max(self.reply_bytes, protocol.MAX_PAYLOAD) + 1), name=name)
+                               for name in ("reply_length", "index"))
         finished, repeat, awaits_core = Signal(), Signal(), Signal()
         m.d.comb += age.eq(expected - 1 - sequence)
 
@@ -213,7 +216,7 @@ class Link(wiring.Component):
         reply_byte = Signal(8)
         header_index = Signal(range(6))
         writes_header = Signal()
-        header = Cat(sequence, command | protocol.REPLY, (reply_length + 1)[:16], status)
+        header = Cat(sequence, command | protocol.REPLY, (Cat(reply_length, Const(0, 16)) + 1)[:16], status)
         m.d.comb += [
             reply_write.en.eq(writes_payload | writes_header),
             reply_write.addr.eq(slot_base + Mux(writes_header, header_index, reply_length + protocol.HEADER.size + 1)),
@@ -418,19 +421,18 @@ class Link(wiring.Component):
         refusing = Signal()
         refusal_content = Signal(8 * (protocol.HEADER.size + 1))
         send_slot, send_base = Signal(range(window)), Signal.like(slot_base)
-        send_index, send_last = Signal(16), Signal(16)
+        send_index, send_last = (Signal(range(self.reply_bytes + 1), name=name)
+                                 for name in ("send_index", "send_last"))
         send_byte, stuffed = Signal(8), Signal()
         needs_escape = (send_byte == protocol.FLAG) | (send_byte == protocol.ESCAPE)
-        sent = Signal()
+        ahead = Signal()
         crc_byte = Signal()
         with m.Switch(send_slot):
             for number in range(window):
                 with m.Case(number):
                     m.d.comb += send_base.eq(number * self.reply_bytes)
         m.d.comb += [
-            send_byte.eq(Mux(crc_byte, send_crc.crc.word_select(send_index[:2], 8),
-                             Mux(refusing, refusal_content[:8], reply_read.data))),
-            reply_read.addr.eq(send_base + send_index + sent),
+            reply_read.addr.eq(send_base + send_index + ahead),
             send_crc.data.eq(send_byte),
         ]
         sending = Signal()
@@ -452,10 +454,15 @@ class Link(wiring.Component):
             with m.State("OPEN"):
                 m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(protocol.FLAG), sending.eq(1)]
                 with m.If(self.o.ready):
-                    m.next = "CONTENT"
-            with m.State("CONTENT"):
+                    m.next = "FETCH"
+            # A reply's memory is slow: while a byte is sent the next one is read, and then gets a cycle of its own.
+            with m.State("FETCH"):
                 m.d.comb += sending.eq(1)
-                m.d.comb += self.o.valid.eq(1)
+                m.d.sync += send_byte.eq(Mux(crc_byte, send_crc.crc.word_select(send_index[:2], 8),
+                                             Mux(refusing, refusal_content[:8], reply_read.data)))
+                m.next = "CONTENT"
+            with m.State("CONTENT"):
+                m.d.comb += [self.o.valid.eq(1), sending.eq(1), ahead.eq(1)]
                 with m.If(needs_escape & ~stuffed):
                     m.d.comb += self.o.payload.eq(protocol.ESCAPE)
                     with m.If(self.o.ready):
@@ -463,7 +470,8 @@ class Link(wiring.Component):
                 with m.Else():
                     m.d.comb += self.o.payload.eq(Mux(stuffed, send_byte ^ protocol.ESCAPE_XOR, send_byte))
                     with m.If(self.o.ready):
-                        m.d.comb += [sent.eq(1), send_crc.valid.eq(~crc_byte)]
+                        m.d.comb += send_crc.valid.eq(~crc_byte)
+                        m.next = "FETCH"
                         m.d.sync += [stuffed.eq(0), send_index.eq(send_index + 1),
                                      refusal_content.eq(refusal_content[8:])]
                         with m.If(~crc_byte):

@@ -1,4 +1,4 @@
-"""Weight store in block RAM: columns of packed words, found through a pointer a column."""
+"""Weight store: columns of packed words, found through a pointer a column, in block RAM or in single-port RAM."""
 
 from itertools import pairwise
 
@@ -10,6 +10,7 @@ from egret.model.configuration import RUN_BITS
 from egret.model.image import memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import column_layout, load_layout, pointer_layout, word_layout
+from egret.rtl.single_port import RowMemory
 
 __all__ = ["WeightStore", "words_of"]
 
@@ -22,6 +23,8 @@ class WeightStore(wiring.Component):
 
     One column is looked up each cycle, so words follow each other without gaps, also from one column to the next, while
     no more columns than words are asked for; the first word comes eight cycles after the first column.
+    With the store ``spram`` a column is looked up in as many cycles as its pointer has rows of 16 bits, and two; and a
+    pointer takes as many cycles to load.
 
     Parameters
     ----------
@@ -48,50 +51,18 @@ class WeightStore(wiring.Component):
         })
 
     def elaborate(self, platform):
-        # COLUMN, POINTER (memory), queue, WORD (memory), output register. A column can be taken while the queue has
-        # room for it and for those whose pointers are being read.
+        # COLUMN, POINTER (memory), queue, WORD (memory), output register.
         c = self._c
         m = Module()
-        pointers = pointer_layout(c)
-        m.submodules.columns = columns = BlockMemory(pointers, c.columns)
+        head, head_valid, take, looking = (self._rows_of_pointers if c.store == "spram" else self._block_of_pointers)(m)
         narrow = data.ArrayLayout(data.StructLayout({"code": c.weight_bits, "run": RUN_BITS}), c.lanes)
-        m.submodules.weights = weights = BlockMemory(narrow, c.weight_words)
+        m.submodules.weights = weights = BlockMemory(narrow, c.weight_words, single_port=c.store == "spram")
+        self._load(m, weights, "weights")
         # Further bits of the runs, one a lane, which only the words up to some address have.
         wide = [BlockMemory(c.lanes, words) for words in c.wide_words]
-        memories = {"columns": columns, "weights": weights}
         for bit, mem in enumerate(wide, RUN_BITS):
-            m.submodules[f"run_{bit}"] = memories[f"run_{bit}"] = mem
-        for section in memory_sections(c):
-            if (mem := memories.get(section.name)) is not None:
-                m.d.comb += [
-                    mem.write_address.eq(self.load.index),
-                    Value.cast(mem.write_data).eq(self.load.data),
-                    mem.write_valid.eq(self.load_valid & (self.load.section == section.number)),
-                ]
-
-        queued = data.StructLayout({"pointer": pointers, "value": self.i.p.value.shape(),
-                                    "matrix": self.i.p.matrix.shape()})
-        m.submodules.queue = queue = fifo.SyncFIFO(width=queued.size, depth=AHEAD)
-        entry = Signal(queued)
-        head = Signal(queued)
-        fetched = Signal(1 + LATENCY)
-        wanted = [Signal(len(self.i.p.value) + len(self.i.p.matrix), name=f"wanted_{stage}", reset_less=True)
-                  for stage in range(len(fetched))]
-        column = Signal.like(self.i.p.column, reset_less=True)
-        m.d.comb += [
-            self.i.ready.eq(queue.level < AHEAD - len(fetched)),
-            columns.address.eq(column),
-            entry.pointer.eq(columns.data),
-            Cat(entry.value, entry.matrix).eq(wanted[-1]),
-            queue.w_data.eq(entry),
-            queue.w_en.eq(fetched[-1] & (entry.pointer.count != 0)),
-            head.eq(queue.r_data),
-        ]
-        m.d.sync += [
-            column.eq(self.i.p.column),
-            fetched.eq(Cat(self.i.valid & self.i.ready, fetched)),
-            Cat(wanted).eq(Cat(self.i.p.value, self.i.p.matrix, wanted)),
-        ]
+            m.submodules[f"run_{bit}"] = mem
+            self._load(m, mem, f"run_{bit}")
 
         # What belongs to a word travels beside it, from its address to the output.
         beside = data.StructLayout({name: self.o.p[name].shape() for name in ("value", "matrix", "first", "begins")})
@@ -100,8 +71,8 @@ class WeightStore(wiring.Component):
         addressed = Signal(beside)
         with m.If(left != 0):
             m.d.sync += [address.eq(address + 1), left.eq(left - 1), addressed.first.eq(0)]
-        with m.If((left <= 1) & queue.r_rdy):
-            m.d.comb += queue.r_en.eq(1)
+        with m.If((left <= 1) & head_valid):
+            m.d.comb += take.eq(1)
             m.d.sync += [address.eq(head.pointer.start), left.eq(head.pointer.count), addressed.first.eq(1),
                          addressed.begins.eq(head.pointer.begins), addressed.value.eq(head.value),
                          addressed.matrix.eq(head.matrix)]
@@ -123,8 +94,73 @@ class WeightStore(wiring.Component):
                 runs[lane].append(mem.data[lane] & has[-1])
         for entry, narrow, run in zip(self.o.p.entries, weights.data, runs, strict=True):
             m.d.sync += [entry.code.eq(narrow.code), entry.run.eq(Cat(run))]
-        m.d.comb += self.busy.eq(fetched.any() | queue.r_rdy | (left != 0) | reading.any() | self.o.valid)
+        m.d.comb += self.busy.eq(looking | head_valid | (left != 0) | reading.any() | self.o.valid)
         return m
+
+    def _loads(self, name):
+        """Whether the word on the load bus is for a memory."""
+        section = {section.name: section for section in memory_sections(self._c)}[name]
+        return self.load_valid & (self.load.section == section.number)
+
+    def _load(self, m, mem, name):
+        m.d.comb += [mem.write_address.eq(self.load.index), Value.cast(mem.write_data).eq(self.load.data),
+                     mem.write_valid.eq(self._loads(name))]
+
+    def _column(self):
+        """What is known of a column once its pointer has been looked up."""
+        return data.StructLayout({"pointer": pointer_layout(self._c), "value": self.i.p.value.shape(),
+                                  "matrix": self.i.p.matrix.shape()})
+
+    def _block_of_pointers(self, m):
+        """Pointers in block RAM, a column a cycle: the next column, whether there is one, its taking, more to come."""
+        # A column can be taken while the queue has room for it and for those whose pointers are being read.
+        c = self._c
+        m.submodules.columns = columns = BlockMemory(pointer_layout(c), c.columns)
+        self._load(m, columns, "columns")
+        m.submodules.queue = queue = fifo.SyncFIFO(width=self._column().size, depth=AHEAD)
+        entry, head = Signal(self._column()), Signal(self._column())
+        fetched = Signal(1 + LATENCY)
+        wanted = [Signal(len(self.i.p.value) + len(self.i.p.matrix), name=f"wanted_{stage}", reset_less=True)
+                  for stage in range(len(fetched))]
+        column = Signal.like(self.i.p.column, reset_less=True)
+        m.d.comb += [
+            self.i.ready.eq(queue.level < AHEAD - len(fetched)),
+            columns.address.eq(column),
+            entry.pointer.eq(columns.data),
+            Cat(entry.value, entry.matrix).eq(wanted[-1]),
+            queue.w_data.eq(entry),
+            queue.w_en.eq(fetched[-1] & (entry.pointer.count != 0)),
+            head.eq(queue.r_data),
+        ]
+        m.d.sync += [
+            column.eq(self.i.p.column),
+            fetched.eq(Cat(self.i.valid & self.i.ready, fetched)),
+            Cat(wanted).eq(Cat(self.i.p.value, self.i.p.matrix, wanted)),
+        ]
+        return head, queue.r_rdy, queue.r_en, fetched.any()
+
+    def _rows_of_pointers(self, m):
+        """The same with pointers in rows of 16 bits, of which one is looked up while the words of another are read."""
+        c = self._c
+        m.submodules.columns = columns = RowMemory([(max(c.columns, 2), pointer_layout(c).size)])
+        head = Signal(self._column())
+        take, empty, looking = Signal(), Signal(), Signal()
+        m.d.comb += [
+            columns.load_0.valid.eq(self._loads("columns")),
+            columns.load_0.index.eq(self.load.index),
+            columns.load_0.data.eq(self.load.data),
+            columns.i_0.valid.eq(self.i.valid),
+            columns.i_0.payload.eq(self.i.p.column),
+            self.i.ready.eq(columns.i_0.ready),
+            Value.cast(head.pointer).eq(columns.o_0.payload),
+            empty.eq(head.pointer.count == 0),
+            columns.o_0.ready.eq(take | empty),
+        ]
+        with m.If(columns.o_0.valid):
+            m.d.sync += looking.eq(0)
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [head.value.eq(self.i.p.value), head.matrix.eq(self.i.p.matrix), looking.eq(1)]
+        return head, columns.o_0.valid & ~empty, take, looking
 
 
 def words_of(columns, pointers, words):

@@ -148,13 +148,17 @@ class Bench:
             assert len(taken) == len(payloads), f"stream {name}: {len(payloads) - len(taken)} payloads were not taken"
 
     async def load(self, context, configuration, **memories):
-        """Write words of memories by name, each a list of integers."""
-        sections = {section.name: section.number for section in memory_sections(configuration)}
-        width = 8 * max(section.word_bytes for section in memory_sections(configuration))
-        context.set(self.dut.load_valid, 1)
+        """Write words of memories by name, each a list of integers; to single-port memories at the link's pace."""
+        sections = {section.name: section for section in memory_sections(configuration)}
+        width = 8 * max(section.word_bytes for section in sections.values())
         for name, words in memories.items():
             for index, word in enumerate(words):
-                self.set(context, self.dut.load, (sections[name], index, word % (1 << width)))
+                self.set(context, self.dut.load, (sections[name].number, index, word % (1 << width)))
+                context.set(self.dut.load_valid, 1)
                 await context.tick()
+                if configuration.store == "spram":
+                    context.set(self.dut.load_valid, 0)
+                    for _ in range(sections[name].word_bytes - 1):
+                        await context.tick()
         context.set(self.dut.load_valid, 0)
         await context.tick()

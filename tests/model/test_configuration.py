@@ -116,19 +116,21 @@ def test_digests_differ():
     changes = [{}, {"vocabulary": 6}, {"embedding": 4}, {"hidden": (4, 4)}, {"hidden": (4,)}, {"lanes": 1},
                {"weight_words": 257}, {"weight_bits": 4}, {"wide_words": (256,)}, {"wide_words": (255,)},
                {"wide_words": (256, 256)}, {"folded": 1}, {"folded": 5}, {"accumulator_bits": 23},
-               {"gate_index_bits": 11}]
+               {"gate_index_bits": 11}, {"store": "spram"}]
     assert len({dataclasses.replace(TINY, **change).digest for change in changes}) == len(changes)
 
 
 def test_digest_does_not_drift():
     """A change here makes every image and board of today unusable: it must be wanted, and count `FORMAT` up."""
-    assert TINY.to_json() == ('{"accumulator_bits":24,"embedding":3,"folded":0,"format":2,"gate_index_bits":10,'
-                              '"hidden":[4,3],"lanes":2,"vocabulary":5,"weight_bits":8,"weight_words":256,'
-                              '"wide_words":[]}')
-    assert TINY.digest.hex() == "9fa1f4f420e49fc7"
+    assert TINY.to_json() == ('{"accumulator_bits":24,"embedding":3,"folded":0,"format":3,"gate_index_bits":10,'
+                              '"hidden":[4,3],"lanes":2,"store":"bram","vocabulary":5,"weight_bits":8,'
+                              '"weight_words":256,"wide_words":[]}')
+    assert TINY.digest.hex() == "78035dc71cc40d60"
 
 
 @pytest.mark.parametrize("change, message", [
+    ({"store": "rom"}, "configuration: store must be bram or spram, not 'rom'"),
+    ({"store": "spram", "wide_words": (1,)}, "configuration: wide_words must be () with the store spram, not (1,)"),
     ({"vocabulary": 1}, "configuration: vocabulary must be an integer from 2 to 65536, not 1"),
     ({"vocabulary": 65537}, "configuration: vocabulary must be an integer from 2 to 65536, not 65537"),
     ({"vocabulary": True}, "configuration: vocabulary must be an integer from 2 to 65536, not True"),
@@ -184,7 +186,7 @@ def test_other_json_is_refused(text):
         Configuration.from_json(text)
 
 
-@pytest.mark.parametrize("change", [{"extra": 1}, {"format": 1}, {"format": 3}, {"format": "2"}, {"lanes": None},
+@pytest.mark.parametrize("change", [{"extra": 1}, {"format": 2}, {"format": 4}, {"format": "2"}, {"lanes": None},
                                     {"lanes": {}}, {"hidden": [[1]]}, {"hidden": {"1": 2}}, {"wide_words": 3},
                                     {"wide_words": [[1]]}, {"wide_words": {"1": 2}}, {"folded": None},
                                     {"weight_bits": "8"}, {"weight_bytes": 1024}])
@@ -201,14 +203,14 @@ def test_json_that_lacks_something_is_refused(name):
         Configuration.from_json(json.dumps(values))
     assert str(error.value) == (
         "configuration: must be an object with exactly the keys accumulator_bits, embedding, folded, format, "
-        "gate_index_bits, hidden, lanes, vocabulary, weight_bits, weight_words, wide_words")
+        "gate_index_bits, hidden, lanes, store, vocabulary, weight_bits, weight_words, wide_words")
 
 
-@pytest.mark.parametrize("version", [1, 3])
+@pytest.mark.parametrize("version", [2, 4])
 def test_another_format_is_refused(version):
     with pytest.raises(InputError) as error:
-        Configuration.from_json(TINY.to_json().replace('"format":2', f'"format":{version}'))
-    assert str(error.value) == "configuration: format must be 2; compile the image again"
+        Configuration.from_json(TINY.to_json().replace('"format":3', f'"format":{version}'))
+    assert str(error.value) == "configuration: format must be 3; compile the image again"
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -12,13 +12,14 @@ from egret.rtl.blocks import LATENCY, BlockMemory, block_words
 BLOCK = block_words(7)
 
 
-@pytest.mark.parametrize("depth, most", [(1, 64), (2, 64), (BLOCK, 64), (BLOCK + 1, 64), (2 * BLOCK + 5, 64),
-                                         (2 * BLOCK + 5, 2)])
-def test_written_words_come_back(monkeypatch, depth, most):
+@pytest.mark.parametrize("depth, most, single_port", [
+    (1, 64, False), (2, 64, False), (BLOCK, 64, False), (BLOCK + 1, 64, False), (2 * BLOCK + 5, 64, False),
+    (2 * BLOCK + 5, 2, False), (1, 64, True), (2 * BLOCK + 5, 64, True)])
+def test_written_words_come_back(monkeypatch, depth, most, single_port):
     """One address a cycle; with more than ``most`` blocks the memory is left whole."""
     monkeypatch.setattr(blocks, "MOST", most)
     rng = random.Random(depth)
-    dut = BlockMemory(signed(7), depth)
+    dut = BlockMemory(signed(7), depth, single_port=single_port)
     addresses = sorted({0, depth - 1, *range(BLOCK - 2, min(BLOCK + 2, depth)), *(rng.randrange(depth)
                                                                                  for _ in range(60))})
     content = {address: rng.randrange(-64, 64) for address in addresses if address < depth}

@@ -173,6 +173,36 @@ def test_wide_runs(wide_words, lanes, weight_bits):
     run(bench, pointers, words, requests(rng, order, c), 0.2, c)
 
 
+def small(lanes=2, weight_bits=8, **options):
+    """A configuration whose pointers are in single-port memory."""
+    return Configuration(vocabulary=2, embedding=9, hidden=(7, 40), lanes=lanes, weight_bits=weight_bits,
+                         store="spram", **options)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("idle", [0.0, 0.5])
+@pytest.mark.parametrize("largest", [1, 5, 30])
+@pytest.mark.parametrize("lanes, weight_bits", [(1, 4), (2, 4), (4, 8)])
+def test_pointers_in_rows(lanes, weight_bits, largest, idle, seed):
+    """Columns of any length from a single-port memory, in any order."""
+    c = small(lanes, weight_bits, weight_words=700)
+    rng = random.Random(seed)
+    counts = [min(rng.randint(0, largest), (1 << pointer_layout(c)["count"].shape) - 1) for _ in range(20)]
+    bench, pointers, words = store(counts, seed, c)
+    run(bench, pointers, words, requests(rng, [rng.randrange(len(counts)) for _ in range(60)], c), idle, c)
+
+
+def test_pointers_in_rows_are_looked_up_beside_words():
+    """No gaps between columns of as many words as their pointers take to be looked up."""
+    c = small(weight_words=700)
+    rows = -(-pointer_layout(c).size // 16)
+    counts = [rows + 3] * 20
+    bench, pointers, words = store(counts, 1, c)
+    taken, cycles = run(bench, pointers, words, requests(random.Random(1), range(20), c), 0, c)
+    assert cycles == list(range(cycles[0], cycles[0] + sum(counts)))
+    assert cycles[0] == taken[0] + rows + 6
+
+
 def test_words_behind_a_wide_memory():
     """One column over the ends of all memories of further bits, every bit of which is set."""
     c = wide((12, 8, 8, 4), weight_words=16)

@@ -1,0 +1,47 @@
+"""What a board is: platform, clock, serial port, and the core that it gets unless told otherwise."""
+
+from dataclasses import dataclass, field
+
+from egret.boards.devices import Device
+
+__all__ = ["Board"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """A board that Egret can be built for.
+
+    Attributes
+    ----------
+    title : str
+        For people.
+    platform : type
+        Class of `amaranth_boards`.
+    device : Device
+        What the FPGA holds.
+    hertz : float
+        Clock of the core, from the PLL.
+    baud : int
+        Bits a second of the UART.
+    target : str
+        Lanes and memories of its core, by name in `egret.model.configuration.TARGETS`.
+    quantised : dict
+        Options of `egret.model.quantise.quantise` for a checkpoint that is built for it.
+    resources : tuple of amaranth.build.Resource
+        What the platform lacks.
+    uart : tuple
+        Name and number of the resource with the serial port's pins.
+    led : tuple or None
+        That of a light that shows that the core is at work.
+    """
+
+    title: str
+    platform: type
+    device: Device
+    hertz: float
+    baud: int
+    target: str
+    quantised: dict = field(default_factory=dict)
+    resources: tuple = ()
+    uart: tuple = ("uart", 0)
+    led: tuple | None = ("led", 0)

@@ -1,0 +1,31 @@
+"""Names of the boards. A board is a file with a `BOARD`; only the one that is asked for is loaded."""
+
+import importlib
+
+from egret.model.errors import InputError
+
+__all__ = ["BOARDS", "board_named"]
+
+BOARDS = {"ulx3s-85f": "ulx3s", "icebreaker": "icebreaker", "orangecrab-85f": "orangecrab"}
+"""File of each board."""
+
+
+def board_named(name):
+    """The `Board` of a name.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    Board
+
+    Raises
+    ------
+    InputError
+        There is none of that name.
+    """
+    if name not in BOARDS:
+        raise InputError(f"--board must be one of {', '.join(BOARDS)}, not {name!r}")
+    return importlib.import_module(f"egret.boards.{BOARDS[name]}").BOARD

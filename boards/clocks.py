@@ -1,0 +1,160 @@
+"""Clock of the core from a board's oscillator, through the PLL of the FPGA."""
+
+from dataclasses import dataclass
+
+from amaranth.hdl import *
+from amaranth.lib import io
+
+__all__ = ["PLLS", "Ecp5Pll", "Ice40Pll", "PllSettings", "ecp5_settings", "ice40_settings"]
+
+RESET_CYCLES = 1024
+"""How long the reset stays after the PLL has locked; the block RAMs of an iCE40 read as zeros for 3 us."""
+TOLERANCE = 0.002
+
+
+@dataclass(frozen=True)
+class PllSettings:
+    """Dividers of a PLL, as its cell takes them, and the clock that comes out, in Hz."""
+
+    reference: int
+    feedback: int
+    output: int
+    hertz: float
+
+
+def _nearest(reference, hertz, candidates):
+    """The settings whose clock is nearest to the one that is wanted."""
+    best = min(candidates, key=lambda settings: (abs(settings.hertz - hertz), settings.reference), default=None)
+    if best is None or abs(best.hertz / hertz - 1) > TOLERANCE:
+        found = "" if best is None else f", the nearest is {best.hertz / 1e6:g} MHz"
+        raise ValueError(f"hertz must be a clock that the PLL makes of {reference / 1e6:g} MHz, "
+                         f"not {hertz / 1e6:g} MHz{found}")
+    return best
+
+
+def ecp5_settings(reference, hertz):
+    """Dividers of an EHXPLLL with the output fed back: output = reference * feedback / reference divider.
+
+    The oscillator inside runs at ``output`` times that, 400 to 800 MHz, and compares at 3.125 MHz at least.
+
+    Parameters
+    ----------
+    reference, hertz : float
+        Clock that comes in and clock that is wanted.
+
+    Returns
+    -------
+    PllSettings
+
+    Raises
+    ------
+    ValueError
+        There is no such clock.
+    """
+    candidates = []
+    for divider in range(1, 1 + int(reference // 3.125e6)):
+        for feedback in range(1, 81):
+            clock = reference * feedback / divider
+            # In the middle of the range, where the oscillator is steadiest.
+            output = min(range(1, 129), key=lambda output: abs(clock * output - 600e6))
+            if 400e6 <= clock * output <= 800e6:
+                candidates.append(PllSettings(divider, feedback, output, clock))
+    return _nearest(reference, hertz, candidates)
+
+
+def ice40_settings(reference, hertz):
+    """Dividers of an SB_PLL40 with simple feedback, as its cell takes them: less one, the last one a power of two.
+
+    Parameters
+    ----------
+    reference, hertz : float
+        Clock that comes in and clock that is wanted.
+
+    Returns
+    -------
+    PllSettings
+
+    Raises
+    ------
+    ValueError
+        There is no such clock.
+    """
+    candidates = []
+    for divider in range(16):
+        compared = reference / (divider + 1)
+        if not 10e6 <= compared <= 133e6:
+            continue
+        for feedback in range(64):
+            oscillator = compared * (feedback + 1)
+            if 533e6 <= oscillator <= 1066e6:
+                candidates += [PllSettings(divider, feedback, output, oscillator / 2 ** output)
+                               for output in range(1, 7)]
+    return _nearest(reference, hertz, candidates)
+
+
+class _Pll(Elaboratable):
+    """A clock from that of a pin, and a reset until the PLL has locked and a while longer.
+
+    Parameters
+    ----------
+    settings : PllSettings
+        For the platform's default clock.
+
+    Attributes
+    ----------
+    clock, reset : Signal
+        For a domain.
+    """
+
+    def __init__(self, settings):
+        self._settings = settings
+        self.clock = Signal(name="core_clock")
+        self.reset = Signal(init=1)
+
+    def elaborate(self, platform):
+        m = Module()
+        locked = Signal()
+        m.submodules.pll = self.instance(m, platform.request(platform.default_clk, dir="-"), self.clock, locked)
+        # nextpnr knows the clock from that of the pin. The counter that ends the reset is itself held by the lock.
+        m.domains.start = start = ClockDomain(async_reset=True, local=True)
+        left = Signal(range(RESET_CYCLES + 1), init=RESET_CYCLES)
+        with m.If(left != 0):
+            m.d.start += left.eq(left - 1)
+        m.d.start += self.reset.eq(left != 0)
+        m.d.comb += [start.clk.eq(self.clock), start.rst.eq(~locked)]
+        return m
+
+
+class Ecp5Pll(_Pll):
+    """`EHXPLLL`."""
+
+    def instance(self, m, pin, clock, locked):
+        s = self._settings
+        m.submodules.pin = buffer = io.Buffer("i", pin)
+        return Instance(
+            "EHXPLLL", p_CLKI_DIV=s.reference, p_CLKFB_DIV=s.feedback, p_CLKOP_DIV=s.output,
+            p_CLKOP_CPHASE=s.output // 2, p_CLKOP_FPHASE=0, p_CLKOP_ENABLE="ENABLED", p_FEEDBK_PATH="CLKOP",
+            p_PLLRST_ENA="DISABLED", p_INTFB_WAKE="DISABLED", p_STDBY_ENABLE="DISABLED", p_DPHASE_SOURCE="DISABLED",
+            p_OUTDIVIDER_MUXA="DIVA", p_OUTDIVIDER_MUXB="DIVB", p_OUTDIVIDER_MUXC="DIVC", p_OUTDIVIDER_MUXD="DIVD",
+            a_ICP_CURRENT="12", a_LPF_RESISTOR="8", a_MFG_ENABLE_FILTEROPAMP="1", a_MFG_GMCREF_SEL="2",
+            i_CLKI=buffer.i, i_CLKFB=clock, i_RST=0, i_STDBY=0, i_PHASESEL0=0, i_PHASESEL1=0, i_PHASEDIR=1,
+            i_PHASESTEP=1, i_PHASELOADREG=1, i_PLLWAKESYNC=0, i_ENCLKOP=0, o_CLKOP=clock, o_LOCK=locked)
+
+
+class Ice40Pll(_Pll):
+    """`SB_PLL40_PAD`, whose pin must go nowhere else."""
+
+    def instance(self, m, pin, clock, locked):
+        s = self._settings
+        compared = s.hertz * 2 ** s.output / (s.feedback + 1)
+        # The loop's filter, by the frequency that is compared, as icepll has it.
+        filter_range = next(index for index, limit in enumerate((17e6, 26e6, 44e6, 66e6, 101e6, 134e6), 1)
+                            if compared < limit)
+        return Instance(
+            "SB_PLL40_PAD", p_FEEDBACK_PATH="SIMPLE", p_DIVR=Const(s.reference, 4), p_DIVF=Const(s.feedback, 7),
+            p_DIVQ=Const(s.output, 3), p_FILTER_RANGE=Const(filter_range, 3),
+            i_PACKAGEPIN=pin.io, i_RESETB=1, i_BYPASS=0, o_PLLOUTGLOBAL=clock, o_LOCK=locked)
+
+
+PLLS = {"ecp5": (ecp5_settings, Ecp5Pll), "ice40": (ice40_settings, Ice40Pll)}
+"""Settings and PLL of each family."""
