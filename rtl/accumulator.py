@@ -22,7 +22,8 @@ class Accumulators(wiring.Component):
 
     Additions come from the lanes, at most one a bank and cycle, and are never held up. A folded row adds to all banks
     at once, in cycles in which no addition comes. An access from a gate returns an accumulator and may replace it; it
-    is taken one cycle before it enters its bank, if in that cycle no addition and no access of an earlier gate will.
+    is taken one cycle before it enters its bank, if in that cycle no addition and, but for gate z, no access of gate z
+    will.
     Throughput is one operation of either kind a bank and cycle. Operations take effect in the order in which they
     enter, whatever their distance: a sum still on its way to the memory is forwarded.
 
@@ -38,8 +39,8 @@ class Accumulators(wiring.Component):
         Additions by bank; all zeros where there is none.
     row : In(stream of {address, addends}, always ready)
         All zeros where there is none.
-    access : In(array of streams of {bank, address, replace, bias})
-        Accesses by gate, each to one of the banks of `Configuration.gate_banks`.
+    access_u, access_r, access_z : In(stream of {banks, address, replace, bias})
+        Accesses by gate, each to one of the banks of `Configuration.gate_banks`, whose bit is set.
     found : Out(array of streams, always ready)
         The accumulator as each access of the gate found it, `FOUND` cycles after it was taken.
     """
@@ -50,9 +51,14 @@ class Accumulators(wiring.Component):
             "coming": In(c.banks),
             "add": In(add_layout(c)).array(c.banks),
             "row": In(stream.Signature(row_layout(c), always_ready=True)),
-            "access": In(stream.Signature(access_layout(c))).array(len(GATES)),
+            **{f"access_{gate}": In(stream.Signature(access_layout(c, number))) for number, gate in enumerate(GATES)},
             "found": Out(stream.Signature(signed(c.accumulator_bits), always_ready=True)).array(len(GATES)),
         })
+
+    @property
+    def access(self):
+        """The accesses by number of their gate."""
+        return [getattr(self, f"access_{gate}") for gate in GATES]
 
     def elaborate(self, platform):
         # Each bank is a pipeline: JOIN (the operation, whatever its source), READ (address to the memory), HOLD (its
@@ -63,25 +69,26 @@ class Accumulators(wiring.Component):
         m = Module()
         accumulator = signed(c.accumulator_bits)
         takes, entering, places = [], [], []
+        candidate = self.access[GATES.index("z")]
         for gate, access in enumerate(self.access):
             banks = c.gate_banks(gate)
-            place = access.p.bank >> (banks.step.bit_length() - 1)
-            blocked = (self.coming[banks.start::banks.step] >> place)[0]
-            if GATES[gate] == "z":
-                for rival in self.access[:gate]:
-                    blocked |= rival.valid & (rival.p.bank == access.p.bank)
+            busy = self.coming[banks.start::banks.step]
+            if access is not candidate:
+                busy |= Mux(candidate.valid, candidate.p.banks[banks.start::banks.step], 0)
             take = Signal(len(banks), name=f"take_{gate}")
             entered = Signal.like(access.p, name=f"entered_{gate}", reset_less=True)
             known = [Signal(range(len(banks)), name=f"place_{gate}_{stage}", reset_less=True)
-                     for stage in range(FOUND - 1)]
+                     for stage in range(FOUND - 2)]
             found = Signal(FOUND - 1, name=f"found_{gate}")
-            m.d.comb += access.ready.eq(~blocked)
+            m.d.comb += access.ready.eq((access.p.banks & busy) == 0)
+            place = Cat(_or([C(0, 1), *(take[place] for place in range(len(banks)) if place >> bit & 1)])
+                        for bit in range(len(known[0])))
             m.d.sync += [
-                take.eq(Mux(access.valid & access.ready, 1 << place, 0)),
+                take.eq(Mux(access.valid & access.ready, access.p.banks, 0)),
                 entered.address.eq(access.p.address),
                 entered.replace.eq(access.p.replace),
                 entered.bias.eq(Mux(access.p.replace, access.p.bias, 0)),
-                Cat(known).eq(Cat(place.as_unsigned()[:len(known[0])], known)),
+                Cat(known).eq(Cat(place, known)),
                 Cat(found, self.found[gate].valid).eq(Cat(access.valid & access.ready, found)),
             ]
             takes.append(take)

@@ -54,7 +54,7 @@ class Gate(wiring.Component):
             "load": In(load_layout(c)),
             "load_valid": In(1),
             "i": In(stream.Signature(request_layout(c))),
-            "access": Out(stream.Signature(access_layout(c))),
+            "access": Out(stream.Signature(access_layout(c, gate))),
             "found": In(stream.Signature(signed(c.accumulator_bits), always_ready=True)),
             "stored": Out(1),
             "o": Out(stream.Signature(GATE, always_ready=True)),
@@ -70,6 +70,7 @@ class Gate(wiring.Component):
         m.submodules.queue = queue = fifo.SyncFIFO(width=request.size, depth=WAITING)
         head = Signal(request)
         entry = Signal(len(head.neuron) + 1)
+        place = entry[:c.bank_bits] if is_candidate else entry[1:c.bank_bits]
         base = Array(c.bank_base[layer] + (c.pair_depth(layer) if is_candidate else 0) for layer in range(c.layers))
         moving = Signal()
         m.d.comb += [
@@ -86,7 +87,7 @@ class Gate(wiring.Component):
         with m.If(moving):
             m.d.sync += [
                 self.access.valid.eq(queue.r_rdy),
-                self.access.p.bank.eq(entry[:c.bank_bits]),
+                self.access.p.banks.eq(1 << place),
                 self.access.p.address.eq(base[head.layer] + entry[c.bank_bits:]),
                 self.access.p.replace.eq(head.replace),
                 self.access.p.bias.eq(head.bias),

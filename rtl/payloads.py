@@ -89,9 +89,9 @@ def add_layout(c):
     return data.StructLayout({"valid": 1, "address": bank_address_bits(c), "addend": signed(WEIGHT_BITS + VALUE_BITS)})
 
 
-def access_layout(c):
-    """One access of a gate: a bank, an address, and what replaces the content (or not)."""
-    return data.StructLayout({"bank": c.bank_bits, "address": bank_address_bits(c), "replace": 1,
+def access_layout(c, gate):
+    """One access of a gate: which of its banks (one bit is set), an address, and what replaces the content (or not)."""
+    return data.StructLayout({"banks": len(c.gate_banks(gate)), "address": bank_address_bits(c), "replace": 1,
                               "bias": signed(c.accumulator_bits)})
 
 

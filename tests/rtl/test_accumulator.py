@@ -18,12 +18,18 @@ def configuration(lanes, hidden, folded=0):
     return Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=1024, folded=folded)
 
 
+def banks_of(c, gate, bank):
+    """The bits that name a bank in an access of a gate."""
+    return 1 << c.gate_banks(gate).index(bank)
+
+
 class Ahead(wiring.Component):
     """`Accumulators` whose additions and rows are given one cycle early, as `coming` announces them."""
 
     def __init__(self, c):
         self.inner = Accumulators(c)
         super().__init__({name: member for name, member in self.inner.signature.members.items() if name != "coming"})
+        self.access = [getattr(self, f"access_{gate}") for gate in GATES]
 
     def elaborate(self, platform):
         m = Module()
@@ -69,10 +75,13 @@ class Observed:
             self.rows += 1
             occupied = set(range(self.c.banks))
             replay(self.content, [(bank, row_address, addend) for bank, addend in enumerate(addends)])
-        for gate, (valid, ready, (bank, address, replace, bias), found, value) in enumerate(accesses):
+        for gate in (2, 0, 1):
+            valid, ready, (banks, address, replace, bias), found, value = accesses[gate]
             assert (found, value if found else 0) == self.due.pop((cycle, gate), (0, 0)), (cycle, gate)
             self.answers += found
             if valid:
+                bank = self.c.gate_banks(gate)[banks.bit_length() - 1]
+                assert banks == 1 << banks.bit_length() - 1
                 assert ready == (bank not in occupied), f"cycle {cycle}: access of gate {gate} to bank {bank}"
                 occupied.add(bank)
                 if ready:
@@ -113,8 +122,8 @@ def test_random(lanes, hidden, adding, idle, seed, folded):
     observed = Observed(bench, c)
     pool = [rng.randrange(c.bank_depth) for _ in range(2)]
     count = 60
-    accesses = [[{"bank": rng.choice(c.gate_banks(gate)), "address": rng.choice(pool), "replace": rng.randrange(2),
-                  "bias": rng.randrange(-(1 << 22), 1 << 22)} for _ in range(count)] for gate in range(3)]
+    accesses = [[{"banks": 1 << rng.randrange(len(c.gate_banks(gate))), "address": rng.choice(pool),
+                  "replace": rng.randrange(2), "bias": rng.randrange(-(1 << 22), 1 << 22)} for _ in range(count)] for gate in range(3)]
     taken = [bench.source(stream, payloads, idle, f"access_{gate}")
              for gate, (stream, payloads) in enumerate(zip(bench.dut.access, accesses, strict=True))]
 
@@ -163,7 +172,8 @@ def test_every_sequence(bank, folded):
                 elif kind != "none":
                     context.set(dut.access[gate].valid, 1)
                     Bench.set(context, dut.access[gate].payload, {
-                        "bank": bank, "address": 1 + number // 2 % 2, "bias": -number, "replace": kind == "replace"})
+                        "banks": banks_of(c, gate, bank), "address": 1 + number // 2 % 2, "bias": -number,
+                        "replace": kind == "replace"})
                 await context.tick()
                 done += 1
         no_add(context, dut, bank)
@@ -180,13 +190,13 @@ def test_every_sequence(bank, folded):
 @folded
 @pytest.mark.parametrize("bank", [2, 1])
 def test_gates_share_one_bank(bank, folded):
-    """Two gates want one bank at once: each gets it in turn, the earlier gate first, and none is lost."""
+    """Two gates want one bank at once: each gets it in turn, gate z first, and none is lost."""
     c = configuration(2, (8,), folded)
     rng = random.Random(bank)
     bench = Bench(Ahead(c), bank)
     observed = Observed(bench, c)
     count = 60
-    taken = [bench.source(stream, [{"bank": bank, "address": rng.randrange(2), "replace": 1,
+    taken = [bench.source(stream, [{"banks": banks_of(c, gate, bank), "address": rng.randrange(2), "replace": 1,
                                     "bias": rng.randrange(1000)} for _ in range(count)], 0.3, f"access_{gate}")
              for gate, stream in enumerate(bench.dut.access) if bank in c.gate_banks(gate)]
 
@@ -212,7 +222,7 @@ def test_accumulator_reaches_its_limits(folded):
         dut = bench.dut
 
         async def access(bias, replace):
-            Bench.set(context, dut.access[0].payload, {"bank": 0, "address": 0, "bias": bias, "replace": replace})
+            Bench.set(context, dut.access[0].payload, {"banks": 1, "address": 0, "bias": bias, "replace": replace})
             context.set(dut.access[0].valid, 1)
             await context.tick()
             context.set(dut.access[0].valid, 0)
@@ -242,8 +252,8 @@ def test_rows(lanes, hidden, adding, rows, idle, seed):
     observed = Observed(bench, c)
     pool = [rng.randrange(c.layer_depth(0)) for _ in range(2)]
     count, sent = 60, 0
-    accesses = [[{"bank": rng.choice(c.gate_banks(gate)), "address": rng.choice(pool), "replace": rng.randrange(2),
-                  "bias": rng.randrange(-(1 << 22), 1 << 22)} for _ in range(count)] for gate in range(3)]
+    accesses = [[{"banks": 1 << rng.randrange(len(c.gate_banks(gate))), "address": rng.choice(pool),
+                  "replace": rng.randrange(2), "bias": rng.randrange(-(1 << 22), 1 << 22)} for _ in range(count)] for gate in range(3)]
     taken = [bench.source(stream, payloads, idle, f"access_{gate}")
              for gate, (stream, payloads) in enumerate(zip(bench.dut.access, accesses, strict=True))]
 
@@ -301,8 +311,8 @@ def test_every_sequence_with_rows():
                 elif kind != "none":
                     context.set(dut.access[gate].valid, 1)
                     Bench.set(context, dut.access[gate].payload, {
-                        "bank": gate if gate < 2 else number % 2, "address": 1 + number // 2 % 2, "bias": -number,
-                        "replace": kind == "replace"})
+                        "banks": banks_of(c, gate, gate if gate < 2 else number % 2),
+                        "address": 1 + number // 2 % 2, "bias": -number, "replace": kind == "replace"})
                 await context.tick()
                 done += 1
         no_add(context, dut, 0)
@@ -322,7 +332,8 @@ def test_row_holds_every_gate_up():
     c = configuration(2, (8,), 1)
     bench = Bench(Ahead(c))
     observed = Observed(bench, c)
-    taken = [bench.source(stream, [{"bank": gate, "address": 2, "replace": 0, "bias": 0}], name=f"access_{gate}")
+    taken = [bench.source(stream, [{"banks": banks_of(c, gate, gate), "address": 2, "replace": 0, "bias": 0}],
+                          name=f"access_{gate}")
              for gate, stream in enumerate(bench.dut.access)]
 
     async def testbench(context):
@@ -359,7 +370,7 @@ def test_row_reaches_the_limits(accumulator_bits):
         no_row(context, dut)
         for bank in range(c.banks):
             for address in range(c.bank_depth):
-                Bench.set(context, dut.access[2].payload, {"bank": bank, "address": address})
+                Bench.set(context, dut.access[2].payload, {"banks": 1 << bank, "address": address})
                 context.set(dut.access[2].valid, 1)
                 await context.tick()
         context.set(dut.access[2].valid, 0)

@@ -29,7 +29,7 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
     async def accumulators(context):
         cycle, ready, due = 0, False, {}
         async for _, _, valid, bank, address, replace, bias in context.tick().sample(
-                dut.access.valid, dut.access.p.bank, dut.access.p.address, dut.access.p.replace, dut.access.p.bias):
+                dut.access.valid, dut.access.p.banks, dut.access.p.address, dut.access.p.replace, dut.access.p.bias):
             if valid and ready:
                 due[cycle + FOUND] = content[len(accesses)]
                 accesses.append((cycle, bank, address, replace, bias))
@@ -68,7 +68,7 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
     for (cycle, *access), (layer, neuron, respond, replace, bias), accumulator in zip(
             accesses, requests, content, strict=True):
         bank, address = c.place(layer, gate, neuron)
-        assert access == [bank, c.bank_base[layer] + address, replace, bias]
+        assert access == [1 << c.gate_banks(gate).index(bank), c.bank_base[layer] + address, replace, bias]
         if respond:
             expected.append(value_of(accumulator, gate, shifts[layer][gate], c.gate_index_bits))
             cycles.append(cycle + LATENCY)
