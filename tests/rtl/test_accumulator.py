@@ -123,7 +123,8 @@ def test_random(lanes, hidden, adding, idle, seed, folded):
     pool = [rng.randrange(c.bank_depth) for _ in range(2)]
     count = 60
     accesses = [[{"banks": 1 << rng.randrange(len(c.gate_banks(gate))), "address": rng.choice(pool),
-                  "replace": rng.randrange(2), "bias": rng.randrange(-(1 << 22), 1 << 22)} for _ in range(count)] for gate in range(3)]
+                  "replace": rng.randrange(2), "bias": rng.randrange(-(1 << 22), 1 << 22)} for _ in range(count)]
+                for gate in range(3)]
     taken = [bench.source(stream, payloads, idle, f"access_{gate}")
              for gate, (stream, payloads) in enumerate(zip(bench.dut.access, accesses, strict=True))]
 
@@ -253,7 +254,8 @@ def test_rows(lanes, hidden, adding, rows, idle, seed):
     pool = [rng.randrange(c.layer_depth(0)) for _ in range(2)]
     count, sent = 60, 0
     accesses = [[{"banks": 1 << rng.randrange(len(c.gate_banks(gate))), "address": rng.choice(pool),
-                  "replace": rng.randrange(2), "bias": rng.randrange(-(1 << 22), 1 << 22)} for _ in range(count)] for gate in range(3)]
+                  "replace": rng.randrange(2), "bias": rng.randrange(-(1 << 22), 1 << 22)} for _ in range(count)]
+                for gate in range(3)]
     taken = [bench.source(stream, payloads, idle, f"access_{gate}")
              for gate, (stream, payloads) in enumerate(zip(bench.dut.access, accesses, strict=True))]
 
