@@ -12,8 +12,6 @@ from egret.rtl.payloads import GATE, access_layout, layer_bits, load_layout, req
 
 __all__ = ["LATENCY", "Gate", "gate_value"]
 
-WAITING = 2
-"""Requests that wait for a free bank."""
 LATENCY = FOUND + 5
 """Cycles from an access to the value."""
 
@@ -67,7 +65,7 @@ class Gate(wiring.Component):
         m = Module()
         is_candidate = GATES[self._gate] == "z"
         request = self.i.p.shape()
-        m.submodules.queue = queue = fifo.SyncFIFO(width=request.size, depth=WAITING)
+        m.submodules.queue = queue = fifo.SyncFIFO(width=request.size, depth=min(4, c.in_flight // 2))
         head = Signal(request)
         entry = Signal(len(head.neuron) + 1)
         place = entry[:c.bank_bits] if is_candidate else entry[1:c.bank_bits]
