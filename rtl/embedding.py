@@ -6,12 +6,10 @@ from amaranth.lib.wiring import In, Out
 
 from egret.model.configuration import WEIGHT_BITS
 from egret.model.image import memory_sections
-from egret.rtl.payloads import input_layout, load_layout
+from egret.rtl.payloads import ahead, input_layout, load_layout
 from egret.rtl.single_port import SinglePort
 
 __all__ = ["Embedding", "inputs_of"]
-
-AHEAD = 4
 
 
 class Embedding(wiring.Component):
@@ -47,6 +45,7 @@ class Embedding(wiring.Component):
 
     def elaborate(self, platform):
         c = self._c
+        depth_ahead = ahead(c)
         m = Module()
         depth = c.vocabulary * c.embedding
         section = {section.name: section for section in memory_sections(c)}["embedding"]
@@ -54,14 +53,14 @@ class Embedding(wiring.Component):
         found = table.read_data.as_signed()
         read = Signal()
 
-        m.submodules.queue = queue = fifo.SyncFIFO(width=input_layout(c).size, depth=AHEAD)
+        m.submodules.queue = queue = fifo.SyncFIFO(width=input_layout(c).size, depth=depth_ahead)
         element = Signal(input_layout(c))
         left = Signal(range(c.embedding + 1))
         reading = Signal()
         next_index = Signal.like(element.index)
         address = Signal(range(max(depth, 2)))
         m.d.comb += [
-            read.eq((left != 0) & (queue.level + reading < AHEAD)),
+            read.eq((left != 0) & (queue.level + reading < depth_ahead)),
             table.write.eq(self.load_valid & (self.load.section == section.number)),
             table.enable.eq(table.write | read),
             table.address.eq(Mux(table.write, self.load.index, address)),

@@ -4,11 +4,9 @@ from amaranth.hdl import *
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.rtl.payloads import event_layout, index_bits, layer_bits
+from egret.rtl.payloads import ahead, event_layout, index_bits, layer_bits
 
 __all__ = ["EventQueue"]
-
-AHEAD = 4
 
 
 class EventQueue(wiring.Component):
@@ -52,6 +50,7 @@ class EventQueue(wiring.Component):
 
     def elaborate(self, platform):
         c = self._c
+        depth_ahead = ahead(c)
         m = Module()
         m.submodules.events = events = memory.Memory(shape=event_layout(c), depth=max(c.neurons, 2), init=[])
         write, read = events.write_port(), events.read_port()
@@ -69,7 +68,7 @@ class EventQueue(wiring.Component):
             with m.If(self.clear[layer]):
                 m.d.sync += counts[layer].eq(0)
 
-        m.submodules.queue = queue = fifo.SyncFIFO(width=event_layout(c).size, depth=AHEAD)
+        m.submodules.queue = queue = fifo.SyncFIFO(width=event_layout(c).size, depth=depth_ahead)
         active = Signal()
         reading = Signal()
         more = Signal()
@@ -77,7 +76,7 @@ class EventQueue(wiring.Component):
         m.d.comb += [
             more.eq(active & (position != counts[self.layer])),
             read.addr.eq(bases[self.layer] + position),
-            read.en.eq(more & (queue.level + reading < AHEAD)),
+            read.en.eq(more & (queue.level + reading < depth_ahead)),
             queue.w_data.eq(read.data),
             queue.w_en.eq(reading),
             self.o.valid.eq(queue.r_rdy),

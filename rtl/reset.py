@@ -5,11 +5,10 @@ from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.configuration import VALUE_FRACTION
-from egret.rtl.payloads import GATE, event_layout, layer_bits, request_layout
+from egret.rtl.payloads import GATE, event_layout, in_flight, layer_bits, request_layout
 
 __all__ = ["ResetPass"]
 
-IN_FLIGHT = 16
 
 
 class ResetPass(wiring.Component):
@@ -46,11 +45,12 @@ class ResetPass(wiring.Component):
     def elaborate(self, platform):
         # ``free`` counts the places left in the output queue for events taken in, so the queues never overflow.
         c = self._c
+        places = in_flight(c)
         m = Module()
         width = event_layout(c).size
-        m.submodules.pending = pending = fifo.SyncFIFO(width=width, depth=IN_FLIGHT)
-        m.submodules.scaled = scaled = fifo.SyncFIFO(width=width, depth=IN_FLIGHT)
-        free = Signal(range(IN_FLIGHT + 1), init=IN_FLIGHT)
+        m.submodules.pending = pending = fifo.SyncFIFO(width=width, depth=places)
+        m.submodules.scaled = scaled = fifo.SyncFIFO(width=width, depth=places)
+        free = Signal(range(places + 1), init=places)
         taken = Signal()
         m.d.comb += [
             self.request.valid.eq(self.i.valid & (free != 0)),
@@ -78,7 +78,7 @@ class ResetPass(wiring.Component):
             self.o.valid.eq(scaled.r_rdy),
             Value.cast(self.o.payload).eq(scaled.r_data),
             scaled.r_en.eq(self.o.ready),
-            self.busy.eq(free != IN_FLIGHT),
+            self.busy.eq(free != places),
         ]
         m.d.sync += [
             valid.eq(self.gate.valid),

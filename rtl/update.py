@@ -6,11 +6,20 @@ from amaranth.lib.wiring import In, Out
 
 from egret.model.configuration import GATES, STATE_FRACTION, VALUE_FRACTION
 from egret.model.image import memory_sections
-from egret.rtl.payloads import GATE, event_layout, index_bits, layer_bits, load_layout, output_layout, request_layout
+from egret.rtl.biases import biases_layout
+from egret.rtl.payloads import (
+    GATE,
+    event_layout,
+    in_flight,
+    index_bits,
+    layer_bits,
+    load_layout,
+    output_layout,
+    request_layout,
+)
 
 __all__ = ["UpdatePass"]
 
-IN_FLIGHT = 16
 STATE = signed(STATE_FRACTION + 2)
 
 
@@ -49,6 +58,7 @@ class UpdatePass(wiring.Component):
             "start": In(1),
             "start_layer": In(layer_bits(c)),
             "clear": In(1),
+            "bias": In(stream.Signature(biases_layout(c))),
             "request": Out(stream.Signature(request_layout(c))).array(len(GATES)),
             "update": In(stream.Signature(GATE, always_ready=True)),
             "candidate": In(stream.Signature(GATE, always_ready=True)),
@@ -64,21 +74,20 @@ class UpdatePass(wiring.Component):
         # ANSWER pairs u with z and computes: DIFFERENCE, PRODUCT, BLEND, FIRE. ``free`` counts the places left in the
         # event queue for neurons asked for, so the pipeline of ANSWER never has to stop.
         c = self._c
+        places = in_flight(c)
         m = Module()
         sections = {section.name: section for section in memory_sections(c)}
         depth = max(c.neurons, 2)
-        biases = data.ArrayLayout(signed(c.accumulator_bits), len(GATES))
-        m.submodules.bias = bias = memory.Memory(shape=biases, depth=depth, init=[])
         m.submodules.threshold = threshold = memory.Memory(shape=STATE_FRACTION + 1, depth=depth, init=[])
         m.submodules.state = state = memory.Memory(shape=STATE, depth=depth, init=[])
-        for mem, name in ((bias, "bias"), (threshold, "threshold")):
+        for mem, name in ((threshold, "threshold"),):
             write = mem.write_port()
             m.d.comb += [
                 write.addr.eq(self.load.index),
                 Value.cast(write.data).eq(self.load.data),
                 write.en.eq(self.load_valid & (self.load.section == sections[name].number)),
             ]
-        bias_read, threshold_read = bias.read_port(), threshold.read_port()
+        threshold_read = threshold.read_port()
         state_read, state_write = state.read_port(), state.write_port()
 
         clearing = Signal()
@@ -87,29 +96,30 @@ class UpdatePass(wiring.Component):
 
         # ASK
         neuron = Signal(range(max(c.hidden) + 1))
-        free = Signal(range(IN_FLIGHT + 1), init=IN_FLIGHT)
+        free = Signal(range(places + 1), init=places)
         open_requests = Signal(len(GATES))
+        taken = Signal(len(GATES))
         advance = Signal()
         asking = Signal()
         begun = Signal()
         requested = Signal.like(self.request[0].p.neuron)
         m.d.comb += [
-            advance.eq((open_requests & ~Cat(request.ready for request in self.request)) == 0),
+            taken.eq(Cat(request.ready for request in self.request) & self.bias.valid.replicate(len(GATES))),
+            advance.eq((open_requests & ~taken) == 0),
+            self.bias.ready.eq(advance & (open_requests != 0)),
             asking.eq(self.busy & (neuron != size) & (clearing | (free != 0))),
             begun.eq(advance & asking & ~clearing),
-            bias_read.addr.eq(base + neuron),
-            bias_read.en.eq(advance),
         ]
         for gate, request in enumerate(self.request):
             m.d.comb += [
-                request.valid.eq(open_requests[gate]),
+                request.valid.eq(open_requests[gate] & self.bias.valid),
                 request.p.layer.eq(self.layer),
                 request.p.neuron.eq(requested),
                 request.p.respond.eq(~clearing & (gate != GATES.index("r"))),
                 request.p.replace.eq(1),
-                request.p.bias.eq(bias_read.data[gate]),
+                request.p.bias.eq(self.bias.p[gate]),
             ]
-            with m.If(request.ready):
+            with m.If(taken[gate]):
                 m.d.sync += open_requests[gate].eq(0)
         with m.If(advance):
             m.d.sync += [open_requests.eq(asking.replicate(len(GATES))), requested.eq(neuron),
@@ -172,7 +182,7 @@ class UpdatePass(wiring.Component):
         carried = Signal(STATE)
         rounded = Signal(STATE_FRACTION - VALUE_FRACTION + 1 + VALUE_FRACTION)
         fresh = Signal(event_layout(c))
-        m.submodules.queue = queue = fifo.SyncFIFO(width=fresh.shape().size, depth=IN_FLIGHT)
+        m.submodules.queue = queue = fifo.SyncFIFO(width=fresh.shape().size, depth=places)
         shift = STATE_FRACTION - VALUE_FRACTION
         m.d.comb += [
             fires.eq(before >= thresholds[2]),
