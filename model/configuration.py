@@ -159,8 +159,11 @@ class Configuration:
 
     @property
     def in_flight(self):
-        """Neurons that the update pass, and events that the reset pass, have under way: more where lanes are faster."""
-        return min(4 * self.lanes, 32)
+        """Neurons that the update pass, and events that the reset pass, have under way: more where lanes are faster.
+
+        Fewer where biases come more slowly and flip-flops are dear.
+        """
+        return min((4 if self.store == "bram" else 2) * self.lanes, 32)
 
     @property
     def bank_bits(self):

@@ -67,26 +67,30 @@ class Gate(wiring.Component):
         m = Module()
         is_candidate = GATES[self._gate] == "z"
         request = self.i.p.shape()
-        m.submodules.queue = queue = fifo.SyncFIFO(width=request.size, depth=WAITING)
         head = Signal(request)
+        waiting = Signal()
         entry = Signal(len(head.neuron) + 1)
         place = entry[:c.bank_bits] if is_candidate else entry[1:c.bank_bits]
         base = Array(c.bank_base[layer] + (c.pair_depth(layer) if is_candidate else 0) for layer in range(c.layers))
         moving = Signal()
         m.d.comb += [
-            queue.w_data.eq(self.i.payload),
-            queue.w_en.eq(self.i.valid),
-            self.i.ready.eq(queue.w_rdy),
-            head.eq(queue.r_data),
             entry.eq(head.neuron if is_candidate else Cat(C(self._gate, 1), head.neuron)),
             moving.eq(~self.access.valid | self.access.ready),
-            queue.r_en.eq(moving),
         ]
+        # Where flip-flops are dear and the clock is slow, requests do not wait here.
+        if c.store == "bram":
+            m.submodules.queue = queue = fifo.SyncFIFO(width=request.size, depth=WAITING)
+            m.d.comb += [
+                queue.w_data.eq(self.i.payload), queue.w_en.eq(self.i.valid), self.i.ready.eq(queue.w_rdy),
+                head.eq(queue.r_data), waiting.eq(queue.r_rdy), queue.r_en.eq(moving),
+            ]
+        else:
+            m.d.comb += [head.eq(self.i.payload), waiting.eq(self.i.valid), self.i.ready.eq(moving)]
         responds = Signal()
         of_layer = Signal(layer_bits(c), reset_less=True)
         with m.If(moving):
             m.d.sync += [
-                self.access.valid.eq(queue.r_rdy),
+                self.access.valid.eq(waiting),
                 self.access.p.banks.eq(1 << place),
                 self.access.p.address.eq(base[head.layer] + entry[c.bank_bits:]),
                 self.access.p.replace.eq(head.replace),

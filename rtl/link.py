@@ -104,7 +104,9 @@ class Link(wiring.Component):
             "load_valid": Out(1),
             "clear": Out(1),
             "core_busy": In(1),
-            "counters": In(64 * counters),
+            "counter_byte": Out(range(max(protocol.COUNTER_BYTES * counters, 2))),
+            "counter_read": In(8),
+            "counters_settled": In(1),
             "busy": Out(1),
             "waiting": Out(1),
         })
@@ -229,6 +231,7 @@ class Link(wiring.Component):
         load_state = Cat(loading, Const(0, 7), verified, Const(0, 7), loaded_bytes, load_crc.crc)
         identity = int.from_bytes(self.identity.pack(), "little")
         digest = int.from_bytes(self.identity.digest, "little")
+        counter_bytes = protocol.COUNTER_BYTES * self.identity.counters
 
         load_word = Signal(8 * self.word_bytes)
         load_section = argument[:8]
@@ -342,8 +345,18 @@ class Link(wiring.Component):
                 emit(load_state, "HEADER")
             with m.State("DIGEST"):
                 emit(Const(digest, 64), "HEADER")
-            with m.State("COUNTERS"), m.If(~self.core_busy):
-                emit(Cat(self.counters, bad_frames, repeated_frames), "HEADER")
+            with m.State("COUNTERS"), m.If(~self.core_busy & self.counters_settled):
+                m.next = "CORE_COUNTERS" if counter_bytes else "LINK_COUNTERS"
+            if counter_bytes:
+                with m.State("CORE_COUNTERS"):
+                    m.d.comb += [self.counter_byte.eq(index + 1), writes_payload.eq(1),
+                                 reply_byte.eq(self.counter_read)]
+                    m.d.sync += index.eq(index + 1)
+                    with m.If(index == counter_bytes - 1):
+                        m.d.sync += index.eq(0)
+                        m.next = "LINK_COUNTERS"
+            with m.State("LINK_COUNTERS"):
+                emit(Cat(bad_frames, repeated_frames), "HEADER")
 
             with m.State("LOAD"):
                 m.d.comb += [

@@ -4,9 +4,12 @@ import random
 
 import numpy as np
 import pytest
+from amaranth.hdl import Module
+from amaranth.lib.wiring import connect
 
 from egret.model.configuration import GATES, Configuration
 from egret.model.integer import fire, update_state
+from egret.rtl.biases import Biases
 from egret.rtl.update import UpdatePass
 from tests.bench import Bench
 
@@ -15,14 +18,26 @@ ONE = 1 << 14
 LIMIT = (1 << 23) - 1
 
 
+def with_biases(c, dut):
+    """A module of an `UpdatePass`, whose ports are driven from outside, and its biases."""
+    m = Module()
+    m.submodules.dut = dut
+    m.submodules.biases = biases = Biases(c)
+    connect(m, biases.o, dut.bias)
+    m.d.comb += [biases.load.eq(dut.load), biases.load_valid.eq(dut.load_valid), biases.start.eq(dut.start),
+                 biases.layer.eq(dut.start_layer)]
+    return m
+
+
 class Pass:
     """Drives an `UpdatePass` through passes over layers and keeps the states that it must hold."""
 
     def __init__(self, hidden, threshold, *, lanes=1, seed=0, waiting=0.0, backpressure=0.0):
         self.c = c = Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=1024)
         self.random = random.Random(seed)
-        self.bench = Bench(UpdatePass(c), seed)
-        self.dut = self.bench.dut
+        self.dut = UpdatePass(c)
+        self.bench = Bench(with_biases(c, self.dut), seed)
+        self.bench.dut = self.dut
         self.threshold = threshold
         self.bias = [[self.random.choice([-LIMIT, LIMIT, self.random.randint(-LIMIT, LIMIT)]) for _ in GATES]
                      for _ in range(c.neurons)]
