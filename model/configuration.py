@@ -158,12 +158,14 @@ class Configuration:
         return 2 * self.lanes
 
     @property
-    def in_flight(self):
-        """Neurons that the update pass, and events that the reset pass, have under way: more where lanes are faster.
+    def compact(self):
+        """Whether flip-flops are dear and the clock is slow: pipelines and queues are then as short as they can be."""
+        return self.store == "spram"
 
-        Fewer where biases come more slowly and flip-flops are dear.
-        """
-        return min((4 if self.store == "bram" else 2) * self.lanes, 32)
+    @property
+    def in_flight(self):
+        """Neurons that the update pass, and events that the reset pass, have under way: more where lanes are faster."""
+        return min((2 if self.compact else 4) * self.lanes, 32)
 
     @property
     def bank_bits(self):

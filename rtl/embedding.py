@@ -62,14 +62,15 @@ class Embedding(wiring.Component):
         m.submodules.queue = queue = fifo.SyncFIFO(width=input_layout(c).size, depth=places)
         element = Signal(input_layout(c), reset_less=True)
         left = Signal(range(c.embedding + 1))
-        read = Signal()
+        read, room = Signal(), Signal()
         reading = Signal(READING)
         index = Signal.like(element.index)
         indices = [Signal.like(index, name=f"index_{stage}", reset_less=True) for stage in range(LATENCY)]
         address = Signal(range(max(depth, 2)))
         m.d.comb += [
             table.address.eq(address),
-            read.eq((left != 0) & (queue.level < places - READING)),
+            read.eq((left != 0) & room),
+            room.eq(~reading.any() & ~queue.r_rdy if c.compact else queue.level < places - READING),
             queue.w_data.eq(element),
             queue.w_en.eq(reading[-1] & (element.value != 0)),
             self.o.valid.eq(queue.r_rdy),

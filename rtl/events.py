@@ -74,14 +74,15 @@ class EventQueue(wiring.Component):
 
         m.submodules.queue = queue = fifo.SyncFIFO(width=event_layout(c).size, depth=places)
         active = Signal()
-        read = Signal()
+        read, room = Signal(), Signal()
         reading = Signal(LATENCY)
         more = Signal()
         position = Signal(index_bits(c) + 1)
         m.d.comb += [
             more.eq(active & (position != known[self.layer])),
             events.address.eq(bases[self.layer] + position),
-            read.eq(more & (queue.level < places - LATENCY)),
+            read.eq(more & room),
+            room.eq(~reading.any() & ~queue.r_rdy if c.compact else queue.level < places - LATENCY),
             queue.w_data.eq(events.data),
             queue.w_en.eq(reading[-1]),
             self.o.valid.eq(queue.r_rdy),

@@ -219,7 +219,8 @@ class Link(wiring.Component):
         header_index = Signal(range(6))
         writes_header = Signal()
         header = Cat(sequence, command | protocol.REPLY, (Cat(reply_length, Const(0, 16)) + 1)[:16], status)
-        m.d.comb += [
+        # Written a cycle later, for the clock's sake; the sender does not come to a header's last byte that soon.
+        m.d.sync += [
             reply_write.en.eq(writes_payload | writes_header),
             reply_write.addr.eq(slot_base + Mux(writes_header, header_index, reply_length + protocol.HEADER.size + 1)),
             reply_write.data.eq(Mux(writes_header, header.word_select(header_index, 8), reply_byte)),

@@ -18,11 +18,8 @@ GATE = signed(STATE_FRACTION + 2)
 
 
 def ahead(c, latency):
-    """Places of a queue behind a memory of some latency: for what is being read, and room beyond that.
-
-    Less room where flip-flops are dear and columns long.
-    """
-    return latency + (3 if c.store == "bram" else 1)
+    """Places of a queue behind a memory of some latency: for what is being read, and room beyond that; else one."""
+    return 1 if c.compact else latency + 3
 
 
 def index_bits(c):

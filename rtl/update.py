@@ -1,5 +1,7 @@
 """Update pass: gates, blend, threshold and reset of every neuron of a layer."""
 
+from itertools import pairwise
+
 from amaranth.hdl import *
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -125,33 +127,37 @@ class UpdatePass(wiring.Component):
         m.submodules.updates = updates = fifo.SyncFIFO(width=VALUE_FRACTION, depth=c.in_flight)
         m.submodules.candidates = candidates = fifo.SyncFIFO(width=Shape.cast(GATE).width, depth=c.in_flight)
         answer = Signal()
-        m.d.comb += answer.eq(updates.r_rdy & candidates.r_rdy)
-        for gate, queue in ((self.update, updates), (self.candidate, candidates)):
-            m.d.comb += [queue.w_data.eq(gate.payload), queue.w_en.eq(gate.valid), queue.r_en.eq(answer)]
-        read_place = Signal(range(depth))
-        write_place = Signal(range(depth))
         answered = Signal(6)
-        with m.If(answer):
-            m.d.sync += read_place.eq(read_place + 1)
+        over = answered[-1] if c.compact else answer
+        m.d.comb += answer.eq(updates.r_rdy & candidates.r_rdy & (~answered.any() if c.compact else 1))
+        for gate, queue in ((self.update, updates), (self.candidate, candidates)):
+            m.d.comb += [queue.w_data.eq(gate.payload), queue.w_en.eq(gate.valid), queue.r_en.eq(over)]
+        write_place = Signal(range(depth))
+        read_place = write_place if c.compact else Signal(range(depth))
+        if not c.compact:
+            with m.If(answer):
+                m.d.sync += read_place.eq(read_place + 1)
         m.d.comb += [threshold_read.addr.eq(read_place), state_read.addr.eq(read_place)]
 
-        def registers(shape, name, stages):
-            return [Signal(shape, name=f"{name}_{stage}", reset_less=True) for stage in range(stages)]
+        def registers(value, shape, name, stages):
+            # In a compact core one neuron is answered at a time, so everything stays as long as it is needed.
+            stages = [Signal(shape, name=f"{name}_{stage}", reset_less=True) for stage in range(stages)]
+            if c.compact:
+                m.d.comb += [stage.eq(value) for stage in stages]
+            else:
+                m.d.sync += [later.eq(earlier) for earlier, later in pairwise([value, *stages])]
+            return stages
 
-        factors = registers(VALUE_FRACTION, "factor", 3)
-        values = registers(GATE, "candidate", 2)
-        states = registers(STATE, "state", 3)
-        thresholds = registers(STATE_FRACTION + 1, "threshold", 4)
+        # READ: the memories' outputs into registers, then
+        factors = registers(updates.r_data, VALUE_FRACTION, "factor", 3)
+        values = registers(candidates.r_data, GATE, "candidate", 2)
+        states = registers(state_read.data, STATE, "state", 3)
+        thresholds = registers(threshold_read.data, STATE_FRACTION + 1, "threshold", 4)
         difference = Signal(signed(STATE_FRACTION + 3), reset_less=True)
         product = Signal(signed(STATE_FRACTION + 3 + VALUE_FRACTION + 1), reset_less=True)
         before = Signal(STATE, reset_less=True)
         m.d.sync += [
             answered.eq(Cat(answer, answered)),
-            # READ: the memories' outputs into registers, then
-            Cat(factors).eq(Cat(updates.r_data, factors)),
-            Cat(values).eq(Cat(candidates.r_data, values)),
-            Cat(states).eq(Cat(state_read.data, states)),
-            Cat(thresholds).eq(Cat(threshold_read.data, thresholds)),
             # DIFFERENCE
             difference.eq(values[1] - states[0]),
             # PRODUCT
@@ -164,13 +170,12 @@ class UpdatePass(wiring.Component):
         shift = STATE_FRACTION - VALUE_FRACTION
         rounded = Signal(STATE_FRACTION - shift + 1)
         fires = Signal(reset_less=True)
-        kept = Signal(STATE, reset_less=True)
+        kept, = registers(before, STATE, "kept", 1)
         reset = Signal(STATE, reset_less=True)
         value = Signal.like(rounded, reset_less=True)
         m.d.comb += rounded.eq((before + (1 << (shift - 1))) >> shift)
         m.d.sync += [
             fires.eq(before >= thresholds[3]),
-            kept.eq(before),
             reset.eq(before - thresholds[3]),
             value.eq(rounded),
         ]

@@ -17,6 +17,7 @@ from egret.model.configuration import GATES
 from egret.model.image import Image, memory_sections
 from egret.model.integer import IntegerNetwork
 from egret.rtl.accumulator import FOUND
+from egret.rtl.counters import COUNTER_BYTES
 from egret.rtl.payloads import counter_names, event_layout, input_layout, load_layout, output_layout
 from egret.sim.watch import watch_cocotb
 
@@ -122,7 +123,7 @@ class Monitor:
             unit = getattr(dut, f"gate_{gate}")
             self.probes += [
                 self.probe(unit.respond, f"accumulator_{gate}", unit.found__payload, partial(signed, bits=bits),
-                           mask=1 << FOUND - 1),
+                           mask=1 << FOUND[configuration.store] - 1),
                 self.probe(unit.o__valid, f"gate_{gate}", unit.o__payload, lambda raw: signed(raw, 16)),
             ]
 
