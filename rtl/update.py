@@ -170,10 +170,11 @@ class UpdatePass(wiring.Component):
         shift = STATE_FRACTION - VALUE_FRACTION
         rounded = Signal(STATE_FRACTION - shift + 1)
         fires = Signal(reset_less=True)
-        kept, = registers(before, STATE, "kept", 1)
+        kept = Signal(STATE, reset_less=True)
         reset = Signal(STATE, reset_less=True)
         value = Signal.like(rounded, reset_less=True)
         m.d.comb += rounded.eq((before + (1 << (shift - 1))) >> shift)
+        m.d["comb" if c.compact else "sync"] += kept.eq(before)
         m.d.sync += [
             fires.eq(before >= thresholds[3]),
             reset.eq(before - thresholds[3]),
