@@ -13,7 +13,7 @@ from egret.rtl.payloads import GATE, access_layout, layer_bits, load_layout, req
 __all__ = ["LATENCY", "Gate", "gate_value"]
 
 WAITING = 2
-"""Requests that wait for a free bank."""
+"""Requests that wait for a free bank, but in a compact core."""
 LATENCY = {"bram": FOUND["bram"] + 5, "spram": FOUND["spram"] + 4}
 """Cycles from an access to the value, by the configuration's store."""
 
@@ -62,7 +62,8 @@ class Gate(wiring.Component):
 
     def elaborate(self, platform):
         # half_up(v, n) = ((v >> (n - 1)) + 1) >> 1: the long shift, then the short one, then saturation, each in a
-        # cycle of its own. What belongs to a request travels beside it in shift registers.
+        # cycle of its own. What belongs to a request travels beside it in shift registers. In a compact core requests
+        # do not wait here, and the table's output is the value.
         c = self._c
         m = Module()
         is_candidate = GATES[self._gate] == "z"
@@ -71,9 +72,7 @@ class Gate(wiring.Component):
         entry = Signal(len(head.neuron) + 1)
         place = entry[:c.bank_bits] if is_candidate else entry[1:c.bank_bits]
         base = Array(c.bank_base[layer] + (c.pair_depth(layer) if is_candidate else 0) for layer in range(c.layers))
-        m.d.comb += [
-            entry.eq(head.neuron if is_candidate else Cat(C(self._gate, 1), head.neuron)),
-        ]
+        m.d.comb += entry.eq(head.neuron if is_candidate else Cat(C(self._gate, 1), head.neuron))
         access = Signal(self.access.p.shape(), reset_less=True)
         responds = Signal()
         of_layer = Signal(layer_bits(c), reset_less=True)
