@@ -249,9 +249,10 @@ class Link(wiring.Component):
             self.load.index.eq(load_index - 1),
             self.load.data.eq(load_word),
             self.load_valid.eq(word_done),
-            load_crc.data.eq(payload_read.data),
         ]
-        m.d.sync += word_done.eq(0)
+        # A byte is checked in the cycle after it was read.
+        checks = Signal()
+        m.d.sync += [word_done.eq(0), load_crc.valid.eq(checks), load_crc.data.eq(payload_read.data)]
 
         with m.FSM(name="executor"):
             with m.State("RECEIVE"):
@@ -362,7 +363,7 @@ class Link(wiring.Component):
             with m.State("LOAD"):
                 m.d.comb += [
                     payload_read.addr.eq(index + 1),
-                    load_crc.valid.eq(1),
+                    checks.eq(1),
                 ]
                 m.d.sync += [index.eq(index + 1), loaded_bytes.eq(loaded_bytes + 1)]
                 with m.If((index >= protocol.LOAD_HEADER.size) & known):
