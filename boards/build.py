@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from egret.boards.clocks import PLLS
+from egret.boards.registers import absorb_registers
 from egret.boards.top import Top
 from egret.model.errors import InputError
 from egret.rtl.uart import divisor_for
 
 __all__ = [
-    "Design", "Estimate", "Result", "Tools", "estimate", "generate", "publish", "refuse_what_cannot_fit", "run",
-    "working_directory",
+    "PLACEMENT", "READ_WHILE_WRITTEN", "SYNTHESIS", "Design", "Estimate", "Result", "Tools", "estimate", "generate",
+    "publish", "refuse_what_cannot_fit", "run", "working_directory",
 ]
 
 NAME = "top"
@@ -31,10 +32,12 @@ _BITSTREAM = {"ecp5": "bit", "ice40": "bin"}
 
 # A read port of Amaranth gives the old content of a row that is written in the same cycle, for which Yosys would add
 # comparators and registers. No memory of the core is read where it is written, save accumulators, which forward.
-_READ_WHILE_WRITTEN = r"setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v2 */r:CLK_ENABLE=1 %i"
+READ_WHILE_WRITTEN = r"setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v2 */r:CLK_ENABLE=1 %i"
 
 # Wider look-up tables of several LUT4 on an ECP5 pin cells to each other, which costs clock and routing time.
-_SYNTHESIS = {"ecp5": "-nowidelut", "ice40": "-dsp"}
+SYNTHESIS = {"ecp5": "-nowidelut", "ice40": "-dsp"}
+# A core of block RAMs all over the device needs a placement by the clock more than one by the length of its wires.
+PLACEMENT = {"ecp5": "--placer-heap-timingweight 30", "ice40": ""}
 
 _STAGES = ("synthesis", "packing", "placement", "routing", "bitstream")
 _LOG_STAGES = (("Packing", "packing"), ("placer", "placement"), ("Routing", "routing"))
@@ -90,9 +93,9 @@ def generate(board, configuration, *, hertz=None, seed=1):
     except ValueError as error:
         raise InputError(f"{board.title}: {error}") from error
     plan = platform.prepare(
-        Top(board, configuration, settings, divisor), NAME, script_after_read=_READ_WHILE_WRITTEN,
-        script_after_synth="tee -q -o cells.json stat -json", synth_opts=_SYNTHESIS[board.device.family],
-        nextpnr_opts=f"--seed {seed} --report report.json --timing-allow-fail")
+        Top(board, configuration, settings, divisor), NAME, script_after_read=READ_WHILE_WRITTEN,
+        script_after_synth="tee -q -o cells.json stat -json", synth_opts=SYNTHESIS[board.device.family],
+        nextpnr_opts=f"--seed {seed} --report report.json --timing-allow-fail {PLACEMENT[board.device.family]}")
     commands = json.loads(plan.files[f"build_{NAME}.json"])["commands"]
     # Some platforms go on behind the bitstream, with a tool of their loader.
     return Design(board, settings.hertz, plan.files,
@@ -284,6 +287,10 @@ def run(design, tools, directory, *, progress):
             raise InputError(f"{design.board.title}: {tool} failed: {_reason(directory, tool)}")
         if tool == "yosys":
             refuse_what_cannot_fit(design.board, _synthesised(directory, design.board.device), "synthesis")
+            if design.board.device.family == "ecp5":
+                netlist = json.loads((directory / f"{NAME}.json").read_text())
+                absorb_registers(netlist)
+                (directory / f"{NAME}.json").write_text(json.dumps(netlist))
     report = json.loads((directory / "report.json").read_text())
     cells = design.board.device.cells
     clock = min(report["fmax"].values(), key=lambda entry: entry["achieved"] / entry["constraint"])

@@ -158,9 +158,14 @@ class Configuration:
         return 2 * self.lanes
 
     @property
+    def compact(self):
+        """Whether flip-flops are dear and the clock is slow: pipelines and queues are then as short as they can be."""
+        return self.store == "spram"
+
+    @property
     def in_flight(self):
         """Neurons that the update pass, and events that the reset pass, have under way: more where lanes are faster."""
-        return min(4 * self.lanes, 32)
+        return min((2 if self.compact else 4) * self.lanes, 32)
 
     @property
     def bank_bits(self):

@@ -13,8 +13,8 @@ from egret.rtl.payloads import access_layout, add_layout, bank_address_bits, row
 __all__ = ["FOUND", "Accumulators", "replay"]
 
 
-FOUND = 5
-"""Cycles from an access to what it found."""
+FOUND = {"bram": 5, "spram": 4}
+"""Cycles from an access to what it found, by the configuration's store."""
 
 
 class Accumulators(wiring.Component):
@@ -64,8 +64,11 @@ class Accumulators(wiring.Component):
         # Each bank is a pipeline: JOIN (the operation, whatever its source), READ (address to the memory), HOLD (its
         # output), SUM (plus the addend), WRITE. Three sums can be younger than what READ sees; the comparisons that
         # select them are made beside READ. That also covers a read in the cycle in which the same word is written, so
-        # it does not matter what a memory does then.
+        # it does not matter what a memory does then. A compact core has no HOLD, and writes in SUM: then only the sum
+        # of the operation before is younger.
         c = self._c
+        latency = FOUND[c.store]
+        distances = (1,) if c.compact else (1, 2, 3)
         m = Module()
         accumulator = signed(c.accumulator_bits)
         takes, entering, places = [], [], []
@@ -78,8 +81,8 @@ class Accumulators(wiring.Component):
             take = Signal(len(banks), name=f"take_{gate}")
             entered = Signal.like(access.p, name=f"entered_{gate}", reset_less=True)
             known = [Signal(range(len(banks)), name=f"place_{gate}_{stage}", reset_less=True)
-                     for stage in range(FOUND - 2)]
-            found = Signal(FOUND - 1, name=f"found_{gate}")
+                     for stage in range(latency - 2)]
+            found = Signal(latency - 1, name=f"found_{gate}")
             m.d.comb += access.ready.eq((access.p.banks & busy) == 0)
             place = Cat(_or([C(0, 1), *(take[place] for place in range(len(banks)) if place >> bit & 1)])
                         for bit in range(len(known[0])))
@@ -111,7 +114,7 @@ class Accumulators(wiring.Component):
                 addends.append(self.row.p.addends[bank])
             reading = Signal(name=f"reading_{bank}")
             address = signal(bank_address_bits(c), "address")
-            replaces = signal(3, "replaces")
+            replaces = signal(2 if c.compact else 3, "replaces")
             m.d.sync += [
                 # JOIN
                 reading.eq(_or([add.valid, self.row.valid, *(take for take, _ in accesses)])),
@@ -120,15 +123,13 @@ class Accumulators(wiring.Component):
                 replaces.eq(Cat(_or(take & entered.replace for take, entered in accesses), replaces)),
             ]
             m.d.comb += [read.addr.eq(address), read.en.eq(reading)]
-            valids = Signal(3, name=f"valids_{bank}")
-            addresses = [signal(len(address), f"address_{stage}") for stage in range(3)]
-            matches = [signal(1, f"match_{distance}") for distance in (1, 2, 3)]
-            near = signal(1, "near")
-            sums = [signal(accumulator, f"addend_{stage}") for stage in range(3)]
-            held = signal(accumulator, "held")
+            valids = Signal(len(distances), name=f"valids_{bank}")
+            addresses = [signal(len(address), f"address_{stage}") for stage in range(len(distances))]
+            matches = [signal(1, f"match_{distance}") for distance in distances]
+            sums = [signal(accumulator, f"addend_{stage}") for stage in range(len(replaces))]
             content = signal(accumulator, "content")
             newest = signal(accumulator, "newest")
-            older = signal(accumulator, "older")
+            sum_ = signal(accumulator, "sum")
             m.d.sync += [
                 # READ
                 valids.eq(Cat(reading, valids)),
@@ -136,19 +137,27 @@ class Accumulators(wiring.Component):
                 Cat(matches).eq(Cat(valid & (address == other)
                                     for valid, other in zip(valids, addresses, strict=True))),
                 Cat(sums).eq(Cat(_or(addend.as_signed() for addend in addends)[:len(sums[0])], sums)),
-                # HOLD
-                near.eq(matches[0]),
-                held.eq(Mux(matches[1], newest, Mux(matches[2], older, read.data))),
                 # SUM
-                newest.eq(Mux(replaces[2], 0, content) + sums[2]),
-                older.eq(newest),
+                newest.eq(sum_),
             ]
             m.d.comb += [
-                content.eq(Mux(near, newest, held)),
-                write.addr.eq(addresses[2]),
-                write.data.eq(newest),
-                write.en.eq(valids[2]),
+                sum_.eq(Mux(replaces[-1], 0, content) + sums[-1]),
+                write.addr.eq(addresses[-1]),
+                write.en.eq(valids[-1]),
             ]
+            if c.compact:
+                m.d.comb += [content.eq(Mux(matches[0], newest, read.data)), write.data.eq(sum_)]
+            else:
+                near = signal(1, "near")
+                held = signal(accumulator, "held")
+                older = signal(accumulator, "older")
+                m.d.sync += [
+                    # HOLD
+                    near.eq(matches[0]),
+                    held.eq(Mux(matches[1], newest, Mux(matches[2], older, read.data))),
+                    older.eq(newest),
+                ]
+                m.d.comb += [content.eq(Mux(near, newest, held)), write.data.eq(newest)]
             contents.append(content)
 
         for gate, (out, place) in enumerate(zip(self.found, places, strict=True)):

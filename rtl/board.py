@@ -8,7 +8,7 @@ from egret.model.image import memory_sections
 from egret.rtl import protocol
 from egret.rtl.core import Core
 from egret.rtl.link import Link
-from egret.rtl.payloads import COUNTER_BITS, counter_names
+from egret.rtl.payloads import counter_names
 
 __all__ = ["BoardTop"]
 
@@ -63,8 +63,9 @@ class BoardTop(wiring.Component):
             core.load_valid.eq(link.load_valid),
             core.clear.eq(link.clear),
             link.core_busy.eq(core.busy),
-            # Each counter in 64 bits, in the order of `counter_names`.
-            link.counters.eq(Cat(Cat(counter, Const(0, 64 - COUNTER_BITS)) for counter in core.counters)),
+            core.counter_byte.eq(link.counter_byte),
+            link.counter_read.eq(core.counter_read),
+            link.counters_settled.eq(core.counters_settled),
             self.busy.eq(link.busy),
             self.link_waiting.eq(link.waiting),
         ]

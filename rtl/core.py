@@ -6,11 +6,13 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from egret.model.configuration import GATES, SEGMENTS
 from egret.rtl.accumulator import Accumulators
+from egret.rtl.biases import Biases
+from egret.rtl.counters import COUNTER_BYTES, Counters
 from egret.rtl.embedding import Embedding
 from egret.rtl.events import EventQueue
 from egret.rtl.gates import Gate
 from egret.rtl.mac import Lanes
-from egret.rtl.payloads import CAUSES, COUNTER_BITS, counter_names, layer_bits, load_layout, output_layout
+from egret.rtl.payloads import CAUSES, counter_names, layer_bits, load_layout, output_layout
 from egret.rtl.reset import ResetPass
 from egret.rtl.rows import FoldedRows
 from egret.rtl.update import UpdatePass
@@ -44,8 +46,8 @@ class Core(wiring.Component):
         For each token the events of the last layer, then one beat with ``end`` alone.
     busy : Out(1)
         Something is left to do before the next token.
-    counters : Out(array)
-        See `counter_names`.
+    counter_byte : In, counter_read : Out(8), counters_settled : Out(1)
+        The performance counters, see `counter_names`: as ``byte``, ``read`` and ``settled`` of `Counters`.
     """
 
     def __init__(self, configuration):
@@ -57,7 +59,9 @@ class Core(wiring.Component):
             "i_tokens": In(stream.Signature(16)),
             "o_events": Out(stream.Signature(output_layout())),
             "busy": Out(1),
-            "counters": Out(COUNTER_BITS).array(len(counter_names(c))),
+            "counter_byte": In(range(COUNTER_BYTES * len(counter_names(c)))),
+            "counter_read": Out(8),
+            "counters_settled": Out(1),
         })
 
     def elaborate(self, platform):
@@ -73,8 +77,14 @@ class Core(wiring.Component):
         m.submodules.gate_z = gate_z = Gate(c, GATES.index("z"))
         m.submodules.reset_pass = reset_pass = ResetPass(c)
         m.submodules.update_pass = update_pass = UpdatePass(c)
+        m.submodules.biases = biases = Biases(c)
 
-        loaded = [embedding, weights, lanes, gate_u, gate_r, gate_z, update_pass]
+        loaded = [embedding, weights, lanes, gate_u, gate_r, gate_z, update_pass, biases]
+        connect(m, biases.o, update_pass.bias)
+        m.d.comb += [biases.start.eq(update_pass.start), biases.layer.eq(update_pass.start_layer)]
+        if c.store == "spram":
+            connect(m, biases.ask, weights.bias_ask)
+            connect(m, weights.bias_found, biases.found)
         if c.folded:
             m.submodules.rows = rows = FoldedRows(c)
             loaded.append(rows)
@@ -209,23 +219,23 @@ class Core(wiring.Component):
                     m.d.sync += layer.eq(Mux(last, 0, layer + 1))
                     with m.If(last):
                         m.next = "LAYER"
-        # What is counted is registered first, so the counters are a cycle late; ``busy`` covers that.
-        active = Signal()
-        was_active = Signal()
-        m.d.comb += [active.eq(~idle | update_pass.busy), self.busy.eq(active | was_active)]
-        m.d.sync += was_active.eq(active)
-        counters = dict(zip(counter_names(c), self.counters, strict=True))
+        m.d.comb += self.busy.eq(~idle | update_pass.busy)
+
+        most = {name: c.lanes if name == "macs" else 1 for name in counter_names(c)}
+        m.submodules.counters = counters = Counters(most)
+        m.d.comb += [counters.byte.eq(self.counter_byte), self.counter_read.eq(counters.read),
+                     self.counters_settled.eq(counters.settled)]
+        m.d.sync += counters.active.eq(self.busy | self.i_tokens.valid)
 
         def count(name, amount):
-            counted = Signal.like(amount, name=f"count_{name}")
-            m.d.sync += [counted.eq(amount), counters[name].eq(counters[name] + counted)]
+            m.d.sync += counters.amounts[name].eq(amount)
 
         count("tokens", self.i_tokens.valid & self.i_tokens.ready)
-        count("cycles", active)
+        count("cycles", self.busy)
         count("words", weights.o.valid)
         count("macs", lanes.macs)
         for name, signal in cause.items():
-            count(name, active & ~weights.o.valid & signal)
+            count(name, self.busy & ~weights.o.valid & signal)
         for number in range(c.layers):
             count(f"events_{number}", update_pass.event.valid & (update_pass.event.p.layer == number))
         return m

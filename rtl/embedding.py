@@ -7,11 +7,12 @@ from amaranth.lib.wiring import In, Out
 from egret.model.configuration import WEIGHT_BITS
 from egret.model.image import memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
-from egret.rtl.payloads import input_layout, load_layout
+from egret.rtl.payloads import ahead, input_layout, load_layout
 
 __all__ = ["Embedding", "inputs_of"]
 
-AHEAD = 6
+READING = LATENCY + 1
+"""Cycles from a read to the queue."""
 
 
 class Embedding(wiring.Component):
@@ -48,6 +49,7 @@ class Embedding(wiring.Component):
     def elaborate(self, platform):
         c = self._c
         m = Module()
+        places = ahead(c, READING)
         depth = c.vocabulary * c.embedding
         section = {section.name: section for section in memory_sections(c)}["embedding"]
         m.submodules.table = table = BlockMemory(signed(WEIGHT_BITS), depth, single_port=c.store == "spram")
@@ -57,17 +59,18 @@ class Embedding(wiring.Component):
             table.write_valid.eq(self.load_valid & (self.load.section == section.number)),
         ]
 
-        m.submodules.queue = queue = fifo.SyncFIFO(width=input_layout(c).size, depth=AHEAD)
+        m.submodules.queue = queue = fifo.SyncFIFO(width=input_layout(c).size, depth=places)
         element = Signal(input_layout(c), reset_less=True)
         left = Signal(range(c.embedding + 1))
-        read = Signal()
-        reading = Signal(LATENCY + 1)
+        read, room = Signal(), Signal()
+        reading = Signal(READING)
         index = Signal.like(element.index)
         indices = [Signal.like(index, name=f"index_{stage}", reset_less=True) for stage in range(LATENCY)]
         address = Signal(range(max(depth, 2)))
         m.d.comb += [
             table.address.eq(address),
-            read.eq((left != 0) & (queue.level < AHEAD - len(reading))),
+            read.eq((left != 0) & room),
+            room.eq(~reading.any() & ~queue.r_rdy if c.compact else queue.level < places - READING),
             queue.w_data.eq(element),
             queue.w_en.eq(reading[-1] & (element.value != 0)),
             self.o.valid.eq(queue.r_rdy),

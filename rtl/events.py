@@ -5,11 +5,9 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.rtl.blocks import LATENCY, BlockMemory
-from egret.rtl.payloads import event_layout, index_bits, layer_bits
+from egret.rtl.payloads import ahead, event_layout, index_bits, layer_bits
 
 __all__ = ["EventQueue"]
-
-AHEAD = 5
 
 
 class EventQueue(wiring.Component):
@@ -54,6 +52,7 @@ class EventQueue(wiring.Component):
     def elaborate(self, platform):
         c = self._c
         m = Module()
+        places = ahead(c, LATENCY)
         m.submodules.events = events = BlockMemory(event_layout(c), c.neurons)
         bases = Array(c.neuron_base)
 
@@ -73,16 +72,17 @@ class EventQueue(wiring.Component):
         known = Array(Signal.like(count, name=f"known_{layer}") for layer, count in enumerate(counts))
         m.d.sync += [known[layer].eq(counts[layer]) for layer in range(c.layers)]
 
-        m.submodules.queue = queue = fifo.SyncFIFO(width=event_layout(c).size, depth=AHEAD)
+        m.submodules.queue = queue = fifo.SyncFIFO(width=event_layout(c).size, depth=places)
         active = Signal()
-        read = Signal()
+        read, room = Signal(), Signal()
         reading = Signal(LATENCY)
         more = Signal()
         position = Signal(index_bits(c) + 1)
         m.d.comb += [
             more.eq(active & (position != known[self.layer])),
             events.address.eq(bases[self.layer] + position),
-            read.eq(more & (queue.level < AHEAD - LATENCY)),
+            read.eq(more & room),
+            room.eq(~reading.any() & ~queue.r_rdy if c.compact else queue.level < places - LATENCY),
             queue.w_data.eq(events.data),
             queue.w_en.eq(reading[-1]),
             self.o.valid.eq(queue.r_rdy),

@@ -12,8 +12,10 @@ from egret.rtl.payloads import GATE, access_layout, layer_bits, load_layout, req
 
 __all__ = ["LATENCY", "Gate", "gate_value"]
 
-LATENCY = FOUND + 5
-"""Cycles from an access to the value."""
+WAITING = 4
+"""Requests that wait for a free bank, but in a compact core."""
+LATENCY = {"bram": FOUND["bram"] + 5, "spram": FOUND["spram"] + 4}
+"""Cycles from an access to the value, by the configuration's store."""
 
 
 def table_of(gate):
@@ -60,38 +62,39 @@ class Gate(wiring.Component):
 
     def elaborate(self, platform):
         # half_up(v, n) = ((v >> (n - 1)) + 1) >> 1: the long shift, then the short one, then saturation, each in a
-        # cycle of its own. What belongs to a request travels beside it in shift registers.
+        # cycle of its own. What belongs to a request travels beside it in shift registers. In a compact core requests
+        # do not wait here, and the table's output is the value.
         c = self._c
         m = Module()
         is_candidate = GATES[self._gate] == "z"
         request = self.i.p.shape()
-        m.submodules.queue = queue = fifo.SyncFIFO(width=request.size, depth=min(4, c.in_flight // 2))
         head = Signal(request)
         entry = Signal(len(head.neuron) + 1)
         place = entry[:c.bank_bits] if is_candidate else entry[1:c.bank_bits]
         base = Array(c.bank_base[layer] + (c.pair_depth(layer) if is_candidate else 0) for layer in range(c.layers))
-        moving = Signal()
-        m.d.comb += [
-            queue.w_data.eq(self.i.payload),
-            queue.w_en.eq(self.i.valid),
-            self.i.ready.eq(queue.w_rdy),
-            head.eq(queue.r_data),
-            entry.eq(head.neuron if is_candidate else Cat(C(self._gate, 1), head.neuron)),
-            moving.eq(~self.access.valid | self.access.ready),
-            queue.r_en.eq(moving),
-        ]
+        m.d.comb += entry.eq(head.neuron if is_candidate else Cat(C(self._gate, 1), head.neuron))
+        access = Signal(self.access.p.shape(), reset_less=True)
         responds = Signal()
         of_layer = Signal(layer_bits(c), reset_less=True)
-        with m.If(moving):
-            m.d.sync += [
-                self.access.valid.eq(queue.r_rdy),
-                self.access.p.banks.eq(1 << place),
-                self.access.p.address.eq(base[head.layer] + entry[c.bank_bits:]),
-                self.access.p.replace.eq(head.replace),
-                self.access.p.bias.eq(head.bias),
-                responds.eq(head.respond),
-                of_layer.eq(head.layer),
+        wanted = [
+            access.banks.eq(1 << place), access.address.eq(base[head.layer] + entry[c.bank_bits:]),
+            access.replace.eq(head.replace), access.bias.eq(head.bias),
+            responds.eq(head.respond), of_layer.eq(head.layer),
+        ]
+        m.d.comb += self.access.payload.eq(access)
+        if c.compact:
+            m.d.comb += [head.eq(self.i.payload), *wanted,
+                         self.access.valid.eq(self.i.valid), self.i.ready.eq(self.access.ready)]
+        else:
+            m.submodules.queue = queue = fifo.SyncFIFO(width=request.size, depth=WAITING)
+            moving = Signal()
+            m.d.comb += [
+                moving.eq(~self.access.valid | self.access.ready),
+                queue.w_data.eq(self.i.payload), queue.w_en.eq(self.i.valid), self.i.ready.eq(queue.w_rdy),
+                head.eq(queue.r_data), queue.r_en.eq(moving),
             ]
+            with m.If(moving):
+                m.d.sync += [self.access.valid.eq(queue.r_rdy), *wanted]
         taken = Signal()
         m.d.comb += [taken.eq(self.access.valid & self.access.ready),
                      self.stored.eq(taken & self.access.p.replace)]
@@ -103,9 +106,9 @@ class Gate(wiring.Component):
                 with m.If(self.load.index == layer * len(GATES) + self._gate):
                     m.d.sync += shift.eq(self.load.data)
 
-        # The accumulator arrives beside the last of the layers and respond[FOUND - 1].
-        respond = Signal(LATENCY - 1)
-        layers = [Signal(layer_bits(c), name=f"layer_{stage}", reset_less=True) for stage in range(FOUND - 1)]
+        # The accumulator arrives beside the last of the layers and bit FOUND - 1 of respond.
+        respond = Signal(LATENCY[c.store] - 1)
+        layers = [Signal(layer_bits(c), name=f"layer_{stage}", reset_less=True) for stage in range(FOUND[c.store] - 1)]
         shift = Signal(4, reset_less=True)
         shifted = Signal(signed(c.accumulator_bits), reset_less=True)
         rounded = Signal(signed(c.accumulator_bits), reset_less=True)
@@ -123,8 +126,8 @@ class Gate(wiring.Component):
             shifted.eq(self.found.payload >> shift),
             rounded.eq((shifted + 1) >> 1),
             index.eq(Mux(rounded > half - 1, half - 1, Mux(rounded < -half, -half, rounded))),
-            value.eq(read.data),
         ]
+        m.d["comb" if c.compact else "sync"] += value.eq(read.data)
         return m
 
 

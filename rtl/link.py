@@ -104,7 +104,9 @@ class Link(wiring.Component):
             "load_valid": Out(1),
             "clear": Out(1),
             "core_busy": In(1),
-            "counters": In(64 * counters),
+            "counter_byte": Out(range(max(protocol.COUNTER_BYTES * counters, 2))),
+            "counter_read": In(8),
+            "counters_settled": In(1),
             "busy": Out(1),
             "waiting": Out(1),
         })
@@ -217,7 +219,8 @@ class Link(wiring.Component):
         header_index = Signal(range(6))
         writes_header = Signal()
         header = Cat(sequence, command | protocol.REPLY, (Cat(reply_length, Const(0, 16)) + 1)[:16], status)
-        m.d.comb += [
+        # Written a cycle later, for the clock's sake; the sender does not come to a header's last byte that soon.
+        m.d.sync += [
             reply_write.en.eq(writes_payload | writes_header),
             reply_write.addr.eq(slot_base + Mux(writes_header, header_index, reply_length + protocol.HEADER.size + 1)),
             reply_write.data.eq(Mux(writes_header, header.word_select(header_index, 8), reply_byte)),
@@ -229,6 +232,7 @@ class Link(wiring.Component):
         load_state = Cat(loading, Const(0, 7), verified, Const(0, 7), loaded_bytes, load_crc.crc)
         identity = int.from_bytes(self.identity.pack(), "little")
         digest = int.from_bytes(self.identity.digest, "little")
+        counter_bytes = protocol.COUNTER_BYTES * self.identity.counters
 
         load_word = Signal(8 * self.word_bytes)
         load_section = argument[:8]
@@ -245,9 +249,10 @@ class Link(wiring.Component):
             self.load.index.eq(load_index - 1),
             self.load.data.eq(load_word),
             self.load_valid.eq(word_done),
-            load_crc.data.eq(payload_read.data),
         ]
-        m.d.sync += word_done.eq(0)
+        # A byte is checked in the cycle after it was read.
+        checks = Signal()
+        m.d.sync += [word_done.eq(0), load_crc.valid.eq(checks), load_crc.data.eq(payload_read.data)]
 
         with m.FSM(name="executor"):
             with m.State("RECEIVE"):
@@ -342,13 +347,23 @@ class Link(wiring.Component):
                 emit(load_state, "HEADER")
             with m.State("DIGEST"):
                 emit(Const(digest, 64), "HEADER")
-            with m.State("COUNTERS"), m.If(~self.core_busy):
-                emit(Cat(self.counters, bad_frames, repeated_frames), "HEADER")
+            with m.State("COUNTERS"), m.If(~self.core_busy & self.counters_settled):
+                m.next = "CORE_COUNTERS" if counter_bytes else "LINK_COUNTERS"
+            if counter_bytes:
+                with m.State("CORE_COUNTERS"):
+                    m.d.comb += [self.counter_byte.eq(index + 1), writes_payload.eq(1),
+                                 reply_byte.eq(self.counter_read)]
+                    m.d.sync += index.eq(index + 1)
+                    with m.If(index == counter_bytes - 1):
+                        m.d.sync += index.eq(0)
+                        m.next = "LINK_COUNTERS"
+            with m.State("LINK_COUNTERS"):
+                emit(Cat(bad_frames, repeated_frames), "HEADER")
 
             with m.State("LOAD"):
                 m.d.comb += [
                     payload_read.addr.eq(index + 1),
-                    load_crc.valid.eq(1),
+                    checks.eq(1),
                 ]
                 m.d.sync += [index.eq(index + 1), loaded_bytes.eq(loaded_bytes + 1)]
                 with m.If((index >= protocol.LOAD_HEADER.size) & known):

@@ -6,15 +6,20 @@ from amaranth.lib import data
 from egret.model.configuration import SEGMENTS, STATE_FRACTION, VALUE_BITS, VALUE_FRACTION, WEIGHT_BITS
 from egret.model.image import memory_sections
 
-__all__ = ["CAUSES", "COUNTER_BITS", "GATE", "access_layout", "add_layout", "bank_address_bits", "column_layout",
-           "counter_names", "event_layout", "index_bits", "input_layout", "layer_bits", "load_layout", "matrix_bits",
-           "output_layout", "pointer_layout", "request_layout", "row_layout", "word_layout"]
+__all__ = ["CAUSES", "GATE", "access_layout", "add_layout", "ahead", "bank_address_bits", "column_layout",
+           "counter_names", "event_layout", "index_bits", "input_layout", "layer_bits", "load_layout",
+           "matrix_bits", "output_layout", "pointer_layout", "request_layout", "row_layout", "word_layout"]
 
 CAUSES = ("fetch", "rows", "wait_layer", "settle", "reset_pass", "wait_update")
 """Why the lanes had no word in a cycle."""
 
 GATE = signed(STATE_FRACTION + 2)
 """A gate's value: u and r as 0 to 255, z with 14 fraction bits."""
+
+
+def ahead(c, latency):
+    """Places of a queue behind a memory of some latency: for what is being read, and room beyond that; else one."""
+    return 1 if c.compact else latency + 3
 
 
 def index_bits(c):
@@ -108,9 +113,6 @@ def load_layout(c):
     """A word for a memory, as `memory_sections` numbers them."""
     sections = memory_sections(c)
     return data.StructLayout({"section": 4, "index": 24, "data": 8 * max(s.word_bytes for s in sections)})
-
-
-COUNTER_BITS = 40
 
 
 def counter_names(c):

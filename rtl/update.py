@@ -1,11 +1,14 @@
 """Update pass: gates, blend, threshold and reset of every neuron of a layer."""
 
+from itertools import pairwise
+
 from amaranth.hdl import *
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.configuration import GATES, STATE_FRACTION, VALUE_FRACTION
 from egret.model.image import memory_sections
+from egret.rtl.biases import biases_layout
 from egret.rtl.payloads import GATE, event_layout, layer_bits, load_layout, output_layout, request_layout
 
 __all__ = ["UpdatePass"]
@@ -27,9 +30,11 @@ class UpdatePass(wiring.Component):
     Members
     -------
     load : In({section, index, data}), load_valid : In(1)
-        Writes the memories ``bias`` and ``threshold``.
+        Writes the memory ``threshold``.
     start : In(1), start_layer : In, clear : In(1)
         Begins a pass; only while not ``busy``.
+    bias : In(stream of biases)
+        Of the layer's neurons, from the start of the pass on.
     request : Out(array of streams of requests), update, candidate : In(stream, always ready)
         To the gates u, r, z, and from u and z.
     stored : In(array of 1)
@@ -50,6 +55,7 @@ class UpdatePass(wiring.Component):
             "start": In(1),
             "start_layer": In(layer_bits(c)),
             "clear": In(1),
+            "bias": In(stream.Signature(biases_layout(c))),
             "request": Out(stream.Signature(request_layout(c))).array(len(GATES)),
             "update": In(stream.Signature(GATE, always_ready=True)),
             "candidate": In(stream.Signature(GATE, always_ready=True)),
@@ -62,26 +68,22 @@ class UpdatePass(wiring.Component):
         })
 
     def elaborate(self, platform):
-        # Two halves. ASK walks over the neurons, reads their biases and requests their gates.
+        # Two halves. ASK walks over the neurons and requests their gates, as their biases come.
         # ANSWER pairs u with z, in the order of the neurons, and computes: READ (state and threshold), DIFFERENCE,
         # PRODUCT, BLEND, COMPARE, FIRE. ``free`` counts the places left in the event queue for neurons asked for, so
         # neither the pipeline nor the queues before it ever have to stop.
         c = self._c
         m = Module()
-        sections = {section.name: section for section in memory_sections(c)}
+        section = {section.name: section for section in memory_sections(c)}["threshold"]
         depth = max(c.neurons, 2)
-        biases = data.ArrayLayout(signed(c.accumulator_bits), len(GATES))
-        m.submodules.bias = bias = memory.Memory(shape=biases, depth=depth, init=[])
         m.submodules.threshold = threshold = memory.Memory(shape=STATE_FRACTION + 1, depth=depth, init=[])
         m.submodules.state = state = memory.Memory(shape=STATE, depth=depth, init=[])
-        for mem, name in ((bias, "bias"), (threshold, "threshold")):
-            write = mem.write_port()
-            m.d.comb += [
-                write.addr.eq(self.load.index),
-                Value.cast(write.data).eq(self.load.data),
-                write.en.eq(self.load_valid & (self.load.section == sections[name].number)),
-            ]
-        bias_read, threshold_read = bias.read_port(), threshold.read_port()
+        threshold_write, threshold_read = threshold.write_port(), threshold.read_port()
+        m.d.comb += [
+            threshold_write.addr.eq(self.load.index),
+            threshold_write.data.eq(self.load.data),
+            threshold_write.en.eq(self.load_valid & (self.load.section == section.number)),
+        ]
         state_read, state_write = state.read_port(), state.write_port()
 
         clearing = Signal()
@@ -90,73 +92,72 @@ class UpdatePass(wiring.Component):
 
         # ASK
         neuron = Signal(range(max(c.hidden) + 1))
-        bias_place = Signal(range(depth))
         free = Signal(range(c.in_flight + 1), init=c.in_flight)
         open_requests = Signal(len(GATES))
+        taken = Signal(len(GATES))
         owed = Signal(range(16 * len(GATES)))
         advance = Signal()
         asking = Signal()
         begun = Signal()
-        reading = Signal()
-        walked = Signal.like(self.request[0].p.neuron)
-        requested = Signal.like(walked)
-        bias_words = Signal(biases, reset_less=True)
+        requested = Signal.like(self.request[0].p.neuron)
         clear_state = Signal()
         m.d.comb += [
-            advance.eq((open_requests & ~Cat(request.ready for request in self.request)) == 0),
+            taken.eq(Cat(request.ready for request in self.request) & self.bias.valid.replicate(len(GATES))),
+            advance.eq((open_requests & ~taken) == 0),
+            self.bias.ready.eq(advance & (open_requests != 0)),
             asking.eq(self.busy & (neuron != size) & (clearing | (free != 0))),
             begun.eq(advance & asking & ~clearing),
-            bias_read.addr.eq(bias_place),
-            bias_read.en.eq(advance),
         ]
         for gate, request in enumerate(self.request):
             m.d.comb += [
-                request.valid.eq(open_requests[gate]),
+                request.valid.eq(open_requests[gate] & self.bias.valid),
                 request.p.layer.eq(self.layer),
                 request.p.neuron.eq(requested),
                 request.p.respond.eq(~clearing & (gate != GATES.index("r"))),
                 request.p.replace.eq(1),
-                request.p.bias.eq(bias_words[gate]),
+                request.p.bias.eq(self.bias.p[gate]),
             ]
-            with m.If(request.ready):
+            with m.If(taken[gate]):
                 m.d.sync += open_requests[gate].eq(0)
         with m.If(advance):
-            m.d.sync += [reading.eq(asking), walked.eq(neuron), open_requests.eq(reading.replicate(len(GATES))),
-                         requested.eq(walked), bias_words.eq(bias_read.data)]
-            with m.If(asking):
-                m.d.sync += [neuron.eq(neuron + 1), bias_place.eq(bias_place + 1)]
+            m.d.sync += [open_requests.eq(asking.replicate(len(GATES))), requested.eq(neuron),
+                         neuron.eq(neuron + asking)]
 
         # ANSWER
         m.submodules.updates = updates = fifo.SyncFIFO(width=VALUE_FRACTION, depth=c.in_flight)
         m.submodules.candidates = candidates = fifo.SyncFIFO(width=Shape.cast(GATE).width, depth=c.in_flight)
         answer = Signal()
-        m.d.comb += answer.eq(updates.r_rdy & candidates.r_rdy)
-        for gate, queue in ((self.update, updates), (self.candidate, candidates)):
-            m.d.comb += [queue.w_data.eq(gate.payload), queue.w_en.eq(gate.valid), queue.r_en.eq(answer)]
-        read_place = Signal(range(depth))
-        write_place = Signal(range(depth))
         answered = Signal(6)
-        with m.If(answer):
-            m.d.sync += read_place.eq(read_place + 1)
+        over = answered[-1] if c.compact else answer
+        m.d.comb += answer.eq(updates.r_rdy & candidates.r_rdy & (~answered.any() if c.compact else 1))
+        for gate, queue in ((self.update, updates), (self.candidate, candidates)):
+            m.d.comb += [queue.w_data.eq(gate.payload), queue.w_en.eq(gate.valid), queue.r_en.eq(over)]
+        write_place = Signal(range(depth))
+        read_place = write_place if c.compact else Signal(range(depth))
+        if not c.compact:
+            with m.If(answer):
+                m.d.sync += read_place.eq(read_place + 1)
         m.d.comb += [threshold_read.addr.eq(read_place), state_read.addr.eq(read_place)]
 
-        def registers(shape, name, stages):
-            return [Signal(shape, name=f"{name}_{stage}", reset_less=True) for stage in range(stages)]
+        def registers(value, shape, name, stages):
+            # In a compact core one neuron is answered at a time, so everything stays as long as it is needed.
+            stages = [Signal(shape, name=f"{name}_{stage}", reset_less=True) for stage in range(stages)]
+            if c.compact:
+                m.d.comb += [stage.eq(value) for stage in stages]
+            else:
+                m.d.sync += [later.eq(earlier) for earlier, later in pairwise([value, *stages])]
+            return stages
 
-        factors = registers(VALUE_FRACTION, "factor", 3)
-        values = registers(GATE, "candidate", 2)
-        states = registers(STATE, "state", 3)
-        thresholds = registers(STATE_FRACTION + 1, "threshold", 4)
+        # READ: the memories' outputs into registers, then
+        factors = registers(updates.r_data, VALUE_FRACTION, "factor", 3)
+        values = registers(candidates.r_data, GATE, "candidate", 2)
+        states = registers(state_read.data, STATE, "state", 3)
+        thresholds = registers(threshold_read.data, STATE_FRACTION + 1, "threshold", 4)
         difference = Signal(signed(STATE_FRACTION + 3), reset_less=True)
         product = Signal(signed(STATE_FRACTION + 3 + VALUE_FRACTION + 1), reset_less=True)
         before = Signal(STATE, reset_less=True)
         m.d.sync += [
             answered.eq(Cat(answer, answered)),
-            # READ: the memories' outputs into registers, then
-            Cat(factors).eq(Cat(updates.r_data, factors)),
-            Cat(values).eq(Cat(candidates.r_data, values)),
-            Cat(states).eq(Cat(state_read.data, states)),
-            Cat(thresholds).eq(Cat(threshold_read.data, thresholds)),
             # DIFFERENCE
             difference.eq(values[1] - states[0]),
             # PRODUCT
@@ -173,9 +174,9 @@ class UpdatePass(wiring.Component):
         reset = Signal(STATE, reset_less=True)
         value = Signal.like(rounded, reset_less=True)
         m.d.comb += rounded.eq((before + (1 << (shift - 1))) >> shift)
+        m.d["comb" if c.compact else "sync"] += kept.eq(before)
         m.d.sync += [
             fires.eq(before >= thresholds[3]),
-            kept.eq(before),
             reset.eq(before - thresholds[3]),
             value.eq(rounded),
         ]
@@ -231,7 +232,7 @@ class UpdatePass(wiring.Component):
             free.eq(free - begun + (blended & ~queue.w_en) + sent),
             owed.eq(owed + sum(requests) - sum(self.stored)),
             # Nothing is left to ask for, to store, to compute or to send.
-            quiet.eq((neuron == size) & ~reading & (open_requests == 0) & (owed == 0) & (clearing | (finished == size))
+            quiet.eq((neuron == size) & (open_requests == 0) & (owed == 0) & (clearing | (finished == size))
                      & ~queue.r_rdy),
         ]
         with m.If(done & (~ended | self.o.ready)):
@@ -239,6 +240,6 @@ class UpdatePass(wiring.Component):
         with m.If(self.start):
             m.d.sync += [
                 self.busy.eq(1), self.layer.eq(self.start_layer), clearing.eq(self.clear), quiet.eq(0),
-                neuron.eq(0), finished.eq(0), bias_place.eq(base), read_place.eq(base), write_place.eq(base),
+                neuron.eq(0), finished.eq(0), read_place.eq(base), write_place.eq(base),
             ]
         return m

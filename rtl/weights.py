@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from egret.model.configuration import RUN_BITS
 from egret.model.image import memory_sections
+from egret.rtl.biases import biases_layout
 from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import column_layout, load_layout, pointer_layout, word_layout
 from egret.rtl.single_port import RowMemory
@@ -42,13 +43,17 @@ class WeightStore(wiring.Component):
 
     def __init__(self, configuration):
         self._c = c = configuration
-        super().__init__({
+        members = {
             "load": In(load_layout(c)),
             "load_valid": In(1),
             "i": In(stream.Signature(column_layout(c))),
             "o": Out(stream.Signature(word_layout(c), always_ready=True)),
             "busy": Out(1),
-        })
+        }
+        if c.store == "spram":
+            members |= {"bias_ask": In(stream.Signature((max(c.neurons, 2) - 1).bit_length())),
+                        "bias_found": Out(stream.Signature(biases_layout(c).size))}
+        super().__init__(members)
 
     def elaborate(self, platform):
         # COLUMN, POINTER (memory), queue, WORD (memory), output register.
@@ -142,7 +147,8 @@ class WeightStore(wiring.Component):
     def _rows_of_pointers(self, m):
         """The same with pointers in rows of 16 bits, of which one is looked up while the words of another are read."""
         c = self._c
-        m.submodules.columns = columns = RowMemory([(max(c.columns, 2), pointer_layout(c).size)])
+        m.submodules.columns = columns = RowMemory([
+            (max(c.columns, 2), pointer_layout(c).size), (max(c.neurons, 2), biases_layout(c).size)])
         head = Signal(self._column())
         take, empty, looking = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -156,6 +162,10 @@ class WeightStore(wiring.Component):
             empty.eq(head.pointer.count == 0),
             columns.o_0.ready.eq(take | empty),
         ]
+        wiring.connect(m, wiring.flipped(self.bias_ask), columns.i_1)
+        wiring.connect(m, columns.o_1, wiring.flipped(self.bias_found))
+        m.d.comb += [columns.load_1.valid.eq(self._loads("bias")), columns.load_1.index.eq(self.load.index),
+                     columns.load_1.data.eq(self.load.data)]
         with m.If(columns.o_0.valid):
             m.d.sync += looking.eq(0)
         with m.If(self.i.valid & self.i.ready):

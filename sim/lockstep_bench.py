@@ -17,6 +17,7 @@ from egret.model.configuration import GATES
 from egret.model.image import Image, memory_sections
 from egret.model.integer import IntegerNetwork
 from egret.rtl.accumulator import FOUND
+from egret.rtl.counters import COUNTER_BYTES
 from egret.rtl.payloads import counter_names, event_layout, input_layout, load_layout, output_layout
 from egret.sim.watch import watch_cocotb
 
@@ -122,7 +123,7 @@ class Monitor:
             unit = getattr(dut, f"gate_{gate}")
             self.probes += [
                 self.probe(unit.respond, f"accumulator_{gate}", unit.found__payload, partial(signed, bits=bits),
-                           mask=1 << FOUND - 1),
+                           mask=1 << FOUND[configuration.store] - 1),
                 self.probe(unit.o__valid, f"gate_{gate}", unit.o__payload, lambda raw: signed(raw, 16)),
             ]
 
@@ -143,14 +144,18 @@ class Monitor:
 
 async def load(dut, image):
     layout = load_layout(image.configuration)
-    dut.load_valid.value = 1
     for section in memory_sections(image.configuration):
         data = image.memories[section.name]
         for index in range(len(data) // section.word_bytes):
             word = int.from_bytes(data[index * section.word_bytes:(index + 1) * section.word_bytes], "little")
             dut.load.value = (section.number << layout["section"].offset | index << layout["index"].offset
                               | word << layout["data"].offset)
+            dut.load_valid.value = 1
             await RisingEdge(dut.clk)
+            if image.configuration.store == "spram":  # no faster than the link
+                dut.load_valid.value = 0
+                for _ in range(section.word_bytes - 1):
+                    await RisingEdge(dut.clk)
     dut.load_valid.value = 0
     await clear(dut)
 
@@ -164,6 +169,21 @@ async def clear(dut):
     dut.clear.value = 0
 
 
+async def read_counters(dut, names):
+    """The performance counters, once they have been collected."""
+    while not int(dut.counters_settled.value):
+        await FallingEdge(dut.clk)
+    values = {}
+    for number, name in enumerate(names):
+        read = bytearray()
+        for byte in range(COUNTER_BYTES):
+            dut.counter_byte.value = COUNTER_BYTES * number + byte
+            await FallingEdge(dut.clk)
+            read.append(int(dut.counter_read.value))
+        values[name] = int.from_bytes(read, "little")
+    return values
+
+
 @cocotb.test()
 async def lockstep(dut):
     directory = Path(os.environ["EGRET_LOCKSTEP"])
@@ -174,7 +194,7 @@ async def lockstep(dut):
         expected = {"output": expected["output"]}
     result = directory / "result.json"
 
-    for signal in (dut.load, dut.load_valid, dut.clear, dut.i_tokens__payload, dut.i_tokens__valid,
+    for signal in (dut.counter_byte, dut.load, dut.load_valid, dut.clear, dut.i_tokens__payload, dut.i_tokens__valid,
                    dut.o_events__ready):
         signal.value = 0
     dut.rst.value = 1
@@ -238,8 +258,7 @@ async def lockstep(dut):
     except (Divergence, AssertionError) as divergence:
         result.write_text(json.dumps({"divergence": str(divergence)}))
         raise
-    counters = {name: int(getattr(dut, f"counters__{number}").value)
-                for number, name in enumerate(counter_names(image.configuration))}
+    counters = await read_counters(dut, counter_names(image.configuration))
     result.write_text(json.dumps({"compared": {name: stream.compared for name, stream in expected.items()},
                                   "stalls": {name: watch.stalls for name, watch in watches.items()},
                                   "counters": counters}))

@@ -67,7 +67,7 @@ class StandInCore(wiring.Component):
 
     Members
     -------
-    token, events, load, clear, busy, counters
+    token, events, load, clear, busy, counter_byte, counter_read, counters_settled
         As the ports of the same name of `egret.rtl.link.Link`, reversed.
     """
 
@@ -79,7 +79,9 @@ class StandInCore(wiring.Component):
             "load_valid": In(1),
             "clear": In(1),
             "busy": Out(1),
-            "counters": Out(64 * COUNTERS),
+            "counter_byte": In(range(protocol.COUNTER_BYTES * COUNTERS)),
+            "counter_read": Out(8),
+            "counters_settled": Out(1, init=1),
         })
 
     def elaborate(self, platform):
@@ -100,9 +102,10 @@ class StandInCore(wiring.Component):
             reads[0].addr.eq(token % 16),
             reads[3].addr.eq(token % 4),
             reads[5].addr.eq(token % 3),
-            self.counters.eq(Cat(steps, clears)),
+            self.counters_settled.eq(1),
             self.busy.eq(1),
         ]
+        m.d.sync += self.counter_read.eq(Cat(steps, clears).word_select(self.counter_byte, 8))
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [self.busy.eq(0), self.token.ready.eq(~self.clear)]
@@ -175,7 +178,9 @@ class StandInBoard(wiring.Component):
             core.load_valid.eq(link.load_valid),
             core.clear.eq(link.clear),
             link.core_busy.eq(core.busy),
-            link.counters.eq(core.counters),
+            core.counter_byte.eq(link.counter_byte),
+            link.counter_read.eq(core.counter_read),
+            link.counters_settled.eq(core.counters_settled),
             self.busy.eq(link.busy),
             self.link_waiting.eq(link.waiting),
         ]

@@ -472,3 +472,47 @@ def test_closed_pipe(network):
         command = [sys.executable, "-W", "error", "-m", "egret.host.cli", "--help"]
         result = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, check=False)
     assert (result.returncode, result.stderr) == (1, b"")
+
+
+# Boards
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ((), "Missing option '--board'."),
+    (("--board", "x"), "--board must be one of ulx3s-85f, icebreaker, orangecrab-85f, not 'x'"),
+    (("--board", "icebreaker", "--clock", "0"), "--clock must be above 0, not 0"),
+    (("--board", "icebreaker", "nothing"), ("nothing: cannot read it: No such file or directory; expected a checkpoint "
+                                            "directory, an integer network or an image")),
+    (("--board", "ulx3s-85f", "network", "--lanes", "3"), "configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 3"),
+    (("--board", "ulx3s-85f", "network", "--clock", "3"), ("ULX3S-85F: hertz must be a clock that the PLL makes of "
+                                                           "25 MHz, not 3 MHz, the nearest is 3.125 MHz")),
+])
+def test_build_refuses(refused, network, monkeypatch, arguments, message):
+    for variable in ("YOSYS", "NEXTPNR_ECP5", "NEXTPNR_ICE40", "ECPPACK", "ICEPACK"):
+        monkeypatch.setenv(variable, sys.executable)
+    assert refused("build", *arguments) == message
+    assert not (network / "build").exists()
+
+
+def test_build_names_the_extra(refused, network, monkeypatch):
+    class Lacks:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == "amaranth_boards":
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    for name in list(sys.modules):
+        if name.split(".")[0] == "amaranth_boards" or name == "egret.boards.ulx3s":
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Lacks, *sys.meta_path])
+    assert refused("build", "--board", "ulx3s-85f") == (
+        "building needs amaranth_boards, which is not installed; install it: pip install 'egret-fpga[build]'")
+
+
+def test_build_leaves_nothing_when_a_tool_fails(egret, network, monkeypatch):
+    for variable in ("YOSYS", "NEXTPNR_ECP5", "ECPPACK"):
+        monkeypatch.setenv(variable, "false")
+    status, _, err = egret("build", "--board", "ulx3s-85f", "network", "-o", "out/here")
+    assert status == 2
+    assert err.splitlines()[-1] == "egret: error: ULX3S-85F: yosys failed: no message"
+    assert list((network / "out").iterdir()) == []

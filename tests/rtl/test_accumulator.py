@@ -7,15 +7,16 @@ import pytest
 from amaranth.hdl import *
 from amaranth.lib import wiring
 
-from egret.model.configuration import GATES, Configuration
+from egret.model.configuration import GATES, STORES, Configuration
 from egret.rtl.accumulator import FOUND, Accumulators, replay
 from tests.bench import Bench
 
 ADDEND = 1 << 15  # more than 127 * 255
 
 
-def configuration(lanes, hidden, folded=0):
-    return Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=1024, folded=folded)
+def configuration(lanes, hidden, folded=0, store="bram"):
+    return Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=1024, folded=folded,
+                         store=store)
 
 
 def banks_of(c, gate, bank):
@@ -86,7 +87,8 @@ class Observed:
                 occupied.add(bank)
                 if ready:
                     self.operations += 1
-                    self.due[cycle + FOUND, gate] = (1, *replay(self.content, [(bank, address, replace, bias)]))
+                    self.due[cycle + FOUND[self.c.store], gate] = (
+                        1, *replay(self.content, [(bank, address, replace, bias)]))
 
 
 def add(context, dut, bank, address, addend):
@@ -111,12 +113,13 @@ folded = pytest.mark.parametrize("folded", [0, 1])
 
 
 @folded
+@pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("lanes, hidden, adding, idle", [
     (1, (3,), 0.3, 0.0), (1, (1,), 0.6, 0.5), (2, (4, 3), 0.5, 0.2), (4, (5, 7, 2), 0.8, 0.0)])
-def test_random(lanes, hidden, adding, idle, seed, folded):
+def test_random(lanes, hidden, adding, idle, seed, store, folded):
     """Few addresses, so that operations on one follow each other at every distance."""
-    c = configuration(lanes, hidden, folded)
+    c = configuration(lanes, hidden, folded, store)
     rng = random.Random(seed)
     bench = Bench(Ahead(c), seed)
     observed = Observed(bench, c)
@@ -138,7 +141,7 @@ def test_random(lanes, hidden, adding, idle, seed, folded):
             await context.tick()
         for bank in range(c.banks):
             no_add(context, bench.dut, bank)
-        await context.tick().repeat(FOUND + 2)
+        await context.tick().repeat(FOUND[c.store] + 2)
 
     bench.run(testbench)
     assert observed.answers == 3 * count and not observed.due
@@ -180,7 +183,7 @@ def test_every_sequence(bank, folded):
         no_add(context, dut, bank)
         for access in dut.access:
             context.set(access.valid, 0)
-        await context.tick().repeat(FOUND + 1)
+        await context.tick().repeat(FOUND[c.store] + 1)
 
     bench.run(testbench)
     assert done == 4 * 5 ** 4
@@ -204,7 +207,7 @@ def test_gates_share_one_bank(bank, folded):
     async def testbench(context):
         while any(len(cycles) < count for cycles in taken):
             await context.tick()
-        await context.tick().repeat(FOUND + 2)
+        await context.tick().repeat(FOUND[c.store] + 2)
 
     bench.run(testbench)
     assert observed.answers == 2 * count
@@ -234,7 +237,7 @@ def test_accumulator_reaches_its_limits(folded):
             await context.tick()
             no_add(context, dut, 0)
             await access(0, 0)
-        await context.tick().repeat(FOUND + 1)
+        await context.tick().repeat(FOUND[c.store] + 1)
 
     bench.run(testbench)
     assert observed.answers == 8
@@ -277,7 +280,7 @@ def test_rows(lanes, hidden, adding, rows, idle, seed):
         for bank in range(c.banks):
             no_add(context, bench.dut, bank)
         no_row(context, bench.dut)
-        await context.tick().repeat(FOUND + 2)
+        await context.tick().repeat(FOUND[c.store] + 2)
 
     bench.run(testbench)
     assert observed.answers == 3 * count and not observed.due
@@ -321,7 +324,7 @@ def test_every_sequence_with_rows():
         no_row(context, dut)
         for access in dut.access:
             context.set(access.valid, 0)
-        await context.tick().repeat(FOUND + 1)
+        await context.tick().repeat(FOUND[c.store] + 1)
 
     bench.run(testbench)
     assert done == 4 * 6 ** 4
@@ -344,7 +347,7 @@ def test_row_holds_every_gate_up():
             await context.tick()
             assert taken == [[], [], []]
         no_row(context, bench.dut)
-        await context.tick().repeat(FOUND + 2)
+        await context.tick().repeat(FOUND[c.store] + 2)
 
     bench.run(testbench)
     assert taken == [[10], [10], [10]]
@@ -376,7 +379,7 @@ def test_row_reaches_the_limits(accumulator_bits):
                 context.set(dut.access[2].valid, 1)
                 await context.tick()
         context.set(dut.access[2].valid, 0)
-        await context.tick().repeat(FOUND + 1)
+        await context.tick().repeat(FOUND[c.store] + 1)
 
     bench.run(testbench)
     assert observed.answers == c.banks * c.bank_depth and not observed.due

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from egret.model.compile import compile_image, configuration_for
-from egret.model.configuration import GOALS
+from egret.model.configuration import GOALS, STORES
 from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
 from egret.rtl.core import Core
+from egret.rtl.counters import COUNTER_BYTES
 from egret.rtl.payloads import CAUSES, counter_names
 from tests.bench import Bench
 from tests.networks import few_values, random_network, random_shape
@@ -74,15 +75,25 @@ class Run:
         await context.tick().repeat(60)
         assert [payload for _, payload in self.received] == self.expected
 
-    def counters(self, context):
-        return {name: context.get(counter)
-                for name, counter in zip(counter_names(self.c), self.dut.counters, strict=True)}
+    async def counters(self, context):
+        while not context.get(self.dut.counters_settled):
+            await context.tick()
+        values = {}
+        for number, name in enumerate(counter_names(self.c)):
+            read = bytearray()
+            for byte in range(COUNTER_BYTES):
+                context.set(self.dut.counter_byte, COUNTER_BYTES * number + byte)
+                await context.tick()
+                read.append(context.get(self.dut.counter_read))
+            values[name] = int.from_bytes(read, "little")
+        return values
 
 
+@pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("few", [False, True])
 @pytest.mark.parametrize("folded", [0, 4, 7])
 @pytest.mark.parametrize("seed", range(3))
-def test_random_networks(seed, folded, few):
+def test_random_networks(seed, folded, few, store):
     """Shapes, lanes, idle, backpressure, folded rows and 4-bit weights at random; the counters add up."""
     rng = np.random.default_rng(seed)
     density = float(rng.choice([0.1, 0.5, 1.0]))
@@ -90,7 +101,7 @@ def test_random_networks(seed, folded, few):
     parameters = few_values(parameters) if few else parameters
     backpressure = float(rng.choice([0, 0.5, 0.9]))
     run = Run(parameters, lanes=int(rng.choice([1, 2, 4])), seed=seed, idle=float(rng.choice([0, 0.9])),
-              backpressure=backpressure, folded=folded, goal=str(rng.choice(GOALS)))
+              backpressure=backpressure, folded=folded, goal=str(rng.choice(GOALS)), store=store)
     tokens = rng.integers(0, 7, 10)
 
     async def testbench(context):
@@ -98,7 +109,7 @@ def test_random_networks(seed, folded, few):
         await run.clear(context)
         await run.feed(context, tokens)
         await run.settle(context)
-        counters = run.counters(context)
+        counters = await run.counters(context)
         assert counters["tokens"] == 10
         assert counters["macs"] == run.macs
         assert [counters[f"events_{layer}"] for layer in range(run.c.layers)] == run.events.tolist()
@@ -191,7 +202,7 @@ def test_smallest():
         await run.clear(context)
         await run.feed(context, [0, 1, 2, 3, 4, 5, 6] * 2)
         await run.settle(context)
-        assert run.counters(context)["words"] == 0
+        assert (await run.counters(context))["words"] == 0
 
     run.bench.run(testbench)
     assert run.events[0] > 0

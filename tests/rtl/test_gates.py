@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from egret.model.configuration import GATES, Configuration
+from egret.model.configuration import GATES, STORES, Configuration
 from egret.model.integer import gate_index, sigmoid_table, tanh_table
 from egret.rtl.accumulator import FOUND
 from egret.rtl.gates import LATENCY, Gate, gate_value
@@ -31,7 +31,7 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
         async for _, _, valid, bank, address, replace, bias in context.tick().sample(
                 dut.access.valid, dut.access.p.banks, dut.access.p.address, dut.access.p.replace, dut.access.p.bias):
             if valid and ready:
-                due[cycle + FOUND] = content[len(accesses)]
+                due[cycle + FOUND[c.store]] = content[len(accesses)]
                 accesses.append((cycle, bank, address, replace, bias))
             cycle += 1
             ready = bench.random.random() >= busy
@@ -59,7 +59,7 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
             context.set(dut.i.valid, 0)
             # What waits in the meantime is not yet a request.
             Bench.set(context, dut.i.payload, (bench.random.randrange(c.layers), 0, 1, 1, 0))
-        await context.tick().repeat(20 + LATENCY + 3)
+        await context.tick().repeat(20 + LATENCY[c.store] + 3)
 
     bench.run(testbench)
     expected, cycles = [], []
@@ -71,19 +71,20 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
         assert access == [1 << c.gate_banks(gate).index(bank), c.bank_base[layer] + address, replace, bias]
         if respond:
             expected.append(value_of(accumulator, gate, shifts[layer][gate], c.gate_index_bits))
-            cycles.append(cycle + LATENCY)
+            cycles.append(cycle + LATENCY[c.store])
     assert answers == list(zip(cycles, expected, strict=True))
     if busy:
         assert bench.watches["access"].stalls
     return expected
 
 
+@pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("gate", range(3))
 @pytest.mark.parametrize("idle, busy", [(0.0, 0.0), (0.4, 0.0), (0.0, 0.5)])
-def test_random_requests(idle, busy, gate):
+def test_random_requests(idle, busy, gate, store):
     """Requests of all kinds to three layers with shifts of their own."""
     rng = random.Random(gate)
-    c = Configuration(vocabulary=2, embedding=1, hidden=(9, 4, 6), lanes=2, weight_words=1024)
+    c = Configuration(vocabulary=2, embedding=1, hidden=(9, 4, 6), lanes=2, weight_words=1024, store=store)
     shifts = [[rng.randint(1, 15) for _ in GATES] for _ in c.hidden]
     requests, content = [], []
     for _ in range(300):

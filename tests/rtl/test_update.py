@@ -1,12 +1,16 @@
 """UpdatePass against `update_state` and `fire`, with stand-ins for the gates."""
 
+import dataclasses
 import random
 
 import numpy as np
 import pytest
+from amaranth.hdl import Module
+from amaranth.lib.wiring import connect
 
-from egret.model.configuration import GATES, Configuration
+from egret.model.configuration import GATES, STORES, Configuration
 from egret.model.integer import fire, update_state
+from egret.rtl.biases import Biases
 from egret.rtl.update import UpdatePass
 from tests.bench import Bench
 
@@ -15,14 +19,27 @@ ONE = 1 << 14
 LIMIT = (1 << 23) - 1
 
 
+def with_biases(c, dut):
+    """A module of an `UpdatePass`, whose ports are driven from outside, and its biases."""
+    m = Module()
+    m.submodules.dut = dut
+    m.submodules.biases = biases = Biases(dataclasses.replace(c, store="bram"))
+    connect(m, biases.o, dut.bias)
+    m.d.comb += [biases.load.eq(dut.load), biases.load_valid.eq(dut.load_valid), biases.start.eq(dut.start),
+                 biases.layer.eq(dut.start_layer)]
+    return m
+
+
 class Pass:
     """Drives an `UpdatePass` through passes over layers and keeps the states that it must hold."""
 
-    def __init__(self, hidden, threshold, *, lanes=1, seed=0, waiting=0.0, backpressure=0.0):
-        self.c = c = Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=1024)
+    def __init__(self, hidden, threshold, *, lanes=1, store="bram", seed=0, waiting=0.0, backpressure=0.0):
+        self.c = c = Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=1024,
+                                   store=store)
         self.random = random.Random(seed)
-        self.bench = Bench(UpdatePass(c), seed)
-        self.dut = self.bench.dut
+        self.dut = UpdatePass(c)
+        self.bench = Bench(with_biases(c, self.dut), seed)
+        self.bench.dut = self.dut
         self.threshold = threshold
         self.bias = [[self.random.choice([-LIMIT, LIMIT, self.random.randint(-LIMIT, LIMIT)]) for _ in GATES]
                      for _ in range(c.neurons)]
@@ -128,14 +145,15 @@ def random_values(rng, size):
             for _ in range(size)]
 
 
+@pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("waiting, backpressure", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.9), (0.4, 0.5)])
 @pytest.mark.parametrize("hidden", [(19,), (5, 23, 2)])
-def test_random_passes(hidden, waiting, backpressure, seed):
+def test_random_passes(hidden, waiting, backpressure, seed, store):
     """Many passes over all layers in turn, cleared in between."""
     rng = random.Random(seed)
     threshold = [rng.choice([0, rng.randrange(8000), rng.randrange(1 << 15)]) for _ in range(sum(hidden))]
-    check = Pass(hidden, threshold, seed=seed, waiting=waiting, backpressure=backpressure)
+    check = Pass(hidden, threshold, store=store, seed=seed, waiting=waiting, backpressure=backpressure)
 
     async def testbench(context):
         for step in range(5):

@@ -20,13 +20,13 @@ TOKENS = 12
 
 
 def check(parameters, *, lanes=4, simulator="icarus", seed=1, tokens=TOKENS, restart=None, few=False, folded=0,
-          goal="speed", **options):
+          goal="speed", store="bram", **options):
     """Run random tokens; what was compared must be what the network implies. Returns (result, traces).
 
     ``few``: the weights are those of a network with 4-bit weights.
     """
     parameters = few_values(parameters) if few else parameters
-    c = configuration_for(parameters, lanes=lanes, folded=folded, goal=goal)
+    c = configuration_for(parameters, lanes=lanes, folded=folded, goal=goal, store=store)
     assert c.folded == folded and (c.weight_bits == 4 or not few)
     image = compile_image(parameters, c)
     tokens = np.random.default_rng(seed).integers(0, parameters.vocabulary.size, tokens)
@@ -77,7 +77,8 @@ def multiplications(parameters, tokens, steps, folded):
     return count
 
 
-@pytest.mark.parametrize("variant", [{}, {"few": True}, {"folded": 4}, {"few": True, "folded": 7, "goal": "size"}])
+@pytest.mark.parametrize("variant", [{}, {"few": True}, {"folded": 4}, {"few": True, "folded": 7, "goal": "size"},
+                                     {"few": True, "store": "spram"}])
 @pytest.mark.parametrize("seed", range(5))
 def test_random_networks(seed, variant):
     """One to four layers, any lanes, density, idle, backpressure, restart; 4-bit weights, folded rows."""

@@ -1,0 +1,77 @@
+"""Biases of a layer's neurons, in order."""
+
+from amaranth.hdl import *
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from egret.model.configuration import GATES
+from egret.model.image import memory_sections
+from egret.rtl.payloads import layer_bits, load_layout
+
+__all__ = ["Biases", "biases_layout"]
+
+
+def biases_layout(c):
+    """The biases of a neuron's gates."""
+    return data.ArrayLayout(signed(c.accumulator_bits), len(GATES))
+
+
+class Biases(wiring.Component):
+    """Streams the biases of the neurons of a layer: one a cycle from block RAM, less often from single-port memory.
+
+    Parameters
+    ----------
+    configuration : Configuration
+
+    Members
+    -------
+    load : In({section, index, data}), load_valid : In(1)
+        Writes the memory ``bias``, if it is here.
+    start : In(1), layer : In
+        Begins with the first neuron of a layer; everything before has been taken.
+    o : Out(stream of biases)
+    ask : Out(stream of addresses), found : In(stream of words)
+        With the store ``spram``: to and from the memory that holds them.
+    """
+
+    def __init__(self, configuration):
+        self._c = c = configuration
+        members = {"load": In(load_layout(c)), "load_valid": In(1), "start": In(1), "layer": In(layer_bits(c)),
+                   "o": Out(stream.Signature(biases_layout(c)))}
+        if c.store == "spram":
+            members |= {"ask": Out(stream.Signature((max(c.neurons, 2) - 1).bit_length())),
+                        "found": In(stream.Signature(biases_layout(c).size))}
+        super().__init__(members)
+
+    def elaborate(self, platform):
+        c = self._c
+        m = Module()
+        ends = [base + size for base, size in zip(c.neuron_base, c.hidden, strict=True)]
+        address, end = Signal(range(c.neurons + 1)), Signal(range(c.neurons + 1))
+        more, taken = Signal(), Signal()
+        m.d.comb += more.eq(address != end)
+        with m.If(taken):
+            m.d.sync += address.eq(address + 1)
+        with m.If(self.start):
+            m.d.sync += [address.eq(Array(c.neuron_base)[self.layer]), end.eq(Array(ends)[self.layer])]
+        if c.store == "spram":
+            m.d.comb += [self.ask.valid.eq(more), self.ask.payload.eq(address), taken.eq(more & self.ask.ready),
+                         self.o.valid.eq(self.found.valid), Value.cast(self.o.payload).eq(self.found.payload),
+                         self.found.ready.eq(self.o.ready)]
+            return m
+        section = {section.name: section for section in memory_sections(c)}["bias"]
+        m.submodules.bias = bias = memory.Memory(shape=biases_layout(c), depth=max(c.neurons, 2), init=[])
+        write, read = bias.write_port(), bias.read_port()
+        moving, reading = Signal(), Signal()
+        word = Signal(biases_layout(c).size, reset_less=True)
+        m.d.comb += [
+            write.addr.eq(self.load.index), Value.cast(write.data).eq(self.load.data),
+            write.en.eq(self.load_valid & (self.load.section == section.number)),
+            moving.eq(~self.o.valid | self.o.ready),
+            read.addr.eq(address), read.en.eq(moving), taken.eq(more & moving),
+            Value.cast(self.o.payload).eq(word),
+        ]
+        # Nothing but a register behind the block RAM.
+        with m.If(moving):
+            m.d.sync += [reading.eq(more), self.o.valid.eq(reading), word.eq(read.data)]
+        return m
