@@ -20,7 +20,7 @@ from egret.model.errors import InputError
 from egret.rtl.uart import divisor_for
 
 __all__ = [
-    "READ_WHILE_WRITTEN", "Design", "Estimate", "Result", "Tools", "estimate", "generate", "publish",
+    "Design", "Estimate", "Result", "Tools", "estimate", "generate", "publish",
     "refuse_what_cannot_fit", "run", "working_directory",
 ]
 
@@ -32,7 +32,7 @@ _BITSTREAM = {"ecp5": "bit", "ice40": "bin"}
 
 # A read port of Amaranth gives the old content of a row that is written in the same cycle, for which Yosys would add
 # comparators and registers. No memory of the core is read where it is written, save accumulators, which forward.
-READ_WHILE_WRITTEN = r"setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v2 */r:CLK_ENABLE=1 %i"
+_READ_WHILE_WRITTEN = r"setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v2 */r:CLK_ENABLE=1 %i"
 
 # Wider look-up tables of several LUT4 on an ECP5 pin cells to each other, which costs clock and routing time.
 _SYNTHESIS = {"ecp5": "-nowidelut", "ice40": "-dsp"}
@@ -93,7 +93,7 @@ def generate(board, configuration, *, hertz=None, seed=1):
     except ValueError as error:
         raise InputError(f"{board.title}: {error}") from error
     plan = platform.prepare(
-        Top(board, configuration, settings, divisor), NAME, script_after_read=READ_WHILE_WRITTEN,
+        Top(board, configuration, settings, divisor), NAME, script_after_read=_READ_WHILE_WRITTEN,
         script_after_synth="tee -q -o cells.json stat -json", synth_opts=_SYNTHESIS[board.device.family],
         nextpnr_opts=f"--seed {seed} --report report.json --timing-allow-fail {_PLACEMENT[board.device.family]}")
     commands = json.loads(plan.files[f"build_{NAME}.json"])["commands"]
