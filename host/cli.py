@@ -367,6 +367,28 @@ def report(study, output, as_json):
 
 @egret.command()
 @click.argument("checkpoint")
+@click.option("-o", "--output", required=True, help="Checkpoint directory to write.")
+@click.option("--text", required=True, help="UTF-8 text to predict: the validation text, not the test text.")
+@click.option("--batch", type=int, default=64, show_default=True, help="Streams that the text is cut into.")
+def calibrate(checkpoint, output, text, batch):
+    """Scale the read-out of the float network of CHECKPOINT to be as sure of its predictions as it should be.
+
+    The scale is the one that predicts the text best. The network keeps its size, its events and its order of
+    predictions.
+    """
+    from egret.model.calibrate import calibrate, scale_readout
+    from egret.model.checkpoint import load_checkpoint, save_checkpoint
+
+    source = load_checkpoint(checkpoint)
+    ids = _load_text(text, source.vocabulary, None)
+    with _progress("float network") as progress:
+        scale = calibrate(source, ids, batch=batch, progress=progress)
+    save_checkpoint(scale_readout(source, scale), output)
+    _table(output, [("scale of the read-out", f"{scale:.4f}")])
+
+
+@egret.command()
+@click.argument("checkpoint")
 @click.option("-o", "--output", required=True, help="File to write the integer network to.")
 @click.option("--weight-bits", type=int, default=8, show_default=True, help="8, or 4 for 15 values a matrix.")
 @click.option("--embedding-bits", type=int, default=8, show_default=True, help="Of embedding and read-out, 4 to 8.")

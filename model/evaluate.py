@@ -13,7 +13,7 @@ import numpy as np
 from egret.model.counts import MacCounts, SourceCounts, count_macs
 from egret.model.errors import InputError
 
-__all__ = ["Evaluation", "EventAgreement", "cut_streams", "evaluate", "event_agreement", "log_likelihood"]
+__all__ = ["Evaluation", "EventAgreement", "cut_streams", "evaluate", "event_agreement", "log_likelihood", "outputs"]
 
 _READOUT_ELEMENTS = 1 << 22  # logits taken at once: enough rows for an efficient product, 32 MB as float64
 
@@ -120,39 +120,55 @@ def evaluate(network, columns, ids, *, batch=1, progress=None):
     InputError
         See `cut_streams`.
     """
-    streams = cut_streams(ids, batch)
-    total = len(ids) - 1
     sources = SourceCounts(columns)
-    likelihood, done = 0.0, 0
-    outputs, wanted, waiting, rows = [], [], 0, None
-    network.reset_state(batch)
-
-    def read_out():
-        nonlocal likelihood, done, waiting
-        if waiting:
-            likelihood += log_likelihood(network.read_out(np.concatenate(outputs)), np.concatenate(wanted))
-            done += waiting
-            outputs.clear()
-            wanted.clear()
-            waiting = 0
-            if progress is not None:
-                progress(done, total)
-
-    for inputs, targets in streams:
-        traces = network.step(inputs)
-        sources.add(traces, len(targets))
-        outputs.append(traces[-1].y[: len(targets)])
-        wanted.append(targets)
-        waiting += len(targets)
-        if rows is None:
-            rows = max(1, _READOUT_ELEMENTS // network.read_out(outputs[0][:1]).shape[1])
-        if waiting >= rows:
-            read_out()
-    read_out()
+    likelihood, total = 0.0, len(ids) - 1
+    for y, targets in outputs(network, ids, batch, sources=sources, progress=progress):
+        likelihood += log_likelihood(network.read_out(y), targets)
     return Evaluation(
         tokens=total, loss=-likelihood / total, activity=sources.activity, macs=count_macs(columns, sources),
         sources=sources,
     )
+
+
+def outputs(network, ids, batch, *, sources=None, progress=None):
+    """Run a text through a network, and hand over what its read-out is to take, many predictions at once.
+
+    Parameters
+    ----------
+    network, ids, batch, progress
+        As for `evaluate`.
+    sources : SourceCounts, optional
+        Counts every step.
+
+    Yields
+    ------
+    y : np.ndarray, shape [P, H]
+        Outputs of the last layer.
+    targets : np.ndarray of int, shape [P]
+
+    Raises
+    ------
+    InputError
+        See `cut_streams`.
+    """
+    streams = cut_streams(ids, batch)
+    total, done = len(ids) - 1, 0
+    waiting, wanted, rows = [], [], None
+    network.reset_state(batch)
+    for inputs, targets in streams:
+        traces = network.step(inputs)
+        if sources is not None:
+            sources.add(traces, len(targets))
+        waiting.append(traces[-1].y[: len(targets)])
+        wanted.append(targets)
+        done += len(targets)
+        if rows is None:
+            rows = max(1, _READOUT_ELEMENTS // network.read_out(waiting[0][:1]).shape[1])
+        if sum(map(len, wanted)) >= rows or done == total:
+            yield np.concatenate(waiting), np.concatenate(wanted)
+            waiting, wanted = [], []
+            if progress is not None:
+                progress(done, total)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ __all__ = ["CHANGEABLE", "Trainer", "TrainingOptions", "TrainingResult", "cut_st
 
 QUANTUM = 5  # steps; segment lengths are multiples of it
 _SHORT_SHARE = 0.05  # of segments that are drawn around half the length
+_AVERAGE_EVERY = 10  # steps between two updates of the averaged parameters, which cost 2 % of a step
 _GRAPH_AFTER = 2  # steps that run before any is captured, so that lazily made things exist
 _STATE = "training.json"
 _STATE_VERSION = 1
@@ -80,6 +81,9 @@ class TrainingOptions:
         Of weights (the embedding's too) and of biases.
     clip : float
         Largest gradient norm; 0 for no clipping.
+    averaging : float
+        Epochs over which an average of the parameters looks back: their mean at first, exponential once it is this
+        old, anew after each pruning. Validation looks at both and keeps the better. 0 for no averaging.
     dropout_words, dropout_embedding, dropout_between, dropout_output, dropout_recurrent : float
         As in `egret.model.network.Dropout`.
     threshold_mean : float
@@ -90,6 +94,9 @@ class TrainingOptions:
         Of the surrogate gradient.
     activity_weight : float
         The loss has this times the mean activity of the layers added.
+    output_weight, change_weight : float
+        The loss has these times the mean square of the last layer's outputs, after dropout, and of their changes from
+        step to step added.
     embedding_scale : float
         The embedding starts uniform within +- this.
     embedding_limit : float
@@ -132,6 +139,7 @@ class TrainingOptions:
     weight_decay: float = 0.1
     weight_decay_bias: float = 0.0
     clip: float = 0.1
+    averaging: float = 0.0
     dropout_words: float = 0.0
     dropout_embedding: float = 0.0
     dropout_between: float = 0.0
@@ -142,6 +150,8 @@ class TrainingOptions:
     slope: float = 3.6
     width: float = 1 / 3.6
     activity_weight: float = 0.0
+    output_weight: float = 0.0
+    change_weight: float = 0.0
     embedding_scale: float = 0.1
     embedding_limit: float = 0.0
     seed: int = 1
@@ -174,6 +184,7 @@ class TrainingOptions:
             "decay_from": (0, self.epochs), "decay_to": (0, 1), "beta1": (0, 0.99999), "beta2": (0, 0.9999999),
             "weight_decay": (0, 1e3), "weight_decay_bias": (0, 1e3), "clip": (0, 1e9), "threshold_mean": (0, 0.99),
             "slope": (0, 1e6), "width": (1e-6, 1e6), "activity_weight": (0, 1e6), "embedding_scale": (0, 1),
+            "output_weight": (0, 1e6), "change_weight": (0, 1e6), "averaging": (0, 1e6),
             "embedding_limit": (0, 1e6),
             "save_seconds": (0, 1e9),
         }  # fmt: skip
@@ -379,6 +390,8 @@ class Trainer:
                 layer.threshold.requires_grad_()
         self._make_optimiser()
         self.masks = None
+        self._average = _clone(dict(self.model.named_parameters())) if options.averaging else None
+        self._averaged = 0  # updates since the average began
         self.state = self.model.zero_state(options.batch)
         self._sums = torch.zeros(1 + len(options.hidden_sizes), dtype=torch.float32, device=self.device)
         self._graphs = {}
@@ -421,6 +434,10 @@ class Trainer:
         hidden, state, activity = model(tokens, self.state)
         loss = model.loss(hidden, targets)
         total = loss + options.activity_weight * activity.mean() if options.activity_weight else loss
+        if options.output_weight:
+            total = total + options.output_weight * hidden.float().square().mean()
+        if options.change_weight and len(hidden) > 1:
+            total = total + options.change_weight * hidden.float().diff(dim=0).square().mean()
         total.backward()
         with torch.no_grad():
             if self.masks is not None:
@@ -455,6 +472,16 @@ class Trainer:
             self._run_graph(length, tokens, targets)
         self._sums_steps += length
         self.step += 1
+        if self._average is not None and self.step % _AVERAGE_EVERY == 0:
+            self._update_average()
+
+    def _update_average(self):
+        self._averaged += 1
+        horizon = self.options.averaging * len(self._train) / self.options.bptt / _AVERAGE_EVERY
+        share = 1 / max(1.0, min(self._averaged, horizon))
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                self._average[name].lerp_(parameter, share)
 
     def _run_graph(self, length, tokens, targets):
         if self._eager_steps < _GRAPH_AFTER:
@@ -507,6 +534,27 @@ class Trainer:
             self.model.train()
         loss, *activity = (sums.double() / (len(streams) - 1)).tolist()
         return loss, activity
+
+    def evaluate_other(self, parameters):
+        """Loss and activity of the validation text with other parameters.
+
+        Parameters
+        ----------
+        parameters : dict of str to torch.Tensor
+            Named as the model's, which are the same again afterwards.
+
+        Returns
+        -------
+        loss, activity
+            As for `evaluate`.
+        """
+        own = dict(self.model.named_parameters())
+        kept = _clone(own)
+        try:
+            _put(parameters, own)
+            return self.evaluate()
+        finally:
+            _put(kept, own)
 
     def _evaluate_segment(self, key, tokens, targets, state, sums):
         def compute(tokens, targets, state, sums):
@@ -611,6 +659,7 @@ class Trainer:
             self._prune(self.model, self.prune_at[self.epoch])
             self.use_zeros_as_masks()
             self.best_loss, self.best_activity, self._best = math.inf, None, None
+            self._averaged = 0
 
     def use_zeros_as_masks(self):
         """Keep every recurrent-layer weight at zero that is zero now."""
@@ -634,6 +683,9 @@ class Trainer:
                 f"training diverged in epoch {self.epoch + 1}: the loss is {train_loss}; try a lower learning_rate"
             )
         loss, activity = self.evaluate()
+        found = [(loss, activity, dict(self.model.named_parameters()))]
+        if self._averaged:
+            found.append((*self.evaluate_other(self._average), self._average))
         self.epoch += 1
         self.segment = 0
         self.history.append(
@@ -643,6 +695,7 @@ class Trainer:
                 "valid_loss": loss,
                 "valid_perplexity": math.exp(min(loss, 700)),
                 "train_activity": train_activity,
+                "averaged_perplexity": math.exp(min(found[1][0], 700)) if self._averaged else None,
                 "activity": activity,
                 "learning_rate": self.options.learning_rate * learning_rate_factor(self.epoch, self.options),
                 "sparsity": self.sparsity(),
@@ -650,13 +703,10 @@ class Trainer:
             }
         )
         more_pruning = any(epoch >= self.epoch for epoch in self.prune_at)
+        loss, activity, parameters = min(found, key=lambda candidate: candidate[0])
         if loss < self.best_loss and not more_pruning:
             self.best_loss, self.best_activity = loss, activity
-            with torch.no_grad():
-                if self._best is None:
-                    self._best = {name: parameter.clone() for name, parameter in self.model.named_parameters()}
-                for name, parameter in self.model.named_parameters():
-                    self._best[name].copy_(parameter)
+            self._best = _clone(parameters)
             self._best_is_saved = False
 
     def sparsity(self):
@@ -707,6 +757,7 @@ class Trainer:
             "segment": self.segment,
             "step": self.step,
             "sums_steps": self._sums_steps,
+            "averaged": self._averaged,
             "best_loss": self.best_loss if self.best_activity is not None else None,
             "best_activity": self.best_activity,
             "seconds": self.seconds,
@@ -740,6 +791,8 @@ class Trainer:
         for index, parts in enumerate(self.state):
             for number, part in enumerate(parts):
                 tensors[f"state.{index}.{number}"] = part
+        if self._averaged:
+            tensors |= {f"average.{name}": tensor for name, tensor in self._average.items()}
         tensors["sums"] = self._sums
         tensors["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
@@ -824,12 +877,25 @@ class Trainer:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
         self.epoch, self.segment, self.step = content["epoch"], content["segment"], content["step"]
         self._sums_steps = content["sums_steps"]
+        self._averaged = content.get("averaged", 0)  # states of before averaging lack it
+        if self._averaged:
+            self._average = {name: tensors[f"average.{name}"].to(self.device) for name in names}
         self.best_loss = math.inf if content["best_loss"] is None else content["best_loss"]
         self.best_activity = content["best_activity"]
         self.seconds, self._tokens_per_second = content["seconds"], content["tokens_per_second"]
         self.history = content["history"]
         if any(epoch < self.epoch or (epoch == self.epoch and self.segment) for epoch in self.prune_at):
             self.use_zeros_as_masks()
+
+
+def _clone(parameters):
+    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+
+def _put(parameters, into):
+    with torch.no_grad():
+        for name, tensor in into.items():
+            tensor.copy_(parameters[name])
 
 
 def _pruned_parameters(model):

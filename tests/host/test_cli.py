@@ -77,6 +77,16 @@ def test_quantise_and_compile(egret, network):
     assert re.search(r"│ lanes +│ 2 +│", out)
 
 
+def test_calibrate(egret, network):
+    status, out, _ = egret("calibrate", "network", "-o", "calibrated", "--text", "text", "--batch", 2)
+    assert status == 0 and re.search(r"│ scale of the read-out +│ [0-2]\.\d{4} │", out)
+    losses = []
+    for name in ("network", "calibrated"):
+        _, out, _ = egret("evaluate", name, "--text", "text", "--engine", "float", "--batch", 2, "--json")
+        losses.append(json.loads(out)["perplexity"])
+    assert losses[1] < losses[0]
+
+
 TRAINING = ("--set", "tokens=char", "--set", "hidden_sizes=[5, 4]", "--set", "embedding_size=4", "--set", "batch=4")
 TRAINING += ("--set", "bptt=8", "--device", "cpu", "--train", "text", "--valid", "text")
 

@@ -1,5 +1,7 @@
 """Pruning: what goes, what stays, and that it stays away."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -114,6 +116,35 @@ def test_pruned_weights_stay_zero_and_the_rest_learns(parent, tmp_path):
     assert any(not np.array_equal(weights[k][weights[k] != 0], before[k][weights[k] != 0]) for k in weights)
 
 
+def test_averages_begin_anew_at_each_pruning(parent, tmp_path, monkeypatch):
+    """So they have the zeros of the last one, and the network kept does."""
+    from egret.model import train as training
+
+    monkeypatch.setattr(training, "_AVERAGE_EVERY", 2)
+    directory, options = parent
+    options = replace(options, averaging=50.0)
+    seen = []
+    other = training.Trainer.evaluate_other
+
+    def look(trainer, parameters):
+        weights = [parameters[f"layers.{layer}.{kind}"] for layer in range(2) for kind in ("weight_x", "weight_y")]
+        zeros = sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
+        seen.append((zeros, trainer._averaged, trainer.step))
+        return other(trainer, parameters)
+
+    monkeypatch.setattr(training.Trainer, "evaluate_other", look)
+    pruning = PruningOptions(sparsity=0.8, steps=2, epochs=4, spread=0.5, learning_rate=1e-2)
+    result = prune(directory, tmp_path / "out", options, pruning)
+    assert [zeros for zeros, *_ in seen] == [entry["sparsity"] for entry in result.history]
+    before = seen[1][2]  # steps before the last pruning
+    assert [averaged for _, averaged, _ in seen] == [
+        step // 2 if step <= before else step // 2 - before // 2 for *_, step in seen
+    ]
+    weights = recurrent(load_checkpoint(tmp_path / "out"))
+    zeros = sum(int((weight == 0).sum()) for weight in weights.values())
+    assert zeros == round(0.8 * sum(weight.size for weight in weights.values()))
+
+
 def test_a_network_is_pruned_further(parent, tmp_path):
     directory, options = parent
     prune(directory, tmp_path / "half", options, PruningOptions(sparsity=0.5, epochs=1))
@@ -126,14 +157,16 @@ def test_an_interrupted_pruning_ends_as_an_uninterrupted_one(parent, tmp_path, m
     from egret.model import train as training
 
     directory, options = parent
+    options = replace(options, averaging=0.5)
+    monkeypatch.setattr(training, "_AVERAGE_EVERY", 3)
     pruning = PruningOptions(sparsity=0.7, steps=2, epochs=4, spread=0.5, learning_rate=5e-3)
     whole = prune(directory, tmp_path / "whole", options, pruning)
     for limit in (14, 20):
         ticks = iter(range(10**9))
-        monkeypatch.setattr(training.time, "monotonic", lambda ticks=ticks: float(next(ticks)))
         torch.manual_seed(5)
-        prune(directory, tmp_path / "parts", options, pruning, limit_seconds=limit)
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(training.time, "monotonic", lambda ticks=ticks: float(next(ticks)))
+            prune(directory, tmp_path / "parts", options, pruning, limit_seconds=limit)
     parts = prune(directory, tmp_path / "parts", options, pruning)
     assert parts.valid_loss == whole.valid_loss
     one, other = load_checkpoint(tmp_path / "whole"), load_checkpoint(tmp_path / "parts")

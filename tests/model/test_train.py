@@ -61,6 +61,7 @@ def assert_same_checkpoint(one, other):
         ({"decay_from": 4}, "decay_from must be a number from 0 to 3, not 4"),
         ({"dropout_words": 1.0}, "dropout of words must be a number from 0 to below 1"),
         ({"tied": 1}, "tied must be true or false"),
+        ({"averaging": -1}, "averaging must be a number from 0"),
         ({"shard_mib": 0}, "shard_mib must be an integer of at least 1"),
         ({"train": 3}, "train must be the path of a text file"),
         ({"device": "tpu"}, "device must be 'auto' or 'cpu' or 'cuda'"),
@@ -163,18 +164,75 @@ def test_training_learns_and_saves_the_best_network(tmp_path, texts, cell):
     assert loss == pytest.approx(result.valid_loss, rel=1e-6) and activity == pytest.approx(result.activity)
 
 
+def test_averages_equal_those_by_hand(tmp_path, texts, monkeypatch):
+    """A mean until it is `averaging` epochs old, then exponential; validation sees both and keeps the better."""
+    monkeypatch.setattr(training, "_AVERAGE_EVERY", 2)
+    plan = options(texts, averaging=1.5, learning_rate=3e-2, epochs=4)
+    seen, expected = [], {}
+    step = training.Trainer._train_segment
+    evaluate = training.Trainer.evaluate
+
+    def follow(trainer, *place):
+        step(trainer, *place)
+        if trainer.step % 2:
+            return
+        seen.append(None)
+        horizon = 1.5 * len(trainer._train) / 20 / 2
+        share = 1 / min(len(seen), horizon)
+        assert horizon > 2
+        for name, parameter in trainer.model.named_parameters():
+            value = parameter.detach().numpy()
+            expected[name] = expected.get(name, 0) * (1 - share) + share * value
+            assert np.allclose(trainer._average[name], expected[name], rtol=1e-5, atol=1e-7), name
+
+    losses = []
+    monkeypatch.setattr(training.Trainer, "_train_segment", follow)
+    monkeypatch.setattr(training.Trainer, "evaluate", lambda trainer: losses.append(evaluate(trainer)) or losses[-1])
+    result = train(plan, tmp_path / "out")
+    assert len(seen) > 1.5 * len(result.history) and len(losses) == 2 * 4
+    assert result.valid_loss == min(losses)[0]
+    for index, entry in enumerate(result.history):
+        own, averaged = losses[2 * index][0], losses[2 * index + 1][0]
+        assert entry["valid_loss"] == own != averaged
+        assert entry["averaged_perplexity"] == math.exp(averaged)
+    # Averaging leaves training as it is.
+    monkeypatch.undo()
+    plain = train(options(texts, learning_rate=3e-2, epochs=4), tmp_path / "plain")
+    assert [entry["valid_loss"] for entry in plain.history] == [entry["valid_loss"] for entry in result.history]
+    assert plain.history[0]["averaged_perplexity"] is None
+
+
+@pytest.mark.parametrize("better", [0, 1])
+def test_the_better_of_running_and_averaged_is_kept(tmp_path, texts, monkeypatch, better):
+    monkeypatch.setattr(training, "_AVERAGE_EVERY", 1)
+    calls, parameters = [], []
+
+    def evaluate(trainer):
+        calls.append(0)
+        parameters.append({name: value.detach().clone() for name, value in trainer.model.named_parameters()})
+        return (1.0 if (len(calls) - 1) % 2 == better else 2.0) / len(calls), [0.5, 0.5]
+
+    monkeypatch.setattr(training.Trainer, "evaluate", evaluate)
+    train(options(texts, averaging=1.0), tmp_path / "out")
+    saved = load_checkpoint(tmp_path / "out").tensors
+    kept, other = (parameters[-2:] if better == 0 else parameters[:-3:-1])
+    assert all(np.array_equal(saved[name], kept[name]) for name in saved)
+    assert any(not np.array_equal(saved[name], other[name]) for name in saved)
+
+
 @pytest.mark.parametrize("shard_mib", [None, 1])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, texts, monkeypatch, shard_mib):
-    changes = {"beta1": 0.5} if shard_mib is None else {"hidden_sizes": (220, 8)}
+    changes = {"beta1": 0.5, "averaging": 1.0} if shard_mib is None else {"hidden_sizes": (220, 8)}
     plan = options(texts, shard_mib=shard_mib, **changes)
+    monkeypatch.setattr(training, "_AVERAGE_EVERY", 3)
     whole = train(plan, tmp_path / "whole")
     # A clock that jumps makes the run stop and save after a number of segments, in the middle of epochs too.
     for limit in (5, 12, 4):
         ticks = iter(range(10**9))
-        monkeypatch.setattr(training.time, "monotonic", lambda ticks=ticks: float(next(ticks)))
         torch.manual_seed(123)  # what a new process would have
-        parts = train(plan, tmp_path / "parts", limit_seconds=limit)
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(training.time, "monotonic", lambda ticks=ticks: float(next(ticks)))
+            parts = train(plan, tmp_path / "parts", limit_seconds=limit)
         names = [path.name for path in (tmp_path / "parts").glob("training-*")]
         assert len(names) == 1 if shard_mib is None else len(names) > 1
         if shard_mib is not None:
@@ -243,6 +301,23 @@ def test_activity_regularisation_lowers_activity(tmp_path, texts):
     free = train(options(texts, **common), tmp_path / "free")
     held = train(options(texts, activity_weight=10.0, **common), tmp_path / "held")
     assert sum(held.history[-1]["activity"]) < 0.8 * sum(free.history[-1]["activity"])
+
+
+def test_penalties_lower_outputs_and_their_changes(tmp_path, texts):
+    """Each lowers what it names more than it lowers the other."""
+    found = {}
+    for name, change in (("free", {}), ("small", {"output_weight": 20.0}), ("slow", {"change_weight": 20.0})):
+        plan = options(texts, epochs=4, learning_rate=2e-2, dropout_recurrent=0.0, clip=1.0, **change)
+        result = train(plan, tmp_path / name)
+        assert result.history[-1]["train_loss"] < 4  # the tokens' alone
+        model = training.LanguageModel.from_checkpoint(load_checkpoint(tmp_path / name)).eval()
+        ids = load_checkpoint(tmp_path / name).vocabulary.encode(TEXT[:300])
+        with torch.no_grad():
+            hidden = model(torch.from_numpy(cut_streams(ids, 1)), model.zero_state(1))[0]
+        found[name] = float(hidden.square().mean()), float(hidden.diff(dim=0).square().mean())
+    size, change = zip(*found.values(), strict=True)
+    assert size[1] < 0.5 * size[0] and change[2] < 0.5 * change[0]
+    assert change[2] / size[2] < change[1] / size[1]
 
 
 def test_limits_and_trained_thresholds(tmp_path, texts):

@@ -1,0 +1,90 @@
+"""One scale for the read-out of a trained network, chosen on a text.
+
+A network that has seen its training text a thousand times is surer of its predictions than it has reason to be on
+another text, and what dropout does to it shifts that too. One number mends the largest part of it: all logits times a
+scale. The scale goes into the parameters, so the calibrated network is an ordinary one of the same size. Where the
+read-out is tied, the embedding takes it, and the first layer's input weights its inverse: every state and event stays
+what it was, but for the rounding of float32.
+"""
+
+import numpy as np
+
+from egret.model.checkpoint import Checkpoint
+from egret.model.evaluate import outputs
+from egret.model.floating import FloatNetwork
+
+__all__ = ["calibrate", "scale_readout"]
+
+_STEP = 1 / 16
+_SCALES = range(8, 33)
+"""Scales tried, in steps: 1/2 to 2."""
+
+
+def calibrate(checkpoint, ids, *, batch=64, progress=None):
+    """The scale of the logits that predicts a text best.
+
+    The loss is convex in the scale; it is computed at multiples of 1/16, and a parabola through the best of them and
+    its neighbours gives the scale.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    ids : np.ndarray of int, shape [N + 1]
+        A text that is used for nothing else, such as the validation text; every token after the first is predicted.
+    batch : int
+        Streams that the text is cut into (`egret.model.evaluate.cut_streams`).
+    progress : callable, optional
+        As for `egret.model.evaluate.evaluate`.
+
+    Returns
+    -------
+    float
+        From 1/2 to 2.
+
+    Raises
+    ------
+    InputError
+        See `egret.model.evaluate.cut_streams`.
+    """
+    network = FloatNetwork(checkpoint)
+    losses = np.zeros(len(_SCALES))
+    for y, targets in outputs(network, ids, batch, progress=progress):
+        losses += _losses(network.read_out(y), targets)
+    best = min(max(int(np.argmin(losses)), 1), len(losses) - 2)
+    left, middle, right = losses[best - 1 : best + 2]
+    curvature = left - 2 * middle + right
+    offset = 0.5 * (left - right) / curvature if curvature > 0 else 0.0
+    return float((_SCALES[best] + np.clip(offset, -1, 1)) * _STEP)
+
+
+def _losses(logits, targets):
+    """Sum of the negative log-likelihoods of targets [B] at every scale, from one exponential of the logits [B, V]."""
+    logits = logits - logits.max(axis=1, keepdims=True)
+    chosen = logits[np.arange(len(targets)), targets].astype(np.float64)
+    factor = np.exp(logits * _STEP)
+    power = np.exp(logits * (_STEP * _SCALES[0]))
+    losses = []
+    for scale in _SCALES:
+        losses.append((np.log(power.sum(axis=1, dtype=np.float64)) - scale * _STEP * chosen).sum())
+        power *= factor
+    return np.array(losses)
+
+
+def scale_readout(checkpoint, scale):
+    """A network whose logits are another's times a scale.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    scale : float
+        Positive.
+
+    Returns
+    -------
+    Checkpoint
+    """
+    tied = checkpoint.configuration.tied
+    factors = {"embedding.weight": scale, "layers.0.weight_x": 1 / scale} if tied else {"readout.weight": scale}
+    factors["readout.bias"] = scale
+    tensors = {name: tensor * np.float32(factors.get(name, 1)) for name, tensor in checkpoint.tensors.items()}
+    return Checkpoint(checkpoint.configuration, tensors, checkpoint.vocabulary)

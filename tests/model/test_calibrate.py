@@ -1,0 +1,76 @@
+"""The scale of the read-out: found where a search finds it, and put where nothing else changes."""
+
+import numpy as np
+import pytest
+
+from egret.model.calibrate import calibrate, scale_readout
+from egret.model.checkpoint import Checkpoint, NetworkConfiguration
+from egret.model.counts import checkpoint_columns
+from egret.model.errors import InputError
+from egret.model.evaluate import evaluate
+from egret.model.floating import FloatNetwork
+from egret.model.tokens import Vocabulary
+
+SHAPES = {
+    "tied": {"cell": "egru", "embedding_size": 9, "hidden_sizes": (12, 9)},
+    "untied": {"cell": "egru", "embedding_size": 5, "hidden_sizes": (12, 7), "tied": False},
+    "lstm": {"cell": "lstm", "embedding_size": 9, "hidden_sizes": (9,)},
+}
+
+
+@pytest.fixture(params=SHAPES)
+def checkpoint(request):
+    """A network that is far too sure of itself: random, with large read-out weights."""
+    random = np.random.default_rng(5)
+    configuration = NetworkConfiguration(tokens="char", vocab_size=11, **SHAPES[request.param])
+    tensors = {name: random.normal(0, 0.7, shape).astype(np.float32)
+               for name, shape in configuration.tensor_shapes().items()}
+    for name in tensors:
+        if name.endswith("threshold"):
+            tensors[name] = np.abs(tensors[name]) / 10
+    return Checkpoint(configuration, tensors, Vocabulary(list("abcdefghijk"), "char"))
+
+
+@pytest.fixture
+def ids(checkpoint):
+    """A text drawn from the network's own predictions with all logits times 0.8."""
+    random = np.random.default_rng(6)
+    network, text = FloatNetwork(checkpoint), [0]
+    for _ in range(1500):
+        logits = 0.8 * network.read_out(network.step(np.array(text[-1:]))[-1].y)[0].astype(float)
+        text.append(random.choice(len(logits), p=np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()))
+    return np.array(text)
+
+
+def loss(checkpoint, ids, batch=3):
+    return evaluate(FloatNetwork(checkpoint), checkpoint_columns(checkpoint), ids, batch=batch).loss
+
+
+def test_the_scale_is_the_best_one(checkpoint, ids):
+    scale = calibrate(checkpoint, ids, batch=3)
+    assert 0.7 < scale < 0.9
+    found = loss(scale_readout(checkpoint, scale), ids)
+    assert found < loss(checkpoint, ids)
+    for other in np.linspace(0.5, 2, 21):
+        assert found < loss(scale_readout(checkpoint, other), ids) + 2e-6, other
+
+
+def test_a_scaled_network_differs_in_its_logits_alone(checkpoint, ids):
+    scaled = scale_readout(checkpoint, 0.7)
+    scaled.check()
+    one, other = FloatNetwork(checkpoint), FloatNetwork(scaled)
+    for token in ids[:60]:
+        y, same = (network.step(np.array([token]))[-1].y for network in (one, other))
+        assert np.array_equal(y != 0, same != 0) and np.allclose(y, same, rtol=1e-4, atol=1e-6)
+        assert np.allclose(other.read_out(same), 0.7 * one.read_out(y), rtol=1e-4, atol=1e-5)
+    assert all(np.array_equal(scaled.tensors[name] == 0, tensor == 0) for name, tensor in checkpoint.tensors.items())
+
+
+@pytest.mark.parametrize("sure, end", [(0.001, 2), (1000, 0.5)])
+def test_scales_end_at_a_half_and_at_two(checkpoint, ids, sure, end):
+    assert calibrate(scale_readout(checkpoint, sure), ids, batch=3) == pytest.approx(end)
+
+
+def test_a_text_without_predictions_is_refused(checkpoint):
+    with pytest.raises(InputError, match="at least 2 are needed"):
+        calibrate(checkpoint, np.array([1]))
