@@ -370,19 +370,29 @@ def report(study, output, as_json):
 @click.option("-o", "--output", required=True, help="Checkpoint directory to write.")
 @click.option("--text", required=True, help="UTF-8 text to predict: the validation text, not the test text.")
 @click.option("--batch", type=int, default=64, show_default=True, help="Streams that the text is cut into.")
-def calibrate(checkpoint, output, text, batch):
+@click.option("--weight-bits", type=int, help="Calibrate for egret quantise with these bits, 8 or 4.")
+@click.option("--embedding-bits", type=int, help="Likewise, 4 to 8.")
+def calibrate(checkpoint, output, text, batch, weight_bits, embedding_bits):
     """Scale the read-out of the float network of CHECKPOINT to be as sure of its predictions as it should be.
 
-    The scale is the one that predicts the text best. The network keeps its size, its events and its order of
-    predictions.
+    The scale is the one that predicts the text best, with the float network, or with the integer network where bits
+    are given. The network keeps its size and its events.
     """
     from egret.model.calibrate import calibrate, scale_readout
     from egret.model.checkpoint import load_checkpoint, save_checkpoint
+    from egret.model.floating import FloatNetwork
+    from egret.model.integer import IntegerNetwork
+    from egret.model.quantise import quantise
 
     source = load_checkpoint(checkpoint)
     ids = _load_text(text, source.vocabulary, None)
-    with _progress("float network") as progress:
-        scale = calibrate(source, ids, batch=batch, progress=progress)
+    if weight_bits is None and embedding_bits is None:
+        network = FloatNetwork(source)
+    else:
+        bits = {"weight_bits": weight_bits or 8, "embedding_bits": embedding_bits or 8}
+        network = IntegerNetwork(quantise(source, **bits))
+    with _progress("network") as progress:
+        scale = calibrate(network, ids, batch=batch, progress=progress)
     save_checkpoint(scale_readout(source, scale), output)
     _table(output, [("scale of the read-out", f"{scale:.4f}")])
 

@@ -1,17 +1,20 @@
 """One scale for the read-out of a trained network, chosen on a text.
 
 A network that has seen its training text a thousand times is surer of its predictions than it has reason to be on
-another text, and what dropout does to it shifts that too. One number mends the largest part of it: all logits times a
-scale. The scale goes into the parameters, so the calibrated network is an ordinary one of the same size. Where the
-read-out is tied, the embedding takes it, and the first layer's input weights its inverse: every state and event stays
-what it was, but for the rounding of float32.
+another text. One number mends the largest part of it: all logits times a scale. The scale goes into the parameters, so
+the calibrated network is an ordinary one of the same size. Where the read-out is tied, the embedding takes it, and the
+first layer's input weights its inverse: every state and event stays what it was, but for rounding.
+
+Quantisation to few bits makes a network less sure, too, so what is to be quantised is calibrated as it will be then::
+
+    scale = calibrate(IntegerNetwork(quantise(checkpoint, weight_bits=4)), ids)
+    parameters = quantise(scale_readout(checkpoint, scale), weight_bits=4)
 """
 
 import numpy as np
 
 from egret.model.checkpoint import Checkpoint
 from egret.model.evaluate import outputs
-from egret.model.floating import FloatNetwork
 
 __all__ = ["calibrate", "scale_readout"]
 
@@ -20,7 +23,7 @@ _SCALES = range(8, 33)
 """Scales tried, in steps: 1/2 to 2."""
 
 
-def calibrate(checkpoint, ids, *, batch=64, progress=None):
+def calibrate(network, ids, *, batch=64, progress=None):
     """The scale of the logits that predicts a text best.
 
     The loss is convex in the scale; it is computed at multiples of 1/16, and a parabola through the best of them and
@@ -28,7 +31,7 @@ def calibrate(checkpoint, ids, *, batch=64, progress=None):
 
     Parameters
     ----------
-    checkpoint : Checkpoint
+    network : FloatNetwork, IntegerNetwork or alike
     ids : np.ndarray of int, shape [N + 1]
         A text that is used for nothing else, such as the validation text; every token after the first is predicted.
     batch : int
@@ -46,7 +49,6 @@ def calibrate(checkpoint, ids, *, batch=64, progress=None):
     InputError
         See `egret.model.evaluate.cut_streams`.
     """
-    network = FloatNetwork(checkpoint)
     losses = np.zeros(len(_SCALES))
     for y, targets in outputs(network, ids, batch, progress=progress):
         losses += _losses(network.read_out(y), targets)
@@ -59,7 +61,7 @@ def calibrate(checkpoint, ids, *, batch=64, progress=None):
 
 def _losses(logits, targets):
     """Sum of the negative log-likelihoods of targets [B] at every scale, from one exponential of the logits [B, V]."""
-    logits = logits - logits.max(axis=1, keepdims=True)
+    logits = (logits - logits.max(axis=1, keepdims=True)).astype(np.float32)
     chosen = logits[np.arange(len(targets)), targets].astype(np.float64)
     factor = np.exp(logits * _STEP)
     power = np.exp(logits * (_STEP * _SCALES[0]))

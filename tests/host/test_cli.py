@@ -85,6 +85,14 @@ def test_calibrate(egret, network):
         _, out, _ = egret("evaluate", name, "--text", "text", "--engine", "float", "--batch", 2, "--json")
         losses.append(json.loads(out)["perplexity"])
     assert losses[1] < losses[0]
+    bits = ("--weight-bits", 4, "--embedding-bits", 6)
+    assert egret("calibrate", "network", "-o", "calibrated", "--text", "text", "--batch", 2, *bits)[0] == 0
+    losses = []
+    for name in ("network", "calibrated"):
+        egret("quantise", name, "-o", "integer", *bits)
+        _, out, _ = egret("evaluate", "integer", "--text", "text", "--engine", "integer", "--batch", 2, "--json")
+        losses.append(json.loads(out)["perplexity"])
+    assert losses[1] < losses[0]
 
 
 TRAINING = ("--set", "tokens=char", "--set", "hidden_sizes=[5, 4]", "--set", "embedding_size=4", "--set", "batch=4")

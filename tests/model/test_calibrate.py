@@ -47,7 +47,7 @@ def loss(checkpoint, ids, batch=3):
 
 
 def test_the_scale_is_the_best_one(checkpoint, ids):
-    scale = calibrate(checkpoint, ids, batch=3)
+    scale = calibrate(FloatNetwork(checkpoint), ids, batch=3)
     assert 0.7 < scale < 0.9
     found = loss(scale_readout(checkpoint, scale), ids)
     assert found < loss(checkpoint, ids)
@@ -68,9 +68,9 @@ def test_a_scaled_network_differs_in_its_logits_alone(checkpoint, ids):
 
 @pytest.mark.parametrize("sure, end", [(0.001, 2), (1000, 0.5)])
 def test_scales_end_at_a_half_and_at_two(checkpoint, ids, sure, end):
-    assert calibrate(scale_readout(checkpoint, sure), ids, batch=3) == pytest.approx(end)
+    assert calibrate(FloatNetwork(scale_readout(checkpoint, sure)), ids, batch=3) == pytest.approx(end)
 
 
 def test_a_text_without_predictions_is_refused(checkpoint):
     with pytest.raises(InputError, match="at least 2 are needed"):
-        calibrate(checkpoint, np.array([1]))
+        calibrate(FloatNetwork(checkpoint), np.array([1]))
