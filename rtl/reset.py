@@ -50,12 +50,26 @@ class ResetPass(wiring.Component):
         m.submodules.scaled = scaled = fifo.SyncFIFO(width=width, depth=c.in_flight)
         free = Signal(range(c.in_flight + 1), init=c.in_flight)
         taken = Signal()
+        asked = stream.Signature(self.i.p.index.shape()).create(path=("asked",))
         m.d.comb += [
-            self.request.valid.eq(self.i.valid & (free != 0)),
-            self.i.ready.eq(self.request.ready & (free != 0)),
-            taken.eq(self.request.valid & self.request.ready),
+            asked.valid.eq(self.i.valid & (free != 0)),
+            self.i.ready.eq(asked.ready & (free != 0)),
+            taken.eq(asked.valid & asked.ready),
+            asked.payload.eq(self.i.p.index),
+        ]
+        if c.compact:
+            m.d.comb += [self.request.valid.eq(asked.valid), self.request.p.neuron.eq(asked.payload),
+                         asked.ready.eq(self.request.ready)]
+        else:
+            # The memory of events lies far from the gate: what is taken there is not seen here in the same cycle.
+            m.submodules.queue = queue = fifo.SyncFIFO(width=len(asked.payload), depth=2)
+            m.d.comb += [
+                queue.w_en.eq(asked.valid), queue.w_data.eq(asked.payload), asked.ready.eq(queue.w_rdy),
+                self.request.valid.eq(queue.r_rdy), self.request.p.neuron.eq(queue.r_data),
+                queue.r_en.eq(self.request.ready),
+            ]
+        m.d.comb += [
             self.request.p.layer.eq(self.layer),
-            self.request.p.neuron.eq(self.i.p.index),
             self.request.p.respond.eq(1),
             pending.w_data.eq(self.i.payload),
             pending.w_en.eq(taken),

@@ -15,7 +15,7 @@ from egret.rtl.single_port import RowMemory
 
 __all__ = ["WeightStore", "words_of"]
 
-AHEAD = 8
+AHEAD = 16
 """Pointers fetched ahead of the words."""
 
 
@@ -123,16 +123,14 @@ class WeightStore(wiring.Component):
         m.submodules.columns = columns = BlockMemory(pointer_layout(c), c.columns)
         self._load(m, columns, "columns")
         m.submodules.queue = queue = fifo.SyncFIFO(width=self._column().size, depth=AHEAD)
-        entry, head = Signal(self._column()), Signal(self._column())
-        fetched = Signal(1 + LATENCY)
+        entry, head = Signal(self._column(), reset_less=True), Signal(self._column())
+        fetched = Signal(2 + LATENCY)
         wanted = [Signal(len(self.i.p.value) + len(self.i.p.matrix), name=f"wanted_{stage}", reset_less=True)
-                  for stage in range(len(fetched))]
+                  for stage in range(1 + LATENCY)]
         column = Signal.like(self.i.p.column, reset_less=True)
         m.d.comb += [
             self.i.ready.eq(queue.level < AHEAD - len(fetched)),
             columns.address.eq(column),
-            entry.pointer.eq(columns.data),
-            Cat(entry.value, entry.matrix).eq(wanted[-1]),
             queue.w_data.eq(entry),
             queue.w_en.eq(fetched[-1] & (entry.pointer.count != 0)),
             head.eq(queue.r_data),
@@ -140,7 +138,8 @@ class WeightStore(wiring.Component):
         m.d.sync += [
             column.eq(self.i.p.column),
             fetched.eq(Cat(self.i.valid & self.i.ready, fetched)),
-            Cat(wanted).eq(Cat(self.i.p.value, self.i.p.matrix, wanted)),
+            Cat(wanted, entry.value, entry.matrix).eq(Cat(self.i.p.value, self.i.p.matrix, wanted)),
+            entry.pointer.eq(columns.data),
         ]
         return head, queue.r_rdy, queue.r_en, fetched.any()
 

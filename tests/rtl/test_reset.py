@@ -98,7 +98,7 @@ def test_no_events():
 
 
 def test_latency_and_throughput():
-    """The first value nine cycles after its event, then one a cycle."""
+    """The first value ten cycles after its event, then one a cycle."""
     _, taken, cycles = run([(index % 20, 255) for index in range(60)], [255] * 20)
     assert taken == list(range(taken[0], taken[0] + 60))
-    assert cycles == list(range(taken[0] + 9, taken[0] + 69))
+    assert cycles == list(range(taken[0] + 10, taken[0] + 70))
