@@ -1,10 +1,14 @@
 """The board client: `Board` speaks the link protocol over a transport.
 
-    with Board(open_virtual(image.configuration)) as board:
-        board.load(image)
-        board.clear()
-        for token in tokens:
-            events = board.step(token)
+    image = Image.load("build/ulx3s-85f/image")
+    with Board(open_serial("/dev/ttyUSB0")) as board:   # or open_virtual(image.configuration); closes it at the end
+        board.load(image)                               # verified, and left out where the board holds it; zero state
+        events = board.step(3)                          # uint8 [H_last]
+        for events in board.step_many([1, 4, 1, 5]):    # streaming: sent ahead, link and core busy at once
+            print(events)
+        finish = board.begin_step(9)                    # or one step, and something else meanwhile
+        events = finish()
+        board.clear()                                   # zero state
 """
 
 import os
@@ -58,6 +62,8 @@ class Board:
         Commands sent again so far.
     damaged : int
         Damaged frames received so far.
+    bytes_sent, bytes_received : int
+        On the line so far, flags and escapes included.
 
     Raises
     ------
@@ -72,6 +78,8 @@ class Board:
         self._attempts = attempts
         self.repeats = 0
         self.damaged = 0
+        self.bytes_sent = 0
+        self.bytes_received = 0
         # Replies are at most as long as the header's 16 bits allow; the reader must not call a long one damaged.
         self._reader = protocol.FrameReader(0xFFFF)
         self._frames = deque()
@@ -412,6 +420,7 @@ class Board:
             self._serial.write(content)
         except OSError as error:
             raise self._lost(error) from None
+        self.bytes_sent += len(content)
 
     def _receive(self, deadline):
         """The next frame, or None when none was complete by the deadline."""
@@ -420,6 +429,7 @@ class Board:
                 data = self._serial.read(max(1, self._serial.in_waiting))
             except OSError as error:
                 raise self._lost(error) from None
+            self.bytes_received += len(data)
             self._frames.extend(self._reader.feed(data))
             if not self._frames and monotonic() >= deadline:
                 return None

@@ -4,7 +4,7 @@ The rest of the host uses three members of what is opened here: ``name`` for mes
 and ``close()``.
 """
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from egret.model.errors import InputError
 
@@ -82,7 +82,11 @@ def open_serial(port, *, baud_rate=BAUD_RATE, timeout=REPLY_SECONDS):
     try:
         if "://" in port:
             return Transport(port, serial.serial_for_url(port, **options))
-        return Transport(port, serial.Serial(port, exclusive=True, **options))
+        opened = serial.Serial(port, exclusive=True, **options)
+        with suppress(AttributeError, NotImplementedError, ValueError):
+            # Where driver and system know it: an FTDI adapter then keeps a short answer for 1 ms rather than 16.
+            opened.set_low_latency_mode(True)
+        return Transport(port, opened)
     except (OSError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         found = ", ".join(sorted(entry.device for entry in list_ports.comports())) or "none"
