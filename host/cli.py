@@ -940,6 +940,42 @@ def _run_text(image, parameters, ids, title, port, baud_rate, check, as_json):
     return _mismatch_status(result) if check else 0
 
 
+@egret.command("self-test")
+@click.argument("source")
+@click.option("--port", help="Serial port of a board; a virtual board by default.")
+@click.option("--baud", type=int, help="Bits a second on that port.")
+@click.option("--patterns", type=int, help="Images to load and compare, 8 by default; more find more.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def self_test(source, port, baud, patterns, as_json):
+    """Test the memories of a board, and the core that reads them: SOURCE is an image for it, or becomes one.
+
+    Loads images of random numbers as large as that of SOURCE and compares every event with the integer network's.
+    Exit status 1 where one differs. `egret run` loads its own image again afterwards.
+    """
+    from egret.host.self_test import PATTERNS
+    from egret.host.self_test import self_test as run
+
+    patterns = PATTERNS if patterns is None else patterns
+    if patterns < 1:
+        raise InputError(f"--patterns must be at least 1, not {patterns}")
+    image, parameters = _load_image(source)
+    with _open_board(image.configuration, port, baud) as board, _progress("self-test") as progress:
+        result = run(board, image, parameters, patterns=patterns, progress=progress)
+    if as_json:
+        first = None if result.first_mismatch is None else str(result.first_mismatch)
+        click.echo(json.dumps(dataclasses.asdict(result) | {"first_mismatch": first}))
+    else:
+        rows = [(f"memory {name}", f"{one.used:,} of {one.words:,} words, {one.toggled:.0%} of bits both 0 and 1")
+                for name, one in result.coverage.items()]
+        _table(source, [*rows, ("images", str(result.patterns)), ("steps", f"{result.steps:,}"),
+                        ("steps with a wrong event", f"{result.wrong_steps:,}"), ("time", f"{result.seconds:.1f} s")])
+    if result.first_mismatch is None:
+        return 0
+    click.echo(f"egret: the board's memories, or its core, are faulty: image {result.first_pattern}, "
+               f"{result.first_mismatch}", err=True)
+    return 1
+
+
 @egret.command()
 @click.option("--checkpoint", help="Another network than the one that comes with Egret; needs --text too.")
 @click.option("--text", help="Text to measure on; the demo network's validation text by default.")

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from egret.boards import build
 from egret.host import cli
+from egret.host.board import Board
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
-from egret.model.image import Image
+from egret.model.image import Image, memory_sections
 from egret.sim.virtual import VirtualBoard, board_build
+from tests.host.test_self_test import stuck
 
 CONFIGURATION = NetworkConfiguration("egru", "char", 3, 4, (5, 4))
 TEXT = "abcacbbacabbbcacbcabca" * 3
@@ -314,6 +317,23 @@ def test_a_text_on_a_board(egret, network):
     assert ["link_busy" in result for result in results] == [False, False, True, True]
 
 
+def test_self_test(egret, refused, network, monkeypatch):
+    egret("compile", "network", "-o", "image")
+    status, out, err = egret("self-test", "image", "--patterns", 2, "--json")
+    result = json.loads(out)
+    assert (status, err, result["patterns"], result["wrong_steps"]) == (0, "", 2, 0)
+    assert result["first_mismatch"] is None and result["coverage"]["weights"]["used"] > 0
+    status, out, _ = egret("self-test", "image", "--patterns", 1)
+    assert status == 0 and "│ memory weights" in out and "both 0 and 1" in out
+    assert refused("self-test", "image", "--patterns", 0) == "--patterns must be at least 1, not 0"
+    load = Board.load
+    shift = next(section for section in memory_sections(Image.load("image").configuration) if section.name == "shift")
+    monkeypatch.setattr(Board, "load", lambda board, image: load(board, stuck(image, shift, 5, 3, 1)))
+    status, _, err = egret("self-test", "image")
+    assert status == 1 and err.count("\n") == 1
+    assert err.startswith("egret: the board's memories, or its core, are faulty: image 0, step ")
+
+
 def test_bench_of_a_board(egret, refused, network):
     """What a board's core is measured to do in simulation says how many tokens a second it does at its clock."""
     status, out, _ = egret("bench", "network", "--board", "ulx3s-85f", "--tokens", 30, "--json")
@@ -588,7 +608,29 @@ def test_build_names_the_extra(refused, network, monkeypatch):
 def test_build_leaves_nothing_when_a_tool_fails(egret, network, monkeypatch):
     for variable in ("YOSYS", "NEXTPNR_ECP5", "ECPPACK"):
         monkeypatch.setenv(variable, "false")
-    status, _, err = egret("build", "--board", "ulx3s-85f", "network", "-o", "out/here", "--tokens", 0)
+    status, _, err = egret("build", "--board", "ulx3s-85f", "network", "-o", "out/here", "--tokens", 10)
     assert status == 2
     assert err.splitlines()[-1] == "egret: error: ULX3S-85F: yosys failed: no message"
     assert list((network / "out").iterdir()) == []
+
+
+def test_build_says_what_to_expect(egret, network, monkeypatch):
+    """Tokens a second at the clock that the PLL makes, in the report, the object and the table; or not at all."""
+    def run(design, tools, directory, *, progress):
+        for name in ("top.bit", "top.rpt", "top.tim"):
+            (directory / name).write_text("")
+        return build.Result(90.0, design.hertz / 1e6, {"luts": 7}, "a to b", {"synthesis": 1.0}, directory / "top.bit")
+
+    monkeypatch.setattr(build, "run", run)
+    for variable in ("YOSYS", "NEXTPNR_ECP5", "ECPPACK"):
+        monkeypatch.setenv(variable, "true")
+    arguments = ("build", "--board", "ulx3s-85f", "network", "-o", "out", "--clock", 60)
+    status, out, _ = egret(*arguments, "--tokens", 10, "--json")
+    speed = json.loads(out)["speed"]
+    assert (status, speed["megahertz"], speed["baud"]) == (0, 60, 3_000_000)
+    assert json.loads((network / "out" / "report.json").read_text())["speed"] == speed
+    assert 0 < speed["usb"]["generated_tokens_per_second"] < speed["at_once"]["generated_tokens_per_second"]
+    status, out, _ = egret(*arguments, "--tokens", 10)
+    assert status == 0 and out.count("expected tokens a second") == 4
+    status, out, _ = egret(*arguments, "--tokens", 0, "--json")
+    assert status == 0 and json.loads(out)["speed"] is None
