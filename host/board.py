@@ -15,6 +15,7 @@ import os
 import struct
 import zlib
 from collections import deque
+from itertools import accumulate
 from time import monotonic
 
 import numpy as np
@@ -129,7 +130,8 @@ class Board:
     def load(self, image, *, progress=None):
         """Load an image into the board's memories, verify it, and clear the state.
 
-        Nothing is loaded when the board says that it holds this very image, loaded and verified.
+        Nothing is loaded when the board says that it holds this very image, loaded and verified; loading goes on where
+        it stopped when the board says that it holds a part of it, by that part's length and CRC.
 
         Parameters
         ----------
@@ -168,19 +170,23 @@ class Board:
             As for `load`.
         """
         payloads = [payload for memory in memories for payload in self._load_payloads(*memory)]
-        total = sum(map(len, payloads))
-        crc = protocol.NO_CRC
-        for payload in payloads:
-            crc = zlib.crc32(payload, crc)
+        # What the board holds after each number of them.
+        lengths = accumulate(map(len, payloads), initial=0)
+        crcs = accumulate(payloads, lambda crc, payload: zlib.crc32(payload, crc), initial=protocol.NO_CRC)
+        held = list(zip(lengths, crcs, strict=True))
+        total, crc = held[-1]
         if self.load_state == protocol.LoadState(False, True, total, crc):
             if progress is not None:
                 progress(total, total)
             return
+        first = next((number for number, state in enumerate(held)
+                      if self.load_state == protocol.LoadState(True, False, *state)), None)
         self.load_state = protocol.LoadState()
-        self._call(Command.BEGIN, digest)
-        loaded = 0
-        for payload, _ in zip(payloads, self._exchange((Command.LOAD, payload) for payload in payloads), strict=True):
-            loaded += len(payload)
+        if first is None:
+            self._call(Command.BEGIN, digest)
+            first = 0
+        loads = self._exchange((Command.LOAD, payload) for payload in payloads[first:])
+        for (loaded, _), _ in zip(held[first + 1:], loads, strict=True):
             if progress is not None:
                 progress(loaded, total)
         reply, = self._call(Command.CHECK, protocol.LOAD_CHECK.pack(total, crc))

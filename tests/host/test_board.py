@@ -131,6 +131,43 @@ def test_loading_reports_progress_and_is_left_out_when_it_is_done(port):
         assert isinstance(seen[-1][1], int) and len(seen[-1]) == 3
 
 
+@pytest.mark.parametrize("stop", [12, 60, 91])
+def test_loading_goes_on_where_it_stopped(stop):
+    """The host is interrupted, and the next one goes on, unless the board holds the beginning of another image."""
+    # Short commands: nine of them load all.
+    identity = protocol.Identity(DIGEST, 2, 12, protocol.DEFAULT_RECEIVE_BYTES, TOKENS, OUTPUTS, COUNTERS)
+    port = ModelPort(protocol.Device(StandInModel(), identity, SECTIONS))
+    words, seen = [], []
+    core, load = port.device._core, port.device._core.load
+    core.load = lambda *word: (words.append(word), load(*word))
+
+    def interrupt(loaded, total):
+        assert total == 91
+        if loaded >= stop:
+            raise KeyboardInterrupt
+
+    def load_and_step(seed):
+        with Board(ModelTransport(port)) as board:
+            board.load_memories(DIGEST, memories(seed), progress=lambda loaded, total: seen.append(loaded))
+            board.clear()
+            model = model_of(memories(seed))
+            for token in range(20):
+                np.testing.assert_array_equal(board.step(token), expected_events(model, token))
+
+    with Board(ModelTransport(port)) as board, pytest.raises(KeyboardInterrupt):
+        board.load_memories(DIGEST, memories(1), progress=interrupt)
+    held = port.device._load_state.loaded_bytes
+    assert stop <= held <= stop + 2 * 12    # what was under way was seen through
+    load_and_step(1)
+    assert len(words) == 16 + 4 + 3 and all(loaded > held for loaded in seen)
+    assert seen[-1:] == ([91] if held < 91 else [])
+    with Board(ModelTransport(port)) as board, pytest.raises(KeyboardInterrupt):
+        board.load_memories(DIGEST, memories(2), progress=interrupt)
+    words.clear()
+    load_and_step(3)
+    assert len(words) == 16 + 4 + 3
+
+
 def test_long_memories_are_cut_into_commands(port):
     with Board(ModelTransport(port)) as board:
         frames = list(board._load_payloads(3, 5, bytes(range(250)) * 8))
