@@ -55,6 +55,18 @@ def test_lanes_are_busy_on_the_large_network(capsys, lanes, least):
     assert result["weight_bits"] == 4
 
 
+def test_tokens_a_second_of_the_boards(capsys):
+    """At least 300 characters a second on the iCEBreaker, over USB too; the ULX3S's link is the limit, and busy."""
+    options = ("--text", str(TEXT), "--tokens", "500", "--board")
+    result = bench(capsys, str(NETWORK), *options, "icebreaker")
+    assert result["cycles_per_token"] == pytest.approx(15_177, rel=0.01)
+    assert result["speed"]["usb"]["generated_tokens_per_second"] >= 300
+    result = bench(capsys, str(NETWORK), *options, "ulx3s-85f")
+    assert result["cycles_per_token"] == pytest.approx(2_031, rel=0.01)
+    speed = result["speed"]["at_once"]
+    assert speed["limit"] == "link" and speed["link_busy"] >= 0.8
+
+
 def test_folded_rows_halve_the_work_of_the_large_network(capsys):
     """Of 10000 tokens, 500 have their rows."""
     plain, folded = (bench(capsys, LARGE, "--tokens", "10", "--folded", str(rows)) for rows in (0, 500))
