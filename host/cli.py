@@ -148,7 +148,7 @@ def _load_image(source, **options):
     return image, parameters
 
 
-def _open_board(configuration, port=None, baud_rate=None, trace=None):
+def _open_board(configuration, port=None, baud_rate=None, trace=None, bit_cycles=None):
     """A `Board` on a serial port, or the virtual board of a configuration."""
     from rich.console import Console
 
@@ -157,7 +157,7 @@ def _open_board(configuration, port=None, baud_rate=None, trace=None):
 
     if port is not None:
         return Board(open_serial(port, **({} if baud_rate is None else {"baud_rate": baud_rate})))
-    return Board(open_virtual(configuration, console=Console(stderr=True), trace=trace))
+    return Board(open_virtual(configuration, console=Console(stderr=True), trace=trace, bit_cycles=bit_cycles))
 
 
 def _load_text(path, vocabulary, tokens):
@@ -811,7 +811,10 @@ def _minutes(seconds):
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same text.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Compare with the integer network.")
 @click.option("--trace", help="Waveform (VCD) of the virtual board to write; much slower.")
-def run(source, port, baud, prompt, tokens, temperature, seed, check, trace):
+@click.option("--pins", type=click.IntRange(min=4), metavar="CYCLES",
+              help="Drive the UART pins of the virtual board bit by bit, with so many clock cycles a bit: 27 as on the "
+                   "ULX3S, 8 as on the iCEBreaker. Slower than whole bytes.")
+def run(source, port, baud, prompt, tokens, temperature, seed, check, trace, pins):
     """Generate text on a board: SOURCE is an image, or what can be compiled into one.
 
     The text goes to standard output as it comes, the figures to standard error.
@@ -819,14 +822,15 @@ def run(source, port, baud, prompt, tokens, temperature, seed, check, trace):
     from egret.host.generate import Sampler
     from egret.host.session import generate_text, prompt_ids
 
-    if port is not None and trace is not None:
-        raise InputError("--trace is for the virtual board, not for a board on --port")
+    for name, value in (("--trace", trace), ("--pins", pins)):
+        if port is not None and value is not None:
+            raise InputError(f"{name} is for the virtual board, not for a board on --port")
     sampler = Sampler(temperature=temperature, seed=seed)
     image, parameters = _load_image(source)
     ids = prompt_ids(parameters.vocabulary, prompt)
     if prompt is not None:
         click.echo(prompt, nl=False)
-    with _open_board(image.configuration, port, baud, trace) as board:
+    with _open_board(image.configuration, port, baud, trace, pins) as board:
         with _progress("loading") as progress:
             board.load(image, progress=progress)
         session = generate_text(
