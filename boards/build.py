@@ -20,7 +20,7 @@ from egret.model.errors import InputError
 from egret.rtl.uart import divisor_for
 
 __all__ = [
-    "PLACEMENT", "READ_WHILE_WRITTEN", "SYNTHESIS", "Design", "Estimate", "Result", "Tools", "estimate", "generate",
+    "PLACEMENT", "PREPARATION", "SYNTHESIS", "Design", "Estimate", "Result", "Tools", "estimate", "generate",
     "publish", "refuse_what_cannot_fit", "run", "working_directory",
 ]
 
@@ -30,9 +30,13 @@ _TOOLS = {"yosys": "YOSYS", "nextpnr-ecp5": "NEXTPNR_ECP5", "ecppack": "ECPPACK"
 _FAMILY_TOOLS = {"ecp5": ("yosys", "nextpnr-ecp5", "ecppack"), "ice40": ("yosys", "nextpnr-ice40", "icepack")}
 _BITSTREAM = {"ecp5": "bit", "ice40": "bin"}
 
-# A read port of Amaranth gives the old content of a row that is written in the same cycle, for which Yosys would add
-# comparators and registers. No memory of the core is read where it is written, save accumulators, which forward.
-READ_WHILE_WRITTEN = r"setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v2 */r:CLK_ENABLE=1 %i"
+# What Yosys does before it synthesises:
+# - A read port of Amaranth gives the old content of a row that is written in the same cycle, for which Yosys would add
+#   comparators and registers. No memory of the core is read where it is written, save accumulators, which forward.
+# - Amaranth names the second field of an array `x` a wire `x[1]`. ABC's netlist calls bit 1 of `x` so, too, and Yosys
+#   0.70 mixes the two up when it takes the netlist back (an assertion in rtlil.cc): such wires lose their names.
+PREPARATION = """setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v2 */r:CLK_ENABLE=1 %i
+rename -hide w:*[[]*"""
 
 # Wider look-up tables of several LUT4 on an ECP5 pin cells to each other, which costs clock and routing time.
 SYNTHESIS = {"ecp5": "-nowidelut", "ice40": "-dsp"}
@@ -93,7 +97,7 @@ def generate(board, configuration, *, hertz=None, seed=1):
     except ValueError as error:
         raise InputError(f"{board.title}: {error}") from error
     plan = platform.prepare(
-        Top(board, configuration, settings, divisor), NAME, script_after_read=READ_WHILE_WRITTEN,
+        Top(board, configuration, settings, divisor), NAME, script_after_read=PREPARATION,
         script_after_synth="tee -q -o cells.json stat -json", synth_opts=SYNTHESIS[board.device.family],
         nextpnr_opts=f"--seed {seed} --report report.json --timing-allow-fail {PLACEMENT[board.device.family]}")
     commands = json.loads(plan.files[f"build_{NAME}.json"])["commands"]

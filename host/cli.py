@@ -148,7 +148,7 @@ def _load_image(source, **options):
     return image, parameters
 
 
-def _open_board(configuration, port=None, baud_rate=None, trace=None):
+def _open_board(configuration, port=None, baud_rate=None, trace=None, bit_cycles=None):
     """A `Board` on a serial port, or the virtual board of a configuration."""
     from rich.console import Console
 
@@ -157,7 +157,7 @@ def _open_board(configuration, port=None, baud_rate=None, trace=None):
 
     if port is not None:
         return Board(open_serial(port, **({} if baud_rate is None else {"baud_rate": baud_rate})))
-    return Board(open_virtual(configuration, console=Console(stderr=True), trace=trace))
+    return Board(open_virtual(configuration, console=Console(stderr=True), trace=trace, bit_cycles=bit_cycles))
 
 
 def _load_text(path, vocabulary, tokens):
@@ -864,8 +864,11 @@ def _minutes(seconds):
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same text.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Compare with the integer network.")
 @click.option("--trace", help="Waveform (VCD) of the virtual board to write; much slower.")
+@click.option("--pins", type=click.IntRange(min=4), metavar="CYCLES",
+              help="Drive the UART pins of the virtual board bit by bit, with so many clock cycles a bit: 27 as on the "
+                   "ULX3S, 8 as on the iCEBreaker. Slower than whole bytes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def run(source, port, baud, text, prompt, tokens, temperature, seed, check, trace, as_json):
+def run(source, port, baud, text, prompt, tokens, temperature, seed, check, trace, pins, as_json):
     """Generate text on a board, or measure one: SOURCE is an image, or what can be compiled into one.
 
     Generated text goes to standard output as it comes, its figures to standard error. A text that is given is streamed:
@@ -874,10 +877,11 @@ def run(source, port, baud, text, prompt, tokens, temperature, seed, check, trac
     """
     from egret.host.generate import Sampler
 
-    if port is not None and trace is not None:
-        raise InputError("--trace is for the virtual board, not for a board on --port")
-    if text is not None and (prompt is not None or trace is not None):
-        raise InputError("--text measures a text: --prompt and --trace do not go with it")
+    for name, value in (("--trace", trace), ("--pins", pins)):
+        if port is not None and value is not None:
+            raise InputError(f"{name} is for the virtual board, not for a board on --port")
+    if text is not None and not all(value is None for value in (prompt, trace, pins)):
+        raise InputError("--text measures a text: --prompt, --trace and --pins do not go with it")
     sampler = Sampler(temperature=temperature, seed=seed)
     image, parameters = _load_image(source)
     if text is not None:
@@ -895,7 +899,7 @@ def run(source, port, baud, text, prompt, tokens, temperature, seed, check, trac
 
     if prompt is not None:
         write(prompt)
-    with _open_board(image.configuration, port, baud, trace) as board:
+    with _open_board(image.configuration, port, baud, trace, pins) as board:
         with _progress("loading") as progress:
             board.load(image, progress=progress)
         session = generate_text(

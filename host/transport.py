@@ -93,7 +93,7 @@ def open_serial(port, *, baud_rate=BAUD_RATE, timeout=REPLY_SECONDS):
         raise InputError(f"serial port {port}: cannot be opened: {reason}; serial ports found: {found}") from None
 
 
-def open_virtual(configuration, *, console=None, trace=None, timeout=REPLY_SECONDS):
+def open_virtual(configuration, *, console=None, trace=None, bit_cycles=None, timeout=REPLY_SECONDS):
     """Start the virtual board of a configuration, built first if need be, and open its port.
 
     Parameters
@@ -104,6 +104,9 @@ def open_virtual(configuration, *, console=None, trace=None, timeout=REPLY_SECON
         Where to show the progress of a build.
     trace : str, pathlib.Path or None
         Waveform file (VCD) to write; much slower.
+    bit_cycles : int or None
+        Drive the pins of its UART bit by bit, with so many clock cycles a bit, at least 4; slower. None passes whole
+        bytes.
     timeout : float
         As for `open_serial`.
 
@@ -118,7 +121,7 @@ def open_virtual(configuration, *, console=None, trace=None, timeout=REPLY_SECON
     """
     from egret.sim.virtual import board_build
 
-    build = board_build(configuration, trace=trace is not None)
+    build = board_build(configuration, trace=trace is not None, bit_cycles=bit_cycles)
     return open_program(build.program(console=console), trace=trace, timeout=timeout)
 
 

@@ -1,7 +1,7 @@
 """Gates: from an accumulator to the value of a sigmoid or tanh, through a table."""
 
 from amaranth.hdl import *
-from amaranth.lib import fifo, memory, stream, wiring
+from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.configuration import GATES
@@ -73,28 +73,32 @@ class Gate(wiring.Component):
         place = entry[:c.bank_bits] if is_candidate else entry[1:c.bank_bits]
         base = Array(c.bank_base[layer] + (c.pair_depth(layer) if is_candidate else 0) for layer in range(c.layers))
         m.d.comb += entry.eq(head.neuron if is_candidate else Cat(C(self._gate, 1), head.neuron))
-        access = Signal(self.access.p.shape(), reset_less=True)
-        responds = Signal()
-        of_layer = Signal(layer_bits(c), reset_less=True)
-        wanted = [
-            access.banks.eq(1 << place), access.address.eq(base[head.layer] + entry[c.bank_bits:]),
-            access.replace.eq(head.replace), access.bias.eq(head.bias),
-            responds.eq(head.respond), of_layer.eq(head.layer),
+        item = data.StructLayout({"access": self.access.p.shape(), "responds": 1, "layer": layer_bits(c)})
+        coming, now = Signal(item), Signal(item, reset_less=True)
+        m.d.comb += [
+            coming.access.banks.eq(1 << place), coming.access.address.eq(base[head.layer] + entry[c.bank_bits:]),
+            coming.access.replace.eq(head.replace), coming.access.bias.eq(head.bias),
+            coming.responds.eq(head.respond), coming.layer.eq(head.layer),
+            self.access.payload.eq(now.access),
         ]
-        m.d.comb += self.access.payload.eq(access)
         if c.compact:
-            m.d.comb += [head.eq(self.i.payload), *wanted,
+            m.d.comb += [head.eq(self.i.payload), now.eq(coming),
                          self.access.valid.eq(self.i.valid), self.i.ready.eq(self.access.ready)]
         else:
+            # That an access is taken is known late in a cycle, so that only the registers of `now` depend on it: what
+            # comes in that cycle waits in `spare`.
             m.submodules.queue = queue = fifo.SyncFIFO(width=request.size, depth=WAITING)
-            moving = Signal()
+            spare, spared, moving = Signal(item, reset_less=True), Signal(), Signal()
             m.d.comb += [
-                moving.eq(~self.access.valid | self.access.ready),
                 queue.w_data.eq(self.i.payload), queue.w_en.eq(self.i.valid), self.i.ready.eq(queue.w_rdy),
-                head.eq(queue.r_data), queue.r_en.eq(moving),
+                head.eq(queue.r_data), queue.r_en.eq(~spared),
+                moving.eq(~self.access.valid | self.access.ready),
             ]
+            m.d.sync += spared.eq(~moving & (spared | queue.r_rdy))
+            with m.If(~spared):
+                m.d.sync += spare.eq(coming)
             with m.If(moving):
-                m.d.sync += [self.access.valid.eq(queue.r_rdy), *wanted]
+                m.d.sync += [self.access.valid.eq(spared | queue.r_rdy), now.eq(Mux(spared, spare, coming))]
         taken = Signal()
         m.d.comb += [taken.eq(self.access.valid & self.access.ready),
                      self.stored.eq(taken & self.access.p.replace)]
@@ -120,8 +124,8 @@ class Gate(wiring.Component):
         read = table.read_port()
         m.d.comb += [read.addr.eq(index), self.o.payload.eq(value)]
         m.d.sync += [
-            Cat(respond, self.o.valid).eq(Cat(taken & responds, respond)),
-            Cat(layers).eq(Cat(of_layer, layers)),
+            Cat(respond, self.o.valid).eq(Cat(taken & now.responds, respond)),
+            Cat(layers).eq(Cat(now.layer, layers)),
             shift.eq(shifts[layers[-1]] - 1),
             shifted.eq(self.found.payload >> shift),
             rounded.eq((shifted + 1) >> 1),

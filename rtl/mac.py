@@ -67,7 +67,7 @@ class Lanes(wiring.Component):
         valid = Signal(LATENCY)
         m.d.sync += valid.eq(Cat(self.i.valid, valid))
         step_bits = c.run_bits + RUN_BITS + 1
-        values = [Signal(signed(VALUE_BITS), name=f"value_{stage}", reset_less=True) for stage in range(2)]
+        values = [Signal(signed(VALUE_BITS), name=f"value_{stage}", reset_less=True) for stage in range(3)]
         span = Signal(range(max(spans) + 1), reset_less=True)
         base = [Signal(bank_address_bits(c), name=f"base_{stage}", reset_less=True) for stage in range(3)]
         base_now = Signal(bank_address_bits(c))
@@ -113,7 +113,6 @@ class Lanes(wiring.Component):
             over = [signal(signed(max(step_bits, len(span)) + 2), f"over_{passed}") for passed in range(3)]
             m.d.sync += [over[0].eq(step), over[1].eq(step - span), over[2].eq(step - (span << 1))]
             weight = signal(signed(WEIGHT_BITS), "weight")
-            value = signal(signed(VALUE_BITS), "value")
             if section is None:
                 again = signal(c.weight_bits, "code_again")
                 m.d.sync += again.eq(code)
@@ -137,9 +136,6 @@ class Lanes(wiring.Component):
                      for passed in range(3)]
             m.d.comb += [sum_.eq(address + step_) for sum_, step_ in zip(ahead, over, strict=True)]
             m.d.sync += weight.eq(found)
-            # A copy a lane, near its multiplier, which moves only when it is used.
-            with m.If(uses[1]):
-                m.d.sync += value.eq(values[1])
             with m.If(first[1]):
                 m.d.sync += [address.eq(starts[1]), bank.eq(banks[1])]
             with m.Elif(valid[1]):
@@ -154,7 +150,7 @@ class Lanes(wiring.Component):
             next_target = Signal(WINDOW, name=f"next_target_{lane}")
             m.d.comb += next_target.eq(Mux(uses[2], 1 << bank, 0))
             m.d.sync += [
-                product.eq(weight * value),
+                product.eq(weight * values[-1]),
                 place.eq(base[2] + address),
                 target.eq(next_target),
             ]

@@ -13,6 +13,7 @@ import safetensors.numpy
 from egret.boards import build
 from egret.host import cli
 from egret.host.board import Board
+from egret.host.transport import open_serial
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
 from egret.model.image import Image, memory_sections
 from egret.sim.virtual import VirtualBoard, board_build
@@ -518,11 +519,15 @@ def test_bad_runs(egret, refused, network):
         "--trace is for the virtual board, not for a board on --port"
     )
     assert refused("run", "image", "--text", "text", "--prompt", "ab") == (
-        "--text measures a text: --prompt and --trace do not go with it"
+        "--text measures a text: --prompt, --trace and --pins do not go with it"
     )
     assert refused("run", "image", "--text", "text", "--tokens", 66) == (
         "text: --tokens must be from 1 to 65, the text's predictions, not 66"
     )
+    assert refused("run", "image", "--port", "/dev/egret", "--pins", 27) == (
+        "--pins is for the virtual board, not for a board on --port"
+    )
+    assert refused("run", "image", "--pins", 3) == "Invalid value for '--pins': 3 is not in the range x>=4."
     assert refused("bench", "image", "--lanes", 4) == (
         "image: the image is compiled for lanes 8, not 4; give its checkpoint"
     )
@@ -531,6 +536,40 @@ def test_bad_runs(egret, refused, network):
         "the core runs one stream: --batch must be 1 with --engine rtl, not 2"
     )
     assert sorted(os.listdir()) == ["image", "network", "text"]
+
+
+def test_boards_that_are_not_for_this_run(egret, refused, network):
+    egret("compile", "network", "-o", "image")
+    egret("compile", "network", "-o", "other", "--lanes", 2)
+    configuration = Image.load("image").configuration
+    with VirtualBoard(board_build(configuration).program()) as board:
+        message = refused("run", "other", "--port", board.port)
+        assert message.startswith("the image is for configuration ") and message.endswith(
+            f", but {board.port} has configuration {configuration.digest.hex()} (3 tokens, last layer 4): compile the "
+            "image for this board, or build the board for this image"
+        )
+        with open_serial(board.port):
+            message = refused("run", "image", "--port", board.port)
+        assert message.startswith(f"serial port {board.port}: cannot be opened: ")
+        assert "; serial ports found: " in message
+        assert egret("run", "image", "--port", board.port, "--tokens", 5)[0] == 0
+
+
+@pytest.mark.parametrize("fault, message", [
+    ("unplugged", "the connection was lost: .*"),
+    ("reset", "the board was reset, its memories and state are lost: load the image again"),
+])
+def test_boards_that_fail_in_mid_run(fault, message, egret, network):
+    """The run ends with one line, with what came before it as text."""
+    egret("compile", "network", "-o", "image")
+    with VirtualBoard(board_build(Image.load("image").configuration).program()) as board:
+        command = [sys.executable, "-m", "egret.host.cli", "run", "image", "--port", board.port, "--tokens", "10000000"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert len(process.stdout.read(20)) == 20
+            board.reset() if fault == "reset" else board._process.kill()
+            out, err = process.communicate()
+        assert process.returncode == 2 and set(out) <= set("abc\n")
+        assert re.fullmatch(f"egret: error: {board.port}: {message}\n", err)
 
 
 def test_agreement_needs_both_networks(refused, network):
