@@ -1,16 +1,21 @@
 """The board client: `Board` speaks the link protocol over a transport.
 
-    with Board(open_virtual(image.configuration)) as board:
-        board.load(image)
-        board.clear()
-        for token in tokens:
-            events = board.step(token)
+    image = Image.load("build/ulx3s-85f/image")
+    with Board(open_serial("/dev/ttyUSB0")) as board:   # or open_virtual(image.configuration); closes it at the end
+        board.load(image)                               # verified, and left out where the board holds it; zero state
+        events = board.step(3)                          # uint8 [H_last]
+        for events in board.step_many([1, 4, 1, 5]):    # streaming: sent ahead, link and core busy at once
+            print(events)
+        finish = board.begin_step(9)                    # or one step, and something else meanwhile
+        events = finish()
+        board.clear()                                   # zero state
 """
 
 import os
 import struct
 import zlib
 from collections import deque
+from itertools import accumulate
 from time import monotonic
 
 import numpy as np
@@ -58,6 +63,8 @@ class Board:
         Commands sent again so far.
     damaged : int
         Damaged frames received so far.
+    bytes_sent, bytes_received : int
+        On the line so far, flags and escapes included.
 
     Raises
     ------
@@ -72,6 +79,8 @@ class Board:
         self._attempts = attempts
         self.repeats = 0
         self.damaged = 0
+        self.bytes_sent = 0
+        self.bytes_received = 0
         # Replies are at most as long as the header's 16 bits allow; the reader must not call a long one damaged.
         self._reader = protocol.FrameReader(0xFFFF)
         self._frames = deque()
@@ -121,7 +130,8 @@ class Board:
     def load(self, image, *, progress=None):
         """Load an image into the board's memories, verify it, and clear the state.
 
-        Nothing is loaded when the board says that it holds this very image, loaded and verified.
+        Nothing is loaded when the board says that it holds this very image, loaded and verified; loading goes on where
+        it stopped when the board says that it holds a part of it, by that part's length and CRC.
 
         Parameters
         ----------
@@ -160,19 +170,23 @@ class Board:
             As for `load`.
         """
         payloads = [payload for memory in memories for payload in self._load_payloads(*memory)]
-        total = sum(map(len, payloads))
-        crc = protocol.NO_CRC
-        for payload in payloads:
-            crc = zlib.crc32(payload, crc)
+        # What the board holds after each number of them.
+        lengths = accumulate(map(len, payloads), initial=0)
+        crcs = accumulate(payloads, lambda crc, payload: zlib.crc32(payload, crc), initial=protocol.NO_CRC)
+        held = list(zip(lengths, crcs, strict=True))
+        total, crc = held[-1]
         if self.load_state == protocol.LoadState(False, True, total, crc):
             if progress is not None:
                 progress(total, total)
             return
+        first = next((number for number, state in enumerate(held)
+                      if self.load_state == protocol.LoadState(True, False, *state)), None)
         self.load_state = protocol.LoadState()
-        self._call(Command.BEGIN, digest)
-        loaded = 0
-        for payload, _ in zip(payloads, self._exchange((Command.LOAD, payload) for payload in payloads), strict=True):
-            loaded += len(payload)
+        if first is None:
+            self._call(Command.BEGIN, digest)
+            first = 0
+        loads = self._exchange((Command.LOAD, payload) for payload in payloads[first:])
+        for (loaded, _), _ in zip(held[first + 1:], loads, strict=True):
             if progress is not None:
                 progress(loaded, total)
         reply, = self._call(Command.CHECK, protocol.LOAD_CHECK.pack(total, crc))
@@ -412,6 +426,7 @@ class Board:
             self._serial.write(content)
         except OSError as error:
             raise self._lost(error) from None
+        self.bytes_sent += len(content)
 
     def _receive(self, deadline):
         """The next frame, or None when none was complete by the deadline."""
@@ -420,6 +435,7 @@ class Board:
                 data = self._serial.read(max(1, self._serial.in_waiting))
             except OSError as error:
                 raise self._lost(error) from None
+            self.bytes_received += len(data)
             self._frames.extend(self._reader.feed(data))
             if not self._frames and monotonic() >= deadline:
                 return None

@@ -148,7 +148,7 @@ def _load_image(source, **options):
     return image, parameters
 
 
-def _open_board(configuration, port=None, baud_rate=None, trace=None):
+def _open_board(configuration, port=None, baud_rate=None, trace=None, bit_cycles=None):
     """A `Board` on a serial port, or the virtual board of a configuration."""
     from rich.console import Console
 
@@ -157,7 +157,7 @@ def _open_board(configuration, port=None, baud_rate=None, trace=None):
 
     if port is not None:
         return Board(open_serial(port, **({} if baud_rate is None else {"baud_rate": baud_rate})))
-    return Board(open_virtual(configuration, console=Console(stderr=True), trace=trace))
+    return Board(open_virtual(configuration, console=Console(stderr=True), trace=trace, bit_cycles=bit_cycles))
 
 
 def _load_text(path, vocabulary, tokens):
@@ -549,11 +549,22 @@ def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, as_j
     _show_evaluation(evaluation, f"{checkpoint}, {engine}, {text}", engine, batch, as_json, agreement=layers)
 
 
-def _measure(image, parameters, ids):
+def _measure(image, parameters, ids, port=None, baud_rate=None):
     from egret.host.measure import measure
 
-    with _open_board(image.configuration) as board, _progress("simulated core") as progress:
+    what = "simulated core" if port is None else "board"
+    with _open_board(image.configuration, port, baud_rate) as board, _progress(what) as progress:
         return measure(board, image, parameters, ids, progress=progress)
+
+
+def _stream(image, ids, port, baud_rate):
+    from egret.host.measure import stream
+
+    with _open_board(image.configuration, port, baud_rate) as board:
+        with _progress("loading") as progress:
+            board.load(image, progress=progress)
+        with _progress("streaming") as progress:
+            return stream(board, image, ids, progress=progress)
 
 
 def _measure_icarus(image, parameters, ids):
@@ -569,7 +580,8 @@ def _measure_icarus(image, parameters, ids):
     begin = time.perf_counter()
     result = _lockstep(image, ids[:-1], simulator="icarus")
     seconds = time.perf_counter() - begin
-    return Measurement(evaluation, 0, 0, None, result.counters, image.configuration.lanes, seconds)
+    return Measurement(evaluation, 0, 0, None, result.counters, image.configuration.lanes, bytes_sent=0,
+                       bytes_received=0, seconds=seconds)
 
 
 def _lockstep(image, tokens, **options):
@@ -699,22 +711,24 @@ def simulate(source, text, tokens, simulator, lanes, idle, backpressure, seed, w
 @click.option("--weight-bytes", type=int, help="Size of the weight memory; 0 makes it just large enough.")
 @click.option("--clock", type=float, help="Clock of the core in MHz instead of the board's.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the placement.")
+@click.option("--tokens", type=int, default=200, show_default=True,
+              help="Steps to simulate first, for the tokens a second to expect; 0 leaves that out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def build(source, name, output, lanes, weight_bytes, clock, seed, as_json):
+def build(source, name, output, lanes, weight_bytes, clock, seed, tokens, as_json):
     """Build the bitstream of a board for SOURCE: a checkpoint, an integer network or an image; the demo network.
 
-    Writes bitstream, image and report. Needs Yosys and nextpnr: pip install 'egret-fpga[build]'. The variables YOSYS,
-    NEXTPNR_ECP5, ECPPACK, NEXTPNR_ICE40 and ICEPACK name other commands.
+    Writes bitstream, image and report; the virtual board says how many tokens a second to expect. Needs Yosys and
+    nextpnr: pip install 'egret-fpga[build]'. The variables YOSYS, NEXTPNR_ECP5, ECPPACK, NEXTPNR_ICE40 and ICEPACK name
+    other commands.
     """
     from rich.console import Console
 
-    with _needs("amaranth_boards", "'egret-fpga[build]'", "building"):
-        from egret.boards.catalogue import board_named
-
-        board = board_named(name)
+    board = _board_named(name, "building")
     from egret.boards import build as builder
     from egret.host.demo import NETWORK
 
+    if tokens < 0:
+        raise InputError(f"--tokens must be at least 0, not {tokens}")
     if clock is not None and clock <= 0:
         raise InputError(f"--clock must be above 0, not {clock:g}")
     tools = builder.Tools.find(board.device.family)
@@ -734,6 +748,15 @@ def build(source, name, output, lanes, weight_bytes, clock, seed, as_json):
     certain = estimate.used | {"block_rams": estimate.least_block_rams}
     del certain["luts"]
     builder.refuse_what_cannot_fit(board, certain, "its memories and multipliers")
+    speed = None
+    if tokens:
+        from egret.host.measure import sample
+
+        parameters = _image_network(image)
+        measurement = _measure(image, parameters, sample(parameters, tokens + 1))
+        if (status := _mismatch_status(measurement)) != 0:
+            return status
+        speed = _speed(board, measurement, design.hertz)
     with builder.working_directory(output) as directory:
         with console.status("synthesis") as status:
             result = builder.run(design, tools, directory, progress=status.update)
@@ -744,6 +767,7 @@ def build(source, name, output, lanes, weight_bytes, clock, seed, as_json):
             "available": {key: capacity[key] for key in result.used}, "critical_path": result.critical_path,
             "seconds": {key: round(value, 1) for key, value in result.seconds.items()},
             "estimate": {"used": estimate.used, "seconds": round(estimate.seconds)}, "tools": tools.paths,
+            "speed": speed and speed.summary(),
         }
         (directory / "report.json").write_text(json.dumps(summary, indent=1) + "\n")
         image.save(directory / "image")
@@ -757,6 +781,7 @@ def build(source, name, output, lanes, weight_bytes, clock, seed, as_json):
             *((key.replace("_", " "), _share(count, capacity[key])) for key, count in result.used.items()),
             ("critical path", result.critical_path),
             ("time", ", ".join(f"{key} {value:.0f} s" for key, value in result.seconds.items())),
+            *(speed.rows() if speed else []),
             *((key, str(path)) for key, path in files.items()),
         ])
     if not result.met:
@@ -764,6 +789,33 @@ def build(source, name, output, lanes, weight_bytes, clock, seed, as_json):
                    f" MHz; no bitstream is written; try another --seed, or --clock {result.megahertz:.0f}", err=True)
         return 1
     return 0
+
+
+def _board_named(name, what):
+    """The board of a name, for something that needs the tables of boards."""
+    with _needs("amaranth_boards", "'egret-fpga[build]'", what):
+        from egret.boards.catalogue import board_named
+
+        return board_named(name)
+
+
+def _speed(board, measurement, hertz):
+    """`Speed` of a board with some clock, from what was measured on its core in simulation."""
+    from egret.host.speed import Speed
+    from egret.rtl.protocol import DEFAULT_RECEIVE_BYTES, DEFAULT_WINDOW
+    from egret.rtl.uart import divisor_for
+
+    tokens = measurement.evaluation.tokens
+    return Speed(hertz=hertz, divisor=divisor_for(hertz, board.baud), window=DEFAULT_WINDOW,
+                 receive_bytes=DEFAULT_RECEIVE_BYTES, cycles=measurement.cycles_per_token,
+                 sent=measurement.bytes_sent / tokens, received=measurement.bytes_received / tokens)
+
+
+def _image_network(image):
+    """The integer network in an image."""
+    from egret.model.compile import read_image
+
+    return read_image(image)
 
 
 def _board_image(board, source, *, lanes, weight_bytes):
@@ -805,37 +857,127 @@ def _minutes(seconds):
 @click.argument("source")
 @click.option("--port", help="Serial port of a board; a virtual board by default.")
 @click.option("--baud", type=int, help="Bits a second on that port.")
+@click.option("--text", help="Measure perplexity on this text instead of generating one.")
 @click.option("--prompt", help="Text to begin with; a line's end by default.")
-@click.option("--tokens", type=int, default=400, show_default=True, help="Tokens to generate.")
+@click.option("--tokens", type=int, help="Tokens to generate, 400 by default; or predictions, all of --text.")
 @click.option("--temperature", type=float, default=0.8, show_default=True, help="0 takes the most probable token.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same text.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Compare with the integer network.")
 @click.option("--trace", help="Waveform (VCD) of the virtual board to write; much slower.")
-def run(source, port, baud, prompt, tokens, temperature, seed, check, trace):
-    """Generate text on a board: SOURCE is an image, or what can be compiled into one.
+@click.option("--pins", type=click.IntRange(min=4), metavar="CYCLES",
+              help="Drive the UART pins of the virtual board bit by bit, with so many clock cycles a bit: 27 as on the "
+                   "ULX3S, 8 as on the iCEBreaker. Slower than whole bytes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def run(source, port, baud, text, prompt, tokens, temperature, seed, check, trace, pins, as_json):
+    """Generate text on a board, or measure one: SOURCE is an image, or what can be compiled into one.
 
-    The text goes to standard output as it comes, the figures to standard error.
+    Generated text goes to standard output as it comes, its figures to standard error. A text that is given is streamed:
+    its steps are sent before the answers to those before have come. The comparison takes the host longer than
+    a board takes its steps: --no-check shows how fast the board is.
     """
     from egret.host.generate import Sampler
-    from egret.host.session import generate_text, prompt_ids
 
-    if port is not None and trace is not None:
-        raise InputError("--trace is for the virtual board, not for a board on --port")
+    for name, value in (("--trace", trace), ("--pins", pins)):
+        if port is not None and value is not None:
+            raise InputError(f"{name} is for the virtual board, not for a board on --port")
+    if text is not None and not all(value is None for value in (prompt, trace, pins)):
+        raise InputError("--text measures a text: --prompt, --trace and --pins do not go with it")
     sampler = Sampler(temperature=temperature, seed=seed)
     image, parameters = _load_image(source)
+    if text is not None:
+        ids = _load_text(text, parameters.vocabulary, tokens)
+        return _run_text(image, parameters, ids, f"{source}, {text}", port, baud, check, as_json)
+    from egret.host.session import generate_text, prompt_ids
+
     ids = prompt_ids(parameters.vocabulary, prompt)
+    pieces = []
+
+    def write(piece):
+        pieces.append(piece)
+        if not as_json:
+            click.echo(piece, nl=False)
+
     if prompt is not None:
-        click.echo(prompt, nl=False)
-    with _open_board(image.configuration, port, baud, trace) as board:
+        write(prompt)
+    with _open_board(image.configuration, port, baud, trace, pins) as board:
         with _progress("loading") as progress:
             board.load(image, progress=progress)
         session = generate_text(
-            board, image, parameters if check else None, ids, tokens, sampler, lambda text: click.echo(text, nl=False)
-        )
-    click.echo()
-    for line in session.lines():
-        click.echo(line, err=True)
+            board, image, parameters if check else None, ids, 400 if tokens is None else tokens, sampler, write)
+    if as_json:
+        click.echo(json.dumps({"text": "".join(pieces), **session.summary()}))
+    else:
+        click.echo()
+        for line in session.lines():
+            click.echo(line, err=True)
     return 1 if session.first_mismatch is not None else 0
+
+
+def _run_text(image, parameters, ids, title, port, baud_rate, check, as_json):
+    """`run` over a text. Only on a real port do bytes and wall time say how busy the line was."""
+    from egret.host.speed import line_share
+    from egret.host.transport import BAUD_RATE
+
+    if check:
+        result = _measure(image, parameters, ids, port, baud_rate)
+        tokens, perplexity, mismatches = result.evaluation.tokens, result.evaluation.perplexity, result.mismatches
+    else:
+        result = _stream(image, ids, port, baud_rate)
+        tokens, perplexity, mismatches = result.tokens, result.perplexity, None
+    figures = {"tokens": tokens, "perplexity": perplexity, "mismatches": mismatches,
+               "tokens_per_second": tokens / result.seconds, "bytes_sent_per_token": result.bytes_sent / tokens,
+               "bytes_received_per_token": result.bytes_received / tokens}
+    if port is not None:
+        figures["link_busy"] = line_share(result, baud_rate or BAUD_RATE)
+    if as_json:
+        click.echo(json.dumps(figures))
+    else:
+        rows = [("tokens predicted", f"{tokens:,}"), ("perplexity", f"{perplexity:.3f}"),
+                ("tokens a second", f"{figures['tokens_per_second']:,.0f}"),
+                ("bytes to and from the board, per token",
+                 f"{figures['bytes_sent_per_token']:.1f} and {figures['bytes_received_per_token']:.1f}")]
+        if check:
+            rows.append(("event values unlike the integer network's", f"{mismatches:,}"))
+        if port is not None:
+            rows.append(("link busy", f"{figures['link_busy']:.0%}"))
+        _table(title, rows)
+    return _mismatch_status(result) if check else 0
+
+
+@egret.command("self-test")
+@click.argument("source")
+@click.option("--port", help="Serial port of a board; a virtual board by default.")
+@click.option("--baud", type=int, help="Bits a second on that port.")
+@click.option("--patterns", type=int, help="Images to load and compare, 8 by default; more find more.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def self_test(source, port, baud, patterns, as_json):
+    """Test the memories of a board, and the core that reads them: SOURCE is an image for it, or becomes one.
+
+    Loads images of random numbers as large as that of SOURCE and compares every event with the integer network's.
+    Exit status 1 where one differs. `egret run` loads its own image again afterwards.
+    """
+    from egret.host.self_test import PATTERNS
+    from egret.host.self_test import self_test as run
+
+    patterns = PATTERNS if patterns is None else patterns
+    if patterns < 1:
+        raise InputError(f"--patterns must be at least 1, not {patterns}")
+    image, parameters = _load_image(source)
+    with _open_board(image.configuration, port, baud) as board, _progress("self-test") as progress:
+        result = run(board, image, parameters, patterns=patterns, progress=progress)
+    if as_json:
+        first = None if result.first_mismatch is None else str(result.first_mismatch)
+        click.echo(json.dumps(dataclasses.asdict(result) | {"first_mismatch": first}))
+    else:
+        rows = [(f"memory {name}", f"{one.used:,} of {one.words:,} words, {one.toggled:.0%} of bits both 0 and 1")
+                for name, one in result.coverage.items()]
+        _table(source, [*rows, ("images", str(result.patterns)), ("steps", f"{result.steps:,}"),
+                        ("steps with a wrong event", f"{result.wrong_steps:,}"), ("time", f"{result.seconds:.1f} s")])
+    if result.first_mismatch is None:
+        return 0
+    click.echo(f"egret: the board's memories, or its core, are faulty: image {result.first_pattern}, "
+               f"{result.first_mismatch}", err=True)
+    return 1
 
 
 @egret.command()
@@ -865,10 +1007,11 @@ def demo(checkpoint, text, tokens, seed):
 @click.option("--tokens", type=int, default=1000, show_default=True, help="Steps to run.")
 @click.option("--weight-bits", type=int, help="Bits of a stored weight, 4 or 8; 4 where the network allows.")
 @click.option("--folded", type=int, default=0, show_default=True, help="Tokens with folded rows, the first ones.")
+@click.option("--board", "name", help="The core of this board, and tokens a second at its clock and over its link.")
 @click.option("--speed-ups", is_flag=True, help="Measure what events, pruning and folding gain on the same core, too.")
 @click.option("--plot", help="Picture to write: .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, speed_ups, plot, as_json):
+def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, name, speed_ups, plot, as_json):
     """Measure cycles and lane utilisation of the simulated core with CHECKPOINT, every event checked."""
     from egret.host import bench as benches
     from egret.host.measure import sample
@@ -879,7 +1022,15 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, speed_ups
         with _needs("matplotlib", "matplotlib", "--plot"):
             importlib.import_module("matplotlib")  # refused before the long part
     options = {"lanes": lanes, "weight_bits": weight_bits, "folded": folded or None, "store": store}
-    image, parameters = _load_image(checkpoint, **options)
+    board = None
+    if name is not None:
+        if speed_ups or any(value is not None for option, value in options.items() if option != "lanes"):
+            raise InputError("--board has a core of its own: of its options only --lanes goes with it")
+        board = _board_named(name, "--board")
+        image = _board_image(board, checkpoint, lanes=lanes, weight_bytes=None)
+        parameters = _image_network(image)
+    else:
+        image, parameters = _load_image(checkpoint, **options)
     store = image.configuration.store
     ids = sample(parameters, tokens + 1) if text is None else _load_text(text, parameters.vocabulary, tokens)
     measurement = _measure(image, parameters, ids)
@@ -908,6 +1059,10 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, speed_ups
         *((f"lanes' cycles: {name}", f"{share:.2%}") for name, share in shares.items() if share),
         ("bytes read per token", f"{read:,.0f}"),
     ]
+    if board is not None:
+        speed = _speed(board, measurement, board.hertz)
+        result["speed"] = speed.summary()
+        rows += speed.rows()
     variants = []
     if speed_ups:
         variants = benches.compare(parameters, ids, lanes=lanes, folded=image.configuration.folded,

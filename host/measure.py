@@ -10,15 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from egret.host.generate import Sampler
+from egret.host.generate import ReadOut, Sampler
 from egret.model.compile import compile_image, configuration_for
 from egret.model.counts import integer_columns
-from egret.model.evaluate import Evaluation, evaluate
+from egret.model.evaluate import Evaluation, cut_streams, evaluate, log_likelihood
 from egret.model.integer import IntegerLayer, IntegerNetwork
 from egret.rtl.protocol import CORE_COUNTERS
 
-__all__ = ["DENSE_STEPS", "Measurement", "Mismatch", "dense_counterpart", "measure", "sample",
-           "simulation_images", "unpruned_counterpart"]
+__all__ = ["DENSE_STEPS", "Measurement", "Mismatch", "Stream", "dense_counterpart", "measure", "sample",
+           "simulation_images", "stream", "unpruned_counterpart"]
+
+_SHOWN = 100  # steps between two reports of progress
 
 DENSE_STEPS = 50
 """Steps that suffice for a core without sparsity: each takes as long as any other."""
@@ -57,6 +59,8 @@ class Measurement:
         Of the core and the link over these steps.
     lanes : int
         Of the core.
+    bytes_sent, bytes_received : int
+        On the line, of the steps alone.
     seconds : float
         Wall time.
     """
@@ -67,6 +71,8 @@ class Measurement:
     first_mismatch: Mismatch | None
     counters: dict[str, int]
     lanes: int
+    bytes_sent: int
+    bytes_received: int
     seconds: float
 
     @property
@@ -105,6 +111,17 @@ class Measurement:
         return self.evaluation.tokens / self.seconds
 
 
+@dataclass(frozen=True)
+class Stream:
+    """Result of `stream`: predictions made, their perplexity, bytes on the line, and wall time in seconds."""
+
+    tokens: int
+    perplexity: float
+    bytes_sent: int
+    bytes_received: int
+    seconds: float
+
+
 class _CheckedBoard:
     """A board in the place of the integer network, beside that network."""
 
@@ -116,6 +133,7 @@ class _CheckedBoard:
         assert batch == 1, "a board runs one stream"
         self._network.reset_state(1)
         self._board.clear()
+        self._bytes = self._board.bytes_sent, self._board.bytes_received
         # Known in advance, so that the link and the core are busy at once.
         self._events = self._board.step_many(self._inputs)
 
@@ -136,8 +154,10 @@ class _CheckedBoard:
         return self._network.read_out(y)
 
     def finish(self):
-        """Let the board end: nothing may be left over."""
+        """Let the board end: nothing may be left over. Gives the bytes sent and received for the steps."""
         assert next(self._events, None) is None, "the board answered more steps than were asked for"
+        sent, received = self._bytes
+        return self._board.bytes_sent - sent, self._board.bytes_received - received
 
 
 def measure(board, image, parameters, ids, *, progress=None):
@@ -169,7 +189,7 @@ def measure(board, image, parameters, ids, *, progress=None):
     begin = time.perf_counter()
     evaluation = evaluate(checked, integer_columns(parameters), ids, progress=progress)
     seconds = time.perf_counter() - begin
-    checked.finish()
+    sent, received = checked.finish()
     after = board.counters()
     return Measurement(
         evaluation=evaluation,
@@ -178,8 +198,45 @@ def measure(board, image, parameters, ids, *, progress=None):
         first_mismatch=checked.first,
         counters={name: after[name] - before[name] for name in after},
         lanes=image.configuration.lanes,
+        bytes_sent=sent,
+        bytes_received=received,
         seconds=seconds,
     )
+
+
+def stream(board, image, ids, *, progress=None):
+    """Run a text through a board, from zero state, as fast as board and link can, and compare nothing.
+
+    Parameters
+    ----------
+    board : egret.host.board.Board
+        With the image loaded.
+    image : egret.model.image.Image
+    ids : np.ndarray of int, shape [N + 1]
+    progress : callable, optional
+        Called now and then as ``progress(done, total)``, both in predictions.
+
+    Returns
+    -------
+    Stream
+
+    Raises
+    ------
+    InputError
+        The text has fewer than two tokens, or the board does not do what it should.
+    """
+    pairs = cut_streams(ids, 1)
+    board.clear()
+    read_out, likelihood, total = ReadOut(image), 0.0, len(ids) - 1
+    sent, received = board.bytes_sent, board.bytes_received
+    begin = time.perf_counter()
+    steps = board.step_many(int(token) for token in ids[:-1])
+    for done, (events, (_, targets)) in enumerate(zip(steps, pairs, strict=True), 1):
+        likelihood += log_likelihood(read_out(events)[None], targets)
+        if progress is not None and (done % _SHOWN == 0 or done == total):
+            progress(done, total)
+    return Stream(total, float(np.exp(-likelihood / total)), board.bytes_sent - sent,
+                  board.bytes_received - received, time.perf_counter() - begin)
 
 
 def simulation_images(parameters, *others, **options):

@@ -46,9 +46,21 @@ class Session:
             lines.append(f"{self.matching} of {self.steps} tokens match the integer network")
         if self.first_mismatch is not None:
             lines.append(f"first mismatch: {self.first_mismatch}")
-        cycles = self.counters["cycles"] / self.counters["tokens"]
-        lines.append(f"{cycles:,.0f} cycles per token; {self.steps / self.seconds:,.0f} tokens per second")
+        speed = self.steps / self.seconds
+        lines.append(f"{self.cycles_per_token:,.0f} cycles per token; {speed:,.0f} tokens per second")
         return lines
+
+    @property
+    def cycles_per_token(self):
+        """Of the core."""
+        return self.counters["cycles"] / self.counters["tokens"]
+
+    def summary(self):
+        """The figures by name, for JSON."""
+        first = None if self.first_mismatch is None else str(self.first_mismatch)
+        return {"tokens": self.tokens, "steps": self.steps, "matching": self.matching, "first_mismatch": first,
+                "cycles_per_token": self.cycles_per_token, "tokens_per_second": self.steps / self.seconds,
+                "counters": self.counters}
 
 
 def prompt_ids(vocabulary, prompt):

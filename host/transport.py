@@ -4,7 +4,7 @@ The rest of the host uses three members of what is opened here: ``name`` for mes
 and ``close()``.
 """
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from egret.model.errors import InputError
 
@@ -82,14 +82,18 @@ def open_serial(port, *, baud_rate=BAUD_RATE, timeout=REPLY_SECONDS):
     try:
         if "://" in port:
             return Transport(port, serial.serial_for_url(port, **options))
-        return Transport(port, serial.Serial(port, exclusive=True, **options))
+        opened = serial.Serial(port, exclusive=True, **options)
+        with suppress(AttributeError, NotImplementedError, ValueError):
+            # Where driver and system know it: an FTDI adapter then keeps a short answer for 1 ms rather than 16.
+            opened.set_low_latency_mode(True)
+        return Transport(port, opened)
     except (OSError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         found = ", ".join(sorted(entry.device for entry in list_ports.comports())) or "none"
         raise InputError(f"serial port {port}: cannot be opened: {reason}; serial ports found: {found}") from None
 
 
-def open_virtual(configuration, *, console=None, trace=None, timeout=REPLY_SECONDS):
+def open_virtual(configuration, *, console=None, trace=None, bit_cycles=None, timeout=REPLY_SECONDS):
     """Start the virtual board of a configuration, built first if need be, and open its port.
 
     Parameters
@@ -100,6 +104,9 @@ def open_virtual(configuration, *, console=None, trace=None, timeout=REPLY_SECON
         Where to show the progress of a build.
     trace : str, pathlib.Path or None
         Waveform file (VCD) to write; much slower.
+    bit_cycles : int or None
+        Drive the pins of its UART bit by bit, with so many clock cycles a bit, at least 4; slower. None passes whole
+        bytes.
     timeout : float
         As for `open_serial`.
 
@@ -114,7 +121,7 @@ def open_virtual(configuration, *, console=None, trace=None, timeout=REPLY_SECON
     """
     from egret.sim.virtual import board_build
 
-    build = board_build(configuration, trace=trace is not None)
+    build = board_build(configuration, trace=trace is not None, bit_cycles=bit_cycles)
     return open_program(build.program(console=console), trace=trace, timeout=timeout)
 
 

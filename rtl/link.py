@@ -59,7 +59,7 @@ class Link(wiring.Component):
     counters : In(64 * counters)
         The counters, the first in the low bits. They are read while the core is not busy and must hold still then.
     busy : Out(1)
-        Low when nothing happens before the next byte from the host.
+        Low when nothing happens before the next byte from the host, or before the byte offered at `o` is taken.
     waiting : Out(1)
         The link waits for an event of the core and has nothing to send. While no byte is offered at `i`, a simulator
         may leave out this cycle of the link's clock: nothing is transferred at any port.
@@ -513,7 +513,7 @@ class Link(wiring.Component):
 
         sends = pending.any() | refusal_pending | sending
         m.d.comb += [
-            self.busy.eq((queue.level != 0) | ~receiving | sends | self.core_busy),
+            self.busy.eq((queue.level != 0) | ~receiving | (sends & ~(self.o.valid & ~self.o.ready)) | self.core_busy),
             self.waiting.eq(awaits_core & ~sends),
         ]
         return m

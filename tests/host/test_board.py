@@ -1,19 +1,26 @@
 """The board client, against the device in Python and against the link in hardware, over good and bad lines."""
 
+import collections
 import random
+import re
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from egret.host.board import Board, BoardError
 from egret.host.transport import open_program
+from egret.model.compile import compile_image, configuration_for
 from egret.model.configuration import TINY
 from egret.model.errors import InputError
+from egret.model.integer import IntegerNetwork
 from egret.rtl import protocol
 from egret.rtl.protocol import Command
 from egret.sim.stand_in import COUNTERS, DIGEST, OUTPUTS, SECTIONS, TOKENS, StandInModel, device
-from egret.sim.virtual import stand_in_build
+from egret.sim.virtual import board_build, stand_in_build
 from tests.host.faults import FaultyPort, ModelPort, ModelTransport
+from tests.networks import random_network
 
 
 def memories(seed=1):
@@ -129,6 +136,43 @@ def test_loading_reports_progress_and_is_left_out_when_it_is_done(port):
     with Board(ModelTransport(port)) as board:
         board.load_memories(DIGEST, memories(2))
         assert isinstance(seen[-1][1], int) and len(seen[-1]) == 3
+
+
+@pytest.mark.parametrize("stop", [12, 60, 91])
+def test_loading_goes_on_where_it_stopped(stop):
+    """The host is interrupted, and the next one goes on, unless the board holds the beginning of another image."""
+    # Short commands: nine of them load all.
+    identity = protocol.Identity(DIGEST, 2, 12, protocol.DEFAULT_RECEIVE_BYTES, TOKENS, OUTPUTS, COUNTERS)
+    port = ModelPort(protocol.Device(StandInModel(), identity, SECTIONS))
+    words, seen = [], []
+    core, load = port.device._core, port.device._core.load
+    core.load = lambda *word: (words.append(word), load(*word))
+
+    def interrupt(loaded, total):
+        assert total == 91
+        if loaded >= stop:
+            raise KeyboardInterrupt
+
+    def load_and_step(seed):
+        with Board(ModelTransport(port)) as board:
+            board.load_memories(DIGEST, memories(seed), progress=lambda loaded, total: seen.append(loaded))
+            board.clear()
+            model = model_of(memories(seed))
+            for token in range(20):
+                np.testing.assert_array_equal(board.step(token), expected_events(model, token))
+
+    with Board(ModelTransport(port)) as board, pytest.raises(KeyboardInterrupt):
+        board.load_memories(DIGEST, memories(1), progress=interrupt)
+    held = port.device._load_state.loaded_bytes
+    assert stop <= held <= stop + 2 * 12    # what was under way was seen through
+    load_and_step(1)
+    assert len(words) == 16 + 4 + 3 and all(loaded > held for loaded in seen)
+    assert seen[-1:] == ([91] if held < 91 else [])
+    with Board(ModelTransport(port)) as board, pytest.raises(KeyboardInterrupt):
+        board.load_memories(DIGEST, memories(2), progress=interrupt)
+    words.clear()
+    load_and_step(3)
+    assert len(words) == 16 + 4 + 3
 
 
 def test_long_memories_are_cut_into_commands(port):
@@ -264,35 +308,169 @@ def program():
     return stand_in_build().program()
 
 
+def link_counters(board, steps):
+    """What the link has counted since the last reset; the core has run ``steps`` steps, no more and no fewer."""
+    counters = board.counters()
+    assert counters["tokens"] == steps
+    return {name: counters[name] for name in ("bad_frames", "repeated_frames")}
+
+
+def run_over_a_bad_line(program, frames, seed, rate, *, resets):
+    """At least ``frames`` frames to the compiled link, with faults, and resets beside some of the steps.
+
+    Every step is right. After a reset that the client reports a new session begins, with other memories. Returns
+    what happened: dict of str to int.
+    """
+    print(f"seed {seed}")
+    generator = random.Random(seed)
+    seen = collections.Counter()
+    transport = open_program(program, timeout=0.02)
+    transport.serial = port = FaultyPort(transport.serial, random.Random(seed + 1), rate)
+    with transport:
+        while port.writes < frames:
+            contents = memories(generator.randrange(1000))
+            model = model_of(contents)
+            reset = False
+            try:
+                board = Board(transport, attempts=1000)
+                board.load_memories(DIGEST, contents)
+                board.clear()
+                done = 0
+                while port.writes < frames:
+                    if generator.random() < resets:
+                        seen.update(link_counters(board, done))
+                        token = generator.randrange(TOKENS)
+                        finish = board.begin_step(token)
+                        transport.board.reset()
+                        reset = True
+                        actual = [(token, finish())]
+                    else:
+                        tokens = generator.choices(range(TOKENS), k=generator.choice([1, 1, 2, 30]))
+                        results = map(board.step, tokens) if len(tokens) == 1 else board.step_many(tokens)
+                        actual = zip(tokens, results, strict=True)
+                    for token, events in actual:
+                        np.testing.assert_array_equal(events, expected_events(model, token),
+                                                      f"seed {seed}, step {done}")
+                        done += 1
+                        seen["steps"] += 1
+                    if generator.random() < 0.02:
+                        board.clear()
+                        model.clear()
+                seen.update(link_counters(board, done))
+            except BoardError as error:
+                # A line that is only bad is never given up; after a reset, one line tells of it.
+                assert reset and re.fullmatch("the virtual board: (the board was reset, .*|no image is loaded)",
+                                              str(error))
+                seen["resets"] += 1
+            finally:
+                seen.update(repeats=board.repeats, damaged=board.damaged)
+    return seen | port.faults
+
+
 def test_no_fault_changes_a_step_of_the_hardware(program):
     """Ten thousand frames through the compiled link, and the faults to go with them."""
-    seed = 6
-    print(f"seed {seed}")
-    transport = open_program(program, timeout=0.02)
-    transport.serial = port = FaultyPort(transport.serial, random.Random(seed), 0.01)
-    with Board(transport, attempts=1000) as board:
-        counters = check_steps_over_a_bad_line(board, 10_000, seed)
-        assert board.repeats > 50
-    assert counters["bad_frames"] > 20 and counters["repeated_frames"] > 20
-    assert port.writes > 10_000 and min(port.faults.values()) > 2
+    seen = run_over_a_bad_line(program, 10_000, 6, 0.01, resets=0.05)
+    assert seen["steps"] > 8_000 and seen["repeats"] > 50 and seen["resets"] > 5
+    assert seen["damaged"] > 20 and seen["bad_frames"] > 20 and seen["repeated_frames"] > 20
+    assert min(seen[kind] for kind in FaultyPort.KINDS) > 2
 
 
-def test_a_million_random_bytes_do_not_disturb_the_hardware(program):
+@pytest.mark.slow
+def test_a_hundred_thousand_frames(program):
+    seen = run_over_a_bad_line(program, 100_000, 7, 0.01, resets=0.03)
+    assert seen["steps"] > 80_000 and seen["repeats"] > 500 and seen["resets"] > 50
+    assert seen["damaged"] > 200 and seen["bad_frames"] > 200 and seen["repeated_frames"] > 200
+    assert min(seen[kind] for kind in FaultyPort.KINDS) > 50
+
+
+@pytest.mark.slow
+def test_faults_at_the_pins():
+    """The same where bytes go bit by bit, so that resets cut commands, steps and replies."""
+    seen = run_over_a_bad_line(stand_in_build(bit_cycles=8).program(), 10_000, 8, 0.01, resets=0.05)
+    assert seen["steps"] > 8_000 and seen["repeats"] > 50 and seen["resets"] > 50
+
+
+def test_a_reset_in_mid_token():
+    """A step of the core takes far longer than the reset takes to come."""
+    parameters = random_network(4, hidden=(70, 50), density=0.9, threshold=0, z_bias=20_000, embedding=40)
+    image = compile_image(parameters, configuration_for(parameters, lanes=1))
+    network = IntegerNetwork(parameters)
+    transport = open_program(board_build(image.configuration).program(), timeout=0.05)
+    with transport:
+        for _ in range(5):
+            board = Board(transport)
+            assert not board.load_state.verified
+            board.load(image)
+            network.reset_state()
+            for token in range(3):
+                np.testing.assert_array_equal(board.step(token), network.step(np.array([token]))[-1].y[0])
+            finish = board.begin_step(3)
+            transport.board.reset()
+            with pytest.raises(BoardError, match="^the virtual board: the board was reset, its memories and state are "
+                                                 "lost: load the image again$"):
+                finish()
+
+
+def damaged_frames(generator):
+    """Frames of real commands, each with a few bits of its content flipped."""
+    while True:
+        command, payload = generator.choice([
+            (Command.CLEAR, b""), (Command.STEP, bytes(4)), (Command.IDENTIFY, b""), (Command.BEGIN, DIGEST),
+            (Command.LOAD, bytes(4) + generator.randbytes(generator.randrange(0, 504)))])
+        frame = bytearray(protocol.encode_frame(generator.randrange(protocol.SEQUENCES), command, payload))
+        for place in generator.sample(range(1, len(frame) - 1), generator.randint(1, 4)):
+            frame[place] ^= 1 << generator.randrange(8)
+        yield bytes(frame)
+
+
+@pytest.mark.parametrize("kind", ["random bytes", "damaged frames"])
+def test_a_million_bytes_do_not_disturb_the_hardware(kind, program):
+    """What the link makes of them is what the reader in Python does: bad frames, and none that is executed."""
     generator = random.Random(7)
-    model = model_of(memories())
+    model, reader = model_of(memories()), protocol.FrameReader(protocol.MAX_PAYLOAD)
+    frames = damaged_frames(generator)
     with open_program(program) as transport:
         board = Board(transport)
         board.load_memories(DIGEST, memories())
         board.clear()
         np.testing.assert_array_equal(board.step(5), expected_events(model, 5))
-        received = 0
-        for _ in range(500):
-            transport.serial.write(generator.randbytes(2000))
+        before, sent, received, found = board.counters(), 0, 0, []
+        reader.feed(b"\x7e")
+        while sent < 1_000_000:
+            data = generator.randbytes(2000) if kind == "random bytes" else b"".join(next(frames) for _ in range(8))
+            transport.serial.write(data)
+            found += reader.feed(data)
+            sent += len(data)
             received += len(transport.serial.read(transport.serial.in_waiting))
-        assert received > 10_000        # the refusals
         transport.serial.write(b"\x7e")
+        found += reader.feed(b"\x7e")
+        assert received > 10_000        # the refusals
+        assert len(found) > 3000 and all(isinstance(item, protocol.BadFrame) for item in found)
+        after = board.counters()
+        assert after == before | {"bad_frames": before["bad_frames"] + len(found)}
         np.testing.assert_array_equal(board.step(6), expected_events(model, 6))
-        assert board.counters()["bad_frames"] > 3000
+
+
+answers = st.lists(st.one_of(
+    st.binary(max_size=40),
+    st.builds(protocol.encode_frame, st.integers(0, 0xFFFF), st.integers(0, 255), st.binary(max_size=8)),
+), min_size=1, max_size=8)
+
+
+@given(answers)
+def test_no_answer_of_other_frames_is_taken(data):
+    """Whatever a line brings, if it is not the reply to this command, is not taken for it."""
+    port = ModelPort(device())
+    with Board(ModelTransport(port)) as board:
+        board.load_memories(DIGEST, memories())
+        board.clear()
+        sequence = board._next
+        assume(not any(isinstance(frame, protocol.Frame) and frame.sequence == sequence
+                       and frame.command in (protocol.REPLY | Command.STEP, protocol.NAK)
+                       for frame in protocol.FrameReader(0xFFFF).feed(b"\x7e".join(data * 2))))
+        port.device = Script(*data)
+        with pytest.raises(BoardError, match=r"^the test board: [^\n]*$"):
+            board.step(5)
 
 
 def test_a_board_that_goes_away(program):

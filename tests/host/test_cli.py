@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from egret.boards import build
 from egret.host import cli
+from egret.host.board import Board
+from egret.host.transport import open_serial
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
+from egret.model.image import Image, memory_sections
+from egret.sim.virtual import VirtualBoard, board_build
+from tests.host.test_self_test import stuck
 
 CONFIGURATION = NetworkConfiguration("egru", "char", 3, 4, (5, 4))
 TEXT = "abcacbbacabbbcacbcabca" * 3
@@ -279,9 +285,75 @@ def test_simulated_core(egret, network):
         texts.append(out)
     assert texts[0] == texts[1] != texts[2]
     assert texts[0].startswith("ab")
+    status, out, _ = egret("run", "image", "--tokens", 20, "--seed", 3, "--json")
+    result = json.loads(out)
+    assert (status, result["tokens"], result["steps"], result["matching"]) == (0, 20, 20, 20)
+    assert len(result["text"]) == 20 and result["first_mismatch"] is None and result["cycles_per_token"] > 0
     status, out, _ = egret("bench", "image", "--tokens", 30, "--json")
     result = json.loads(out)
     assert (status, result["tokens"], result["mismatches"], result["lanes"]) == (0, 30, 0, 8)
+    assert "speed" not in result
+
+
+def test_a_text_on_a_board(egret, network):
+    """Compared or streamed, on the virtual board or on a port: the perplexity is that of the integer network."""
+    egret("compile", "network", "-o", "image")
+    _, out, _ = egret("evaluate", "image", "--text", "text", "--engine", "integer", "--json")
+    expected = json.loads(out)
+    arguments = ("run", "image", "--text", "text", "--json")
+    results = []
+    with VirtualBoard(board_build(Image.load("image").configuration).program()) as board:
+        for more in ((), ("--no-check",), ("--port", board.port), ("--port", board.port, "--no-check")):
+            status, out, _ = egret(*arguments, *more)
+            assert status == 0
+            results.append(json.loads(out))
+        status, out, _ = egret(*arguments[:-1], "--no-check", "--tokens", 5, "--port", board.port)
+        assert status == 0 and re.search(r"│ tokens predicted +│ 5 +│", out) and "│ link busy" in out
+    for result in results:
+        assert result["tokens"] == len(TEXT) - 1
+        assert result["perplexity"] == pytest.approx(expected["perplexity"], rel=1e-9)
+        assert 15 <= result["bytes_sent_per_token"] < 17
+        assert 12 < result["bytes_received_per_token"] < 26 + 2  # a frame, and up to four events of three bytes
+    assert [result["mismatches"] for result in results] == [0, None, 0, None]
+    assert ["link_busy" in result for result in results] == [False, False, True, True]
+
+
+def test_self_test(egret, refused, network, monkeypatch):
+    egret("compile", "network", "-o", "image")
+    status, out, err = egret("self-test", "image", "--patterns", 2, "--json")
+    result = json.loads(out)
+    assert (status, err, result["patterns"], result["wrong_steps"]) == (0, "", 2, 0)
+    assert result["first_mismatch"] is None and result["coverage"]["weights"]["used"] > 0
+    status, out, _ = egret("self-test", "image", "--patterns", 1)
+    assert status == 0 and "│ memory weights" in out and "both 0 and 1" in out
+    assert refused("self-test", "image", "--patterns", 0) == "--patterns must be at least 1, not 0"
+    load = Board.load
+    shift = next(section for section in memory_sections(Image.load("image").configuration) if section.name == "shift")
+    monkeypatch.setattr(Board, "load", lambda board, image: load(board, stuck(image, shift, 5, 3, 1)))
+    status, _, err = egret("self-test", "image")
+    assert status == 1 and err.count("\n") == 1
+    assert err.startswith("egret: the board's memories, or its core, are faulty: image 0, step ")
+
+
+def test_bench_of_a_board(egret, refused, network):
+    """What a board's core is measured to do in simulation says how many tokens a second it does at its clock."""
+    status, out, _ = egret("bench", "network", "--board", "ulx3s-85f", "--tokens", 30, "--json")
+    result = json.loads(out)
+    speed = result["speed"]
+    assert (status, result["lanes"], speed["megahertz"], speed["baud"]) == (0, 8, 80, 2_962_963)
+    assert speed["cycles_per_token"] == result["cycles_per_token"]
+    byte = 10 / speed["baud"]
+    sent, received = speed["bytes_sent_per_token"] * byte, speed["bytes_received_per_token"] * byte
+    assert speed["at_once"]["limit"] == "link"
+    assert speed["at_once"]["streamed_tokens_per_second"] == pytest.approx(1 / max(sent, received))
+    assert speed["at_once"]["generated_tokens_per_second"] == pytest.approx(
+        1 / (sent + received + speed["cycles_per_token"] / 80e6))
+    status, out, _ = egret("bench", "network", "--board", "ulx3s-85f", "--tokens", 30)
+    assert status == 0 and "expected tokens a second" in out
+    assert refused("bench", "network", "--board", "x") == (
+        "--board must be one of ulx3s-85f, icebreaker, orangecrab-85f, not 'x'")
+    assert refused("bench", "network", "--board", "ulx3s-85f", "--folded", 2) == (
+        "--board has a core of its own: of its options only --lanes goes with it")
 
 
 # Bad input
@@ -446,6 +518,16 @@ def test_bad_runs(egret, refused, network):
     assert refused("run", "image", "--port", "/dev/egret", "--trace", "x.vcd") == (
         "--trace is for the virtual board, not for a board on --port"
     )
+    assert refused("run", "image", "--text", "text", "--prompt", "ab") == (
+        "--text measures a text: --prompt, --trace and --pins do not go with it"
+    )
+    assert refused("run", "image", "--text", "text", "--tokens", 66) == (
+        "text: --tokens must be from 1 to 65, the text's predictions, not 66"
+    )
+    assert refused("run", "image", "--port", "/dev/egret", "--pins", 27) == (
+        "--pins is for the virtual board, not for a board on --port"
+    )
+    assert refused("run", "image", "--pins", 3) == "Invalid value for '--pins': 3 is not in the range x>=4."
     assert refused("bench", "image", "--lanes", 4) == (
         "image: the image is compiled for lanes 8, not 4; give its checkpoint"
     )
@@ -454,6 +536,40 @@ def test_bad_runs(egret, refused, network):
         "the core runs one stream: --batch must be 1 with --engine rtl, not 2"
     )
     assert sorted(os.listdir()) == ["image", "network", "text"]
+
+
+def test_boards_that_are_not_for_this_run(egret, refused, network):
+    egret("compile", "network", "-o", "image")
+    egret("compile", "network", "-o", "other", "--lanes", 2)
+    configuration = Image.load("image").configuration
+    with VirtualBoard(board_build(configuration).program()) as board:
+        message = refused("run", "other", "--port", board.port)
+        assert message.startswith("the image is for configuration ") and message.endswith(
+            f", but {board.port} has configuration {configuration.digest.hex()} (3 tokens, last layer 4): compile the "
+            "image for this board, or build the board for this image"
+        )
+        with open_serial(board.port):
+            message = refused("run", "image", "--port", board.port)
+        assert message.startswith(f"serial port {board.port}: cannot be opened: ")
+        assert "; serial ports found: " in message
+        assert egret("run", "image", "--port", board.port, "--tokens", 5)[0] == 0
+
+
+@pytest.mark.parametrize("fault, message", [
+    ("unplugged", "the connection was lost: .*"),
+    ("reset", "the board was reset, its memories and state are lost: load the image again"),
+])
+def test_boards_that_fail_in_mid_run(fault, message, egret, network):
+    """The run ends with one line, with what came before it as text."""
+    egret("compile", "network", "-o", "image")
+    with VirtualBoard(board_build(Image.load("image").configuration).program()) as board:
+        command = [sys.executable, "-m", "egret.host.cli", "run", "image", "--port", board.port, "--tokens", "10000000"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert len(process.stdout.read(20)) == 20
+            board.reset() if fault == "reset" else board._process.kill()
+            out, err = process.communicate()
+        assert process.returncode == 2 and set(out) <= set("abc\n")
+        assert re.fullmatch(f"egret: error: {board.port}: {message}\n", err)
 
 
 def test_agreement_needs_both_networks(refused, network):
@@ -499,6 +615,7 @@ def test_closed_pipe(network):
     ((), "Missing option '--board'."),
     (("--board", "x"), "--board must be one of ulx3s-85f, icebreaker, orangecrab-85f, not 'x'"),
     (("--board", "icebreaker", "--clock", "0"), "--clock must be above 0, not 0"),
+    (("--board", "icebreaker", "--tokens", "-1"), "--tokens must be at least 0, not -1"),
     (("--board", "icebreaker", "nothing"), ("nothing: cannot read it: No such file or directory; expected a checkpoint "
                                             "directory, an integer network or an image")),
     (("--board", "ulx3s-85f", "network", "--lanes", "3"), "configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 3"),
@@ -530,7 +647,29 @@ def test_build_names_the_extra(refused, network, monkeypatch):
 def test_build_leaves_nothing_when_a_tool_fails(egret, network, monkeypatch):
     for variable in ("YOSYS", "NEXTPNR_ECP5", "ECPPACK"):
         monkeypatch.setenv(variable, "false")
-    status, _, err = egret("build", "--board", "ulx3s-85f", "network", "-o", "out/here")
+    status, _, err = egret("build", "--board", "ulx3s-85f", "network", "-o", "out/here", "--tokens", 10)
     assert status == 2
     assert err.splitlines()[-1] == "egret: error: ULX3S-85F: yosys failed: no message"
     assert list((network / "out").iterdir()) == []
+
+
+def test_build_says_what_to_expect(egret, network, monkeypatch):
+    """Tokens a second at the clock that the PLL makes, in the report, the object and the table; or not at all."""
+    def run(design, tools, directory, *, progress):
+        for name in ("top.bit", "top.rpt", "top.tim"):
+            (directory / name).write_text("")
+        return build.Result(90.0, design.hertz / 1e6, {"luts": 7}, "a to b", {"synthesis": 1.0}, directory / "top.bit")
+
+    monkeypatch.setattr(build, "run", run)
+    for variable in ("YOSYS", "NEXTPNR_ECP5", "ECPPACK"):
+        monkeypatch.setenv(variable, "true")
+    arguments = ("build", "--board", "ulx3s-85f", "network", "-o", "out", "--clock", 60)
+    status, out, _ = egret(*arguments, "--tokens", 10, "--json")
+    speed = json.loads(out)["speed"]
+    assert (status, speed["megahertz"], speed["baud"]) == (0, 60, 3_000_000)
+    assert json.loads((network / "out" / "report.json").read_text())["speed"] == speed
+    assert 0 < speed["usb"]["generated_tokens_per_second"] < speed["at_once"]["generated_tokens_per_second"]
+    status, out, _ = egret(*arguments, "--tokens", 10)
+    assert status == 0 and out.count("expected tokens a second") == 4
+    status, out, _ = egret(*arguments, "--tokens", 0, "--json")
+    assert status == 0 and json.loads(out)["speed"] is None

@@ -10,7 +10,7 @@ from rich.console import Console
 from egret.host.bench import compare, plot, weight_bytes_per_token
 from egret.host.demo import run
 from egret.host.generate import Sampler
-from egret.host.measure import Mismatch, dense_counterpart, measure, sample, unpruned_counterpart
+from egret.host.measure import Mismatch, dense_counterpart, measure, sample, stream, unpruned_counterpart
 from egret.host.session import generate_text, prompt_ids
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
 from egret.model.compile import column_bytes, compile_image, configuration_for, read_image
@@ -28,6 +28,8 @@ IDS = np.random.default_rng(7).integers(0, 6, 101).astype(np.int32)
 class FakeBoard:
     """Answers like a board whose core takes ten cycles a step."""
 
+    bytes_sent = bytes_received = 0
+
     def __init__(self, parameters, lies=()):
         self._network, self._lies = IntegerNetwork(parameters), dict(lies)
         self.loaded, self._steps = None, 0
@@ -44,6 +46,8 @@ class FakeBoard:
             neuron, value = self._lies[self._steps]
             events[neuron] = value
         self._steps += 1
+        self.bytes_sent += 15
+        self.bytes_received += 12 + 3 * int(np.count_nonzero(events))
         return events
 
     def begin_step(self, token):
@@ -99,6 +103,8 @@ def test_measurement_is_the_evaluation_of_the_integer_network(network):
     assert (measurement.mismatches, measurement.wrong_steps, measurement.first_mismatch) == (0, 0, None)
     assert measurement.counters["tokens"] == 100
     assert measurement.cycles_per_token == 10
+    events = sum(np.count_nonzero(board_events) for board_events in outputs_of(parameters))
+    assert (measurement.bytes_sent, measurement.bytes_received) == (100 * 15, 100 * 12 + 3 * events)
     assert measurement.lane_utilisation == 16 / (4 * 10)
     assert (measurement.macs_per_token, measurement.bound) == (16, 4)
     # Of ten cycles of four lanes, four issued a word; so do the shares add up to one.
@@ -108,10 +114,26 @@ def test_measurement_is_the_evaluation_of_the_integer_network(network):
     }  # fmt: skip
 
 
+def outputs_of(parameters):
+    integer = IntegerNetwork(parameters)
+    return [integer.step(IDS[step : step + 1])[-1].y[0].copy() for step in range(100)]
+
+
+def test_streaming_gives_the_same_perplexity(network):
+    parameters, image = network
+    board, seen = FakeBoard(parameters), []
+    board.step(3)
+    result = stream(board, image, IDS, progress=lambda *counts: seen.append(counts))
+    expected = evaluate(IntegerNetwork(parameters), integer_columns(parameters), IDS)
+    assert (result.tokens, result.bytes_sent) == (100, 1500) and seen == [(100, 100)]
+    assert result.perplexity == pytest.approx(expected.perplexity, rel=1e-12)
+    with pytest.raises(InputError, match="the text has 1 tokens; at least 2 are needed"):
+        stream(board, image, IDS[:1])
+
+
 def test_measurement_finds_every_wrong_event(network):
     parameters, image = network
-    integer = IntegerNetwork(parameters)
-    right = [integer.step(IDS[step : step + 1])[-1].y[0].copy() for step in range(100)]
+    right = outputs_of(parameters)
     board = FakeBoard(parameters, {12: (3, right[12][3] ^ 1), 99: (0, right[99][0] ^ 128)})
     measurement = measure(board, image, parameters, IDS)
     assert (measurement.mismatches, measurement.wrong_steps) == (2, 2)

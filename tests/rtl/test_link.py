@@ -93,7 +93,7 @@ class Line:
 
     async def settle(self, context):
         await context.tick()
-        while context.get(self.dut.busy):
+        while context.get(self.dut.busy | self.dut.o.valid):
             await context.tick()
 
     def take(self):

@@ -9,14 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from egret.boards import ulx3s
 from egret.host.board import Board
-from egret.host.transport import open_program
+from egret.host.demo import NETWORK
+from egret.host.generate import Sampler
+from egret.host.session import generate_text
+from egret.host.transport import open_program, open_virtual
+from egret.model.checkpoint import load_checkpoint
 from egret.model.compile import compile_image, configuration_for
-from egret.model.configuration import TINY
+from egret.model.configuration import TARGETS, TINY
 from egret.model.errors import InputError
 from egret.model.integer import IntegerNetwork
+from egret.model.quantise import quantise
+from egret.rtl.protocol import COMMAND_OVERHEAD, EVENT
+from egret.rtl.uart import divisor_for
 from egret.sim import virtual
-from egret.sim.stand_in import TOKENS
+from egret.sim.stand_in import DIGEST, SECTIONS, TOKENS
 from egret.sim.virtual import VirtualBoard, board_build, stand_in_build
 from tests.networks import few_values, random_network
 
@@ -29,10 +37,11 @@ def program():
 def test_key_names_what_decides_the_program():
     keys = {build.key for build in (
         board_build(TINY), board_build(dataclasses.replace(TINY, lanes=4)), board_build(TINY, trace=True),
-        stand_in_build(), stand_in_build(window=4), board_build(dataclasses.replace(TINY, weight_bits=4)),
+        board_build(TINY, bit_cycles=27), board_build(TINY, bit_cycles=8), stand_in_build(), stand_in_build(window=4),
+        stand_in_build(bit_cycles=27), board_build(dataclasses.replace(TINY, weight_bits=4)),
         board_build(dataclasses.replace(TINY, folded=2)), board_build(dataclasses.replace(TINY, wide_words=(9,))),
         board_build(dataclasses.replace(TINY, wide_words=(9, 9))))}
-    assert len(keys) == 9
+    assert len(keys) == 12
     assert board_build(TINY).key == board_build(TINY).key
 
 
@@ -134,9 +143,9 @@ def test_an_idle_board_sleeps(program):
     assert 0 < transport.board.cycles < 10_000
 
 
-@pytest.mark.parametrize("few, folded", [(False, 0), (True, 6)])
-def test_the_real_core_on_the_virtual_board(few, folded):
-    """A core with 8-bit weights, and one with 4-bit weights and a folded row for some of the tokens."""
+@pytest.mark.parametrize("few, folded, bit_cycles", [(False, 0, None), (True, 6, None), (True, 6, 27), (False, 0, 4)])
+def test_the_real_core_on_the_virtual_board(few, folded, bit_cycles):
+    """A core with 8-bit weights, and one with 4-bit weights and a folded row for some of the tokens; at its pins."""
     parameters = random_network(3, hidden=(7, 5), vocabulary=11, embedding=6)
     parameters = few_values(parameters) if few else parameters
     image = compile_image(parameters, configuration_for(parameters, lanes=2, folded=folded))
@@ -144,7 +153,7 @@ def test_the_real_core_on_the_virtual_board(few, folded):
     network = IntegerNetwork(parameters)
     tokens = np.random.default_rng(1).integers(0, 11, 400)
     active = 0
-    transport = open_program(board_build(image.configuration).program())
+    transport = open_program(board_build(image.configuration, bit_cycles=bit_cycles).program())
     with Board(transport) as board:
         board.load(image)
         for token, events in zip(tokens, board.step_many(map(int, tokens)), strict=True):
@@ -156,4 +165,47 @@ def test_the_real_core_on_the_virtual_board(few, folded):
     assert counters["tokens"] == 400 and counters["events_1"] == active
     assert (counters["rows"] > 0) == (folded > 0)
     assert counters["bad_frames"] == counters["repeated_frames"] == 0
+    assert board.repeats == board.damaged == 0
     assert transport.board.cycles > counters["cycles"]
+    if bit_cycles is not None:
+        # No step is answered in fewer cycles than the bits of its reply take: header, status, CRC, flags and events.
+        assert transport.board.cycles > 10 * bit_cycles * (400 * (COMMAND_OVERHEAD + 1) + EVENT.size * active)
+
+
+def test_pins_of_a_board(program):
+    """At its pins a board answers as it does in whole bytes, whether the replies come one by one or without a gap."""
+    generator = np.random.default_rng(2)
+    tokens = generator.integers(0, TOKENS, 300).tolist()
+    answers = []
+    for each in (program, *(stand_in_build(bit_cycles=bit_cycles).program() for bit_cycles in (4, 5, 27))):
+        with Board(open_program(each)) as board:
+            board.load_memories(DIGEST, [(section, width, bytes(range(1, 1 + width * depth)))
+                                         for section, (width, depth) in SECTIONS.items()])
+            board.clear()
+            answers.append([*map(board.step, tokens[:100]), *board.step_many(tokens[100:])])
+            assert board.repeats == board.damaged == 0
+            assert board.counters()["bad_frames"] == 0
+    assert np.count_nonzero(answers[0]) > 1000
+    for answer in answers[1:]:
+        np.testing.assert_array_equal(answer, answers[0])
+
+
+def test_an_idle_board_sleeps_at_its_pins():
+    with Board(open_program(stand_in_build(bit_cycles=27).program())) as board:
+        board.clear()
+        subprocess.run([sys.executable, "-c", ""], check=True)
+    assert 0 < board.virtual.cycles < 100_000
+
+
+@pytest.mark.slow
+def test_the_demo_network_at_the_pins_of_a_ulx3s():
+    """Every token as the integer network has it, at the ULX3S's clock cycles a bit, 20 tokens a second or more."""
+    bit_cycles = divisor_for(ulx3s.BOARD.hertz, ulx3s.BOARD.baud)
+    assert bit_cycles == 27
+    parameters = quantise(load_checkpoint(NETWORK), **ulx3s.BOARD.quantised)
+    image = compile_image(parameters, configuration_for(parameters, **TARGETS[ulx3s.BOARD.target]))
+    with Board(open_virtual(image.configuration, bit_cycles=bit_cycles)) as board:
+        board.load(image)
+        session = generate_text(board, image, parameters, [0], 400, Sampler(seed=1), lambda text: None)
+    assert session.matching == session.steps == 400
+    assert session.steps / session.seconds > 20

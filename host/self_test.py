@@ -1,0 +1,191 @@
+"""The memory self-test: networks that no text has seen, run on a board and compared with the integer network.
+
+The link cannot read a memory back, which would cost an iCEBreaker logic that it does not have. What the core answers
+depends on all that its memories hold, so the test is made of images: each has random numbers in every memory and its
+columns in another order, so that pointers, runs and weights change too. A bit that does not hold what was written
+changes an event, sooner or later. The link's own check has then passed: it looks at what came over the line.
+"""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from egret.host.measure import Mismatch
+from egret.model.compile import compile_image
+from egret.model.configuration import CODEBOOK
+from egret.model.image import memory_sections
+from egret.model.integer import EVENT_MAX, INPUT_MAX, THRESHOLD_MAX, IntegerLayer, IntegerNetwork
+
+__all__ = ["PATTERNS", "Coverage", "SelfTest", "pattern", "self_test"]
+
+PATTERNS = 8
+"""Images that a test loads, unless said otherwise."""
+
+_LEAST_STEPS = 256
+_MAGNITUDES = (127, 11, 1)  # of weights, in turn: with small ones the low bits of the sums decide
+_EVENT_POWER = 4000.0  # mean square of an event value, silence included, about
+_RARE = 4  # one of so many thresholds, in turn, may be any; the others leave the neuron active
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a memory was tested.
+
+    Attributes
+    ----------
+    words, used : int
+        Words that it has, and words that were written.
+    toggled : float
+        Share of the bits of the words used that were 0 in one image and 1 in another.
+    """
+
+    words: int
+    used: int
+    toggled: float
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Result of `self_test`.
+
+    Attributes
+    ----------
+    patterns, steps : int
+        Images loaded, and steps run with all of them together.
+    wrong_steps : int
+        Steps in which an event was not the integer network's.
+    first_mismatch : Mismatch or None
+    first_pattern : int or None
+        The image, from zero, in which that was.
+    coverage : dict of str to Coverage
+        By memory.
+    seconds : float
+    """
+
+    patterns: int
+    steps: int
+    wrong_steps: int
+    first_mismatch: Mismatch | None
+    first_pattern: int | None
+    coverage: dict
+    seconds: float
+
+
+def pattern(parameters, weight_bits, number):
+    """A random network with as many weights in each column, in another order, as a given one.
+
+    It needs the same memories. Gates are chosen such that neither all nor none of the neurons have events, and that the
+    sums lie where the gates are steep.
+
+    Parameters
+    ----------
+    parameters : IntegerParameters
+    weight_bits : int
+        Of the core.
+    number : int
+        The same number gives the same network.
+
+    Returns
+    -------
+    IntegerParameters
+    """
+    rng = np.random.default_rng(number)
+    magnitude = _MAGNITUDES[number % len(_MAGNITUDES)]
+    limit = (1 << parameters.accumulator_bits - 1) - 1
+
+    def scramble(weights, most):
+        nonzero = rng.permutation((weights != 0).T).T
+        values = rng.integers(1, most + 1, CODEBOOK if weight_bits == 4 else weights.shape)
+        values *= rng.choice((-1, 1), values.shape)
+        if weight_bits == 4:
+            values = rng.choice(values, weights.shape)
+        return np.where(nonzero, values, 0).astype(np.int8)
+
+    layers, largest, power = [], INPUT_MAX, INPUT_MAX ** 2 / 3
+    for layer in parameters.layers:
+        size = len(layer.threshold)
+        reach = IntegerLayer(np.sign(layer.weight_x), np.sign(layer.weight_y), np.zeros_like(layer.bias),
+                             layer.threshold, layer.shift)
+        most = max(1, min(magnitude, limit // (2 * int(parameters.reach(reach, largest).max() or 1))))
+        gates = [slice(gate * size, (gate + 1) * size) for gate in range(3)]
+        # Of a gate's sums, about: half of them lie within this.
+        spread = [max(1, most / 2 * np.sqrt(np.count_nonzero(layer.weight_x[rows]) / size * power
+                                            + np.count_nonzero(layer.weight_y[rows]) / size * _EVENT_POWER))
+                  for rows in gates]
+        bias = np.concatenate([rng.integers(-int(part), int(part) + 1, size) for part in spread])
+        bias[gates[2]] += int(spread[2])  # a state above zero is what an event shows
+        threshold = rng.integers(0, THRESHOLD_MAX // 4, size) >> rng.integers(0, 6, size)
+        rare = np.arange(number % _RARE, size, _RARE)
+        # The next time all bits are the others.
+        any_of_them = np.random.default_rng(size).integers(0, THRESHOLD_MAX + 1, size)[rare]
+        threshold[rare] = any_of_them ^ THRESHOLD_MAX * (number // _RARE % 2)
+        shift = tuple(int(np.clip(np.log2(part) - parameters.gate_index_bits + 3, 1, 15)) for part in spread)
+        layers.append(IntegerLayer(
+            scramble(layer.weight_x, most),
+            np.concatenate([scramble(layer.weight_y[:2 * size], most), scramble(layer.weight_y[2 * size:], most)]),
+            bias.astype(np.int32), threshold.astype(np.int32), shift))
+        largest, power = EVENT_MAX, _EVENT_POWER
+    embedding = rng.integers(1, 128, parameters.embedding.shape) * rng.choice((-1, 1), parameters.embedding.shape)
+    return dataclasses.replace(parameters, embedding=embedding.astype(np.int8), layers=tuple(layers))
+
+
+def self_test(board, image, parameters, *, patterns=PATTERNS, progress=None):
+    """Test the memories of a board, and the core that reads them; what was loaded before is gone.
+
+    Parameters
+    ----------
+    board : egret.host.board.Board
+    image : egret.model.image.Image
+        For the board's configuration: says how much of each memory is used.
+    parameters : IntegerParameters
+        What the image was compiled from.
+    patterns : int
+        Images to try.
+    progress : callable, optional
+        Called as ``progress(done, total)``, both in steps.
+
+    Returns
+    -------
+    SelfTest
+
+    Raises
+    ------
+    InputError
+        The image is for another board, or the board stops answering.
+    """
+    c = image.configuration
+    count = max(_LEAST_STEPS, c.vocabulary)
+    begin = time.perf_counter()
+    wrong, first, first_pattern = 0, None, None
+    seen = {}
+    for number in range(patterns):
+        network = pattern(parameters, c.weight_bits, number)
+        test_image = compile_image(network, c)
+        for name, content in test_image.memories.items():
+            bits = np.frombuffer(content, np.uint8)
+            zeros, ones = seen.get(name, (0, 0))
+            seen[name] = (zeros | ~bits, ones | bits)
+        board.load(test_image)
+        reference = IntegerNetwork(network)
+        # Every token, in an order of its own.
+        tokens = np.resize(np.random.default_rng(number).permutation(c.vocabulary), count)
+        for step, events in enumerate(board.step_many(map(int, tokens))):
+            expected = reference.step(tokens[step:step + 1])[-1].y[0]
+            different = np.flatnonzero(events != expected)
+            if different.size:
+                wrong += 1
+                if first is None:
+                    neuron = int(different[0])
+                    first = Mismatch(step, neuron, int(expected[neuron]), int(events[neuron]))
+                    first_pattern = number
+        if progress is not None:
+            progress((number + 1) * count, patterns * count)
+    coverage = {}
+    for section in memory_sections(c):
+        zeros, ones = seen[section.name]
+        used = len(ones) // section.word_bytes
+        toggled = int(np.unpackbits(zeros & ones).sum())
+        coverage[section.name] = Coverage(section.words, used, toggled / max(1, used * section.word_bits))
+    return SelfTest(patterns, patterns * count, wrong, first, first_pattern, coverage, time.perf_counter() - begin)

@@ -1,0 +1,109 @@
+"""How many tokens a second a board gives: the core's cycles and the link's bytes of simulated steps, at its clock."""
+
+from dataclasses import dataclass
+
+__all__ = ["USB_SECONDS", "Speed", "line_share"]
+
+BITS = 10
+"""Of a byte on the line: start, eight of data, stop."""
+
+USB_SECONDS = 1e-3
+"""What a USB serial adapter adds to a round trip at the least: FTDI's latency timer, at its lowest setting."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of a board with a UART, from what a simulated step takes on average.
+
+    Generation waits for each answer before it knows the next token. Streaming has as many steps under way as the board
+    allows; then the slowest of core, line to the board and line from the board sets the pace, unless these steps
+    are too few for the round trip. The host's own time is not counted.
+
+    Parameters
+    ----------
+    hertz : float
+        Clock of core and link.
+    divisor : int
+        Cycles of a bit on the line.
+    window, receive_bytes : int
+        The board's: commands that may be unanswered at once, bytes of them that wait while one executes.
+    cycles : float
+        Of the core, a step.
+    sent, received : float
+        Bytes on the line to and from the board, a step, flags and escapes included.
+    """
+
+    hertz: float
+    divisor: int
+    window: int
+    receive_bytes: int
+    cycles: float
+    sent: float
+    received: float
+
+    def _line(self, count):
+        return count * BITS * self.divisor
+
+    @property
+    def _ahead(self):
+        """Commands under way at once."""
+        return min(self.window, 1 + int(self.receive_bytes // self.sent))
+
+    def _round_trip(self, delay):
+        return self._line(self.sent + self.received) + self.cycles + delay * self.hertz
+
+    def generated(self, delay=0.0):
+        """Tokens a second of text generation, a round trip being longer by ``delay`` seconds."""
+        return self.hertz / self._round_trip(delay)
+
+    def _paces(self, delay):
+        """Cycles between two steps that each part would need, by its name."""
+        return {"core": self.cycles, "link": max(self._line(self.sent), self._line(self.received)),
+                "window": self._round_trip(delay) / self._ahead}
+
+    def streamed(self, delay=0.0):
+        """Tokens a second where the tokens are known, a round trip being longer by ``delay`` seconds."""
+        return self.hertz / max(self._paces(delay).values())
+
+    def limit(self, delay=0.0):
+        """What sets the pace of streaming: ``"core"``, ``"link"`` or ``"window"``."""
+        paces = self._paces(delay)
+        return max(paces, key=paces.get)
+
+    def link_busy(self, delay=0.0):
+        """Share of the time that the busier direction of the line carries bits while tokens are streamed."""
+        paces = self._paces(delay)
+        return paces["link"] / max(paces.values())
+
+    def summary(self):
+        """The figures by name, for JSON; ``usb`` are those with `USB_SECONDS`."""
+        figures = {"megahertz": self.hertz / 1e6, "baud": round(self.hertz / self.divisor), "window": self.window,
+                   "cycles_per_token": self.cycles, "bytes_sent_per_token": self.sent,
+                   "bytes_received_per_token": self.received}
+        for name, delay in (("at_once", 0.0), ("usb", USB_SECONDS)):
+            figures[name] = {"generated_tokens_per_second": self.generated(delay),
+                             "streamed_tokens_per_second": self.streamed(delay),
+                             "limit": self.limit(delay), "link_busy": self.link_busy(delay)}
+        return figures
+
+    def rows(self):
+        """The same as rows of a table."""
+        rows = [("cycles, bytes to and from the board, per token",
+                 f"{self.cycles:,.0f}, {self.sent:.1f} and {self.received:.1f}")]
+        for name, delay in (("", 0.0), (f", host {USB_SECONDS * 1e3:g} ms away", USB_SECONDS)):
+            by = f"limit: {self.limit(delay)}; link busy {self.link_busy(delay):.0%}"
+            rows += [(f"expected tokens a second, generated{name}", f"{self.generated(delay):,.0f}"),
+                     (f"expected tokens a second, streamed{name}", f"{self.streamed(delay):,.0f} ({by})")]
+        return rows
+
+
+def line_share(traffic, baud):
+    """Share of the wall time for which the busier direction of a real line carried bits.
+
+    Parameters
+    ----------
+    traffic : egret.host.measure.Measurement or egret.host.measure.Stream
+    baud : int
+        Bits a second.
+    """
+    return max(traffic.bytes_sent, traffic.bytes_received) * BITS / baud / traffic.seconds

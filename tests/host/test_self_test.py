@@ -1,0 +1,137 @@
+"""The memory self-test: a good board passes, one with a bit that is stuck does not."""
+
+import contextlib
+import dataclasses
+
+import numpy as np
+import pytest
+
+from egret.host.board import Board
+from egret.host.self_test import pattern, self_test
+from egret.host.transport import open_program
+from egret.model.compile import compile_image, configuration_for, read_image
+from egret.model.errors import InputError
+from egret.model.image import memory_sections
+from egret.model.integer import IntegerNetwork
+from egret.sim.virtual import board_build
+from tests.networks import few_values, random_network
+
+SHAPE = {"hidden": (14, 11), "vocabulary": 9, "embedding": 8, "density": 0.4}
+
+
+def stuck(image, section, word, bit, value):
+    """The image as a memory gives it back that has a stuck bit."""
+    content = bytearray(image.memories[section.name])
+    place = word * section.word_bytes + bit // 8
+    content[place] = content[place] & ~(1 << bit % 8) | value << bit % 8
+    return dataclasses.replace(image, memories=image.memories | {section.name: bytes(content)})
+
+
+class StuckBoard:
+    """Computes from memories with a stuck bit, like the core; ``changed`` tells whether that ever changed a word."""
+
+    def __init__(self, *fault):
+        self._fault = fault
+        self.changed = False
+
+    def load(self, image):
+        memories = stuck(image, *self._fault) if self._fault else image
+        self.changed |= memories != image
+        try:
+            self._network = IntegerNetwork(read_image(memories))
+        except InputError:
+            self._network = None        # a pointer that leads nowhere
+
+    def step_many(self, tokens):
+        for token in tokens:
+            yield self._network.step(np.array([token]))[-1].y[0] if self._network else np.full(SHAPE["hidden"][-1], -1)
+
+
+@pytest.fixture(scope="module", params=["8 bit", "4 bit", "folded"])
+def compiled(request):
+    parameters = random_network(3, **SHAPE)
+    if request.param == "4 bit":
+        parameters = few_values(parameters)
+    image = compile_image(parameters, configuration_for(parameters, lanes=2, folded=5 * (request.param == "folded")))
+    assert image.configuration.weight_bits == (4 if request.param == "4 bit" else 8)
+    return image, parameters
+
+
+def test_a_good_board(compiled):
+    image, parameters = compiled
+    seen = []
+    result = self_test(StuckBoard(), image, parameters, progress=lambda *counts: seen.append(counts))
+    assert (result.patterns, result.steps, result.wrong_steps) == (8, 2048, 0)
+    assert result.first_mismatch is None and result.first_pattern is None
+    assert seen[0] == (256, 2048) and seen[-1] == (2048, 2048)
+    sections = memory_sections(image.configuration)
+    assert list(result.coverage) == [section.name for section in sections]
+    for section in sections:
+        one = result.coverage[section.name]
+        assert one.words == section.words and 0 < one.used <= one.words and 0 < one.toggled <= 1
+    for name, share in (("embedding", 0.95), ("threshold", 0.95), ("bias", 0.8), ("weights", 0.8)):
+        assert result.coverage[name].toggled > share
+
+
+def test_stuck_bits_are_found(compiled):
+    """Of single bits that are stuck, in any memory, at a value that some image does not have there."""
+    image, parameters = compiled
+    rng = np.random.default_rng(1)
+    tried, found = 0, 0
+    for section in memory_sections(image.configuration):
+        words = len(image.memories[section.name]) // section.word_bytes
+        for _ in range(3):
+            fault = section, int(rng.integers(words)), int(rng.integers(section.word_bits)), int(rng.integers(2))
+            board = StuckBoard(*fault)
+            result = self_test(board, image, parameters)
+            tried += board.changed
+            found += result.wrong_steps > 0
+            assert (result.first_mismatch is None) == (result.first_pattern is None) == (result.wrong_steps == 0)
+            if not board.changed:
+                assert result.wrong_steps == 0
+    print(f"{found} of {tried}")
+    assert tried > 10 and found > 0.8 * tried
+
+
+def test_a_memory_that_takes_nothing_is_found(compiled):
+    """Every bit of one memory stuck at the first image's: the other images show it, whichever memory it is."""
+    image, parameters = compiled
+
+    class Dead(StuckBoard):
+        first = None
+
+        def load(self, image):
+            self.first = self.first or image
+            memories = image.memories | {self._fault[0]: self.first.memories[self._fault[0]]}
+            self._network = None
+            with contextlib.suppress(InputError):
+                self._network = IntegerNetwork(read_image(dataclasses.replace(image, memories=memories)))
+
+    for section in memory_sections(image.configuration):
+        result = self_test(Dead(section.name), image, parameters, patterns=3)
+        assert result.wrong_steps > 10 and result.first_pattern == 1, section.name
+
+
+def test_patterns_differ_and_repeat(compiled):
+    image, parameters = compiled
+    c = image.configuration
+    contents = [compile_image(pattern(parameters, c.weight_bits, number), c).memories for number in (0, 1, 2, 0)]
+    assert contents[0] == contents[3]
+    for name in contents[0]:
+        if name not in ("shift", "codebook"):
+            assert len({content[name] for content in contents}) == 3, name
+
+
+def test_of_the_core(monkeypatch):
+    """On the virtual board; and with one weight bit other than what was sent, which the link's check cannot see."""
+    parameters = random_network(3, **SHAPE)
+    image = compile_image(parameters, configuration_for(parameters, lanes=2))
+    program = board_build(image.configuration).program()
+    with Board(open_program(program)) as board:
+        assert self_test(board, image, parameters, patterns=3).wrong_steps == 0
+    load = Board.load
+    weights = memory_sections(image.configuration)[0]
+    monkeypatch.setattr(Board, "load", lambda board, image: load(board, stuck(image, weights, 3, 7, 1)))
+    with Board(open_program(program)) as board:
+        result = self_test(board, image, parameters)
+    assert result.wrong_steps > 0 and result.first_mismatch.expected != result.first_mismatch.actual
