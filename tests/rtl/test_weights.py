@@ -10,7 +10,7 @@ from egret.rtl.weights import WeightStore, words_of
 from tests.bench import Bench, pack
 
 C = Configuration(vocabulary=2, embedding=9, hidden=(7, 4), lanes=2, weight_words=400)
-LATENCY = 8
+LATENCY = 9
 
 
 def wide(wide_words, lanes=2, weight_bits=8, weight_words=400):
