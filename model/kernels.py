@@ -1,24 +1,26 @@
-"""Fused GPU path of EGRU language models (Triton): recurrent layers, and the read-out's cross-entropy.
+"""Fused GPU path of language models (Triton): recurrent layers, and the read-out's cross-entropy.
 
-Each step of a layer is two kernels forward and two backward, a matrix product each whose epilogue is the pointwise
-part: (u, r, r*y') and (z, p, e, y, c); then (dL/dr) and (dL/dy', and the whole pointwise gradient of the step before).
+Each step of an EGRU layer is two kernels forward and two backward, a matrix product each whose epilogue is the
+pointwise part: (u, r, r*y') and (z, p, e, y, c); then (dL/dr) and (dL/dy', and the whole pointwise gradient of the step
+before). A step of an LSTM layer is one kernel forward (the gates, h and c), and two backward: dL/dh' as four partial
+sums, one a gate, then the pointwise gradient.
 What does not depend on the step before is one large matrix product for a piece of the segment (W_x x, its gradient)
 or for the whole segment (gradients of weights). Layers run as a wavefront, each on a stream of its own, a piece of
 `PIECE` steps behind the layer that it waits for.
 
 Matrix products take operands in `dtype` (bfloat16, or float32 for tests) and sum in float32; states, thresholds and
 biases are float32. Sizes are padded to a multiple of `PAD` with zero weights and thresholds of one, so that padded
-neurons never have an event.
+neurons never have an event, and those of an LSTM stay at zero.
 
-This module needs Triton and serves EGRU with reset "before"; `egret.model.network` has the plain path, which gives
-the same gradients.
+This module needs Triton and serves LSTM, and EGRU with reset "before"; `egret.model.network` has the plain path, which
+gives the same gradients.
 """
 
 import torch
 import triton
 import triton.language as tl
 
-__all__ = ["PAD", "PIECE", "TILES", "readout_loss", "run_stack"]
+__all__ = ["PAD", "PIECE", "TILES", "readout_loss", "run_lstm_stack", "run_stack"]
 
 PAD = 64
 PIECE = 10
@@ -28,6 +30,8 @@ TILES = {
     "candidate": (16, 128, 4, 4),
     "reset_gradient": (16, 128, 4, 4),
     "output_gradient": (16, 128, 4, 4),
+    "lstm": (16, 64, 5, 4),
+    "lstm_gradient": (64, 64, 5, 4),
 }
 
 
@@ -175,6 +179,96 @@ def _backward_output(da_after, weight, dy_reset, d_hidden, dropped, u, z, c_befo
 
 
 @triton.jit
+def _lstm_forward(h, from_input, weight, bias, c_before, dropped, gates, h_after, c_after, x_next, batch,
+                  SIZE: tl.constexpr, DROP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+                  BK: tl.constexpr):  # fmt: skip
+    """i, f, g and o (into `gates`), c and h of one step, and the next layer's input."""
+    rows = tl.program_id(1) * BM + tl.arange(0, BM)
+    columns = tl.program_id(0) * BN + tl.arange(0, BN)
+    valid = rows < batch
+    total_i = tl.zeros((BM, BN), dtype=tl.float32)
+    total_f = tl.zeros((BM, BN), dtype=tl.float32)
+    total_g = tl.zeros((BM, BN), dtype=tl.float32)
+    total_o = tl.zeros((BM, BN), dtype=tl.float32)
+    for start in range(0, SIZE, BK):
+        depth = start + tl.arange(0, BK)
+        left = tl.load(h + rows[:, None] * SIZE + depth[None, :], mask=valid[:, None], other=0.0)
+        right = weight + depth[:, None] + columns[None, :] * SIZE
+        total_i = tl.dot(left, tl.load(right), total_i, input_precision="ieee")
+        total_f = tl.dot(left, tl.load(right + SIZE * SIZE), total_f, input_precision="ieee")
+        total_g = tl.dot(left, tl.load(right + 2 * SIZE * SIZE), total_g, input_precision="ieee")
+        total_o = tl.dot(left, tl.load(right + 3 * SIZE * SIZE), total_o, input_precision="ieee")
+    held = valid[:, None] & (columns[None, :] >= 0)
+    place = rows[:, None] * SIZE + columns[None, :]
+    wide = rows[:, None] * (4 * SIZE) + columns[None, :]
+    total_i += tl.load(from_input + wide, mask=held, other=0.0).to(tl.float32) + tl.load(bias + columns)[None, :]
+    total_f += tl.load(from_input + wide + SIZE, mask=held, other=0.0).to(tl.float32)
+    total_f += tl.load(bias + columns + SIZE)[None, :]
+    total_g += tl.load(from_input + wide + 2 * SIZE, mask=held, other=0.0).to(tl.float32)
+    total_g += tl.load(bias + columns + 2 * SIZE)[None, :]
+    total_o += tl.load(from_input + wide + 3 * SIZE, mask=held, other=0.0).to(tl.float32)
+    total_o += tl.load(bias + columns + 3 * SIZE)[None, :]
+    i = tl.sigmoid(total_i)
+    f = tl.sigmoid(total_f)
+    g = 2 * tl.sigmoid(2 * total_g) - 1
+    o = tl.sigmoid(total_o)
+    c = f * tl.load(c_before + place, mask=held, other=0.0) + i * g
+    output = o * (2 * tl.sigmoid(2 * c) - 1)
+    tl.store(gates + wide, i.to(gates.dtype.element_ty), mask=held)
+    tl.store(gates + wide + SIZE, f.to(gates.dtype.element_ty), mask=held)
+    tl.store(gates + wide + 2 * SIZE, g.to(gates.dtype.element_ty), mask=held)
+    tl.store(gates + wide + 3 * SIZE, o.to(gates.dtype.element_ty), mask=held)
+    tl.store(c_after + place, c, mask=held)
+    tl.store(h_after + place, output.to(h_after.dtype.element_ty), mask=held)
+    if DROP:
+        output *= tl.load(dropped + place, mask=held, other=0.0)
+        tl.store(x_next + place, output.to(x_next.dtype.element_ty), mask=held)
+
+
+@triton.jit
+def _lstm_backward_output(da_after, weight, parts, batch, SIZE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+                          BK: tl.constexpr):  # fmt: skip
+    """The part of dL/dh of one step that comes through one gate (the grid's third axis) of the step after it."""
+    gate = tl.program_id(2)
+    rows = tl.program_id(1) * BM + tl.arange(0, BM)
+    columns = tl.program_id(0) * BN + tl.arange(0, BN)
+    valid = rows < batch
+    total = _product(da_after + gate * SIZE, 4 * SIZE, weight + gate * SIZE * SIZE, SIZE, 1, rows, valid, columns, SIZE,
+                     BM, BN, BK)  # fmt: skip
+    held = valid[:, None] & (columns[None, :] >= 0)
+    tl.store(parts + gate * batch * SIZE + rows[:, None] * SIZE + columns[None, :], total, mask=held)
+
+
+@triton.jit
+def _lstm_backward_step(parts, d_hidden, dropped, gates, c_before, c_after, dc, da, batch, SIZE: tl.constexpr,
+                        LAST: tl.constexpr, DROP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):  # fmt: skip
+    """Pointwise gradient of one step: of the gates' arguments into `da`, dL/dc' into `dc` (dL/dc before)."""
+    rows = tl.program_id(1) * BM + tl.arange(0, BM)
+    columns = tl.program_id(0) * BN + tl.arange(0, BN)
+    held = (rows < batch)[:, None] & (columns[None, :] >= 0)
+    place = rows[:, None] * SIZE + columns[None, :]
+    wide = rows[:, None] * (4 * SIZE) + columns[None, :]
+    dh = tl.load(d_hidden + place, mask=held, other=0.0).to(tl.float32)
+    if DROP:
+        dh *= tl.load(dropped + place, mask=held, other=0.0)
+    if not LAST:
+        for gate in tl.static_range(4):
+            dh += tl.load(parts + gate * batch * SIZE + place, mask=held, other=0.0)
+    i = tl.load(gates + wide, mask=held, other=0.0).to(tl.float32)
+    f = tl.load(gates + wide + SIZE, mask=held, other=0.0).to(tl.float32)
+    g = tl.load(gates + wide + 2 * SIZE, mask=held, other=0.0).to(tl.float32)
+    o = tl.load(gates + wide + 3 * SIZE, mask=held, other=0.0).to(tl.float32)
+    before = tl.load(c_before + place, mask=held, other=0.0)
+    bent = 2 * tl.sigmoid(2 * tl.load(c_after + place, mask=held, other=0.0)) - 1
+    d_state = tl.load(dc + place, mask=held, other=0.0) + dh * o * (1 - bent * bent)
+    tl.store(dc + place, d_state * f, mask=held)
+    tl.store(da + wide, (d_state * g * i * (1 - i)).to(da.dtype.element_ty), mask=held)
+    tl.store(da + wide + SIZE, (d_state * before * f * (1 - f)).to(da.dtype.element_ty), mask=held)
+    tl.store(da + wide + 2 * SIZE, (d_state * i * (1 - g * g)).to(da.dtype.element_ty), mask=held)
+    tl.store(da + wide + 3 * SIZE, (dh * bent * o * (1 - o)).to(da.dtype.element_ty), mask=held)
+
+
+@triton.jit
 def _cross_entropy(logits, bias, targets, losses, vocab, STRIDE: tl.constexpr, GRADIENT: tl.constexpr,
                    BLOCK: tl.constexpr):  # fmt: skip
     """Loss of one row; with GRADIENT the logits are replaced by the gradient of the row's loss."""
@@ -252,14 +346,14 @@ def _sum_product(a, b):
     return a.float() @ b.float()
 
 
-def _pad_gates(weight, rows, columns, dtype):
-    """[3H, I] to [3 * rows, columns] in another dtype, each gate padded."""
-    size = weight.shape[0] // 3
+def _pad_gates(weight, rows, columns, dtype, gates=3):
+    """[gates * H, I] to [gates * rows, columns] in another dtype, each gate padded."""
+    size = weight.shape[0] // gates
     if size == rows and weight.shape[1] == columns:
         return weight.to(dtype)
-    padded = torch.zeros(3, rows, columns, dtype=dtype, device=weight.device)
-    padded[:, :size, : weight.shape[1]] = weight.view(3, size, -1)
-    return padded.view(3 * rows, columns)
+    padded = torch.zeros(gates, rows, columns, dtype=dtype, device=weight.device)
+    padded[:, :size, : weight.shape[1]] = weight.view(gates, size, -1)
+    return padded.view(gates * rows, columns)
 
 
 def _pad_last(tensor, size, dtype, value=0.0):
@@ -270,9 +364,9 @@ def _pad_last(tensor, size, dtype, value=0.0):
     return padded
 
 
-def _cut_gates(gradient, size, columns):
+def _cut_gates(gradient, size, columns, gates=3):
     """Undo `_pad_gates`."""
-    return gradient.view(3, -1, gradient.shape[1])[:, :size, :columns].reshape(3 * size, columns)
+    return gradient.view(gates, -1, gradient.shape[1])[:, :size, :columns].reshape(gates * size, columns)
 
 
 def _rows(batch):
@@ -487,6 +581,150 @@ def run_stack(x, state, weights_x, weights_y, biases, thresholds, masks, *, slop
     hidden, activity, *ends = _Stack.apply((slope, width, dtype), x, *flat)
     count = len(state)
     return hidden[..., : thresholds[-1].shape[0]], list(zip(ends[:count], ends[count:], strict=True)), activity
+
+
+class _LstmStack(torch.autograd.Function):
+    """All recurrent layers over one segment.
+
+    Arguments after the dtype and x, six a layer: weight_x, weight_y, bias, mask (or None), h, c.
+    Results: the last layer's (dropped) output, padded; then h and c of each layer.
+    """
+
+    @staticmethod
+    def forward(ctx, dtype, x, *flat):
+        steps, batch, inputs = x.shape
+        device = x.device
+        saved = []
+        current = _pad_last(x, _padded(inputs), dtype)
+        for weight_x, weight_y, bias, mask, h, c in (flat[start : start + 6] for start in range(0, len(flat), 6)):
+            part = _Saved()
+            part.size, part.inputs = weight_y.shape[1], weight_x.shape[1]
+            size = part.padded = _padded(part.size)
+            part.x = current
+            part.weight_x = _pad_gates(weight_x, size, current.shape[2], dtype, 4)
+            part.weight_y = _pad_gates(weight_y, size, size, dtype, 4)
+            part.bias = _pad_last(bias.view(4, -1), size, torch.float32).view(-1)
+            part.mask = None if mask is None else _pad_last(mask, size, torch.float32)
+
+            def empty(count, columns, kind):
+                return torch.empty(count, batch, columns, dtype=kind, device=device)
+
+            part.gates = empty(steps, 4 * size, dtype)  # W_x x at first, which each step's gates then replace
+            part.h, part.c = empty(steps + 1, size, dtype), empty(steps + 1, size, torch.float32)
+            part.h[0] = _pad_last(h, size, dtype)
+            part.c[0] = _pad_last(c, size, torch.float32)
+            part.after = part.h[1:] if mask is None else empty(steps, size, dtype)
+            current = part.after
+            saved.append(part)
+        lanes = _Lanes(device, len(saved))
+        pieces = _pieces(steps)
+        marks = [None] * len(pieces)
+        for layer, part in enumerate(saved):
+            size = part.padded
+            transposed = part.weight_x.t()
+            grid, tile = _tile("lstm", batch, size, size)
+            mask = part.bias if part.mask is None else part.mask
+            with lanes.on(layer):
+                for number, piece in enumerate(pieces):
+                    lanes.wait(layer, marks[number])
+                    span = slice(piece.start, piece.stop)
+                    torch.mm(part.x[span].flatten(0, 1), transposed, out=part.gates[span].flatten(0, 1))
+                    for t in piece:
+                        _lstm_forward[grid](
+                            part.h[t], part.gates[t], part.weight_y, part.bias, part.c[t], mask, part.gates[t],
+                            part.h[t + 1], part.c[t + 1], part.after[t], batch, SIZE=size, DROP=part.mask is not None,
+                            **tile,
+                        )  # fmt: skip
+                    marks[number] = lanes.mark(layer)
+        lanes.join()
+        ctx.saved, ctx.dtype = saved, x.dtype
+        states = [part.h[-1, :, : part.size].float() for part in saved]
+        states += [part.c[-1, :, : part.size].clone() for part in saved]
+        ctx.mark_non_differentiable(*states)
+        return saved[-1].after.clone(), *states
+
+    @staticmethod
+    def backward(ctx, d_hidden, *_):
+        saved = ctx.saved
+        steps, batch = d_hidden.shape[:2]
+        device, dtype = d_hidden.device, saved[0].h.dtype
+        lasts = len(saved) - 1
+        for layer, part in enumerate(saved):
+            size = part.padded
+            part.da = torch.empty(steps, batch, 4 * size, dtype=dtype, device=device)
+            part.dc = torch.zeros(batch, size, dtype=torch.float32, device=device)
+            part.parts = torch.empty(4, batch, size, dtype=torch.float32, device=device)
+            part.d_after = d_hidden.to(dtype).contiguous() if layer == lasts else torch.empty_like(part.after)
+        first = saved[0]
+        d_x = torch.empty(steps, batch, first.x.shape[2], dtype=torch.float32, device=device)
+        lanes = _Lanes(device, len(saved))
+        pieces = _pieces(steps)
+        marks = [None] * len(pieces)
+        gradients = [None] * (6 * len(saved))
+        for layer in reversed(range(len(saved))):
+            part = saved[layer]
+            size = part.padded
+            mask = part.bias if part.mask is None else part.mask
+            grid, tile = _tile("lstm_gradient", batch, size, size)
+            with lanes.on(layer):
+                for number in reversed(range(len(pieces))):
+                    lanes.wait(layer, marks[number])
+                    for t in reversed(pieces[number]):
+                        last = t == steps - 1
+                        if not last:
+                            _lstm_backward_output[(*grid, 4)](
+                                part.da[t + 1], part.weight_y, part.parts, batch, SIZE=size, **tile
+                            )
+                        _lstm_backward_step[(size // 64, triton.cdiv(batch, 16))](
+                            part.parts, part.d_after[t], mask, part.gates[t], part.c[t], part.c[t + 1], part.dc,
+                            part.da[t], batch, SIZE=size, LAST=last, DROP=part.mask is not None, BM=16, BN=64,
+                        )  # fmt: skip
+                    span = slice(pieces[number].start, pieces[number].stop)
+                    da = part.da[span].flatten(0, 1)
+                    if layer:
+                        torch.mm(da, part.weight_x, out=saved[layer - 1].d_after[span].flatten(0, 1))
+                    else:
+                        d_x[span] = _sum_product(da, part.weight_x).view(len(pieces[number]), batch, -1)
+                    marks[number] = lanes.mark(layer)
+                da = part.da.flatten(0, 1)
+                gradients[6 * layer : 6 * layer + 3] = (
+                    _cut_gates(_sum_product(da.t(), part.x.flatten(0, 1)), part.size, part.inputs, 4),
+                    _cut_gates(_sum_product(da.t(), part.h[:-1].flatten(0, 1)), part.size, part.size, 4),
+                    _cut_gates(da.sum(0, dtype=torch.float32).view(-1, 1), part.size, 1, 4).view(-1),
+                )
+        lanes.join()
+        ctx.saved = None
+        return None, d_x[..., : first.inputs].to(ctx.dtype), *gradients
+
+
+def run_lstm_stack(x, state, weights_x, weights_y, biases, masks, *, dtype=torch.bfloat16):
+    """Run all LSTM layers over a segment.
+
+    Parameters
+    ----------
+    x : torch.Tensor, shape [T, B, I]
+        Input of the first layer.
+    state : list of tuple of torch.Tensor
+        h and c of each layer, each [B, H].
+    weights_x, weights_y, biases : list of torch.Tensor
+        Of each layer, shapes [4H, I], [4H, H] and [4H].
+    masks : list of torch.Tensor of shape [B, H], or of None
+        What each layer's output is multiplied with on its way to the next layer (or out).
+    dtype : torch.dtype
+        Of the operands of matrix products, and of the stored gates and outputs.
+
+    Returns
+    -------
+    hidden : torch.Tensor, shape [T, B, H]
+    state : list of tuple of torch.Tensor
+        After the last step, detached.
+    """
+    flat = []
+    for index, (h, c) in enumerate(state):
+        flat += [weights_x[index], weights_y[index], biases[index], masks[index], h, c]
+    hidden, *ends = _LstmStack.apply(dtype, x, *flat)
+    count = len(state)
+    return hidden[..., : weights_y[-1].shape[1]], list(zip(ends[:count], ends[count:], strict=True))
 
 
 class _ReadoutLoss(torch.autograd.Function):

@@ -16,9 +16,9 @@ the checkpoint directory (see `egret.model.checkpoint`), gates stacked u | r | z
 Sequences are time-major: tokens [T, B], inputs of a layer [T, B, I], outputs [T, B, H]. A state is one pair a layer:
 (y, c) for EGRU, (h, c) for LSTM, each [B, H] float32, zero at the start of a text and carried from segment to segment.
 
-`LanguageModel` runs a plain PyTorch path anywhere, and on a CUDA device the fused path of `egret.model.kernels` for
-EGRU with reset "before", or cuDNN for LSTM. All dropout comes from one `Masks` object that is drawn beforehand, so the
-paths compute the same function and the same gradients.
+`LanguageModel` runs a plain PyTorch path anywhere (which is cuDNN for LSTM on a CUDA device), and on a CUDA device the
+fused path of `egret.model.kernels` for LSTM, and for EGRU with reset "before". All dropout comes from one `Masks`
+object that is drawn beforehand, so the paths compute the same function and the same gradients.
 """
 
 import math
@@ -37,6 +37,7 @@ __all__ = ["Dropout", "LanguageModel", "Masks", "configuration_of", "egru_layer"
 
 SLOPE = 3.6
 WIDTH = 1 / 3.6
+PADDING = 64
 
 
 class _Event(torch.autograd.Function):
@@ -122,6 +123,9 @@ def egru_layer(x, state, weight_x, weight_y, bias, threshold, *, reset="before",
 def lstm_layer(x, state, weight_x, weight_y, bias):
     """Run one LSTM layer over a segment; cuDNN on a CUDA device.
 
+    There sizes are padded with zeros to multiples of `PADDING`, which fit the tensor cores. A padded neuron's state
+    stays zero, so nothing else changes.
+
     Parameters
     ----------
     x : torch.Tensor, shape [T, B, I]
@@ -135,13 +139,20 @@ def lstm_layer(x, state, weight_x, weight_y, bias):
     outputs : torch.Tensor, shape [T, B, H]
     state : tuple of torch.Tensor
     """
+    size, inputs = weight_y.shape[1], x.shape[2]
     h, c = (part.to(x.dtype).unsqueeze(0) for part in state)
+    if x.is_cuda and (size % PADDING or inputs % PADDING):
+        more, more_inputs = -size % PADDING, -inputs % PADDING
+        x, h, c = functional.pad(x, (0, more_inputs)), functional.pad(h, (0, more)), functional.pad(c, (0, more))
+        weight_x = functional.pad(weight_x.view(4, size, inputs), (0, more_inputs, 0, more)).flatten(0, 1)
+        weight_y = functional.pad(weight_y.view(4, size, size), (0, more, 0, more)).flatten(0, 1)
+        bias = functional.pad(bias.view(4, size), (0, more)).flatten()
     weights = (weight_x, weight_y, bias, torch.zeros_like(bias))
     with warnings.catch_warnings():
         # DropConnect makes new weights every step, so they never lie in one piece as cuDNN would like.
         warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous")
         outputs, h, c = torch._VF.lstm(x, (h, c), weights, True, 1, 0.0, torch.is_grad_enabled(), False, False)
-    return outputs, (h[0], c[0])
+    return outputs[..., :size], (h[0, :, :size], c[0, :, :size])
 
 
 @dataclass(frozen=True)
@@ -415,7 +426,20 @@ class LanguageModel(nn.Module):
         embedded = _apply(embedded, masks.embedding)
         weights_y = [_apply(layer.weight_y, mask) for layer, mask in zip(self.layers, masks.recurrent, strict=True)]
         if self.configuration.cell == "lstm":
-            hidden, state = self._run_lstm(embedded, state, weights_y, masks)
+            if self.uses_fused_path:
+                from egret.model import kernels
+
+                hidden, state = kernels.run_lstm_stack(
+                    embedded,
+                    state,
+                    [layer.weight_x for layer in self.layers],
+                    weights_y,
+                    [layer.bias for layer in self.layers],
+                    masks.outputs,
+                    dtype=self.matrix_dtype,
+                )
+            else:
+                hidden, state = self._run_lstm(embedded, state, weights_y, masks)
             return hidden, state, torch.ones(self.configuration.layers, device=hidden.device)
         if self.uses_fused_path:
             from egret.model import kernels
@@ -438,7 +462,7 @@ class LanguageModel(nn.Module):
     def uses_fused_path(self):
         """Whether `forward` takes the fused kernels."""
         configuration = self.configuration
-        served = configuration.cell == "egru" and configuration.reset == "before"
+        served = configuration.cell == "lstm" or configuration.reset == "before"
         return self.fused and served and self.embedding.weight.is_cuda
 
     def _matrix_cast(self, *tensors):

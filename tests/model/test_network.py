@@ -332,6 +332,71 @@ def test_fused_layers_need_no_threshold_gradient():
     assert max(relative_errors(expected, got).values()) < 2e-5
 
 
+def run_both_lstm(steps, batch, sizes, inputs, dtype, dropped):
+    """Results and gradients of the plain path in float64 and of the fused path."""
+    from egret.model import kernels
+
+    generator = torch.Generator().manual_seed(steps + batch)
+
+    def draw(*shape, scale=1.0):
+        return scale * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    layers = [
+        {
+            "weight_x": draw(4 * size, columns, scale=columns**-0.5),
+            "weight_y": draw(4 * size, size, scale=size**-0.5),
+            "bias": draw(4 * size, scale=0.3), "h": draw(batch, size), "c": draw(batch, size),
+        }
+        for columns, size in zip((inputs, *sizes), sizes, strict=False)
+    ]  # fmt: skip
+    x, d_hidden = draw(steps, batch, inputs), draw(steps, batch, sizes[-1])
+    masks = [((draw(batch, size) < 0.5).double() / 0.7 if dropped else None) for size in sizes]
+    results = []
+    for precision, device in ((torch.float64, "cpu"), (torch.float32, DEVICE)):
+        names = ("weight_x", "weight_y", "bias")
+        leaves = [
+            {name: layer[name].to(device, precision, copy=True).requires_grad_() for name in names} for layer in layers
+        ]
+        states = [(layer["h"].to(device, precision), layer["c"].to(device, precision)) for layer in layers]
+        own_masks = [None if mask is None else mask.to(device, precision) for mask in masks]
+        x_leaf = x.to(device, precision).clone().requires_grad_()
+        if precision == torch.float64:
+            hidden, ends = x_leaf, []
+            for leaf, state, mask in zip(leaves, states, own_masks, strict=True):
+                hidden, end = lstm_layer(hidden, state, *leaf.values())
+                hidden = hidden if mask is None else hidden * mask
+                ends.append(end)
+        else:
+            columns = ([leaf[name] for leaf in leaves] for name in names)
+            hidden, ends = kernels.run_lstm_stack(x_leaf, states, *columns, own_masks, dtype=dtype)
+        (hidden * d_hidden.to(hidden)).sum().backward()
+        result = {"hidden": hidden, "x": x_leaf.grad}
+        for index, (h, c) in enumerate(ends):
+            result |= {f"{index}.h": h, f"{index}.c": c}
+            result |= {f"{index}.d_{name}": leaves[index][name].grad for name in names}
+        results.append({name: tensor.detach().double().cpu() for name, tensor in result.items()})
+    return results
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("steps", "batch", "sizes", "inputs", "dropped"),
+    [(1, 1, (1,), 1, False), (12, 3, (70, 5), 11, True), (23, 5, (64, 3, 65), 64, False), (3, 17, (130,), 66, True)],
+)
+def test_fused_lstm_equals_the_plain_path(steps, batch, sizes, inputs, dropped):
+    expected, got = run_both_lstm(steps, batch, sizes, inputs, torch.float32, dropped)
+    errors = relative_errors(expected, got)
+    assert max(errors.values()) < 2e-5, errors
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="bfloat16 matrix products are tested on a CUDA device")
+@pytest.mark.parametrize(("batch", "sizes"), [(64, (190, 130)), (100, (300, 64, 70))])
+def test_fused_lstm_in_bfloat16_is_close(batch, sizes):
+    expected, got = run_both_lstm(20, batch, sizes, 90, torch.bfloat16, True)
+    errors = relative_errors(expected, got)
+    assert max(errors.values()) < 0.03, errors
+
+
 @pytest.mark.skipif(DEVICE == "cpu", reason="bfloat16 matrix products are tested on a CUDA device")
 @pytest.mark.parametrize(("batch", "sizes"), [(64, (190, 130)), (100, (300, 64, 70))])
 def test_fused_layers_in_bfloat16_are_close(batch, sizes):
