@@ -12,7 +12,7 @@ from egret.rtl.payloads import GATE, access_layout, layer_bits, load_layout, req
 
 __all__ = ["LATENCY", "Gate", "gate_value"]
 
-WAITING = 4
+WAITING = 8
 """Requests that wait for a free bank, but in a compact core."""
 LATENCY = {"bram": FOUND["bram"] + 5, "spram": FOUND["spram"] + 4}
 """Cycles from an access to the value, by the configuration's store."""
