@@ -35,6 +35,15 @@ class Mismatch:
     expected: int
     actual: int
 
+    @classmethod
+    def find(cls, step, expected, actual):
+        """The first of the neurons whose values, both [H_last], differ in a step; None where none does."""
+        different = np.flatnonzero(actual != expected)
+        if not different.size:
+            return None
+        neuron = int(different[0])
+        return cls(step, neuron, int(expected[neuron]), int(actual[neuron]))
+
     def __str__(self):
         return (
             f"step {self.step}, last layer, neuron {self.neuron}: the integer network says {self.expected}, "
@@ -140,13 +149,11 @@ class _CheckedBoard:
     def step(self, tokens):
         *traces, last = self._network.step(tokens)
         actual, expected = next(self._events), last.y[0]
-        different = np.flatnonzero(actual != expected)
-        if different.size:
-            self.mismatches += different.size
+        found = Mismatch.find(self._steps, expected, actual)
+        if found is not None:
+            self.mismatches += np.count_nonzero(actual != expected)
             self.wrong_steps += 1
-            neuron = int(different[0])
-            if self.first is None:
-                self.first = Mismatch(self._steps, neuron, int(expected[neuron]), int(actual[neuron]))
+            self.first = self.first or found
         self._steps += 1
         return [*traces, dataclasses.replace(last, y=actual[None].astype(last.y.dtype))]
 

@@ -173,13 +173,10 @@ def self_test(board, image, parameters, *, patterns=PATTERNS, progress=None):
         tokens = np.resize(np.random.default_rng(number).permutation(c.vocabulary), count)
         for step, events in enumerate(board.step_many(map(int, tokens))):
             expected = reference.step(tokens[step:step + 1])[-1].y[0]
-            different = np.flatnonzero(events != expected)
-            if different.size:
-                wrong += 1
-                if first is None:
-                    neuron = int(different[0])
-                    first = Mismatch(step, neuron, int(expected[neuron]), int(events[neuron]))
-                    first_pattern = number
+            found = Mismatch.find(step, expected, events)
+            wrong += found is not None
+            if first is None and found is not None:
+                first, first_pattern = found, number
         if progress is not None:
             progress((number + 1) * count, patterns * count)
     coverage = {}

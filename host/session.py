@@ -131,12 +131,9 @@ def generate_text(board, image, parameters, ids, count, sampler, write):
         if network is None:
             return
         expected = network.step(np.array([token]))[-1].y[0]
-        different = np.flatnonzero(events != expected)
-        if not different.size:
-            session.matching += 1
-        elif session.first_mismatch is None:
-            neuron = int(different[0])
-            session.first_mismatch = Mismatch(session.steps - 1, neuron, int(expected[neuron]), int(events[neuron]))
+        found = Mismatch.find(session.steps - 1, expected, events)
+        session.matching += found is None
+        session.first_mismatch = session.first_mismatch or found
 
     before = board.counters()
     begin = time.perf_counter()
