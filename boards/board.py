@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from egret.boards.devices import Device
+from egret.rtl.protocol import DEFAULT_RECEIVE_BYTES, DEFAULT_WINDOW
 
 __all__ = ["Board"]
 
@@ -25,6 +26,9 @@ class Board:
         Bits a second of the UART.
     target : str
         Lanes and memories of its core, by name in `egret.model.configuration.TARGETS`.
+    window, receive_bytes : int
+        Commands under way at once, and bytes of them that wait: as for `egret.rtl.link.Link`. More of both hide the
+        time that the serial port's adapter takes, for block RAM.
     quantised : dict
         Options of `egret.model.quantise.quantise` for a checkpoint that is built for it.
     resources : tuple of amaranth.build.Resource
@@ -41,6 +45,8 @@ class Board:
     hertz: float
     baud: int
     target: str
+    window: int = DEFAULT_WINDOW
+    receive_bytes: int = DEFAULT_RECEIVE_BYTES
     quantised: dict = field(default_factory=dict)
     resources: tuple = ()
     uart: tuple = ("uart", 0)

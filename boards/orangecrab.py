@@ -16,6 +16,8 @@ BOARD = Board(
     hertz=84e6,
     baud=3_000_000,
     target="ulx3s",
+    window=8,
+    receive_bytes=1024,
     resources=(UARTResource(0, rx="0", tx="1", conn=("io", 0), attrs=Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP")),),
     led=None,
 )

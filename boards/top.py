@@ -37,7 +37,8 @@ class Top(Elaboratable):
         m.domains.sync = sync = ClockDomain()
         m.d.comb += [sync.clk.eq(pll.clock), sync.rst.eq(pll.reset)]
         m.submodules.uart = uart = Uart(self._divisor)
-        m.submodules.board = top = BoardTop(self._configuration)
+        m.submodules.board = top = BoardTop(self._configuration, window=board.window,
+                                                receive_bytes=board.receive_bytes)
         wiring.connect(m, uart.o, top.i)
         wiring.connect(m, top.o, uart.i)
         pins = platform.request(*board.uart, dir={line.name: "-" for line in platform.lookup(*board.uart).ios})

@@ -14,4 +14,6 @@ BOARD = Board(
     hertz=80e6,
     baud=3_000_000,
     target="ulx3s",
+    window=8,
+    receive_bytes=1024,
 )

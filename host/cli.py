@@ -802,12 +802,11 @@ def _board_named(name, what):
 def _speed(board, measurement, hertz):
     """`Speed` of a board with some clock, from what was measured on its core in simulation."""
     from egret.host.speed import Speed
-    from egret.rtl.protocol import DEFAULT_RECEIVE_BYTES, DEFAULT_WINDOW
     from egret.rtl.uart import divisor_for
 
     tokens = measurement.evaluation.tokens
-    return Speed(hertz=hertz, divisor=divisor_for(hertz, board.baud), window=DEFAULT_WINDOW,
-                 receive_bytes=DEFAULT_RECEIVE_BYTES, cycles=measurement.cycles_per_token,
+    return Speed(hertz=hertz, divisor=divisor_for(hertz, board.baud), window=board.window,
+                 receive_bytes=board.receive_bytes, cycles=measurement.cycles_per_token,
                  sent=measurement.bytes_sent / tokens, received=measurement.bytes_received / tokens)
 
 

@@ -3,7 +3,7 @@
 from amaranth.hdl import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
-from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -129,6 +129,12 @@ class Link(wiring.Component):
         reply_write, reply_read = replies.write_port(), replies.read_port()
 
         wiring.connect(m, wiring.flipped(self.i), queue.w_stream)
+        received = queue.r_stream
+        if self.identity.receive_bytes > protocol.DEFAULT_RECEIVE_BYTES:
+            # Of block RAM, which takes half of a cycle to answer.
+            m.submodules.head = head = SyncFIFO(width=8, depth=2)
+            wiring.connect(m, received, head.w_stream)
+            received = head.r_stream
 
         # Shared between the machines.
         frame_done = Signal()
@@ -144,16 +150,16 @@ class Link(wiring.Component):
         synchronised, begun, escaped, damaged = Signal(), Signal(), Signal(), Signal()
         receiving = Signal()
         byte = Signal(8)
-        is_flag = queue.r_data == protocol.FLAG
-        is_escape = queue.r_data == protocol.ESCAPE
+        is_flag = received.payload == protocol.FLAG
+        is_escape = received.payload == protocol.ESCAPE
         accepted = Signal()
         content = Signal()
         offset = position - protocol.HEADER.size
         m.d.comb += [
-            queue.r_en.eq(receiving),
-            accepted.eq(queue.r_en & queue.r_rdy),
+            received.ready.eq(receiving),
+            accepted.eq(received.ready & received.valid),
             content.eq(accepted & ~is_flag & (escaped | ~is_escape)),
-            byte.eq(Mux(escaped, queue.r_data ^ protocol.ESCAPE_XOR, queue.r_data)),
+            byte.eq(Mux(escaped, received.payload ^ protocol.ESCAPE_XOR, received.payload)),
             receive_crc.data.eq(byte),
             receive_crc.valid.eq(content),
             receive_crc.start.eq(accepted & is_flag),
@@ -164,7 +170,7 @@ class Link(wiring.Component):
         ]
         with m.If(content):
             m.d.sync += escaped.eq(0)
-            with m.If(escaped & (queue.r_data != protocol.ESCAPED[0]) & (queue.r_data != protocol.ESCAPED[1])):
+            with m.If(escaped & (received.payload != protocol.ESCAPED[0]) & (received.payload != protocol.ESCAPED[1])):
                 m.d.sync += damaged.eq(1)
             with m.If(position == overhead + protocol.MAX_PAYLOAD):
                 m.d.sync += damaged.eq(1)
@@ -513,7 +519,8 @@ class Link(wiring.Component):
 
         sends = pending.any() | refusal_pending | sending
         m.d.comb += [
-            self.busy.eq((queue.level != 0) | ~receiving | (sends & ~(self.o.valid & ~self.o.ready)) | self.core_busy),
+            self.busy.eq((queue.level != 0) | received.valid | ~receiving | (sends & ~(self.o.valid & ~self.o.ready))
+                         | self.core_busy),
             self.waiting.eq(awaits_core & ~sends),
         ]
         return m

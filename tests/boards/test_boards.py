@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -75,6 +76,17 @@ def test_design(name):
     assert estimate.least_block_rams <= estimate.used["block_rams"] <= 30
     if board.device.family == "ice40":
         assert estimate.used["large_rams"] == 4
+
+
+def test_window_of_a_design():
+    """More commands under way take a longer memory of replies, in proportion, and a longer queue."""
+    board = board_named("ulx3s-85f")
+    small = dataclasses.replace(board, window=2, receive_bytes=64)
+    texts = [build.generate(one, SMALL).files["top.il"] for one in (small, board)]
+    replies, queues = ([sum(map(int, re.findall(rf"memory width 8 size (\d+) \\{name}\n", text))) for text in texts]
+                       for name in ("replies", "storage"))
+    assert replies[1] == 4 * replies[0]
+    assert queues[1] - queues[0] == 1024 - 64
 
 
 def test_clock_of_a_design():
