@@ -113,7 +113,7 @@ class Measurement:
         slots = self.lanes * self.counters["cycles"]
         packing = self.lanes * self.counters["words"] - self.counters["macs"]
         return {"macs": self.counters["macs"] / slots, "packing": packing / slots,
-                **{name: self.lanes * self.counters[name] / slots for name in CORE_COUNTERS[4:]}}
+                **{name: self.lanes * self.counters[name] / slots for name in CORE_COUNTERS[5:]}}
 
     @property
     def tokens_per_second(self):

@@ -24,6 +24,7 @@ from egret.model.configuration import (
     GATES,
     GOALS,
     RUN_BITS,
+    SDRAM_BITS,
     SEGMENTS,
     WEIGHT_BITS,
     WIDEST_RUN,
@@ -102,6 +103,13 @@ def matrices(parameters, configuration):
             result.append(Matrix(number, segment, configuration.segment_span(number, segment), weights.shape[1],
                                  sources, positions[rows[places]], weights[rows[places], sources]))
     return result
+
+
+def _most_values(parameters):
+    """Most non-zero values that a matrix has."""
+    return max(np.count_nonzero(np.unique(np.concatenate([weights[rows] for _, rows in _gate_rows(size, segment)])))
+               for layer, size in zip(parameters.layers, parameters.hidden, strict=True)
+               for segment, weights in (("x", layer.weight_x), ("y", layer.weight_y), ("s", layer.weight_y)))
 
 
 def _skips(distance, span, run_bits):
@@ -272,12 +280,12 @@ def configuration_for(parameters, *, weight_bytes=None, weight_bits=None, goal="
     if goal not in GOALS:
         raise InputError(f"the goal of packing must be {' or '.join(GOALS)}, not {goal!r}")
     options |= _shape(parameters)
-    bare = Configuration(**options)
-    parts = matrices(parameters, bare)
     if weight_bits is None:
-        weight_bits = 4 if all(len(np.unique(part.weight)) <= CODEBOOK for part in parts) else 8
+        weight_bits = 4 if _most_values(parameters) <= CODEBOOK else 8
+    bare = Configuration(**options, weight_bits=weight_bits)
+    parts = matrices(parameters, bare)
     words, *wide = _words_by_width(
-        *_choose_all(parts, weight_bits, bare.lanes, goal, bare.store != "spram"))
+        *_choose_all(parts, weight_bits, bare.lanes, goal, bare.store == "bram"))
     wide = tuple(count for count in wide if count)
     needed = Configuration(**options, weight_bits=weight_bits, weight_words=max(1, words), wide_words=wide)
     if weight_bytes is None:
@@ -397,7 +405,10 @@ def _row_words(rows, c):
         bank, address = c.place(0, gate, np.arange(size))
         table[:, address, bank] = rows[:, gate * size:(gate + 1) * size]
     flat = table.reshape(-1, c.banks)
-    return _to_words([(flat[:, bank], c.accumulator_bits) for bank in range(c.banks)])
+    fields = [(flat[:, bank], c.accumulator_bits) for bank in range(c.banks)]
+    if c.store == "sdram":
+        fields.append((np.zeros(len(flat), np.int64), c.row_beats * SDRAM_BITS - c.banks * c.accumulator_bits))
+    return _to_words(fields)
 
 
 def _to_words(fields):

@@ -13,7 +13,7 @@ from itertools import accumulate
 from egret.model.errors import InputError
 
 __all__ = [
-    "CODEBOOK", "GATES", "GOALS", "RUN_BITS", "SEGMENTS", "STATE_FRACTION", "STORES", "TARGETS", "TINY", "VALUE_BITS",
+    "CODEBOOK", "GATES", "GOALS", "RUN_BITS", "SDRAM_BITS", "SDRAM_WORDS", "SEGMENTS", "STATE_FRACTION", "STORES", "TARGETS", "TINY", "VALUE_BITS",
     "VALUE_FRACTION", "WEIGHT_BITS", "WIDEST_RUN", "WINDOW", "Configuration", "first_bank",
 ]
 
@@ -38,8 +38,12 @@ VALUE_BITS = 9
 VALUE_FRACTION = 8
 STATE_FRACTION = 14
 
-STORES = ("bram", "spram")
-"""Where weights and pointers are."""
+STORES = ("bram", "spram", "sdram")
+"""Where the weights are."""
+SDRAM_BITS = 16
+"""Width of an SDRAM."""
+SDRAM_WORDS = 1 << 24
+"""Words of an SDRAM that a core can use."""
 
 FORMAT = 3
 """Counts changes of the arithmetic or of a memory's layout; part of the digest."""
@@ -78,7 +82,8 @@ class Configuration:
     gate_index_bits : int
         Address width of each gate table, 8 to 12.
     store : str
-        ``"bram"``, or ``"spram"`` where pointers are read 16 bits at a time; the latter knows narrow runs only.
+        ``"bram"``; ``"spram"``, where pointers are read 16 bits at a time; or ``"sdram"``, where weights, embedding and
+        folded rows are read in bursts of words of 16 bits, whole ones. The last two know narrow runs only.
 
     Raises
     ------
@@ -125,8 +130,18 @@ class Configuration:
         check("gate_index_bits", self.gate_index_bits, 8, 12)
         if self.store not in STORES:
             raise InputError(f"configuration: store must be {' or '.join(STORES)}, not {self.store!r}")
-        if self.store == "spram" and self.wide_words:
-            raise InputError(f"configuration: wide_words must be () with the store spram, not {self.wide_words!r}")
+        if self.store != "bram" and self.wide_words:
+            raise InputError(f"configuration: wide_words must be () with the store {self.store}, "
+                             f"not {self.wide_words!r}")
+        if self.store == "sdram":
+            if self.lanes * self.narrow_bits % SDRAM_BITS:
+                raise InputError(f"configuration: lanes must be such that {self.narrow_bits} bits each fill words of "
+                                 f"{SDRAM_BITS} bits with the store sdram, not {self.lanes}")
+            if self.embedding % 2:
+                raise InputError(f"configuration: embedding must be even with the store sdram, not {self.embedding}")
+            if self.sdram_words > SDRAM_WORDS:
+                raise InputError(f"configuration: weights, embedding and {self.folded} folded rows need "
+                                 f"{2 * self.sdram_words} bytes of SDRAM; it has {2 * SDRAM_WORDS}")
 
     # Shape.
 
@@ -242,6 +257,34 @@ class Configuration:
         bits = self.weight_words * self.narrow_bits + sum(self.wide_words)
         return -(-self.lanes * bits // 8)
 
+    # What an SDRAM holds: weights, then the embedding, then folded rows, all in words of 16 bits.
+
+    @property
+    def word_beats(self):
+        """Words of an SDRAM that a word of weights takes."""
+        return self.lanes * self.narrow_bits // SDRAM_BITS
+
+    @property
+    def row_beats(self):
+        """Words of an SDRAM that an address of a folded row takes."""
+        return -(-self.banks * self.accumulator_bits // SDRAM_BITS)
+
+    @cached_property
+    def sdram_sizes(self):
+        """Words of an SDRAM that each of its sections takes: dict, in their order."""
+        return {"weights": self.weight_words * self.word_beats, "embedding": self.vocabulary * self.embedding // 2,
+                "rows": self.folded * self.layer_depth(0) * self.row_beats}
+
+    @cached_property
+    def sdram_base(self):
+        """First word in an SDRAM of each of its sections: dict."""
+        return dict(zip(self.sdram_sizes, accumulate(self.sdram_sizes.values(), initial=0), strict=False))
+
+    @property
+    def sdram_words(self):
+        """Words of an SDRAM that are in use."""
+        return sum(self.sdram_sizes.values())
+
     @cached_property
     def column_base(self):
         """First column of each layer's segments: ``column_base[layer][segment]``."""
@@ -312,6 +355,7 @@ TARGETS = {
     "default": {"lanes": 8, "weight_bytes": 128 * 1024},
     "icebreaker": {"lanes": 1, "weight_bytes": 64 * 1024, "store": "spram"},
     "ulx3s": {"lanes": 8, "weight_bytes": 96 * 1024},
+    "sdram": {"lanes": 2, "weight_bits": 4, "store": "sdram"},
 }
 """Named lanes and weight memories, for `egret.model.compile.configuration_for`."""
 

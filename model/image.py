@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from egret.model.configuration import CODEBOOK, RUN_BITS, SEGMENTS, WEIGHT_BITS, Configuration
+from egret.model.configuration import CODEBOOK, RUN_BITS, SDRAM_BITS, SEGMENTS, WEIGHT_BITS, Configuration
 from egret.model.errors import InputError
 from egret.model.files import write_aside
 
@@ -55,6 +55,7 @@ def memory_sections(configuration):
         bytes. ``bias``: {u, r, z} of each neuron. ``threshold``: one a neuron. ``shift``: three a layer, u, r, z.
         Where the configuration has them: ``codebook``: 16 signed bytes a matrix; ``rows``: folded rows, a word an
         address of the first layer, one accumulator a bank; ``run_4`` and so on: further bits of the runs, one a lane.
+        What is in an SDRAM has the same bytes, in words of 16 bits.
     """
     c = configuration
     sections = [
@@ -71,6 +72,9 @@ def memory_sections(configuration):
         sections.append(MemorySection(7, "rows", c.banks * c.accumulator_bits, c.folded * c.layer_depth(0)))
     sections += [MemorySection(8 + index, f"run_{RUN_BITS + index}", c.lanes, words)
                  for index, words in enumerate(c.wide_words)]
+    if c.store == "sdram":
+        sections = [MemorySection(section.number, section.name, SDRAM_BITS, c.sdram_sizes[section.name])
+                    if section.name in c.sdram_sizes else section for section in sections]
     return tuple(sections)
 
 

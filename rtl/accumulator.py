@@ -13,7 +13,7 @@ from egret.rtl.payloads import access_layout, add_layout, bank_address_bits, row
 __all__ = ["FOUND", "Accumulators", "replay"]
 
 
-FOUND = {"bram": 5, "spram": 4}
+FOUND = {"bram": 5, "spram": 4, "sdram": 5}
 """Cycles from an access to what it found, by the configuration's store."""
 
 

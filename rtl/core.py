@@ -5,6 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from egret.model.configuration import GATES, SEGMENTS
+from egret.model.image import memory_sections
 from egret.rtl.accumulator import Accumulators
 from egret.rtl.biases import Biases
 from egret.rtl.counters import COUNTER_BYTES, Counters
@@ -15,6 +16,7 @@ from egret.rtl.mac import Lanes
 from egret.rtl.payloads import CAUSES, counter_names, layer_bits, load_layout, output_layout
 from egret.rtl.reset import ResetPass
 from egret.rtl.rows import FoldedRows
+from egret.rtl.sdram import PARTS, Sdram, SdramPins, Timing, burst_layout
 from egret.rtl.update import UpdatePass
 from egret.rtl.weights import WeightStore
 
@@ -32,6 +34,8 @@ class Core(wiring.Component):
     Parameters
     ----------
     configuration : Configuration
+    timing : egret.rtl.sdram.Timing
+        Of the SDRAM, where that is the store.
 
     Members
     -------
@@ -48,11 +52,14 @@ class Core(wiring.Component):
         Something is left to do before the next token.
     counter_byte : In, counter_read : Out(8), counters_settled : Out(1)
         The performance counters, see `counter_names`: as ``byte``, ``read`` and ``settled`` of `Counters`.
+    sdram : Out(SdramPins), ready : Out(1)
+        Of the store ``sdram``: its pins, and whether it has been started, before which nothing may be loaded.
     """
 
-    def __init__(self, configuration):
+    def __init__(self, configuration, *, timing=Timing.of(PARTS["any"], 100e6)):
         self.configuration = c = configuration
-        super().__init__({
+        self._timing = timing
+        members = {
             "load": In(load_layout(c)),
             "load_valid": In(1),
             "clear": In(1),
@@ -62,7 +69,10 @@ class Core(wiring.Component):
             "counter_byte": In(range(COUNTER_BYTES * len(counter_names(c)))),
             "counter_read": Out(8),
             "counters_settled": Out(1),
-        })
+        }
+        if c.store == "sdram":
+            members |= {"sdram": Out(SdramPins), "ready": Out(1)}
+        super().__init__(members)
 
     def elaborate(self, platform):
         c = self.configuration
@@ -89,6 +99,11 @@ class Core(wiring.Component):
             m.submodules.rows = rows = FoldedRows(c)
             loaded.append(rows)
             connect(m, rows.o, accumulators.row)
+        sources = [weights, embedding] if c.store == "sdram" else []
+        if c.folded and sources:
+            sources.append(rows)
+        if sources:
+            beats = self._memory(m, sources)
         for unit in loaded:
             m.d.comb += [unit.load.eq(self.load), unit.load_valid.eq(self.load_valid)]
         connect(m, weights.o, lanes.i)
@@ -145,7 +160,7 @@ class Core(wiring.Component):
         def start_update():
             return [update_pass.start.eq(1), events.clear.bit_select(layer, 1).eq(1)]
 
-        cause = {name: Signal(name=f"cause_{name}") for name in CAUSES}
+        cause = {name: Signal(name=f"cause_{name}") for name in CAUSES if name != "memory"}
         with m.FSM(name="sequencer"):
             with m.State("LAYER"):
                 m.d.comb += cause["wait_update"].eq(1)
@@ -230,12 +245,42 @@ class Core(wiring.Component):
         def count(name, amount):
             m.d.sync += counters.amounts[name].eq(amount)
 
+        waits = weights.waits if sources else 0
+
         count("tokens", self.i_tokens.valid & self.i_tokens.ready)
         count("cycles", self.busy)
         count("words", weights.o.valid)
         count("macs", lanes.macs)
         for name, signal in cause.items():
-            count(name, self.busy & ~weights.o.valid & signal)
+            count(name, self.busy & ~weights.o.valid & signal & ~waits)
+        if sources:
+            count("memory", self.busy & ~weights.o.valid & waits)
+            count("beats", beats)
         for number in range(c.layers):
             count(f"events_{number}", update_pass.event.valid & (update_pass.event.p.layer == number))
         return m
+
+    def _memory(self, m, sources):
+        """The SDRAM, what it is asked for by some units, and what is loaded into it; returns whether it sends a word."""
+        c = self.configuration
+        m.submodules.memory = memory = Sdram(self._timing)
+        wiring.connect(m, memory.sdram, flipped(self.sdram))
+        burst, asked = Signal(burst_layout()), Signal()
+        m.d.comb += [memory.i.valid.eq(asked), memory.i.payload.eq(burst), self.ready.eq(memory.ready)]
+        for source in sources:
+            m.d.comb += [source.beat.valid.eq(memory.o.valid), source.beat.payload.eq(memory.o.payload)]
+        with m.If(~asked | memory.i.ready):
+            m.d.sync += asked.eq(0)
+            branch = m.If
+            for source in sources:
+                with branch(source.burst.valid):
+                    m.d.comb += source.burst.ready.eq(1)
+                    m.d.sync += [burst.eq(source.burst.payload), asked.eq(1)]
+                branch = m.Elif
+        m.d.sync += memory.write.valid.eq(0)
+        for section in memory_sections(c):
+            if section.name in c.sdram_base:
+                with m.If(self.load_valid & (self.load.section == section.number)):
+                    m.d.sync += [memory.write.valid.eq(1), memory.write.p.word.eq(self.load.data),
+                                 memory.write.p.address.eq(self.load.index + c.sdram_base[section.name])]
+        return memory.o.valid

@@ -1,13 +1,14 @@
 """Embedding table: a token becomes the input values of the first layer."""
 
 from amaranth.hdl import *
-from amaranth.lib import fifo, stream, wiring
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.configuration import WEIGHT_BITS
 from egret.model.image import memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import ahead, input_layout, load_layout
+from egret.rtl.sdram import ADDRESS_BITS, TAGS, WORD_BITS, beat_layout, burst_layout
 
 __all__ = ["Embedding", "inputs_of"]
 
@@ -18,7 +19,8 @@ READING = LATENCY + 1
 class Embedding(wiring.Component):
     """Streams the non-zero elements of a row of the table, doubled to the LSB of event values.
 
-    One element a cycle, zero or not; the first one comes five cycles after ``start``.
+    One element a cycle, zero or not; the first one comes five cycles after ``start``. With the store ``sdram`` the row
+    comes in one burst, two elements a word.
 
     Parameters
     ----------
@@ -33,22 +35,68 @@ class Embedding(wiring.Component):
     o : Out(stream of {index, value})
     done : Out(1)
         The row is over: everything has been taken from ``o``.
+    burst, beat : Out(stream of bursts), In(stream of beats, always ready)
+        To and from an SDRAM, where that is the store.
     """
 
     def __init__(self, configuration):
         self._c = c = configuration
-        super().__init__({
+        members = {
             "load": In(load_layout(c)),
             "load_valid": In(1),
             "start": In(1),
             "token": In(16),
             "o": Out(stream.Signature(input_layout(c))),
             "done": Out(1),
-        })
+        }
+        if c.store == "sdram":
+            members |= {"burst": Out(stream.Signature(burst_layout())),
+                        "beat": In(stream.Signature(beat_layout(), always_ready=True))}
+        super().__init__(members)
 
     def elaborate(self, platform):
-        c = self._c
         m = Module()
+        (self._row_of_a_burst if self._c.store == "sdram" else self._row_of_a_table)(m)
+        return m
+
+    def _row_of_a_burst(self, m):
+        # Room for the whole row, as beats do not wait, and for a word between the queue's memory and its output.
+        c = self._c
+        words = c.embedding // 2
+        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=WORD_BITS, depth=words + 2)
+        asks, has, half, taken = Signal(), Signal(), Signal(), Signal()
+        address = Signal(ADDRESS_BITS)
+        word = Signal(data.ArrayLayout(signed(WEIGHT_BITS), 2), reset_less=True)
+        element = Signal(signed(WEIGHT_BITS))
+        index = Signal(self.o.p.index.shape())
+        left = Signal(range(c.embedding + 1))
+        m.d.comb += [
+            self.burst.valid.eq(asks),
+            self.burst.p.address.eq(address),
+            self.burst.p.count.eq(words),
+            self.burst.p.tag.eq(TAGS.index("embedding")),
+            queue.w_data.eq(self.beat.p.word),
+            queue.w_en.eq(self.beat.valid & (self.beat.p.tag == TAGS.index("embedding"))),
+            taken.eq(has & (~self.o.valid | self.o.ready)),
+            queue.r_en.eq(~has | (taken & half)),
+            element.eq(word[half]),
+            self.done.eq((left == 0) & ~self.o.valid),
+        ]
+        with m.If(self.burst.ready):
+            m.d.sync += asks.eq(0)
+        with m.If(queue.r_en):
+            m.d.sync += [has.eq(queue.r_rdy), word.eq(queue.r_data)]
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(taken):
+            m.d.sync += [half.eq(~half), index.eq(index + 1), left.eq(left - 1), self.o.valid.eq(element != 0),
+                         self.o.p.index.eq(index), self.o.p.value.eq(element << 1)]
+        with m.If(self.start):
+            m.d.sync += [address.eq(c.sdram_base["embedding"] + self.token * words), asks.eq(1),
+                         left.eq(c.embedding), index.eq(0)]
+
+    def _row_of_a_table(self, m):
+        c = self._c
         places = ahead(c, READING)
         depth = c.vocabulary * c.embedding
         section = {section.name: section for section in memory_sections(c)}["embedding"]
@@ -84,7 +132,6 @@ class Embedding(wiring.Component):
             m.d.sync += [address.eq(address + 1), left.eq(left - 1), index.eq(index + 1)]
         with m.If(self.start):
             m.d.sync += [address.eq(self.token * c.embedding), left.eq(c.embedding), index.eq(0)]
-        return m
 
 
 def inputs_of(row):

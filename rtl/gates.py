@@ -14,7 +14,7 @@ __all__ = ["LATENCY", "Gate", "gate_value"]
 
 WAITING = 8
 """Requests that wait for a free bank, but in a compact core."""
-LATENCY = {"bram": FOUND["bram"] + 5, "spram": FOUND["spram"] + 4}
+LATENCY = {store: found + (4 if store == "spram" else 5) for store, found in FOUND.items()}
 """Cycles from an access to the value, by the configuration's store."""
 
 

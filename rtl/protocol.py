@@ -157,8 +157,8 @@ EVENT = _layout(_EVENT_FIELDS)
 LINK_COUNTERS = _layout(_LINK_COUNTER_FIELDS)
 TOKEN = struct.Struct("<I")
 COUNTER_BYTES = 8
-CORE_COUNTERS = ("tokens", "cycles", "words", "macs", "fetch", "rows", "wait_layer", "settle", "reset_pass",
-                 "wait_update")
+CORE_COUNTERS = ("tokens", "cycles", "words", "macs", "beats", "fetch", "rows", "wait_layer", "settle", "reset_pass",
+                 "wait_update", "memory")
 """Names of the core's first counters, as `egret.rtl.payloads.counter_names` has them; after them come the events of
 each layer."""
 DIGEST_BYTES = 8

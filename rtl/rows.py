@@ -7,12 +7,15 @@ from amaranth.lib.wiring import In, Out
 from egret.model.image import memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import load_layout, row_layout
+from egret.rtl.sdram import ADDRESS_BITS, TAGS, WORD_BITS, beat_layout, burst_layout
 
 __all__ = ["FoldedRows"]
 
 
 class FoldedRows(wiring.Component):
     """Streams the row of a token, one address of all banks a cycle; the first one comes four cycles after ``start``.
+
+    With the store ``sdram`` the row comes in one burst, several words an address.
 
     Parameters
     ----------
@@ -31,11 +34,13 @@ class FoldedRows(wiring.Component):
         All zeros where there is none.
     done : Out(1)
         The row is over: nothing is left to come.
+    burst, beat : Out(stream of bursts), In(stream of beats, always ready)
+        To and from an SDRAM, where that is the store.
     """
 
     def __init__(self, configuration):
         self._c = c = configuration
-        super().__init__({
+        members = {
             "load": In(load_layout(c)),
             "load_valid": In(1),
             "start": In(1),
@@ -43,11 +48,51 @@ class FoldedRows(wiring.Component):
             "coming": Out(1),
             "o": Out(stream.Signature(row_layout(c), always_ready=True)),
             "done": Out(1),
-        })
+        }
+        if c.store == "sdram":
+            members |= {"burst": Out(stream.Signature(burst_layout())),
+                        "beat": In(stream.Signature(beat_layout(), always_ready=True))}
+        super().__init__(members)
 
     def elaborate(self, platform):
-        c = self._c
         m = Module()
+        (self._row_of_a_burst if self._c.store == "sdram" else self._row_of_a_table)(m)
+        return m
+
+    def _row_of_a_burst(self, m):
+        c = self._c
+        height = c.layer_depth(0)
+        asks, mine, whole = Signal(), Signal(), Signal()
+        address = Signal(ADDRESS_BITS)
+        part = Signal(range(c.row_beats))
+        left = Signal(range(height + 1))
+        target = Signal.like(self.o.p.address)
+        words = [Signal(WORD_BITS, name=f"word_{place}", reset_less=True) for place in range(c.row_beats)]
+        m.d.comb += [
+            self.burst.valid.eq(asks),
+            self.burst.p.address.eq(address),
+            self.burst.p.count.eq(height * c.row_beats),
+            self.burst.p.tag.eq(TAGS.index("rows")),
+            mine.eq(self.beat.valid & (self.beat.p.tag == TAGS.index("rows"))),
+            self.coming.eq(whole),
+            self.done.eq((left == 0) & ~self.o.valid),
+        ]
+        m.d.sync += [whole.eq(mine & (part == c.row_beats - 1)), self.o.valid.eq(whole),
+                     Value.cast(self.o.payload).eq(0)]
+        with m.If(self.burst.ready):
+            m.d.sync += asks.eq(0)
+        with m.If(mine):
+            m.d.sync += [part.eq(Mux(part == c.row_beats - 1, 0, part + 1)),
+                         Cat(words).eq(Cat(words[1:], self.beat.p.word))]
+        with m.If(whole):
+            m.d.sync += [self.o.p.address.eq(target), Value.cast(self.o.p.addends).eq(Cat(words)),
+                         target.eq(target + 1), left.eq(left - 1)]
+        with m.If(self.start):
+            m.d.sync += [address.eq(c.sdram_base["rows"] + self.token * height * c.row_beats), asks.eq(1),
+                         left.eq(height), target.eq(c.bank_base[0])]
+
+    def _row_of_a_table(self, m):
+        c = self._c
         depth, height = c.folded * c.layer_depth(0), c.layer_depth(0)
         section = {section.name: section for section in memory_sections(c)}["rows"]
         m.submodules.table = table = BlockMemory(data.ArrayLayout(signed(c.accumulator_bits), c.banks), depth)
@@ -72,4 +117,3 @@ class FoldedRows(wiring.Component):
             m.d.sync += [address.eq(address + 1), target.eq(target + 1), left.eq(left - 1)]
         with m.If(self.start):
             m.d.sync += [address.eq(self.token * height), left.eq(height), target.eq(c.bank_base[0])]
-        return m

@@ -1,4 +1,4 @@
-"""Weight store: columns of packed words, found through a pointer a column, in block RAM or in single-port RAM."""
+"""Weight store: columns of packed words, found through a pointer a column, in block RAM, single-port RAM or SDRAM."""
 
 from itertools import pairwise
 
@@ -11,12 +11,15 @@ from egret.model.image import memory_sections
 from egret.rtl.biases import biases_layout
 from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import column_layout, load_layout, pointer_layout, word_layout
+from egret.rtl.sdram import TAGS, beat_layout, burst_layout
 from egret.rtl.single_port import RowMemory
 
 __all__ = ["WeightStore", "words_of"]
 
 AHEAD = 16
 """Pointers fetched ahead of the words."""
+UNDER_WAY = 4
+"""Columns whose words an SDRAM has been asked for."""
 
 
 class WeightStore(wiring.Component):
@@ -25,7 +28,7 @@ class WeightStore(wiring.Component):
     One column is looked up each cycle, so words follow each other without gaps, also from one column to the next, while
     no more columns than words are asked for; the first word comes eight cycles after the first column.
     With the store ``spram`` a column is looked up in as many cycles as its pointer has rows of 16 bits, and two; and a
-    pointer takes as many cycles to load.
+    pointer takes as many cycles to load. With ``sdram`` the words come in bursts, a column each, asked for ahead.
 
     Parameters
     ----------
@@ -39,6 +42,8 @@ class WeightStore(wiring.Component):
     o : Out(stream of words, always ready)
     busy : Out(1)
         Something is between ``i`` and ``o``.
+    burst, beat : Out(stream of bursts), In(stream of beats, always ready)
+        To and from an SDRAM, where that is the store; and ``waits`` : Out(1), it has been asked for words.
     """
 
     def __init__(self, configuration):
@@ -53,6 +58,9 @@ class WeightStore(wiring.Component):
         if c.store == "spram":
             members |= {"bias_ask": In(stream.Signature((max(c.neurons, 2) - 1).bit_length())),
                         "bias_found": Out(stream.Signature(biases_layout(c).size))}
+        if c.store == "sdram":
+            members |= {"burst": Out(stream.Signature(burst_layout())),
+                        "beat": In(stream.Signature(beat_layout(), always_ready=True)), "waits": Out(1)}
         super().__init__(members)
 
     def elaborate(self, platform):
@@ -60,6 +68,9 @@ class WeightStore(wiring.Component):
         c = self._c
         m = Module()
         head, head_valid, take, looking = (self._rows_of_pointers if c.store == "spram" else self._block_of_pointers)(m)
+        if c.store == "sdram":
+            self._bursts(m, head, head_valid, take, looking)
+            return m
         narrow = data.ArrayLayout(data.StructLayout({"code": c.weight_bits, "run": RUN_BITS}), c.lanes)
         m.submodules.weights = weights = BlockMemory(narrow, c.weight_words, single_port=c.store == "spram")
         self._load(m, weights, "weights")
@@ -101,6 +112,46 @@ class WeightStore(wiring.Component):
             m.d.sync += [entry.code.eq(narrow.code), entry.run.eq(Cat(run))]
         m.d.comb += self.busy.eq(looking | head_valid | (left != 0) | reading.any() | self.o.valid)
         return m
+
+    def _bursts(self, m, head, head_valid, take, looking):
+        """Ask for a burst a column, and send its words as they come."""
+        c = self._c
+        m.submodules.under_way = under_way = fifo.SyncFIFO(width=head.shape().size, depth=UNDER_WAY)
+        column = data.View(head.shape(), under_way.r_data)
+        m.d.comb += [
+            self.burst.valid.eq(head_valid & under_way.w_rdy),
+            self.burst.p.address.eq(c.sdram_base["weights"] + head.pointer.start * c.word_beats),
+            self.burst.p.count.eq(head.pointer.count * c.word_beats),
+            self.burst.p.tag.eq(TAGS.index("weights")),
+            take.eq(self.burst.valid & self.burst.ready),
+            under_way.w_data.eq(head),
+            under_way.w_en.eq(take),
+        ]
+        mine, whole, last = Signal(), Signal(), Signal()
+        beats = [self.beat.p.word]
+        m.d.comb += mine.eq(self.beat.valid & (self.beat.p.tag == TAGS.index("weights")))
+        if c.word_beats > 1:
+            part = Signal(range(c.word_beats))
+            earlier = [Signal.like(beats[0], name=f"beat_{place}", reset_less=True) for place in range(1, c.word_beats)]
+            with m.If(mine):
+                m.d.sync += [part.eq(Mux(whole, 0, part + 1)), Cat(earlier).eq(Cat(earlier[1:], beats))]
+            m.d.comb += whole.eq(mine & (part == c.word_beats - 1))
+            beats = [*earlier, *beats]
+        else:
+            m.d.comb += whole.eq(mine)
+        place = Signal(c.count_bits)
+        m.d.comb += [last.eq(place == column.pointer.count - 1), under_way.r_en.eq(whole & last)]
+        m.d.sync += [
+            self.o.valid.eq(whole),
+            Value.cast(self.o.p.entries).eq(Cat(beats)),
+            self.o.p.value.eq(column.value),
+            self.o.p.matrix.eq(column.matrix),
+            self.o.p.begins.eq(column.pointer.begins),
+            self.o.p.first.eq(place == 0),
+        ]
+        with m.If(whole):
+            m.d.sync += place.eq(Mux(last, 0, place + 1))
+        m.d.comb += [self.waits.eq(under_way.r_rdy), self.busy.eq(looking | head_valid | self.waits | self.o.valid)]
 
     def _loads(self, name):
         """Whether the word on the load bus is for a memory."""

@@ -1,5 +1,6 @@
 """Driving and observing streams in Amaranth's simulator."""
 
+import dataclasses
 import random
 
 from amaranth.hdl import *
@@ -7,9 +8,22 @@ from amaranth.lib import data
 from amaranth.sim import Simulator
 
 from egret.model.image import memory_sections
+from egret.rtl.core import Core
+from egret.rtl.sdram import PARTS, Timing
+from egret.sim.sdram import with_memory
 from egret.sim.watch import watch_amaranth
 
-__all__ = ["Bench", "pack", "unpack"]
+__all__ = ["FAST", "Bench", "core_of", "pack", "unpack"]
+
+FAST = Timing.of(dataclasses.replace(PARTS["any"], start=400), 100e6)
+"""Times of an SDRAM that starts at once: nobody wants to wait for 200 us in a simulation."""
+
+
+def core_of(configuration):
+    """A core, with a small memory at its pins where it has an SDRAM."""
+    if configuration.store != "sdram":
+        return Core(configuration)
+    return with_memory(Core(configuration, timing=FAST), FAST, row_bits=3)
 
 
 def unpack(shape, raw):
@@ -148,15 +162,17 @@ class Bench:
             assert len(taken) == len(payloads), f"stream {name}: {len(payloads) - len(taken)} payloads were not taken"
 
     async def load(self, context, configuration, **memories):
-        """Write words of memories by name, each a list of integers; to single-port memories at the link's pace."""
+        """Write words of memories by name, each a list of integers; at the link's pace where that matters."""
         sections = {section.name: section for section in memory_sections(configuration)}
         width = 8 * max(section.word_bytes for section in sections.values())
+        if configuration.store == "sdram":
+            await context.tick().until(self.dut.ready)
         for name, words in memories.items():
             for index, word in enumerate(words):
                 self.set(context, self.dut.load, (sections[name].number, index, word % (1 << width)))
                 context.set(self.dut.load_valid, 1)
                 await context.tick()
-                if configuration.store == "spram":
+                if configuration.store != "bram":
                     context.set(self.dut.load_valid, 0)
                     for _ in range(sections[name].word_bytes - 1):
                         await context.tick()

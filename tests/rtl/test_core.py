@@ -7,10 +7,9 @@ from egret.model.compile import compile_image, configuration_for
 from egret.model.configuration import GOALS, STORES
 from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
-from egret.rtl.core import Core
 from egret.rtl.counters import COUNTER_BYTES
 from egret.rtl.payloads import CAUSES, counter_names
-from tests.bench import Bench
+from tests.bench import Bench, core_of
 from tests.networks import few_values, random_network, random_shape
 
 
@@ -21,7 +20,7 @@ class Run:
         self.parameters = parameters
         self.c = configuration_for(parameters, lanes=lanes, **options)
         self.image = compile_image(parameters, self.c)
-        self.bench = Bench(Core(self.c), seed)
+        self.bench = Bench(core_of(self.c), seed)
         self.dut = self.bench.dut
         self.idle = idle
         self.received = self.bench.sink(self.dut.o_events, backpressure, "o_events")
@@ -89,6 +88,13 @@ class Run:
         return values
 
 
+def beats_of(c, words, tokens):
+    """Words that an SDRAM sends for some words of weights and some tokens."""
+    folded = int((tokens < c.folded).sum())
+    return (words * c.word_beats + folded * c.layer_depth(0) * c.row_beats
+            + (len(tokens) - folded) * c.embedding // 2)
+
+
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("few", [False, True])
 @pytest.mark.parametrize("folded", [0, 4, 7])
@@ -97,10 +103,14 @@ def test_random_networks(seed, folded, few, store):
     """Shapes, lanes, idle, backpressure, folded rows and 4-bit weights at random; the counters add up."""
     rng = np.random.default_rng(seed)
     density = float(rng.choice([0.1, 0.5, 1.0]))
-    parameters = random_network(seed, **random_shape(seed, layers=3, size=7), density=density, empty_columns=0.2)
+    shape, lanes = random_shape(seed, layers=3, size=7), int(rng.choice([1, 2, 4]))
+    if store == "sdram":
+        shape["embedding"] += shape["embedding"] % 2
+        lanes = max(lanes, 2) if few else 4
+    parameters = random_network(seed, **shape, density=density, empty_columns=0.2)
     parameters = few_values(parameters) if few else parameters
     backpressure = float(rng.choice([0, 0.5, 0.9]))
-    run = Run(parameters, lanes=int(rng.choice([1, 2, 4])), seed=seed, idle=float(rng.choice([0, 0.9])),
+    run = Run(parameters, lanes=lanes, seed=seed, idle=float(rng.choice([0, 0.9])),
               backpressure=backpressure, folded=folded, goal=str(rng.choice(GOALS)), store=store)
     tokens = rng.integers(0, 7, 10)
 
@@ -115,6 +125,11 @@ def test_random_networks(seed, folded, few, store):
         assert [counters[f"events_{layer}"] for layer in range(run.c.layers)] == run.events.tolist()
         assert (counters["rows"] > 0) == (folded > min(tokens))
         assert counters["cycles"] == counters["words"] + sum(counters[cause] for cause in CAUSES)
+        if store == "sdram":
+            assert not context.get(run.dut.violations)
+            assert counters["beats"] == beats_of(run.c, counters["words"], tokens)
+        else:
+            assert not counters["beats"] and not counters["memory"]
 
     run.bench.run(testbench)
     assert len([1 for _, payload in run.received if payload[2]]) == 10

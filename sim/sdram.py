@@ -1,0 +1,177 @@
+"""An SDRAM for simulation: it answers like the part, and says when it is used against its data sheet."""
+
+from amaranth.hdl import *
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from egret.rtl.sdram import BANK_BITS, COLUMN_BITS, ROW_BITS, WORD_BITS, SdramPins
+
+__all__ = ["VIOLATIONS", "SdramModel", "with_memory"]
+
+VIOLATIONS = (
+    "command before the memory has been started",
+    "activate of a bank that is open",
+    "activate too early after a precharge",
+    "read or write in a bank that is closed",
+    "read or write too early after an activate",
+    "precharge too early after an activate",
+    "precharge too early after a write",
+    "refresh with a bank open, or too early after a precharge",
+    "command during a refresh",
+    "write while the memory drives its pins",
+    "rows not refreshed in time",
+    "mode that is not the one modelled",
+)
+"""What can be wrong, in the order of the bits of ``violations``."""
+
+_LATE = 10
+"""Times between refreshes after which one is late: eight may be put off."""
+
+
+class SdramModel(wiring.Component):
+    """An SDRAM of four banks with bursts of whole rows and single written words, cycle by cycle.
+
+    Parameters
+    ----------
+    timing : egret.rtl.sdram.Timing
+        What is held against the commands, and the CAS latency.
+    row_bits : int
+        Rows of a bank, as a power of two, that have memory; further ones are the same again.
+
+    Members
+    -------
+    pins : In(SdramPins)
+    violations : Out(len(VIOLATIONS))
+        Bits of `VIOLATIONS`, which stay set.
+    """
+
+    def __init__(self, timing, *, row_bits=ROW_BITS):
+        self._t, self._row_bits = timing, row_bits
+        super().__init__({"pins": In(SdramPins), "violations": Out(len(VIOLATIONS))})
+
+    def elaborate(self, platform):
+        t, pins = self._t, self.pins
+        m = Module()
+        m.submodules.cells = cells = memory.Memory(
+            shape=WORD_BITS, depth=1 << self._row_bits + BANK_BITS + COLUMN_BITS, init=[])
+        read, write = cells.read_port(domain="sync"), cells.write_port()
+        command = Cat(pins.ras, pins.cas, pins.we)
+        activate, reads, writes, precharge, refresh, mode, stop = (
+            Signal(name=name) for name in ("activate", "reads", "writes", "precharge", "refresh", "mode", "stop"))
+        for signal, value in ((activate, 0b001), (reads, 0b010), (writes, 0b110), (precharge, 0b101), (refresh, 0b011),
+                              (mode, 0b111), (stop, 0b100)):
+            m.d.comb += signal.eq(pins.cs & (command == value))
+        every = pins.a[10]
+        violated = Signal(len(VIOLATIONS))
+        m.d.sync += self.violations.eq(self.violations | violated)
+
+        def wrong(name, condition):
+            m.d.comb += violated[VIOLATIONS.index(name)].eq(condition)
+
+        def since(name, event, cycles):
+            """Whether fewer cycles have gone by since an event than there must."""
+            count = Signal(range(cycles + 1), name=f"since_{name}", init=cycles)
+            with m.If(event):
+                m.d.sync += count.eq(1)
+            with m.Elif(count != cycles):
+                m.d.sync += count.eq(count + 1)
+            return count < cycles
+
+        is_open = Signal(1 << BANK_BITS)
+        rows = Array(Signal(ROW_BITS, name=f"row_{bank}") for bank in range(1 << BANK_BITS))
+        early = {name: Signal(1 << BANK_BITS, name=f"early_{name}") for name in ("rcd", "ras", "rp", "wr")}
+        for bank in range(1 << BANK_BITS):
+            mine = pins.ba == bank
+            m.d.comb += [
+                early["rcd"][bank].eq(since(f"rcd_{bank}", activate & mine, t.rcd)),
+                early["ras"][bank].eq(since(f"ras_{bank}", activate & mine, t.ras)),
+                early["rp"][bank].eq(since(f"rp_{bank}", precharge & (mine | every), t.rp)),
+                early["wr"][bank].eq(since(f"wr_{bank}", writes & mine, t.wr)),
+            ]
+        own = {name: bits.bit_select(pins.ba, 1) for name, bits in early.items()}
+        closes = Mux(every, ~0, 1 << pins.ba)[:1 << BANK_BITS]
+        with m.If(activate):
+            m.d.sync += [is_open.bit_select(pins.ba, 1).eq(1), rows[pins.ba].eq(pins.a)]
+        with m.If(precharge):
+            m.d.sync += is_open.eq(is_open & ~closes)
+
+        # A burst goes on, around the end of its row, until something cuts it off.
+        bursting = Signal()
+        burst_bank, burst_column = Signal(BANK_BITS), Signal(COLUMN_BITS)
+        bank, column = Mux(reads, pins.ba, burst_bank), Mux(reads, pins.a[:COLUMN_BITS], burst_column)
+        drives = reads | (bursting & ~stop & ~writes & ~(precharge & closes.bit_select(burst_bank, 1)))
+        m.d.sync += [bursting.eq(drives), burst_bank.eq(bank), burst_column.eq(column + 1)]
+        m.d.comb += [
+            read.addr.eq(Cat(column, bank, rows[bank][:self._row_bits])),
+            read.en.eq(drives),
+            write.addr.eq(Cat(pins.a[:COLUMN_BITS], pins.ba, rows[pins.ba][:self._row_bits])),
+            write.data.eq(pins.dq_o),
+            write.en.eq(writes & pins.dq_oe),
+        ]
+        # The port's own register is the first cycle of the latency, the register at the device's edge comes last.
+        words = [Signal(WORD_BITS, name=f"word_{stage}", reset_less=True) for stage in range(t.latency - 1)]
+        driven = Signal(t.latency)
+        m.d.sync += [Cat(words, pins.dq_i).eq(Cat(read.data, words)), driven.eq(Cat(drives, driven))]
+
+        started, told = Signal(), Signal(range(10))
+        powered = Signal(range(t.start + 1))
+        with m.If(powered != t.start):
+            m.d.sync += powered.eq(powered + 1)
+        with m.If(refresh & (told != 9)):
+            m.d.sync += told.eq(told + 1)
+        with m.If(mode):
+            m.d.sync += started.eq(told >= 2)
+        age = Signal(range(t.refresh * _LATE + 1))
+        with m.If(refresh & (age > t.refresh)):
+            m.d.sync += age.eq(age - t.refresh)
+        with m.Elif(refresh):
+            m.d.sync += age.eq(0)
+        with m.Elif(started & (age != t.refresh * _LATE)):
+            m.d.sync += age.eq(age + 1)
+        refreshing = since("refresh", refresh, t.rfc)
+
+        wrong("command before the memory has been started",
+              pins.cs & ((powered != t.start) | (~started & (activate | reads | writes))))
+        wrong("activate of a bank that is open", activate & is_open.bit_select(pins.ba, 1))
+        wrong("activate too early after a precharge", activate & own["rp"])
+        wrong("read or write in a bank that is closed", (reads | writes) & ~is_open.bit_select(pins.ba, 1))
+        wrong("read or write too early after an activate", (reads | writes) & own["rcd"])
+        wrong("precharge too early after an activate", precharge & (early["ras"] & is_open & closes).any())
+        wrong("precharge too early after a write", precharge & (early["wr"] & closes).any())
+        wrong("refresh with a bank open, or too early after a precharge",
+              (refresh | mode) & (is_open.any() | early["rp"].any()))
+        wrong("command during a refresh", pins.cs & refreshing)
+        wrong("write while the memory drives its pins", pins.dq_oe & (driven.any() | (bursting & ~writes & ~stop)))
+        wrong("rows not refreshed in time", age == t.refresh * _LATE)
+        wrong("mode that is not the one modelled", mode & (pins.a != (1 << 9 | t.latency << 4 | 7)))
+        return m
+
+
+def with_memory(component, timing, **options):
+    """A component with the member ``sdram`` (of `SdramPins`), and the memory that it drives.
+
+    The other members are its own; ``violations`` joins them.
+    """
+    members = {name: member for name, member in component.signature.members.items() if name != "sdram"}
+
+    class WithMemory(wiring.Component):
+        def __init__(self):
+            super().__init__({**members, "violations": Out(len(VIOLATIONS))})
+
+        def elaborate(self, platform):
+            m = Module()
+            m.submodules.inner = component
+            m.submodules.memory = model = SdramModel(timing, **options)
+            wiring.connect(m, component.sdram, model.pins)
+            m.d.comb += self.violations.eq(model.violations)
+            for name, member in members.items():
+                mine, its = getattr(self, name), getattr(component, name)
+                if member.is_signature:
+                    wiring.connect(m, wiring.flipped(mine), its)
+                elif member.flow == In:
+                    m.d.comb += its.eq(mine)
+                else:
+                    m.d.comb += mine.eq(its)
+            return m
+
+    return WithMemory()

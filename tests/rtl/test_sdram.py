@@ -1,0 +1,181 @@
+"""Sdram, the controller, against the model of the memory, which checks every command."""
+
+import dataclasses
+import random
+
+import pytest
+from amaranth.hdl import Cat
+
+from egret.rtl.sdram import COLUMN_BITS, PARTS, Part, Sdram, Timing
+from egret.sim.sdram import VIOLATIONS, SdramModel, with_memory
+from tests.bench import Bench
+
+ROWS = 3
+WORDS = 1 << ROWS + 2 + COLUMN_BITS
+FAST = {"start": 400.0}
+"""In ns: nobody wants to wait for 200 us in a simulation."""
+
+
+def timing(part="any", hertz=100e6, **changes):
+    return Timing.of(dataclasses.replace(PARTS[part], **FAST, **changes), hertz)
+
+
+def run(jobs, t, *, idle=0.0, seed=0, timeout=100_000):
+    """Do writes (address, word) and bursts (address, count, tag) in their order; returns beats, and cycle of each.
+
+    A group of writes ends, and the memory is quiet, before a burst follows.
+    """
+    bench = Bench(with_memory(Sdram(t), t, row_bits=ROWS), seed)
+    dut = bench.dut
+    seen = []
+    violations = []
+
+    def look(cycle, violated, valid, beat):
+        if violated and not violations:
+            violations.append((cycle, violated))
+        if valid:
+            seen.append((cycle, beat))
+
+    bench.each_cycle(look, dut.violations, dut.o.valid, dut.o.payload)
+    bench.watch(dut.i, "i")
+
+    async def send(context, stream, payload):
+        while bench.chance(idle):
+            await context.tick()
+        bench.set(context, stream.payload, payload)
+        context.set(stream.valid, 1)
+        await context.tick().until(stream.ready)
+        context.set(stream.valid, 0)
+
+    async def testbench(context):
+        await context.tick().until(dut.ready)
+        for job in jobs:
+            await send(context, dut.write if len(job) == 2 else dut.i, job)
+        await context.tick().repeat(3)
+        await context.tick().until(~dut.busy)
+        await context.tick().repeat(t.latency + 4)
+
+    bench.run(testbench, timeout)
+    assert not violations, [name for bit, name in enumerate(VIOLATIONS) if violations[0][1] >> bit & 1]
+    return seen
+
+
+@pytest.mark.parametrize("idle", [0.0, 0.7])
+@pytest.mark.parametrize("part, hertz", [("any", 100e6), ("as4c32m16sb-7", 143e6), ("w9825g6kh-6", 50e6)])
+def test_words_come_back(part, hertz, idle):
+    rng = random.Random(f"{part} {idle}")
+    content, jobs, expected = {}, [], []
+    for _ in range(40):
+        start = rng.choice([rng.randrange(WORDS - 700), (rng.randrange(1, 8) << COLUMN_BITS) - rng.randrange(4)])
+        if rng.random() < 0.5:
+            for offset in range(rng.choice([1, 3, 20])):
+                content[start + offset] = rng.getrandbits(16)
+                jobs.append((start + offset, content[start + offset]))
+        else:
+            start = rng.choice([start, *content])
+            count, tag = rng.choice([1, 2, 3, 5, 30, 600 if rng.random() < 0.2 else 9]), rng.getrandbits(2)
+            count = min(count, WORDS - start)
+            jobs.append((start, count, tag))
+            expected += [(content.get(start + offset, 0), tag) for offset in range(count)]
+    seen = run(jobs, timing(part, hertz), idle=idle, seed=1)
+    assert [beat for _, beat in seen] == expected
+    assert len(content) > 50
+
+
+def test_a_long_burst_has_no_gap():
+    """It goes through the rows of all banks, each opened while the one before it is read; a refresh breaks it off."""
+    seen = run([(100, 4000, 2)], timing(refresh=1e6))
+    assert [cycle for cycle, _ in seen] == list(range(seen[0][0], seen[0][0] + 4000))
+
+
+def test_bus_is_busy_with_columns_anywhere():
+    """Bursts as long as columns of the 85 % network, at random addresses: at least 95 % of the cycles carry a word."""
+    rng = random.Random(5)
+    jobs = [(rng.randrange(WORDS - 400), rng.randint(80, 320), 0) for _ in range(60)]
+    seen = run(jobs, timing())
+    assert len(seen) == sum(count for _, count, _ in jobs)
+    assert len(seen) / (seen[-1][0] - seen[0][0] + 1) >= 0.95
+
+
+def test_refresh_while_nothing_happens():
+    """A memory that nobody uses is refreshed all the same: the model would say so."""
+    t = timing(refresh=500.0)
+    bench = Bench(with_memory(Sdram(t), t, row_bits=ROWS))
+    late = []
+    bench.each_cycle(lambda cycle, violated: late.append(cycle) if violated else None, bench.dut.violations)
+
+    async def testbench(context):
+        await context.tick().repeat(5000)
+
+    bench.run(testbench)
+    assert not late
+
+
+def commands(t, *steps):
+    """Drive the model's pins: (cycle, name, bank, address); returns the names of what was wrong."""
+    codes = {"activate": 0b001, "read": 0b010, "write": 0b110, "precharge": 0b101, "refresh": 0b011, "mode": 0b111}
+    bench = Bench(SdramModel(t, row_bits=ROWS))
+    pins, found = bench.dut.pins, []
+
+    async def testbench(context):
+        cycle = 0
+        for at, name, bank, address in steps:
+            await context.tick().repeat(at - cycle) if at > cycle else None
+            context.set(Cat(pins.ras, pins.cas, pins.we), codes[name])
+            for signal, value in ((pins.cs, 1), (pins.ba, bank), (pins.a, address), (pins.dq_oe, name == "write")):
+                context.set(signal, value)
+            await context.tick()
+            cycle = at + 1
+            for signal in (pins.cs, pins.dq_oe):
+                context.set(signal, 0)
+        await context.tick().repeat(5)
+        violated = context.get(bench.dut.violations)
+        found.extend(name for bit, name in enumerate(VIOLATIONS) if violated >> bit & 1)
+
+    bench.run(testbench)
+    return found
+
+
+
+
+T = timing()
+BEGIN = ((50, "precharge", 0, 1 << 10), (60, "refresh", 0, 0), (75, "refresh", 0, 0),
+         (90, "mode", 0, 1 << 9 | T.latency << 4 | 7))
+
+
+@pytest.mark.parametrize("steps, wrong", [
+    ((), []),
+    (((100, "activate", 1, 2), (105, "read", 1, 3), (130, "precharge", 1, 0), (133, "activate", 1, 2)), []),
+    (((100, "activate", 1, 2), (105, "activate", 1, 3)), ["activate of a bank that is open"]),
+    (((100, "activate", 1, 2), (120, "precharge", 1, 0), (121, "activate", 1, 2)),
+     ["activate too early after a precharge"]),
+    (((100, "read", 1, 2),), ["read or write in a bank that is closed"]),
+    (((100, "activate", 1, 2), (101, "write", 1, 2)), ["read or write too early after an activate"]),
+    (((100, "activate", 1, 2), (103, "precharge", 1, 0)), ["precharge too early after an activate"]),
+    (((100, "activate", 1, 2), (110, "write", 1, 2), (111, "precharge", 1, 0)), ["precharge too early after a write"]),
+    (((100, "activate", 1, 2), (110, "refresh", 0, 0)), ["refresh with a bank open, or too early after a precharge"]),
+    (((100, "refresh", 0, 0), (104, "activate", 1, 2)), ["command during a refresh"]),
+    (((100, "activate", 1, 2), (105, "read", 1, 3), (107, "write", 1, 3)), ["write while the memory drives its pins"]),
+    (((100, "mode", 0, 0),), ["mode that is not the one modelled"]),
+    (((10_000, "refresh", 0, 0),), ["rows not refreshed in time"]),
+])
+def test_model_tells_what_is_wrong(steps, wrong):
+    assert commands(T, *BEGIN, *steps) == wrong
+
+
+def test_model_wants_a_start():
+    assert commands(T, (10, "activate", 0, 0)) == ["command before the memory has been started"]
+
+
+def test_timing():
+    assert Timing.of(Part(), 100e6) == Timing(2, 2, 5, 7, 2, 780, 20_000, 3)
+    assert Timing.of(Part(), 50e6).rcd == 2  # the controller takes two cycles at least
+    with pytest.raises(ValueError, match="125 MHz at most, not at 130 MHz"):
+        Timing.of(PARTS["any"], 130e6)
+
+
+def test_any_part_is_the_slowest():
+    for part in PARTS.values():
+        for name in ("rcd", "rp", "ras", "rfc", "wr", "latency"):
+            assert getattr(PARTS["any"], name) >= getattr(part, name) - 1.01 * (name in ("rcd", "rp"))
+        assert PARTS["any"].megahertz <= part.megahertz
