@@ -21,6 +21,7 @@ __all__ = ["main"]
 
 ENGINES = ("float", "integer", "rtl")
 SIMULATORS = ("verilator", "icarus")
+FOLDED = "Tokens with folded rows, the first ones: 0, or with the store sdram as many as fit."
 
 
 _help = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
@@ -505,8 +506,11 @@ def compile_(source, output, target, lanes, weight_bytes, goal, folded, verilog)
 @click.option("--batch", type=int, default=1, show_default=True, help="Streams that the text is cut into.")
 @click.option("--agreement", is_flag=True, help="Compare the integer network's events with the float network's too.")
 @click.option("--simulator", type=click.Choice(SIMULATORS), default="verilator", show_default=True, help="For rtl.")
+@click.option("--lanes", type=int, help="For rtl: multiply-accumulate lanes, a power of two from 1 to 32.")
+@click.option("--store", type=click.Choice(STORES), help="For rtl: where the weights are; bram by default.")
+@click.option("--folded", type=int, help=f"For rtl: {FOLDED[0].lower()}{FOLDED[1:]}")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, as_json):
+def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, lanes, store, folded, as_json):
     """Measure perplexity, activity and operations of CHECKPOINT over a text.
 
     The state is zero at the start of each stream and carried along it; every token after the first is predicted.
@@ -516,12 +520,15 @@ def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, as_j
     from egret.model.counts import checkpoint_columns, integer_columns
     from egret.model.evaluate import evaluate, event_agreement
 
+    core = {"lanes": lanes, "store": store, "folded": folded}
+    if engine != "rtl" and any(value is not None for value in core.values()):
+        raise InputError(f"--lanes, --store and --folded are for the core: --engine must be rtl, not {engine}")
     if agreement and engine != "integer":
         raise InputError(f"--agreement compares the integer network with the float one; --engine is {engine}")
     if engine == "rtl":
         if batch != 1:
             raise InputError(f"the core runs one stream: --batch must be 1 with --engine rtl, not {batch}")
-        image, parameters = _load_image(checkpoint)
+        image, parameters = _load_image(checkpoint, **core)
         ids = _load_text(text, parameters.vocabulary, tokens)
         measurement = (_measure if simulator == "verilator" else _measure_icarus)(image, parameters, ids)
         _show_evaluation(measurement.evaluation, f"{checkpoint}, {engine}, {text}", engine, 1, as_json, measurement)
@@ -660,6 +667,9 @@ def _describe_measurement(measurement):
         (f"utilisation of {measurement.lanes} lanes", f"{measurement.lane_utilisation:.1%}"),
         ("simulated tokens a second", f"{measurement.tokens_per_second:,.0f}"),
     ]
+    if measurement.counters["beats"]:
+        result["bus_utilisation"] = measurement.bus_utilisation
+        rows.insert(3, ("SDRAM's peak in use", f"{measurement.bus_utilisation:.1%}"))
     return result, rows
 
 
@@ -1005,7 +1015,7 @@ def demo(checkpoint, text, tokens, seed):
 @click.option("--text", help="Text to run; the network's own samples by default.")
 @click.option("--tokens", type=int, default=1000, show_default=True, help="Steps to run.")
 @click.option("--weight-bits", type=int, help="Bits of a stored weight, 4 or 8; 4 where the network allows.")
-@click.option("--folded", type=int, default=0, show_default=True, help="Tokens with folded rows, the first ones.")
+@click.option("--folded", type=int, help=FOLDED)
 @click.option("--board", "name", help="The core of this board, and tokens a second at its clock and over its link.")
 @click.option("--speed-ups", is_flag=True, help="Measure what events, pruning and folding gain on the same core, too.")
 @click.option("--plot", help="Picture to write: .png, .svg or .pdf.")
@@ -1020,7 +1030,7 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, name, spe
     if plot is not None:
         with _needs("matplotlib", "matplotlib", "--plot"):
             importlib.import_module("matplotlib")  # refused before the long part
-    options = {"lanes": lanes, "weight_bits": weight_bits, "folded": folded or None, "store": store}
+    options = {"lanes": lanes, "weight_bits": weight_bits, "folded": folded, "store": store}
     board = None
     if name is not None:
         if speed_ups or any(value is not None for option, value in options.items() if option != "lanes"):

@@ -94,6 +94,11 @@ class Measurement:
         return self.counters["macs"] / (self.lanes * self.counters["cycles"])
 
     @property
+    def bus_utilisation(self):
+        """Words that came from an SDRAM, divided by cycles, in each of which one can come."""
+        return self.counters["beats"] / self.counters["cycles"]
+
+    @property
     def macs_per_token(self):
         """Multiplications that the core made."""
         return self.counters["macs"] / self.counters["tokens"]

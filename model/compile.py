@@ -25,6 +25,7 @@ from egret.model.configuration import (
     GOALS,
     RUN_BITS,
     SDRAM_BITS,
+    SDRAM_WORDS,
     SEGMENTS,
     WEIGHT_BITS,
     WIDEST_RUN,
@@ -266,7 +267,8 @@ def configuration_for(parameters, *, weight_bytes=None, weight_bits=None, goal="
     goal : str
         ``"speed"`` for runs so wide that hardly a slot is lost, ``"size"`` for the least memory.
     **options
-        Any of the other parameters of `Configuration`, e.g. ``lanes``.
+        Any of the other parameters of `Configuration`, e.g. ``lanes``. With the store ``sdram``, as many lanes as a word
+        of the memory feeds, and as many folded rows as find room beside the rest, where these are not given.
 
     Returns
     -------
@@ -282,12 +284,20 @@ def configuration_for(parameters, *, weight_bytes=None, weight_bits=None, goal="
     options |= _shape(parameters)
     if weight_bits is None:
         weight_bits = 4 if _most_values(parameters) <= CODEBOOK else 8
+    folded = options.pop("folded", None)
+    if options.get("store") == "sdram":
+        options.setdefault("lanes", 2 if weight_bits == 4 else 4)
+    elif folded is None:
+        folded = 0
     bare = Configuration(**options, weight_bits=weight_bits)
     parts = matrices(parameters, bare)
     words, *wide = _words_by_width(
         *_choose_all(parts, weight_bits, bare.lanes, goal, bare.store == "bram"))
     wide = tuple(count for count in wide if count)
     needed = Configuration(**options, weight_bits=weight_bits, weight_words=max(1, words), wide_words=wide)
+    if folded is None:
+        folded = min(needed.vocabulary, (SDRAM_WORDS - needed.sdram_words) // (needed.layer_depth(0) * needed.row_beats))
+    needed = dataclasses.replace(needed, folded=folded)
     if weight_bytes is None:
         return needed
     narrow = (8 * weight_bytes // needed.lanes - sum(wide)) // needed.narrow_bits

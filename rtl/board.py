@@ -9,6 +9,7 @@ from egret.rtl import protocol
 from egret.rtl.core import Core
 from egret.rtl.link import Link
 from egret.rtl.payloads import counter_names
+from egret.rtl.sdram import PARTS, SdramPins, Timing
 
 __all__ = ["BoardTop"]
 
@@ -24,41 +25,56 @@ class BoardTop(wiring.Component):
     link_domain : str
         Clock domain of the link; another one than ``sync`` must be the same clock, save for cycles left out while
         ``link_waiting`` is high and ``i.valid`` low.
+    timing : egret.rtl.sdram.Timing
+        Of the SDRAM, where that is the store.
 
     Members
     -------
     i, o : In(stream.Signature(8)), Out(stream.Signature(8))
         Bytes from and to the host, as ``docs/protocol.md`` has them.
     busy, link_waiting : Out(1)
-        As ``busy`` and ``waiting`` of `egret.rtl.link.Link`.
+        As ``busy`` and ``waiting`` of `egret.rtl.link.Link`; ``busy``, too, while an SDRAM is being started.
+    sdram : Out(SdramPins)
+        Of the store ``sdram``. Until it has been started no byte is taken.
     """
 
     def __init__(self, configuration, *, window=protocol.DEFAULT_WINDOW,
-                 receive_bytes=protocol.DEFAULT_RECEIVE_BYTES, link_domain="sync"):
+                 receive_bytes=protocol.DEFAULT_RECEIVE_BYTES, link_domain="sync",
+                 timing=Timing.of(PARTS["any"], 100e6)):
         self.configuration = configuration
+        self._timing = timing
         self._link_domain = link_domain
         self._limits = {"window": window, "receive_bytes": receive_bytes}
-        super().__init__({
+        members = {
             "i": In(stream.Signature(8)),
             "o": Out(stream.Signature(8)),
             "busy": Out(1),
             "link_waiting": Out(1),
-        })
+        }
+        if configuration.store == "sdram":
+            members["sdram"] = Out(SdramPins)
+        super().__init__(members)
 
     def elaborate(self, platform):
         c = self.configuration
         m = Module()
-        m.submodules.core = core = Core(c)
+        m.submodules.core = core = Core(c, timing=self._timing)
         link = Link(
             digest=c.digest, tokens=c.vocabulary, outputs=c.hidden[-1], counters=len(counter_names(c)),
             sections={section.number: (section.word_bytes, section.words) for section in memory_sections(c)},
             **self._limits)
         m.submodules.link = DomainRenamer(self._link_domain)(link)
-        wiring.connect(m, wiring.flipped(self.i), link.i)
+        ready = Const(1, 1)
+        if c.store == "sdram":
+            ready = core.ready
+            wiring.connect(m, core.sdram, wiring.flipped(self.sdram))
         wiring.connect(m, wiring.flipped(self.o), link.o)
         wiring.connect(m, link.token, core.i_tokens)
         wiring.connect(m, core.o_events, link.events)
         m.d.comb += [
+            link.i.valid.eq(self.i.valid & ready),
+            link.i.payload.eq(self.i.payload),
+            self.i.ready.eq(link.i.ready & ready),
             core.load.eq(link.load),
             core.load_valid.eq(link.load_valid),
             core.clear.eq(link.clear),
@@ -66,7 +82,7 @@ class BoardTop(wiring.Component):
             core.counter_byte.eq(link.counter_byte),
             link.counter_read.eq(core.counter_read),
             link.counters_settled.eq(core.counters_settled),
-            self.busy.eq(link.busy),
+            self.busy.eq(link.busy | ~ready),
             self.link_waiting.eq(link.waiting),
         ]
         return m

@@ -57,6 +57,8 @@ class Build:
     bit_cycles : int or None
         Clock cycles a bit on the pins of a UART, which the program then drives bit by bit; None for a port of whole
         bytes, which is many times faster.
+    violations : bool
+        Whether the component has the output ``violations`` of `egret.sim.sdram`, at which the program ends.
     """
 
     component: object
@@ -64,6 +66,7 @@ class Build:
     parameters: str
     trace: bool = False
     bit_cycles: int | None = None
+    violations: bool = False
 
     @property
     def key(self):
@@ -81,7 +84,8 @@ class Build:
     @property
     def _options(self):
         return [*_VERILATOR_OPTIONS, *(["--trace-vcd"] if self.trace else []),
-                *([] if self.bit_cycles is None else ["-CFLAGS", f"-DBIT_CYCLES={self.bit_cycles}"])]
+                *([] if self.bit_cycles is None else ["-CFLAGS", f"-DBIT_CYCLES={self.bit_cycles}"]),
+                *(["-CFLAGS", "-DVIOLATIONS"] if self.violations else [])]
 
     def program(self, *, console=None):
         """Path of the program, built first if it is not in the cache.
@@ -155,7 +159,8 @@ def _for_speed(board, bit_cycles):
     clocks, members = {"sync": "clk", "link": "link_clk"}, board.signature.members
     if bit_cycles is not None:
         clocks["uart"] = "uart_clk"
-        members = {"rx": In(1, init=1), "tx": Out(1), "busy": Out(1), "link_waiting": Out(1)}
+        members = {name: member for name, member in members.items() if name not in ("i", "o")}
+        members |= {"rx": In(1, init=1), "tx": Out(1)}
 
     class Simulated(wiring.Component):
         def __init__(self):
@@ -167,6 +172,8 @@ def _for_speed(board, bit_cycles):
                 m.domains += ClockDomain(domain, reset_less=True)
                 m.d.comb += ClockSignal(domain).eq(getattr(self, clock))
             m.submodules.board = board
+            if "violations" in members:
+                m.d.comb += self.violations.eq(board.violations)
             received = Const(0, 1)
             if bit_cycles is None:
                 wiring.connect(m, wiring.flipped(self.i), board.i)
@@ -187,9 +194,15 @@ def board_build(configuration, *, trace=False, bit_cycles=None):
     """`Build` of the board top of a configuration."""
     def component(**options):
         from egret.rtl.board import BoardTop
-        return BoardTop(configuration, **options)
-    sources = (*sorted(_RTL.glob("*.py")), Path(configuration_module.__file__))
-    return Build(component, sources, configuration.to_json(), trace, bit_cycles)
+        from egret.rtl.sdram import PARTS, Timing
+        from egret.sim.sdram import with_memory
+
+        if configuration.store != "sdram":
+            return BoardTop(configuration, **options)
+        timing = Timing.of(PARTS["any"], 100e6)
+        return with_memory(BoardTop(configuration, timing=timing, **options), timing)
+    sources = (*sorted(_RTL.glob("*.py")), Path(configuration_module.__file__), _HERE / "sdram.py")
+    return Build(component, sources, configuration.to_json(), trace, bit_cycles, configuration.store == "sdram")
 
 
 def stand_in_build(*, window=protocol.DEFAULT_WINDOW, trace=False, bit_cycles=None):

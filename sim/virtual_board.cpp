@@ -167,6 +167,13 @@ public:
             if (trace_) trace_->dump(cycles_);
 #endif
             ++cycles_;
+#ifdef VIOLATIONS
+            if (top_.violations) {
+                std::fprintf(stderr, "virtual board: cycle %llu: the SDRAM was used against its data sheet (%#x)\n",
+                             static_cast<unsigned long long>(cycles_), static_cast<unsigned>(top_.violations));
+                std::exit(1);
+            }
+#endif
         }
     }
 
