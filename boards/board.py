@@ -37,6 +37,8 @@ class Board:
         Name and number of the resource with the serial port's pins.
     led : tuple or None
         That of a light that shows that the core is at work.
+    sdram : str or None
+        The SDRAM that the board carries, a name in `egret.rtl.sdram.PARTS`; the resource is ``sdram``.
     """
 
     title: str
@@ -51,3 +53,4 @@ class Board:
     resources: tuple = ()
     uart: tuple = ("uart", 0)
     led: tuple | None = ("led", 0)
+    sdram: str | None = None

@@ -17,6 +17,7 @@ from egret.boards.clocks import PLLS
 from egret.boards.registers import absorb_registers
 from egret.boards.top import Top
 from egret.model.errors import InputError
+from egret.rtl.sdram import PARTS, Timing
 from egret.rtl.uart import divisor_for
 
 __all__ = [
@@ -67,7 +68,7 @@ class Design:
     commands: list
 
 
-def generate(board, configuration, *, hertz=None, seed=1):
+def generate(board, configuration, *, hertz=None, seed=1, sdram=None):
     """The design of a board's top.
 
     Parameters
@@ -78,6 +79,8 @@ def generate(board, configuration, *, hertz=None, seed=1):
         Clock of the core instead of the board's.
     seed : int
         Of the placement.
+    sdram : str, optional
+        The SDRAM that the board carries, a name in `egret.rtl.sdram.PARTS`, instead of the one its file names.
 
     Returns
     -------
@@ -86,7 +89,7 @@ def generate(board, configuration, *, hertz=None, seed=1):
     Raises
     ------
     InputError
-        The PLL or the UART cannot be had with this clock.
+        PLL, UART or SDRAM cannot be had with this clock, or the board has no such memory.
     """
     platform = board.platform()
     platform.add_resources(board.resources)
@@ -94,16 +97,30 @@ def generate(board, configuration, *, hertz=None, seed=1):
     try:
         settings = settings_for(platform.default_clk_frequency, hertz or board.hertz)
         divisor = divisor_for(settings.hertz, board.baud)
+        timing = _sdram_timing(board, configuration, sdram, settings.hertz)
     except ValueError as error:
         raise InputError(f"{board.title}: {error}") from error
     plan = platform.prepare(
-        Top(board, configuration, settings, divisor), NAME, script_after_read=PREPARATION,
+        Top(board, configuration, settings, divisor, timing), NAME, script_after_read=PREPARATION,
         script_after_synth="tee -q -o cells.json stat -json", synth_opts=SYNTHESIS[board.device.family],
         nextpnr_opts=f"--seed {seed} --report report.json --timing-allow-fail {PLACEMENT[board.device.family]}")
     commands = json.loads(plan.files[f"build_{NAME}.json"])["commands"]
     # Some platforms go on behind the bitstream, with a tool of their loader.
     return Design(board, settings.hertz, plan.files,
                   [command for command in commands if command[0] in _FAMILY_TOOLS[board.device.family]])
+
+
+def _sdram_timing(board, configuration, sdram, hertz):
+    """`Timing` of the SDRAM that is the store, None where it is not."""
+    if sdram is not None and sdram not in PARTS:
+        raise ValueError(f"--sdram-module must be one of {', '.join(PARTS)}, not {sdram!r}")
+    if configuration.store != "sdram":
+        if sdram is not None:
+            raise ValueError("--sdram-module is for a core with the store sdram")
+        return None
+    if board.sdram is None:
+        raise ValueError("it has no SDRAM that is supported; the image is for the store sdram")
+    return Timing.of(PARTS[sdram or board.sdram], hertz)
 
 
 # Estimates

@@ -1,4 +1,4 @@
-"""A board's top: pins, clock, UART, and the board top of `egret.rtl`."""
+"""A board's top: pins, clock, UART, SDRAM, and the board top of `egret.rtl`."""
 
 from amaranth.hdl import *
 from amaranth.lib import io, wiring
@@ -21,13 +21,16 @@ class Top(Elaboratable):
         Of the PLL.
     divisor : int
         Clock cycles a bit of the UART.
+    timing : egret.rtl.sdram.Timing or None
+        Of the SDRAM, where that is the store.
     """
 
-    def __init__(self, board, configuration, settings, divisor):
+    def __init__(self, board, configuration, settings, divisor, timing=None):
         self._board = board
         self._configuration = configuration
         self._settings = settings
         self._divisor = divisor
+        self._timing = timing
 
     def elaborate(self, platform):
         board = self._board
@@ -37,8 +40,11 @@ class Top(Elaboratable):
         m.domains.sync = sync = ClockDomain()
         m.d.comb += [sync.clk.eq(pll.clock), sync.rst.eq(pll.reset)]
         m.submodules.uart = uart = Uart(self._divisor)
+        memory = {} if self._timing is None else {"timing": self._timing}
         m.submodules.board = top = BoardTop(self._configuration, window=board.window,
-                                                receive_bytes=board.receive_bytes)
+                                            receive_bytes=board.receive_bytes, **memory)
+        if memory:
+            self._connect_memory(m, platform, top.sdram)
         wiring.connect(m, uart.o, top.i)
         wiring.connect(m, top.o, uart.i)
         pins = platform.request(*board.uart, dir={line.name: "-" for line in platform.lookup(*board.uart).ios})
@@ -49,3 +55,18 @@ class Top(Elaboratable):
             m.submodules.led = led = io.Buffer("o", platform.request(*board.led, dir="-"))
             m.d.comb += led.o.eq(top.busy)
         return m
+
+    @staticmethod
+    def _connect_memory(m, platform, sdram):
+        """Registers at the device's edge, and the inverted clock: a command has half a cycle before and behind it."""
+        name = ("sdram", 0)
+        pins = platform.request(*name, dir={line.name: "-" for line in platform.lookup(*name).ios})
+        for line in ("cs", "ras", "cas", "we", "ba", "a"):
+            m.submodules[f"sdram_{line}"] = buffer = io.FFBuffer("o", getattr(pins, line))
+            m.d.comb += buffer.o.eq(getattr(sdram, line))
+        m.submodules.sdram_dq = dq = io.FFBuffer("io", pins.dq)
+        m.d.comb += [dq.o.eq(sdram.dq_o), dq.oe.eq(sdram.dq_oe), sdram.dq_i.eq(dq.i)]
+        m.submodules.sdram_clk = clock = io.DDRBuffer("o", pins.clk)
+        m.submodules.sdram_clk_en = enable = io.Buffer("o", pins.clk_en)
+        m.submodules.sdram_dqm = mask = io.Buffer("o", pins.dqm)
+        m.d.comb += [clock.o[0].eq(0), clock.o[1].eq(1), enable.o.eq(1), mask.o.eq(0)]

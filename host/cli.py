@@ -444,7 +444,7 @@ def quantise(checkpoint, output, **options):
 @click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
 @click.option("--weight-bytes", type=int, help="Size of the weight memory; 0 makes it just large enough.")
 @click.option("--goal", type=click.Choice(GOALS), default=GOALS[0], show_default=True, help="Of packing the weights.")
-@click.option("--folded", type=int, default=0, show_default=True, help="Tokens whose folded rows are stored.")
+@click.option("--folded", type=int, help=FOLDED)
 @click.option("--verilog", help="File to write the core's Verilog to.")
 def compile_(source, output, target, lanes, weight_bytes, goal, folded, verilog):
     """Compile SOURCE (a checkpoint or an integer network) into an image and the Verilog of its core."""
@@ -715,16 +715,17 @@ def simulate(source, text, tokens, simulator, lanes, idle, backpressure, seed, w
 
 @egret.command()
 @click.argument("source", required=False)
-@click.option("--board", "name", required=True, help="Name of a board: ulx3s-85f, icebreaker, orangecrab-85f.")
+@click.option("--board", "name", required=True, help="Name of a board: ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f.")
 @click.option("-o", "--output", help="Directory to write to; build/BOARD by default.")
 @click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
 @click.option("--weight-bytes", type=int, help="Size of the weight memory; 0 makes it just large enough.")
 @click.option("--clock", type=float, help="Clock of the core in MHz instead of the board's.")
+@click.option("--sdram-module", help="The SDRAM that the board carries, e.g. is42s16160g-7; any of those by default.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the placement.")
 @click.option("--tokens", type=int, default=200, show_default=True,
               help="Steps to simulate first, for the tokens a second to expect; 0 leaves that out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def build(source, name, output, lanes, weight_bytes, clock, seed, tokens, as_json):
+def build(source, name, output, lanes, weight_bytes, clock, sdram_module, seed, tokens, as_json):
     """Build the bitstream of a board for SOURCE: a checkpoint, an integer network or an image; the demo network.
 
     Writes bitstream, image and report; the virtual board says how many tokens a second to expect. Needs Yosys and
@@ -747,7 +748,8 @@ def build(source, name, output, lanes, weight_bytes, clock, seed, tokens, as_jso
     output = Path(output) if output is not None else Path("build") / name
     console = Console(stderr=True)
     with console.status("generating the design"):
-        design = builder.generate(board, image.configuration, hertz=clock and clock * 1e6, seed=seed)
+        design = builder.generate(board, image.configuration, hertz=clock and clock * 1e6, seed=seed,
+                                  sdram=sdram_module)
         estimate = builder.estimate(design)
     capacity = board.device.capacity
     if not as_json:

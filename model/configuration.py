@@ -355,7 +355,7 @@ TARGETS = {
     "default": {"lanes": 8, "weight_bytes": 128 * 1024},
     "icebreaker": {"lanes": 1, "weight_bytes": 64 * 1024, "store": "spram"},
     "ulx3s": {"lanes": 8, "weight_bytes": 96 * 1024},
-    "sdram": {"lanes": 2, "weight_bits": 4, "store": "sdram"},
+    "sdram": {"store": "sdram"},
 }
 """Named lanes and weight memories, for `egret.model.compile.configuration_for`."""
 

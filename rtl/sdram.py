@@ -87,8 +87,8 @@ SdramPins = wiring.Signature({
     "ba": Out(BANK_BITS), "a": Out(ROW_BITS),
     "dq_o": Out(WORD_BITS), "dq_oe": Out(1), "dq_i": In(WORD_BITS),
 })
-"""Pins of an SDRAM behind the registers at the device's edge: commands and data change with the core's clock, and
-``dq_i`` was registered once. All commands are active high here. The clock and its enable are the board's."""
+"""An SDRAM's pins, seen from the core: registers at the device's edge, which are the board's, lie between them and the
+memory each way. All commands are active high here. The clock and its enable are the board's, too."""
 
 
 def burst_layout():
@@ -128,7 +128,7 @@ class Sdram(wiring.Component):
     -------
     i : In(stream of bursts)
     o : Out(stream of beats, always ready)
-        In the order of the bursts; the first word of a burst whose row is open comes ``latency`` + 5 cycles after it.
+        In the order of the bursts; the first word of a burst whose row is open comes ``latency`` + 6 cycles after it.
     write : In(stream of writes)
         Done before bursts that come later.
     ready : Out(1)
@@ -226,7 +226,7 @@ class Sdram(wiring.Component):
         reading_bank = Signal(BANK_BITS)
         reads = Signal()
         tag = Signal(TAG_BITS)
-        stages = t.latency + 2
+        stages = t.latency + 3
         coming = Signal(stages)
         tags = [Signal(TAG_BITS, name=f"tag_{stage}", reset_less=True) for stage in range(stages)]
         slot = reads | (left != 0)

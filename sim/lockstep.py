@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from egret.model.errors import InputError
-from egret.rtl.core import Core
 from egret.rtl.export import to_verilog
+from egret.sim.sdram import core_with_memory
 
 __all__ = ["SIMULATORS", "LockstepError", "Result", "run"]
 
@@ -89,7 +89,7 @@ def run(image, tokens, *, simulator="verilator", seed=0, idle=0.0, backpressure=
         directory = Path(directory)
         sources = [Path(source).resolve() for source in netlist] or [directory / "core.v"]
         if not netlist:
-            sources[0].write_text(to_verilog(Core(image.configuration), "core"))
+            sources[0].write_text(to_verilog(core_with_memory(image.configuration), "core"))
         image.save(directory / "core.image")
         job = {"tokens": [int(token) for token in tokens], "seed": seed, "idle": idle, "backpressure": backpressure,
                "restart": restart, "intermediate": intermediate}

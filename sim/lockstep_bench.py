@@ -99,7 +99,7 @@ def expectations(image, job):
 class Monitor:
     """Samples streams half a cycle before the active edge, when everything has settled."""
 
-    def __init__(self, dut, configuration, expected, intermediate):
+    def __init__(self, dut, units, configuration, expected, intermediate):
         self.c = configuration
         self.expected = expected
         self.probes = [self.probe(dut.o_events__valid, "output", dut.o_events__payload, self.unpack(output_layout()),
@@ -108,19 +108,19 @@ class Monitor:
             return
         bits = configuration.accumulator_bits
         unpack_event = self.unpack(event_layout(configuration))
-        update = dut.update_pass
+        update = units.update_pass
         self.probes += [
-            self.probe(dut.embedding.o__valid, "embedding", dut.embedding.o__payload,
-                       self.unpack(input_layout(configuration)), dut.embedding.o__ready),
-            self.probe(dut.reset_pass.o__valid, "reset_values", dut.reset_pass.o__payload, unpack_event,
-                       dut.reset_pass.o__ready),
+            self.probe(units.embedding.o__valid, "embedding", units.embedding.o__payload,
+                       self.unpack(input_layout(configuration)), units.embedding.o__ready),
+            self.probe(units.reset_pass.o__valid, "reset_values", units.reset_pass.o__payload, unpack_event,
+                       units.reset_pass.o__ready),
             self.probe(update.event__valid, "events", update.event__payload, lambda raw: unpack_event(
                 raw >> (len(update.event__payload) - event_layout(configuration).size))),
             self.probe(update.blended, "p", update.kept, lambda raw: signed(raw, 16)),
             self.probe(update.blended, "c", update.carried, lambda raw: signed(raw, 16)),
         ]
         for gate in GATES:
-            unit = getattr(dut, f"gate_{gate}")
+            unit = getattr(units, f"gate_{gate}")
             self.probes += [
                 self.probe(unit.respond, f"accumulator_{gate}", unit.found__payload, partial(signed, bits=bits),
                            mask=1 << FOUND[configuration.store] - 1),
@@ -144,6 +144,8 @@ class Monitor:
 
 async def load(dut, image):
     layout = load_layout(image.configuration)
+    while image.configuration.store == "sdram" and not int(dut.ready.value):
+        await RisingEdge(dut.clk)
     for section in memory_sections(image.configuration):
         data = image.memories[section.name]
         for index in range(len(data) // section.word_bytes):
@@ -152,7 +154,7 @@ async def load(dut, image):
                               | word << layout["data"].offset)
             dut.load_valid.value = 1
             await RisingEdge(dut.clk)
-            if image.configuration.store == "spram":  # no faster than the link
+            if image.configuration.store != "bram":  # no faster than the link
                 dut.load_valid.value = 0
                 for _ in range(section.word_bytes - 1):
                     await RisingEdge(dut.clk)
@@ -205,15 +207,16 @@ async def lockstep(dut):
     dut.rst.value = 0
     await load(dut, image)
 
+    units = dut.inner if image.configuration.store == "sdram" else dut
     watched = {"": ["o_events"]}
     if job["intermediate"]:
         watched |= {"weights": ["i"], "embedding": ["o"], "events": ["o"], "reset_pass": ["i", "o", "request"],
                     "gate_u": ["access"], "gate_r": ["access"], "gate_z": ["access"], "update_pass": ["o"]}
-    watches = {f"{unit}.{stream}".strip("."): watch_cocotb(getattr(dut, unit) if unit else dut, dut.clk, stream)
+    watches = {f"{unit}.{stream}".strip("."): watch_cocotb(getattr(units, unit) if unit else dut, dut.clk, stream)
                for unit, streams in watched.items() for stream in streams}
 
     rng = random.Random(job["seed"])
-    monitor = Monitor(dut, image.configuration, expected, job["intermediate"])
+    monitor = Monitor(dut, units, image.configuration, expected, job["intermediate"])
     output = expected["output"]
     tokens, sent, quiet, seen = job["tokens"], 0, 0, 0
     offered = False
@@ -255,6 +258,8 @@ async def lockstep(dut):
                                  "nothing came")
         if int(dut.busy.value):
             raise Divergence("the core is still busy after its last output")
+        if image.configuration.store == "sdram" and int(dut.violations.value):
+            raise Divergence(f"the SDRAM was used against its data sheet: {int(dut.violations.value):#x}")
     except (Divergence, AssertionError) as divergence:
         result.write_text(json.dumps({"divergence": str(divergence)}))
         raise

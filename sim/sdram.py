@@ -1,12 +1,18 @@
 """An SDRAM for simulation: it answers like the part, and says when it is used against its data sheet."""
 
+import dataclasses
+
 from amaranth.hdl import *
-from amaranth.lib import memory, wiring
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.rtl.sdram import BANK_BITS, COLUMN_BITS, ROW_BITS, WORD_BITS, SdramPins
+from egret.rtl.core import Core
+from egret.rtl.sdram import BANK_BITS, COLUMN_BITS, PARTS, ROW_BITS, WORD_BITS, SdramPins, Timing
 
-__all__ = ["VIOLATIONS", "SdramModel", "with_memory"]
+__all__ = ["QUICK", "VIOLATIONS", "SdramModel", "core_with_memory", "with_memory"]
+
+QUICK = Timing.of(dataclasses.replace(PARTS["any"], start=400), 100e6)
+"""Times of a memory that starts at once: nobody wants to wait for 200 us in a simulation."""
 
 VIOLATIONS = (
     "command before the memory has been started",
@@ -50,8 +56,12 @@ class SdramModel(wiring.Component):
         super().__init__({"pins": In(SdramPins), "violations": Out(len(VIOLATIONS))})
 
     def elaborate(self, platform):
-        t, pins = self._t, self.pins
+        t = self._t
         m = Module()
+        # The registers at the device's edge; that of the data that come in is at the end.
+        pins = Signal(data.StructLayout({name: member.shape for name, member in SdramPins.members.items()
+                                         if member.flow == Out}))
+        m.d.sync += [pins[name].eq(getattr(self.pins, name)) for name in pins.shape().members]
         m.submodules.cells = cells = memory.Memory(
             shape=WORD_BITS, depth=1 << self._row_bits + BANK_BITS + COLUMN_BITS, init=[])
         read, write = cells.read_port(domain="sync"), cells.write_port()
@@ -111,7 +121,7 @@ class SdramModel(wiring.Component):
         # The port's own register is the first cycle of the latency, the register at the device's edge comes last.
         words = [Signal(WORD_BITS, name=f"word_{stage}", reset_less=True) for stage in range(t.latency - 1)]
         driven = Signal(t.latency)
-        m.d.sync += [Cat(words, pins.dq_i).eq(Cat(read.data, words)), driven.eq(Cat(drives, driven))]
+        m.d.sync += [Cat(words, self.pins.dq_i).eq(Cat(read.data, words)), driven.eq(Cat(drives, driven))]
 
         started, told = Signal(), Signal(range(10))
         powered = Signal(range(t.start + 1))
@@ -175,3 +185,11 @@ def with_memory(component, timing, **options):
             return m
 
     return WithMemory()
+
+
+def core_with_memory(configuration):
+    """A `Core`, with a memory at its pins where it has an SDRAM, the core being its submodule ``inner``."""
+    if configuration.store != "sdram":
+        return Core(configuration)
+    row_bits = max((configuration.sdram_words - 1).bit_length() - BANK_BITS - COLUMN_BITS, 1)
+    return with_memory(Core(configuration, timing=QUICK), QUICK, row_bits=row_bits)

@@ -1,6 +1,5 @@
 """Driving and observing streams in Amaranth's simulator."""
 
-import dataclasses
 import random
 
 from amaranth.hdl import *
@@ -8,22 +7,9 @@ from amaranth.lib import data
 from amaranth.sim import Simulator
 
 from egret.model.image import memory_sections
-from egret.rtl.core import Core
-from egret.rtl.sdram import PARTS, Timing
-from egret.sim.sdram import with_memory
 from egret.sim.watch import watch_amaranth
 
-__all__ = ["FAST", "Bench", "core_of", "pack", "unpack"]
-
-FAST = Timing.of(dataclasses.replace(PARTS["any"], start=400), 100e6)
-"""Times of an SDRAM that starts at once: nobody wants to wait for 200 us in a simulation."""
-
-
-def core_of(configuration):
-    """A core, with a small memory at its pins where it has an SDRAM."""
-    if configuration.store != "sdram":
-        return Core(configuration)
-    return with_memory(Core(configuration, timing=FAST), FAST, row_bits=3)
+__all__ = ["Bench", "pack", "unpack"]
 
 
 def unpack(shape, raw):

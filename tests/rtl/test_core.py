@@ -9,7 +9,8 @@ from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
 from egret.rtl.counters import COUNTER_BYTES
 from egret.rtl.payloads import CAUSES, counter_names
-from tests.bench import Bench, core_of
+from egret.sim.sdram import core_with_memory
+from tests.bench import Bench
 from tests.networks import few_values, random_network, random_shape
 
 
@@ -20,7 +21,7 @@ class Run:
         self.parameters = parameters
         self.c = configuration_for(parameters, lanes=lanes, **options)
         self.image = compile_image(parameters, self.c)
-        self.bench = Bench(core_of(self.c), seed)
+        self.bench = Bench(core_with_memory(self.c), seed)
         self.dut = self.bench.dut
         self.idle = idle
         self.received = self.bench.sink(self.dut.o_events, backpressure, "o_events")

@@ -12,7 +12,7 @@ from egret.model.errors import InputError
 from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
 from egret.rtl.core import Core
-from egret.sim import lockstep
+from egret.sim import sdram as memories
 from egret.sim.lockstep import LockstepError, run
 from tests.networks import few_values, random_network, random_shape
 
@@ -55,8 +55,12 @@ def check(parameters, *, lanes=4, simulator="icarus", seed=1, tokens=TOKENS, res
     assert result.counters["tokens"] == len(tokens)
     assert sum(value for name, value in result.counters.items() if name.startswith("events_")) == events
     assert result.counters["macs"] == multiplications(parameters, tokens, steps, folded)
-    # A row takes a cycle an address, and those until its first one.
-    assert result.counters["rows"] == np.count_nonzero(tokens < folded) * (c.layer_depth(0) + 4)
+    # A row takes a cycle an address, and those until its first one; more where it comes from an SDRAM.
+    rows = np.count_nonzero(tokens < folded)
+    if store == "sdram":
+        assert (result.counters["rows"] > rows * c.layer_depth(0) * c.row_beats) == (rows > 0)
+    else:
+        assert result.counters["rows"] == rows * (c.layer_depth(0) + 4)
     if options.get("backpressure"):
         assert result.stalls["o_events"] > 0
     return result, steps
@@ -78,14 +82,19 @@ def multiplications(parameters, tokens, steps, folded):
 
 
 @pytest.mark.parametrize("variant", [{}, {"few": True}, {"folded": 4}, {"few": True, "folded": 7, "goal": "size"},
-                                     {"few": True, "store": "spram"}])
+                                     {"few": True, "store": "spram"}, {"few": True, "store": "sdram"},
+                                     {"few": True, "store": "sdram", "folded": 4}])
 @pytest.mark.parametrize("seed", range(5))
 def test_random_networks(seed, variant):
     """One to four layers, any lanes, density, idle, backpressure, restart; 4-bit weights, folded rows."""
     rng = np.random.default_rng(1000 + seed)
-    parameters = random_network(seed, **random_shape(seed), density=float(rng.choice([0.1, 0.5, 1])),
+    shape, lanes = random_shape(seed), [1, 2, 4, 8]
+    if variant.get("store") == "sdram":
+        shape["embedding"] += shape["embedding"] % 2
+        lanes[0] = 2
+    parameters = random_network(seed, **shape, density=float(rng.choice([0.1, 0.5, 1])),
                                 empty_columns=float(rng.choice([0, 0.5])), z_bias=int(rng.choice([0, 4000])))
-    check(parameters, lanes=int(rng.choice([1, 2, 4, 8])), seed=seed, idle=float(rng.choice([0, 0.8])),
+    check(parameters, lanes=int(rng.choice(lanes)), seed=seed, idle=float(rng.choice([0, 0.8])),
           backpressure=float(rng.choice([0.3, 0.8])), restart=int(rng.integers(1, TOKENS)), **variant)
 
 
@@ -181,7 +190,7 @@ def with_fault(monkeypatch, inject):
             inject(m, self)
             return m
 
-    monkeypatch.setattr(lockstep, "Core", FaultyCore)
+    monkeypatch.setattr(memories, "Core", FaultyCore)
 
 
 def flip_loaded_bit(section, index, bit):

@@ -1,0 +1,10 @@
+"""ULX3S with an ECP5-85F: a network of millions of weights in the 32 MB of SDRAM."""
+
+import dataclasses
+
+from egret.boards import ulx3s
+
+__all__ = ["BOARD"]
+
+BOARD = dataclasses.replace(ulx3s.BOARD, title="ULX3S-85F with SDRAM", hertz=100e6, target="sdram", sdram="any",
+                            quantised={"weight_bits": 4})
