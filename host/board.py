@@ -256,15 +256,15 @@ class Board:
         Returns
         -------
         dict of str to int
-            Those of the core (`egret.rtl.payloads.counter_layout` says what they count; ``events_0`` and so on are the
-            events of each layer), then ``bad_frames`` and ``repeated_frames`` of the link.
+            Those of the core (`egret.rtl.protocol.counter_names` says what they count), then ``bad_frames`` and
+            ``repeated_frames`` of the link.
         """
         payload, = self._call(Command.COUNTERS)
         count = self.identity.counters
         core = protocol.COUNTER_BYTES * count
         if len(payload) != core + protocol.LINK_COUNTERS.size:
             raise self._nonsense(Command.COUNTERS)
-        names = [*protocol.CORE_COUNTERS, *(f"events_{layer}" for layer in range(count))][:count]
+        names = [*protocol.counter_names(self.identity.layers, sdram=True)[:count]]
         names += [field.name for field in protocol.LAYOUTS["Link counters"]]
         values = struct.unpack_from(f"<{count}Q", payload) + protocol.LINK_COUNTERS.unpack_from(payload, core)
         return dict(zip(names, values, strict=True))

@@ -667,7 +667,7 @@ def _describe_measurement(measurement):
         (f"utilisation of {measurement.lanes} lanes", f"{measurement.lane_utilisation:.1%}"),
         ("simulated tokens a second", f"{measurement.tokens_per_second:,.0f}"),
     ]
-    if measurement.counters["beats"]:
+    if measurement.bus_utilisation is not None:
         result["bus_utilisation"] = measurement.bus_utilisation
         rows.insert(3, ("SDRAM's peak in use", f"{measurement.bus_utilisation:.1%}"))
     return result, rows
@@ -715,7 +715,8 @@ def simulate(source, text, tokens, simulator, lanes, idle, backpressure, seed, w
 
 @egret.command()
 @click.argument("source", required=False)
-@click.option("--board", "name", required=True, help="Name of a board: ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f.")
+@click.option("--board", "name", required=True,
+              help="Name of a board: ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f.")
 @click.option("-o", "--output", help="Directory to write to; build/BOARD by default.")
 @click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
 @click.option("--weight-bytes", type=int, help="Size of the weight memory; 0 makes it just large enough.")

@@ -15,7 +15,7 @@ from egret.model.compile import compile_image, configuration_for
 from egret.model.counts import integer_columns
 from egret.model.evaluate import Evaluation, cut_streams, evaluate, log_likelihood
 from egret.model.integer import IntegerLayer, IntegerNetwork
-from egret.rtl.protocol import CORE_COUNTERS
+from egret.rtl.protocol import CAUSES
 
 __all__ = ["DENSE_STEPS", "Measurement", "Mismatch", "Stream", "dense_counterpart", "measure", "sample",
            "simulation_images", "stream", "unpruned_counterpart"]
@@ -95,8 +95,8 @@ class Measurement:
 
     @property
     def bus_utilisation(self):
-        """Words that came from an SDRAM, divided by cycles, in each of which one can come."""
-        return self.counters["beats"] / self.counters["cycles"]
+        """Words that came from an SDRAM, divided by cycles, in each of which one can come; None without an SDRAM."""
+        return self.counters["beats"] / self.counters["cycles"] if "beats" in self.counters else None
 
     @property
     def macs_per_token(self):
@@ -118,7 +118,7 @@ class Measurement:
         slots = self.lanes * self.counters["cycles"]
         packing = self.lanes * self.counters["words"] - self.counters["macs"]
         return {"macs": self.counters["macs"] / slots, "packing": packing / slots,
-                **{name: self.lanes * self.counters[name] / slots for name in CORE_COUNTERS[5:]}}
+                **{name: self.lanes * self.counters[name] / slots for name in CAUSES if name in self.counters}}
 
     @property
     def tokens_per_second(self):

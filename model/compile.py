@@ -267,8 +267,8 @@ def configuration_for(parameters, *, weight_bytes=None, weight_bits=None, goal="
     goal : str
         ``"speed"`` for runs so wide that hardly a slot is lost, ``"size"`` for the least memory.
     **options
-        Any of the other parameters of `Configuration`, e.g. ``lanes``. With the store ``sdram``, as many lanes as a word
-        of the memory feeds, and as many folded rows as find room beside the rest, where these are not given.
+        Any of the other parameters of `Configuration`, e.g. ``lanes``. With the store ``sdram``, where they are not
+        given: as many lanes as the memory feeds, and as many folded rows as find room beside the rest.
 
     Returns
     -------
@@ -296,7 +296,8 @@ def configuration_for(parameters, *, weight_bytes=None, weight_bits=None, goal="
     wide = tuple(count for count in wide if count)
     needed = Configuration(**options, weight_bits=weight_bits, weight_words=max(1, words), wide_words=wide)
     if folded is None:
-        folded = min(needed.vocabulary, (SDRAM_WORDS - needed.sdram_words) // (needed.layer_depth(0) * needed.row_beats))
+        row = needed.layer_depth(0) * needed.row_beats
+        folded = min(needed.vocabulary, (SDRAM_WORDS - needed.sdram_words) // row)
     needed = dataclasses.replace(needed, folded=folded)
     if weight_bytes is None:
         return needed

@@ -13,8 +13,9 @@ from itertools import accumulate
 from egret.model.errors import InputError
 
 __all__ = [
-    "CODEBOOK", "GATES", "GOALS", "RUN_BITS", "SDRAM_BITS", "SDRAM_WORDS", "SEGMENTS", "STATE_FRACTION", "STORES", "TARGETS", "TINY", "VALUE_BITS",
-    "VALUE_FRACTION", "WEIGHT_BITS", "WIDEST_RUN", "WINDOW", "Configuration", "first_bank",
+    "CODEBOOK", "GATES", "GOALS", "RUN_BITS", "SDRAM_BITS", "SDRAM_WORDS", "SEGMENTS", "STATE_FRACTION", "STORES",
+    "TARGETS", "TINY", "VALUE_BITS", "VALUE_FRACTION", "WEIGHT_BITS", "WIDEST_RUN", "WINDOW", "Configuration",
+    "first_bank",
 ]
 
 GATES = ("u", "r", "z")

@@ -8,8 +8,7 @@ from egret.model.image import memory_sections
 from egret.rtl import protocol
 from egret.rtl.core import Core
 from egret.rtl.link import Link
-from egret.rtl.payloads import counter_names
-from egret.rtl.sdram import PARTS, SdramPins, Timing
+from egret.rtl.sdram import TIMING, SdramPins
 
 __all__ = ["BoardTop"]
 
@@ -40,7 +39,7 @@ class BoardTop(wiring.Component):
 
     def __init__(self, configuration, *, window=protocol.DEFAULT_WINDOW,
                  receive_bytes=protocol.DEFAULT_RECEIVE_BYTES, link_domain="sync",
-                 timing=Timing.of(PARTS["any"], 100e6)):
+                 timing=TIMING):
         self.configuration = configuration
         self._timing = timing
         self._link_domain = link_domain
@@ -60,7 +59,8 @@ class BoardTop(wiring.Component):
         m = Module()
         m.submodules.core = core = Core(c, timing=self._timing)
         link = Link(
-            digest=c.digest, tokens=c.vocabulary, outputs=c.hidden[-1], counters=len(counter_names(c)),
+            digest=c.digest, tokens=c.vocabulary, outputs=c.hidden[-1], layers=c.layers,
+            counters=len(protocol.counter_names(c.layers, sdram=c.store == "sdram")),
             sections={section.number: (section.word_bytes, section.words) for section in memory_sections(c)},
             **self._limits)
         m.submodules.link = DomainRenamer(self._link_domain)(link)

@@ -13,10 +13,11 @@ from egret.rtl.embedding import Embedding
 from egret.rtl.events import EventQueue
 from egret.rtl.gates import Gate
 from egret.rtl.mac import Lanes
-from egret.rtl.payloads import CAUSES, counter_names, layer_bits, load_layout, output_layout
+from egret.rtl.payloads import layer_bits, load_layout, output_layout
+from egret.rtl.protocol import CAUSES, counter_names
 from egret.rtl.reset import ResetPass
 from egret.rtl.rows import FoldedRows
-from egret.rtl.sdram import PARTS, Sdram, SdramPins, Timing, burst_layout
+from egret.rtl.sdram import TIMING, Sdram, SdramPins, burst_layout
 from egret.rtl.update import UpdatePass
 from egret.rtl.weights import WeightStore
 
@@ -51,14 +52,16 @@ class Core(wiring.Component):
     busy : Out(1)
         Something is left to do before the next token.
     counter_byte : In, counter_read : Out(8), counters_settled : Out(1)
-        The performance counters, see `counter_names`: as ``byte``, ``read`` and ``settled`` of `Counters`.
+        The performance counters, see `egret.rtl.protocol.counter_names`: as ``byte``, ``read`` and ``settled`` of
+        `Counters`.
     sdram : Out(SdramPins), ready : Out(1)
         Of the store ``sdram``: its pins, and whether it has been started, before which nothing may be loaded.
     """
 
-    def __init__(self, configuration, *, timing=Timing.of(PARTS["any"], 100e6)):
+    def __init__(self, configuration, *, timing=TIMING):
         self.configuration = c = configuration
         self._timing = timing
+        self._counters = counter_names(c.layers, sdram=c.store == "sdram")
         members = {
             "load": In(load_layout(c)),
             "load_valid": In(1),
@@ -66,7 +69,7 @@ class Core(wiring.Component):
             "i_tokens": In(stream.Signature(16)),
             "o_events": Out(stream.Signature(output_layout())),
             "busy": Out(1),
-            "counter_byte": In(range(COUNTER_BYTES * len(counter_names(c)))),
+            "counter_byte": In(range(COUNTER_BYTES * len(self._counters))),
             "counter_read": Out(8),
             "counters_settled": Out(1),
         }
@@ -148,6 +151,8 @@ class Core(wiring.Component):
             embedding.token.eq(token),
             update_pass.start_layer.eq(layer),
         ]
+        if c.folded:
+            m.d.comb += rows.token.eq(token)
 
         # A cycle late: nobody looks in the cycle in which the last column is taken.
         m.d.sync += settled.eq(~weights.busy & ~lanes.busy)
@@ -160,7 +165,7 @@ class Core(wiring.Component):
         def start_update():
             return [update_pass.start.eq(1), events.clear.bit_select(layer, 1).eq(1)]
 
-        cause = {name: Signal(name=f"cause_{name}") for name in CAUSES if name != "memory"}
+        cause = {name: Signal(name=f"cause_{name}") for name in CAUSES[:-1]}
         with m.FSM(name="sequencer"):
             with m.State("LAYER"):
                 m.d.comb += cause["wait_update"].eq(1)
@@ -186,7 +191,7 @@ class Core(wiring.Component):
                         m.next = "INPUT"
             with m.State("INPUT"):
                 if c.folded:
-                    m.d.comb += [cause["settle"].eq(1), rows.token.eq(token)]
+                    m.d.comb += cause["settle"].eq(1)
                     with m.If(token >= c.folded):
                         m.d.comb += embedding.start.eq(1)
                         m.next = "EMBEDDING"
@@ -236,7 +241,7 @@ class Core(wiring.Component):
                         m.next = "LAYER"
         m.d.comb += self.busy.eq(~idle | update_pass.busy)
 
-        most = {name: c.lanes if name == "macs" else 1 for name in counter_names(c)}
+        most = {name: c.lanes if name == "macs" else 1 for name in self._counters}
         m.submodules.counters = counters = Counters(most)
         m.d.comb += [counters.byte.eq(self.counter_byte), self.counter_read.eq(counters.read),
                      self.counters_settled.eq(counters.settled)]
@@ -261,7 +266,7 @@ class Core(wiring.Component):
         return m
 
     def _memory(self, m, sources):
-        """The SDRAM, what it is asked for by some units, and what is loaded into it; returns whether it sends a word."""
+        """The SDRAM, what some units ask of it, and what is loaded into it; returns whether it sends a word."""
         c = self.configuration
         m.submodules.memory = memory = Sdram(self._timing)
         wiring.connect(m, memory.sdram, flipped(self.sdram))

@@ -31,7 +31,7 @@ class Embedding(wiring.Component):
     load : In({section, index, data}), load_valid : In(1)
         Writes the memory ``embedding``.
     start : In(1), token : In(16)
-        Begins the row of ``token``.
+        Begins the row of ``token``, which stays until that is over.
     o : Out(stream of {index, value})
     done : Out(1)
         The row is over: everything has been taken from ``o``.
@@ -65,7 +65,8 @@ class Embedding(wiring.Component):
         words = c.embedding // 2
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=WORD_BITS, depth=words + 2)
         asks, has, half, taken = Signal(), Signal(), Signal(), Signal()
-        address = Signal(ADDRESS_BITS)
+        product, address = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
+        starting = Signal(2)
         word = Signal(data.ArrayLayout(signed(WEIGHT_BITS), 2), reset_less=True)
         element = Signal(signed(WEIGHT_BITS))
         index = Signal(self.o.p.index.shape())
@@ -82,6 +83,10 @@ class Embedding(wiring.Component):
             element.eq(word[half]),
             self.done.eq((left == 0) & ~self.o.valid),
         ]
+        m.d.sync += [product.eq(self.token * words), address.eq(c.sdram_base["embedding"] + product),
+                     starting.eq(Cat(self.start, starting))]
+        with m.If(starting[-1]):
+            m.d.sync += asks.eq(1)
         with m.If(self.burst.ready):
             m.d.sync += asks.eq(0)
         with m.If(queue.r_en):
@@ -92,8 +97,7 @@ class Embedding(wiring.Component):
             m.d.sync += [half.eq(~half), index.eq(index + 1), left.eq(left - 1), self.o.valid.eq(element != 0),
                          self.o.p.index.eq(index), self.o.p.value.eq(element << 1)]
         with m.If(self.start):
-            m.d.sync += [address.eq(c.sdram_base["embedding"] + self.token * words), asks.eq(1),
-                         left.eq(c.embedding), index.eq(0)]
+            m.d.sync += [left.eq(c.embedding), index.eq(0)]
 
     def _row_of_a_table(self, m):
         c = self._c

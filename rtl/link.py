@@ -8,17 +8,21 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from egret.rtl import protocol
+from egret.rtl.blocks import BlockMemory
 from egret.rtl.payloads import output_layout
 from egret.rtl.protocol import Command, Status
 
 __all__ = ["Link"]
+
+LINK_COUNTER_BITS = 24
+"""Of the link's own counters, which begin again behind 2^24 - 1."""
 
 
 class Link(wiring.Component):
     """Executes the commands of `egret.rtl.protocol` on a core.
 
     Receives one byte a cycle, except while a command executes: the next frames then wait in a queue of
-    `receive_bytes`. Sends one byte every two cycles. A reply is kept until `window` later commands were executed and
+    `receive_bytes`. Sends one byte every three cycles. A reply is kept until `window` later commands were executed and
     is sent again when its command comes again, so no command is ever executed twice. Of refusals that come while one
     waits to be sent, only the last one is. The Python counterpart is `egret.rtl.protocol.Device`.
 
@@ -36,6 +40,8 @@ class Link(wiring.Component):
         Bytes of a word and number of words of each memory on the load bus.
     counters : int
         Number of 64-bit performance counters of the core.
+    layers : int
+        How many of them count events.
     window : int
         Number of replies kept and of commands that may be unanswered: a power of two, at most 128.
     receive_bytes : int
@@ -70,7 +76,7 @@ class Link(wiring.Component):
         A parameter is outside its range.
     """
 
-    def __init__(self, *, digest, tokens, outputs, sections, counters, window=protocol.DEFAULT_WINDOW,
+    def __init__(self, *, digest, tokens, outputs, sections, counters, layers, window=protocol.DEFAULT_WINDOW,
                  receive_bytes=protocol.DEFAULT_RECEIVE_BYTES):
         if window not in (1, 2, 4, 8, 16, 32, 64, 128):
             raise ValueError(f"window must be a power of two from 1 to 128, not {window!r}")
@@ -86,7 +92,7 @@ class Link(wiring.Component):
                                  f"words, not {word_bytes!r} and {depth!r}")
         self.identity = protocol.Identity(digest=digest, window=window, max_payload=protocol.MAX_PAYLOAD,
                                           receive_bytes=receive_bytes, tokens=tokens, outputs=outputs,
-                                          counters=counters)
+                                          counters=counters, layers=layers)
         self.sections = dict(sections)
         self.word_bytes = max(word_bytes for word_bytes, _ in sections.values())
         payload_bytes = max(
@@ -121,12 +127,11 @@ class Link(wiring.Component):
 
         m.submodules.queue = queue = SyncFIFOBuffered(width=8, depth=self.identity.receive_bytes)
         m.submodules.payloads = payloads = Memory(shape=8, depth=protocol.MAX_PAYLOAD + protocol.CRC_BYTES, init=[])
-        m.submodules.replies = replies = Memory(shape=8, depth=window * self.reply_bytes, init=[])
+        m.submodules.replies = replies = BlockMemory(8, window * self.reply_bytes)
         m.submodules.receive_crc = receive_crc = CRC32_ISO_HDLC(8).create()
         m.submodules.send_crc = send_crc = CRC32_ISO_HDLC(8).create()
         m.submodules.load_crc = load_crc = CRC32_ISO_HDLC(8).create()
         payload_write, payload_read = payloads.write_port(), payloads.read_port()
-        reply_write, reply_read = replies.write_port(), replies.read_port()
 
         wiring.connect(m, wiring.flipped(self.i), queue.w_stream)
         received = queue.r_stream
@@ -143,7 +148,7 @@ class Link(wiring.Component):
         expected = Signal(16)
         pending = Signal(window)
         refusal, refuse = Signal(8), Signal()
-        bad_frames, repeated_frames = Signal(32), Signal(32)
+        bad_frames, repeated_frames = Signal(LINK_COUNTER_BITS), Signal(LINK_COUNTER_BITS)
 
         # Receiver.
         position = Signal(range(overhead + protocol.MAX_PAYLOAD + 2))
@@ -227,9 +232,10 @@ class Link(wiring.Component):
         header = Cat(sequence, command | protocol.REPLY, (Cat(reply_length, Const(0, 16)) + 1)[:16], status)
         # Written a cycle later, for the clock's sake; the sender does not come to a header's last byte that soon.
         m.d.sync += [
-            reply_write.en.eq(writes_payload | writes_header),
-            reply_write.addr.eq(slot_base + Mux(writes_header, header_index, reply_length + protocol.HEADER.size + 1)),
-            reply_write.data.eq(Mux(writes_header, header.word_select(header_index, 8), reply_byte)),
+            replies.write_valid.eq(writes_payload | writes_header),
+            replies.write_address.eq(
+                slot_base + Mux(writes_header, header_index, reply_length + protocol.HEADER.size + 1)),
+            replies.write_data.eq(Mux(writes_header, header.word_select(header_index, 8), reply_byte)),
         ]
         with m.If(writes_payload):
             m.d.sync += reply_length.eq(reply_length + 1)
@@ -364,7 +370,8 @@ class Link(wiring.Component):
                         m.d.sync += index.eq(0)
                         m.next = "LINK_COUNTERS"
             with m.State("LINK_COUNTERS"):
-                emit(Cat(bad_frames, repeated_frames), "HEADER")
+                zeros = Const(0, 32 - LINK_COUNTER_BITS)
+                emit(Cat(bad_frames, zeros, repeated_frames, zeros), "HEADER")
 
             with m.State("LOAD"):
                 m.d.comb += [
@@ -453,7 +460,7 @@ class Link(wiring.Component):
                 with m.Case(number):
                     m.d.comb += send_base.eq(number * self.reply_bytes)
         m.d.comb += [
-            reply_read.addr.eq(send_base + send_index + ahead),
+            replies.address.eq(send_base + send_index + ahead),
             send_crc.data.eq(send_byte),
         ]
         sending = Signal()
@@ -475,12 +482,15 @@ class Link(wiring.Component):
             with m.State("OPEN"):
                 m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(protocol.FLAG), sending.eq(1)]
                 with m.If(self.o.ready):
-                    m.next = "FETCH"
-            # A reply's memory is slow: while a byte is sent the next one is read, and then gets a cycle of its own.
+                    m.next = "READ"
+            # A reply's memory is slow: while a byte is sent the next one is read, and then gets cycles of its own.
+            with m.State("READ"):
+                m.d.comb += sending.eq(1)
+                m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += sending.eq(1)
                 m.d.sync += send_byte.eq(Mux(crc_byte, send_crc.crc.word_select(send_index[:2], 8),
-                                             Mux(refusing, refusal_content[:8], reply_read.data)))
+                                             Mux(refusing, refusal_content[:8], replies.data)))
                 m.next = "CONTENT"
             with m.State("CONTENT"):
                 m.d.comb += [self.o.valid.eq(1), sending.eq(1), ahead.eq(1)]
@@ -492,7 +502,7 @@ class Link(wiring.Component):
                     m.d.comb += self.o.payload.eq(Mux(stuffed, send_byte ^ protocol.ESCAPE_XOR, send_byte))
                     with m.If(self.o.ready):
                         m.d.comb += send_crc.valid.eq(~crc_byte)
-                        m.next = "FETCH"
+                        m.next = "READ"
                         m.d.sync += [stuffed.eq(0), send_index.eq(send_index + 1),
                                      refusal_content.eq(refusal_content[8:])]
                         with m.If(~crc_byte):

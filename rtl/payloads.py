@@ -6,12 +6,9 @@ from amaranth.lib import data
 from egret.model.configuration import SEGMENTS, STATE_FRACTION, VALUE_BITS, VALUE_FRACTION, WEIGHT_BITS
 from egret.model.image import memory_sections
 
-__all__ = ["CAUSES", "GATE", "access_layout", "add_layout", "ahead", "bank_address_bits", "column_layout",
-           "counter_names", "event_layout", "index_bits", "input_layout", "layer_bits", "load_layout",
+__all__ = ["GATE", "access_layout", "add_layout", "ahead", "bank_address_bits", "column_layout",
+           "event_layout", "index_bits", "input_layout", "layer_bits", "load_layout",
            "matrix_bits", "output_layout", "pointer_layout", "request_layout", "row_layout", "word_layout"]
-
-CAUSES = ("fetch", "rows", "wait_layer", "settle", "reset_pass", "wait_update", "memory")
-"""Why the lanes had no word in a cycle."""
 
 GATE = signed(STATE_FRACTION + 2)
 """A gate's value: u and r as 0 to 255, z with 14 fraction bits."""
@@ -113,20 +110,3 @@ def load_layout(c):
     """A word for a memory, as `memory_sections` numbers them."""
     sections = memory_sections(c)
     return data.StructLayout({"section": 4, "index": 24, "data": 8 * max(s.word_bytes for s in sections)})
-
-
-def counter_names(c):
-    """Names of the performance counters, all since the core's reset, in their order.
-
-    ``tokens``: steps begun. ``cycles``: cycles in which the core was at work. ``words``: of these, cycles in which a
-    weight word was issued to the lanes. ``macs``: non-zero weights in these words. ``beats``: words that came from an
-    SDRAM. The cycles without a weight word by what the sequencer was doing: ``fetch`` fetching the first columns of a phase, ``rows`` adding a folded row, ``wait_layer``
-    waiting for events of the layer below, ``settle`` emptying the pipeline between phases, ``reset_pass`` waiting for
-    reset values, ``wait_update`` waiting for the update pass, with nothing else left to do; or ``memory``: an SDRAM
-    has been asked for words that have not come yet. ``events_{l}``: events of each layer.
-
-    Returns
-    -------
-    tuple of str
-    """
-    return ("tokens", "cycles", "words", "macs", "beats", *CAUSES, *(f"events_{layer}" for layer in range(c.layers)))

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 __all__ = [
-    "COMMAND_OVERHEAD", "CORE_COUNTERS", "COUNTER_BYTES", "CRC_BYTES", "DEFAULT_RECEIVE_BYTES", "DEFAULT_WINDOW",
+    "CAUSES", "COMMAND_OVERHEAD", "COUNTER_BYTES", "CRC_BYTES", "DEFAULT_RECEIVE_BYTES", "DEFAULT_WINDOW",
     "DIGEST_BYTES", "ESCAPE", "ESCAPED", "ESCAPE_XOR", "EVENT", "FLAG", "HEADER", "IDENTITY", "LAYOUTS",
     "LINK_COUNTERS", "LOAD_CHECK", "LOAD_HEADER", "LOAD_STATE", "MAGIC", "MAX_PAYLOAD", "NAK", "NO_CRC", "REPLY",
     "SEQUENCES", "TOKEN", "VERSION", "BadFrame", "Command", "Device", "Field", "Frame", "FrameReader", "Identity",
-    "LoadState", "Status", "describe", "encode_frame", "event_bytes",
+    "LoadState", "Status", "counter_names", "describe", "encode_frame", "event_bytes",
 ]
 
 MAGIC = b"EGRT"
-VERSION = 2
+VERSION = 3
 """Counts incompatible changes of anything in this file."""
 
 FLAG = 0x7E
@@ -119,6 +119,7 @@ _IDENTITY_FIELDS = (
     Field("tokens", "I", "size of the vocabulary"),
     Field("outputs", "H", "neurons of the last layer"),
     Field("counters", "B", "number of performance counters of the core"),
+    Field("layers", "B", "of these, how many count the events of a layer"),
 )
 _LOAD_STATE_FIELDS = (
     Field("loading", "?", "1 between BEGIN and CHECK"),
@@ -157,10 +158,8 @@ EVENT = _layout(_EVENT_FIELDS)
 LINK_COUNTERS = _layout(_LINK_COUNTER_FIELDS)
 TOKEN = struct.Struct("<I")
 COUNTER_BYTES = 8
-CORE_COUNTERS = ("tokens", "cycles", "words", "macs", "beats", "fetch", "rows", "wait_layer", "settle", "reset_pass",
-                 "wait_update", "memory")
-"""Names of the core's first counters, as `egret.rtl.payloads.counter_names` has them; after them come the events of
-each layer."""
+CAUSES = ("fetch", "rows", "wait_layer", "settle", "reset_pass", "wait_update", "memory")
+"""Why the lanes had no word in a cycle; ``memory`` where there is an SDRAM."""
 DIGEST_BYTES = 8
 
 LAYOUTS = {
@@ -228,11 +227,36 @@ class Identity:
     tokens: int
     outputs: int
     counters: int
+    layers: int
 
     def pack(self):
         """Bytes of the identity layout."""
         return IDENTITY.pack(MAGIC, VERSION, self.digest, self.window, self.max_payload, self.receive_bytes,
-                             self.tokens, self.outputs, self.counters)
+                             self.tokens, self.outputs, self.counters, self.layers)
+
+
+def counter_names(layers, *, sdram):
+    """Names of a core's performance counters, all since its reset, in their order.
+
+    ``tokens``: steps begun. ``cycles``: cycles in which the core was at work. ``words``: of these, cycles in which a
+    weight word was issued to the lanes. ``macs``: non-zero weights in these words. The other cycles by what the
+    sequencer was doing: ``fetch`` fetching the first columns of a phase, ``rows`` adding a folded row, ``wait_layer``
+    waiting for events of the layer below, ``settle`` emptying the pipeline between phases, ``reset_pass`` waiting for
+    reset values, ``wait_update`` waiting for the update pass, with nothing else left to do. ``events_{l}``: events of
+    each layer. With an SDRAM also ``memory``: cycles without a weight word while words that it has been asked for have
+    not come; and ``beats``: words of 16 bits that came from it.
+
+    Parameters
+    ----------
+    layers : int
+    sdram : bool
+
+    Returns
+    -------
+    tuple of str
+    """
+    return ("tokens", "cycles", "words", "macs", *CAUSES[:-1], *(f"events_{layer}" for layer in range(layers)),
+            *(("memory", "beats") if sdram else ()))
 
 
 @dataclass(frozen=True)

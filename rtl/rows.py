@@ -27,7 +27,7 @@ class FoldedRows(wiring.Component):
     load : In({section, index, data}), load_valid : In(1)
         Writes the memory ``rows``.
     start : In(1), token : In(16)
-        Begins the row of ``token``, which must be below ``folded``.
+        Begins the row of ``token``, which must be below ``folded`` and stays until the row is over.
     coming : Out(1)
         A part of the row comes in the next cycle.
     o : Out(stream of {address, addends}, always ready)
@@ -63,7 +63,8 @@ class FoldedRows(wiring.Component):
         c = self._c
         height = c.layer_depth(0)
         asks, mine, whole = Signal(), Signal(), Signal()
-        address = Signal(ADDRESS_BITS)
+        product, address = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
+        starting = Signal(2)
         part = Signal(range(c.row_beats))
         left = Signal(range(height + 1))
         target = Signal.like(self.o.p.address)
@@ -79,6 +80,10 @@ class FoldedRows(wiring.Component):
         ]
         m.d.sync += [whole.eq(mine & (part == c.row_beats - 1)), self.o.valid.eq(whole),
                      Value.cast(self.o.payload).eq(0)]
+        m.d.sync += [product.eq(self.token * (height * c.row_beats)), address.eq(c.sdram_base["rows"] + product),
+                     starting.eq(Cat(self.start, starting))]
+        with m.If(starting[-1]):
+            m.d.sync += asks.eq(1)
         with m.If(self.burst.ready):
             m.d.sync += asks.eq(0)
         with m.If(mine):
@@ -88,8 +93,7 @@ class FoldedRows(wiring.Component):
             m.d.sync += [self.o.p.address.eq(target), Value.cast(self.o.p.addends).eq(Cat(words)),
                          target.eq(target + 1), left.eq(left - 1)]
         with m.If(self.start):
-            m.d.sync += [address.eq(c.sdram_base["rows"] + self.token * height * c.row_beats), asks.eq(1),
-                         left.eq(height), target.eq(c.bank_base[0])]
+            m.d.sync += [left.eq(height), target.eq(c.bank_base[0])]
 
     def _row_of_a_table(self, m):
         c = self._c

@@ -8,7 +8,7 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 __all__ = ["ADDRESS_BITS", "BANK_BITS", "COLUMN_BITS", "COUNT_BITS", "PARTS", "ROW_BITS", "TAGS", "TAG_BITS",
-           "WORD_BITS", "Part", "Sdram", "SdramPins", "Timing", "beat_layout", "burst_layout", "write_layout"]
+           "TIMING", "WORD_BITS", "Part", "Sdram", "SdramPins", "Timing", "beat_layout", "burst_layout", "write_layout"]
 
 WORD_BITS = 16
 ROW_BITS, BANK_BITS, COLUMN_BITS = 13, 2, 9
@@ -54,7 +54,7 @@ PARTS = {
     "mt48lc16m16a2-75": Part(rcd=20, rp=20, ras=44, rfc=66, wr=15, megahertz=133),
     "w9825g6kh-6": Part(rcd=18, rp=18, ras=42, rfc=60, wr=12, megahertz=166),
 }
-"""Parts that boards carry, all of four banks of 8192 rows of 512 words or more; ``any`` has the longest times of all."""
+"""Parts that boards carry, all of four banks of 8192 rows of 512 words or more; ``any`` has the longest times."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,9 @@ class Timing:
         return cls(max(cycles(part.rcd), 2), max(cycles(part.rp), 2), cycles(part.ras), cycles(part.rfc),
                    max(cycles(part.wr), 2), int(part.refresh * hertz / 1e9), cycles(part.start), part.latency)
 
+
+TIMING = Timing.of(PARTS["any"], 100e6)
+"""Of a core that is told nothing else."""
 
 SdramPins = wiring.Signature({
     "cs": Out(1), "ras": Out(1), "cas": Out(1), "we": Out(1),
@@ -230,8 +233,8 @@ class Sdram(wiring.Component):
         coming = Signal(stages)
         tags = [Signal(TAG_BITS, name=f"tag_{stage}", reset_less=True) for stage in range(stages)]
         slot = reads | (left != 0)
-        m.d.comb += [self.busy.eq(waits | slot | coming.any()), tag.eq(Mux(reads, head.tag, tags[0])), self.o.valid.eq(coming[-1]),
-                     self.o.p.word.eq(pins.dq_i), self.o.p.tag.eq(tags[-1])]
+        m.d.comb += [self.busy.eq(waits | slot | coming.any()), tag.eq(Mux(reads, head.tag, tags[0])),
+                     self.o.valid.eq(coming[-1]), self.o.p.word.eq(pins.dq_i), self.o.p.tag.eq(tags[-1])]
         m.d.sync += [coming.eq(Cat(slot, coming)), Cat(tags).eq(Cat(tag, tags))]
         with m.If(reads):
             m.d.sync += [left.eq(head.count - 1), reading_bank.eq(head.bank), runs.eq(1)]

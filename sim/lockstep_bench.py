@@ -18,7 +18,8 @@ from egret.model.image import Image, memory_sections
 from egret.model.integer import IntegerNetwork
 from egret.rtl.accumulator import FOUND
 from egret.rtl.counters import COUNTER_BYTES
-from egret.rtl.payloads import counter_names, event_layout, input_layout, load_layout, output_layout
+from egret.rtl.payloads import event_layout, input_layout, load_layout, output_layout
+from egret.rtl.protocol import counter_names
 from egret.sim.watch import watch_cocotb
 
 PATIENCE = 200_000  # cycles without a token begun or an output taken, after which the core counts as stuck
@@ -263,7 +264,8 @@ async def lockstep(dut):
     except (Divergence, AssertionError) as divergence:
         result.write_text(json.dumps({"divergence": str(divergence)}))
         raise
-    counters = await read_counters(dut, counter_names(image.configuration))
+    c = image.configuration
+    counters = await read_counters(dut, counter_names(c.layers, sdram=c.store == "sdram"))
     result.write_text(json.dumps({"compared": {name: stream.compared for name, stream in expected.items()},
                                   "stalls": {name: watch.stalls for name, watch in watches.items()},
                                   "counters": counters}))

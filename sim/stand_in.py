@@ -58,7 +58,7 @@ class StandInModel:
 def device(window=protocol.DEFAULT_WINDOW):
     """The whole stand-in board in Python: an `egret.rtl.protocol.Device`."""
     identity = protocol.Identity(DIGEST, window, protocol.MAX_PAYLOAD, protocol.DEFAULT_RECEIVE_BYTES, TOKENS, OUTPUTS,
-                                 COUNTERS)
+                                 COUNTERS, 0)
     return protocol.Device(StandInModel(), identity, SECTIONS)
 
 
@@ -166,7 +166,7 @@ class StandInBoard(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.core = core = StandInCore()
-        link = Link(digest=DIGEST, tokens=TOKENS, outputs=OUTPUTS, sections=SECTIONS, counters=COUNTERS,
+        link = Link(digest=DIGEST, tokens=TOKENS, outputs=OUTPUTS, sections=SECTIONS, counters=COUNTERS, layers=0,
                     window=self._window)
         m.submodules.link = DomainRenamer(self._link_domain)(link)
         wiring.connect(m, wiring.flipped(self.i), link.i)

@@ -194,13 +194,12 @@ def board_build(configuration, *, trace=False, bit_cycles=None):
     """`Build` of the board top of a configuration."""
     def component(**options):
         from egret.rtl.board import BoardTop
-        from egret.rtl.sdram import PARTS, Timing
+        from egret.rtl.sdram import TIMING
         from egret.sim.sdram import with_memory
 
         if configuration.store != "sdram":
             return BoardTop(configuration, **options)
-        timing = Timing.of(PARTS["any"], 100e6)
-        return with_memory(BoardTop(configuration, timing=timing, **options), timing)
+        return with_memory(BoardTop(configuration, **options), TIMING)
     sources = (*sorted(_RTL.glob("*.py")), Path(configuration_module.__file__), _HERE / "sdram.py")
     return Build(component, sources, configuration.to_json(), trace, bit_cycles, configuration.store == "sdram")
 

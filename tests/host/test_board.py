@@ -77,7 +77,7 @@ def board(port):
 
 def test_identity(board):
     assert board.identity == protocol.Identity(DIGEST, 2, protocol.MAX_PAYLOAD, protocol.DEFAULT_RECEIVE_BYTES, TOKENS,
-                                               OUTPUTS, COUNTERS)
+                                               OUTPUTS, COUNTERS, 0)
 
 
 def test_steps_and_counters(board):
@@ -142,7 +142,7 @@ def test_loading_reports_progress_and_is_left_out_when_it_is_done(port):
 def test_loading_goes_on_where_it_stopped(stop):
     """The host is interrupted, and the next one goes on, unless the board holds the beginning of another image."""
     # Short commands: nine of them load all.
-    identity = protocol.Identity(DIGEST, 2, 12, protocol.DEFAULT_RECEIVE_BYTES, TOKENS, OUTPUTS, COUNTERS)
+    identity = protocol.Identity(DIGEST, 2, 12, protocol.DEFAULT_RECEIVE_BYTES, TOKENS, OUTPUTS, COUNTERS, 0)
     port = ModelPort(protocol.Device(StandInModel(), identity, SECTIONS))
     words, seen = [], []
     core, load = port.device._core, port.device._core.load
@@ -222,7 +222,7 @@ def test_nobody_there(answer, message):
 
 @pytest.mark.parametrize(("identity", "message"), [
     (b"SPAM" + bytes(32), "what answers there is not an Egret board"),
-    (b"EGRT\x63\x00" + bytes(30), "the board speaks protocol version 99, this program 2: build the bitstream again"),
+    (b"EGRT\x63\x00" + bytes(31), "the board speaks protocol version 99, this program 3: build the bitstream again"),
     (b"", "what answers there is not an Egret board"),
 ])
 def test_another_protocol(identity, message):

@@ -12,7 +12,7 @@ from egret.rtl.protocol import Command, FrameReader, Status, encode_frame
 from egret.sim.stand_in import COUNTERS, DIGEST, SECTIONS, TOKENS, StandInBoard, device
 from tests.bench import Bench
 
-OPTIONS = {"digest": DIGEST, "tokens": TOKENS, "outputs": 5, "sections": SECTIONS, "counters": COUNTERS}
+OPTIONS = {"digest": DIGEST, "tokens": TOKENS, "outputs": 5, "sections": SECTIONS, "layers": 0, "counters": COUNTERS}
 
 
 def loads(generator):

@@ -8,9 +8,7 @@ from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egret.model.configuration import TINY
 from egret.rtl import protocol
-from egret.rtl.payloads import counter_names
 from egret.rtl.protocol import BadFrame, Command, Frame, FrameReader, Status, encode_frame
 from egret.sim.stand_in import DIGEST, OUTPUTS, SECTIONS, TOKENS, StandInModel, device
 
@@ -117,7 +115,8 @@ def session():
 
 def test_identity():
     status, payload = Session()(Command.IDENTIFY)
-    magic, version, digest, window, *_, tokens, outputs, _ = protocol.IDENTITY.unpack(payload[:protocol.IDENTITY.size])
+    identity = protocol.IDENTITY.unpack(payload[:protocol.IDENTITY.size])
+    magic, version, digest, window, *_, tokens, outputs, _, _ = identity
     assert (status, magic, version, digest, window, tokens, outputs) == (
         Status.OK, protocol.MAGIC, protocol.VERSION, DIGEST, 2, TOKENS, OUTPUTS)
     assert payload[protocol.IDENTITY.size:] == protocol.LoadState().pack()
@@ -202,9 +201,10 @@ def test_the_device_survives_any_bytes(data):
 
 
 def test_counter_names():
-    names = counter_names(TINY)
-    layers = TINY.layers
-    assert names == (*protocol.CORE_COUNTERS, *(f"events_{layer}" for layer in range(layers)))
+    plain = protocol.counter_names(2, sdram=False)
+    assert plain[:4] == ("tokens", "cycles", "words", "macs") and plain[-2:] == ("events_0", "events_1")
+    assert protocol.counter_names(2, sdram=True) == (*plain, "memory", "beats")
+    assert set(protocol.CAUSES) - set(plain) == {"memory"}
 
 
 def test_documentation_is_current():
