@@ -720,13 +720,14 @@ def simulate(source, text, tokens, simulator, lanes, idle, backpressure, seed, w
 @click.option("-o", "--output", help="Directory to write to; build/BOARD by default.")
 @click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
 @click.option("--weight-bytes", type=int, help="Size of the weight memory; 0 makes it just large enough.")
+@click.option("--folded", type=int, help=FOLDED)
 @click.option("--clock", type=float, help="Clock of the core in MHz instead of the board's.")
 @click.option("--sdram-module", help="The SDRAM that the board carries, e.g. is42s16160g-7; any of those by default.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the placement.")
 @click.option("--tokens", type=int, default=200, show_default=True,
               help="Steps to simulate first, for the tokens a second to expect; 0 leaves that out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def build(source, name, output, lanes, weight_bytes, clock, sdram_module, seed, tokens, as_json):
+def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module, seed, tokens, as_json):
     """Build the bitstream of a board for SOURCE: a checkpoint, an integer network or an image; the demo network.
 
     Writes bitstream, image and report; the virtual board says how many tokens a second to expect. Needs Yosys and
@@ -745,7 +746,7 @@ def build(source, name, output, lanes, weight_bytes, clock, sdram_module, seed, 
         raise InputError(f"--clock must be above 0, not {clock:g}")
     tools = builder.Tools.find(board.device.family)
     source = str(NETWORK) if source is None else source
-    image = _board_image(board, source, lanes=lanes, weight_bytes=weight_bytes)
+    image = _board_image(board, source, lanes=lanes, weight_bytes=weight_bytes, folded=folded)
     output = Path(output) if output is not None else Path("build") / name
     console = Console(stderr=True)
     with console.status("generating the design"):
@@ -830,7 +831,7 @@ def _image_network(image):
     return read_image(image)
 
 
-def _board_image(board, source, *, lanes, weight_bytes):
+def _board_image(board, source, *, lanes, folded, weight_bytes=None):
     """Image of anything that `_load_integer` accepts for a board's core."""
     from egret.model.compile import compile_image, configuration_for
     from egret.model.configuration import TARGETS
@@ -838,9 +839,9 @@ def _board_image(board, source, *, lanes, weight_bytes):
 
     if Path(source).is_file() and _is_image(source):
         image = Image.load(source)
-        if lanes is not None or weight_bytes is not None:
-            raise InputError(f"{source}: an image is compiled already; give its checkpoint, or leave --lanes and "
-                             "--weight-bytes out")
+        if any(value is not None for value in (lanes, weight_bytes, folded)):
+            raise InputError(f"{source}: an image is compiled already; give its checkpoint, or leave --lanes, "
+                             "--weight-bytes and --folded out")
         return image
     if Path(source).is_dir():
         from egret.model.checkpoint import load_checkpoint
@@ -854,6 +855,7 @@ def _board_image(board, source, *, lanes, weight_bytes):
         options["lanes"] = lanes
     if weight_bytes is not None:
         options["weight_bytes"] = weight_bytes or None
+    options["folded"] = folded
     return compile_image(parameters, configuration_for(parameters, **options))
 
 
@@ -1036,10 +1038,10 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, name, spe
     options = {"lanes": lanes, "weight_bits": weight_bits, "folded": folded, "store": store}
     board = None
     if name is not None:
-        if speed_ups or any(value is not None for option, value in options.items() if option != "lanes"):
-            raise InputError("--board has a core of its own: of its options only --lanes goes with it")
+        if speed_ups or weight_bits is not None or store is not None:
+            raise InputError("--board has a core of its own: of its options only --lanes and --folded go with it")
         board = _board_named(name, "--board")
-        image = _board_image(board, checkpoint, lanes=lanes, weight_bytes=None)
+        image = _board_image(board, checkpoint, lanes=lanes, folded=folded)
         parameters = _image_network(image)
     else:
         image, parameters = _load_image(checkpoint, **options)

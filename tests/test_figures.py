@@ -115,6 +115,13 @@ def test_folded_rows_halve_the_work_of_the_large_network(capsys):
     assert folded["cycles_per_token"] < 0.8 * plain["cycles_per_token"]
 
 
+def test_a_long_text_from_an_sdram(capsys):
+    result = bench(capsys, LARGE.replace("85", "95"), "--tokens", "5000", "--store", "sdram", "--folded", "500")
+    print(f"{result['simulated_tokens_per_second']:.1f} tokens a second simulated")
+    assert result["mismatches"] == 0
+    assert result["bus_utilisation"] >= 0.93
+
+
 @pytest.mark.skipif(not (DATA / "ptb").is_dir(), reason="EGRET_DATA names no folder with Penn Treebank")
 def test_the_card_of_the_large_network(capsys):
     result = evaluate(capsys, LARGE, "--text", str(DATA / "ptb/test.txt"), "--batch", "64", "--engine", "integer")

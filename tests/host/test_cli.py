@@ -353,7 +353,7 @@ def test_bench_of_a_board(egret, refused, network):
     assert refused("bench", "network", "--board", "x") == (
         "--board must be one of ulx3s-85f, icebreaker, orangecrab-85f, not 'x'")
     assert refused("bench", "network", "--board", "ulx3s-85f", "--folded", 2) == (
-        "--board has a core of its own: of its options only --lanes goes with it")
+        "--board has a core of its own: of its options only --lanes and --folded go with it")
 
 
 # Bad input

@@ -254,6 +254,25 @@ def test_folded_rows(tokens):
             assert value - (value >> 23 << 24) == rows[-1, 9 * gate + neuron]
 
 
+@pytest.mark.parametrize("folded, accumulator_bits", [(0, 24), (None, 24), (3, 22)])
+@pytest.mark.parametrize("few", [False, True])
+def test_an_image_for_an_sdram(few, folded, accumulator_bits):
+    """The same network comes back; as many rows as fit are stored where nobody says how many."""
+    parameters = random_network(3, hidden=(9, 7), embedding=6, accumulator_bits=accumulator_bits)
+    parameters = few_values(parameters) if few else parameters
+    c = configuration_for(parameters, store="sdram", folded=folded)
+    assert (c.lanes, c.folded) == (2 if few else 4, 7 if folded is None else folded)
+    assert_equal(read_image(compile_image(parameters, c)), parameters)
+
+
+def test_rows_fill_an_sdram(monkeypatch):
+    parameters = few_values(random_network(3, hidden=(9, 7), embedding=6))
+    needed = configuration_for(parameters, store="sdram", folded=4).sdram_words
+    for room, folded in ((needed, 4), (needed - 1, 3)):
+        monkeypatch.setattr("egret.model.compile.SDRAM_WORDS", room)
+        assert configuration_for(parameters, store="sdram").folded == folded
+
+
 def test_wrong_folded_rows_are_refused():
     parameters = random_network(6, hidden=(9,), embedding=5)
     image = compile_image(parameters, configuration_for(parameters, folded=2))

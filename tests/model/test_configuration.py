@@ -116,7 +116,7 @@ def test_digests_differ():
     changes = [{}, {"vocabulary": 6}, {"embedding": 4}, {"hidden": (4, 4)}, {"hidden": (4,)}, {"lanes": 1},
                {"weight_words": 257}, {"weight_bits": 4}, {"wide_words": (256,)}, {"wide_words": (255,)},
                {"wide_words": (256, 256)}, {"folded": 1}, {"folded": 5}, {"accumulator_bits": 23},
-               {"gate_index_bits": 11}, {"store": "spram"}]
+               {"gate_index_bits": 11}, {"store": "spram"}, {"store": "sdram", "weight_bits": 4, "embedding": 4}]
     assert len({dataclasses.replace(TINY, **change).digest for change in changes}) == len(changes)
 
 
@@ -129,7 +129,13 @@ def test_digest_does_not_drift():
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"store": "rom"}, "configuration: store must be bram or spram, not 'rom'"),
+    ({"store": "rom"}, "configuration: store must be bram or spram or sdram, not 'rom'"),
+    ({"store": "sdram", "wide_words": (1,)}, "configuration: wide_words must be () with the store sdram, not (1,)"),
+    ({"store": "sdram", "embedding": 4}, (
+        "configuration: lanes must be such that 12 bits each fill words of 16 bits with the store sdram, not 2")),
+    ({"store": "sdram", "weight_bits": 4}, "configuration: embedding must be even with the store sdram, not 3"),
+    ({"store": "sdram", "weight_bits": 4, "embedding": 4, "weight_words": 1 << 24}, (
+        "configuration: weights, embedding and 0 folded rows need 33554452 bytes of SDRAM; it has 33554432")),
     ({"store": "spram", "wide_words": (1,)}, "configuration: wide_words must be () with the store spram, not (1,)"),
     ({"vocabulary": 1}, "configuration: vocabulary must be an integer from 2 to 65536, not 1"),
     ({"vocabulary": 65537}, "configuration: vocabulary must be an integer from 2 to 65536, not 65537"),
@@ -215,10 +221,27 @@ def test_another_format_is_refused(version):
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_targets(name):
-    c = configuration_for(random_network(1, hidden=(9, 7)), **TARGETS[name])
+    c = configuration_for(random_network(1, hidden=(9, 7), embedding=6), **TARGETS[name])
+    if c.store == "sdram":
+        assert (c.lanes, c.weight_bits, c.folded) == (4, 8, 7)  # all rows find room
+        return
     assert c.weight_words > 1000
     assert c.lanes == TARGETS[name]["lanes"]
     # All of the weight memory that is not needed for wide runs holds words.
     word_bits = c.lanes * c.narrow_bits
     assert TARGETS[name]["weight_bytes"] - c.weight_memory_bytes <= word_bits // 8
     assert c.weight_memory_bytes <= TARGETS[name]["weight_bytes"]
+
+
+def test_what_an_sdram_holds():
+    c = dataclasses.replace(TINY, store="sdram", weight_bits=4, embedding=6, weight_words=100, folded=3)
+    # A word of two lanes is one of the memory; an address of a row is four numbers of 24 bits.
+    assert (c.word_beats, c.row_beats) == (1, 6)
+    assert c.sdram_sizes == {"weights": 100, "embedding": 5 * 3, "rows": 3 * c.layer_depth(0) * 6}
+    assert c.sdram_base == {"weights": 0, "embedding": 100, "rows": 115}
+    assert c.sdram_words == sum(c.sdram_sizes.values())
+    assert dataclasses.replace(c, lanes=4).word_beats == 2
+    assert dataclasses.replace(c, accumulator_bits=22).row_beats == 6
+    sections = {section.name: section for section in memory_sections(c)}
+    assert {name: sections[name].words for name in c.sdram_sizes} == c.sdram_sizes
+    assert {section.word_bits for name, section in sections.items() if name in c.sdram_sizes} == {16}

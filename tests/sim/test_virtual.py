@@ -10,23 +10,31 @@ import numpy as np
 import pytest
 
 from egret.boards import ulx3s
-from egret.host.board import Board
+from egret.host.board import Board, BoardError
 from egret.host.demo import NETWORK
 from egret.host.generate import Sampler
+from egret.host.measure import measure, sample, simulation_images
 from egret.host.session import generate_text
 from egret.host.transport import open_program, open_virtual
+from egret.model import quantise as quantise_module
 from egret.model.checkpoint import load_checkpoint
 from egret.model.compile import compile_image, configuration_for
 from egret.model.configuration import TARGETS, TINY
 from egret.model.errors import InputError
 from egret.model.integer import IntegerNetwork
+from egret.model.integer_file import load_integer
 from egret.model.quantise import quantise
+from egret.rtl.board import BoardTop
 from egret.rtl.protocol import COMMAND_OVERHEAD, EVENT
+from egret.rtl.sdram import TIMING
 from egret.rtl.uart import divisor_for
 from egret.sim import virtual
+from egret.sim.sdram import with_memory
 from egret.sim.stand_in import DIGEST, SECTIONS, TOKENS
-from egret.sim.virtual import VirtualBoard, board_build, stand_in_build
+from egret.sim.virtual import Build, VirtualBoard, board_build, stand_in_build
 from tests.networks import few_values, random_network
+
+NETWORKS = Path(quantise_module.__file__).parent / "networks"
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +217,32 @@ def test_the_demo_network_at_the_pins_of_a_ulx3s():
         session = generate_text(board, image, parameters, [0], 400, Sampler(seed=1), lambda text: None)
     assert session.matching == session.steps == 400
     assert session.steps / session.seconds > 20
+
+
+def test_a_large_network_in_an_sdram():
+    """24 million weights, 85 % of them zero: every event is right and the memory is busy; 60 words have their rows."""
+    parameters = load_integer(NETWORKS / "ptb-egru-85.egret")
+    image, = simulation_images(parameters, store="sdram", folded=60)
+    with Board(open_virtual(image.configuration)) as board:
+        measurement = measure(board, image, parameters, sample(parameters, 21))
+    assert (measurement.mismatches, measurement.lanes) == (0, 2)
+    assert measurement.bus_utilisation >= 0.93
+    assert 0 < measurement.counters["rows"] < measurement.counters["words"]
+    assert sum(measurement.shares.values()) == pytest.approx(1)
+
+
+def test_a_misused_sdram_ends_the_program(capfd):
+    parameters = few_values(random_network(3, hidden=(9, 7), embedding=6))
+    image, = simulation_images(parameters, store="sdram")
+
+    def hasty(**options):
+        board = BoardTop(image.configuration, timing=dataclasses.replace(TIMING, rcd=1), **options)
+        return with_memory(board, TIMING)
+
+    sources = board_build(image.configuration).sources
+    program = Build(hasty, sources, "hasty " + image.configuration.to_json(), violations=True).program()
+    with pytest.raises(BoardError, match="lost|stopped"), Board(open_program(program, timeout=2)) as board:
+        board.load(image)
+        board.clear()
+        board.step(1)
+    assert "the SDRAM was used against its data sheet" in capfd.readouterr().err
