@@ -351,7 +351,7 @@ def area(component, sources, directory):
 
 
 def clock(component, sources, directory):
-    """Clock on an ECP5 of speed grade 6 that nextpnr says, in MHz, registered at the edges: median of three seeds.
+    """Clock on an ECP5 of speed grade 6 after routing, in MHz, registered at the edges: median of three seeds.
 
     Parameters as for `Bench`. Raises `InputError` where a tool is missing or failed.
     """
@@ -387,7 +387,7 @@ def controllers(timing):
 @click.option("--bursts", type=click.IntRange(1), default=2000, show_default=True, help="In each list.")
 @click.option("--activity", type=click.FloatRange(0, 1, min_open=True), default=0.15, show_default=True)
 @click.option("--area", "with_area", is_flag=True, help="Also synthesise for an ECP5.")
-@click.option("--clock", "with_clock", is_flag=True, help="Also place on an ECP5.")
+@click.option("--clock", "with_clock", is_flag=True, help="Also place and route on an ECP5.")
 @click.option("--json", "as_json", is_flag=True)
 def main(network, lanes, bursts, activity, with_area, with_clock, as_json):
     timing = Timing.of(dataclasses.replace(PARTS[PART], start=400), HERTZ)
