@@ -20,6 +20,7 @@ from egret.rtl.uart import divisor_for
 from tests.networks import random_network
 
 SMALL = dataclasses.replace(TINY, weight_words=64)
+WITH_SDRAM = dataclasses.replace(SMALL, store="sdram", weight_bits=4, embedding=4)
 
 
 @pytest.mark.parametrize("reference, hertz, expected", [
@@ -54,19 +55,21 @@ def test_board(name):
     assert board.target in TARGETS
     assert divisor_for(board.hertz, board.baud) >= 8
     assert board.platform.device.lower() in (name for name in DEVICES) or board.platform.device == "iCE40UP5K"
-    configuration_for(random_network(1, hidden=(9, 7)), **TARGETS[board.target])
+    configuration_for(random_network(1, hidden=(9, 7), embedding=6), **TARGETS[board.target])
 
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_design(name):
     """Every board's top elaborates, with its pins, and is estimated to fit."""
     board = board_named(name)
-    configuration = dataclasses.replace(SMALL, store=TARGETS[board.target].get("store", "bram"))
+    store = TARGETS[board.target].get("store", "bram")
+    configuration = WITH_SDRAM if store == "sdram" else dataclasses.replace(SMALL, store=store)
     design = build.generate(board, configuration, seed=7)
     assert [command[0] for command in design.commands] == list(build._FAMILY_TOOLS[board.device.family])
     assert "--seed" in design.commands[1] and "7" in design.commands[1]
     constraints = design.files["top.lpf" if board.device.family == "ecp5" else "top.pcf"]
     assert "uart_0__rx__io" in constraints and "uart_0__tx__io" in constraints
+    assert ("sdram_0__dq__io[15]" in constraints) == (store == "sdram")
     # The same core and link as those of the virtual board.
     assert "module \\top.board.core" in design.files["top.il"] and "module \\top.board.link" in design.files["top.il"]
     cell = "EHXPLLL" if board.device.family == "ecp5" else "SB_PLL40_PAD"
@@ -87,6 +90,18 @@ def test_window_of_a_design():
                        for name in ("replies", "storage"))
     assert replies[1] == 4 * replies[0]
     assert queues[1] - queues[0] == 1024 - 64
+
+
+@pytest.mark.parametrize("name, configuration, options, message", [
+    ("ulx3s-85f", WITH_SDRAM, {}, "ULX3S-85F: it has no SDRAM that is supported; the image is for the store sdram"),
+    ("ulx3s-85f", SMALL, {"sdram": "any"}, "ULX3S-85F: --sdram-module is for a core with the store sdram"),
+    ("ulx3s-85f-sdram", WITH_SDRAM, {"sdram": "ddr3"}, "ULX3S-85F with SDRAM: --sdram-module must be one of any, "),
+    ("ulx3s-85f-sdram", WITH_SDRAM, {"hertz": 135e6}, (
+        "ULX3S-85F with SDRAM: the memory runs at 125 MHz at most, not at 135 MHz")),
+])
+def test_sdrams_that_do_not_fit(name, configuration, options, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        build.generate(board_named(name), configuration, **options)
 
 
 def test_clock_of_a_design():
