@@ -351,8 +351,8 @@ def test_bench_of_a_board(egret, refused, network):
     status, out, _ = egret("bench", "network", "--board", "ulx3s-85f", "--tokens", 30)
     assert status == 0 and "expected tokens a second" in out
     assert refused("bench", "network", "--board", "x") == (
-        "--board must be one of ulx3s-85f, icebreaker, orangecrab-85f, not 'x'")
-    assert refused("bench", "network", "--board", "ulx3s-85f", "--folded", 2) == (
+        "--board must be one of ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, not 'x'")
+    assert refused("bench", "network", "--board", "ulx3s-85f", "--store", "sdram") == (
         "--board has a core of its own: of its options only --lanes and --folded go with it")
 
 
@@ -613,7 +613,7 @@ def test_closed_pipe(network):
 
 @pytest.mark.parametrize("arguments, message", [
     ((), "Missing option '--board'."),
-    (("--board", "x"), "--board must be one of ulx3s-85f, icebreaker, orangecrab-85f, not 'x'"),
+    (("--board", "x"), "--board must be one of ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, not 'x'"),
     (("--board", "icebreaker", "--clock", "0"), "--clock must be above 0, not 0"),
     (("--board", "icebreaker", "--tokens", "-1"), "--tokens must be at least 0, not -1"),
     (("--board", "icebreaker", "nothing"), ("nothing: cannot read it: No such file or directory; expected a checkpoint "
