@@ -5,7 +5,7 @@
         board.load(image)                               # verified, and left out where the board holds it; zero state
         events = board.step(3)                          # uint8 [H_last]
         for events in board.step_many([1, 4, 1, 5]):    # streaming: sent ahead, link and core busy at once
-            print(events)
+            print(events)                               # where events enter, give those: uint8 [E]
         finish = board.begin_step(9)                    # or one step, and something else meanwhile
         events = finish()
         board.clear()                                   # zero state
@@ -21,7 +21,7 @@ from time import monotonic
 import numpy as np
 
 from egret.model.errors import InputError
-from egret.model.image import memory_sections
+from egret.model.image import INPUT_SECTION, memory_sections
 from egret.rtl import protocol
 from egret.rtl.protocol import Command, Status
 
@@ -207,8 +207,8 @@ class Board:
 
         Parameters
         ----------
-        token : int
-            Token id.
+        token : int, or numpy.ndarray
+            Token id; or, where the input is events, those that enter: [E] uint8, zero where there is none.
 
         Returns
         -------
@@ -222,33 +222,61 @@ class Board:
 
         Parameters
         ----------
-        token : int
-            Token id.
+        token : int, or numpy.ndarray
+            As for `step`.
 
         Returns
         -------
         callable
             Waits for the step and returns what `step` does. It must be called before the next command is given.
         """
-        exchange = self._exchange([(Command.STEP, self._token(token))], announce=True)
-        next(exchange)
-        return lambda: self._events(next(exchange))
+        steps = self._steps([token], announce=True)
+        next(steps)
+        return lambda: next(steps)
 
     def step_many(self, tokens):
         """Run time steps for tokens that are known in advance, keeping the link and the core busy at once.
 
         Parameters
         ----------
-        tokens : iterable of int
-            Token ids; taken up to the board's window ahead of the results.
+        tokens : iterable
+            As for `step`; taken up to the board's window ahead of the results.
 
         Yields
         ------
         numpy.ndarray
             As `step` returns, one a token, in order.
         """
-        for payload in self._exchange((Command.STEP, self._token(token)) for token in tokens):
-            yield self._events(payload)
+        yield from self._steps(tokens)
+
+    def _steps(self, tokens, *, announce=False):
+        """Events of each step, as they come; before these, with `announce`, None."""
+        sent = deque()  # which of the commands under way is a STEP
+
+        def requests():
+            for token in tokens:
+                for request in self._requests(token):
+                    sent.append(request[0] == Command.STEP)
+                    yield request
+        for payload in self._exchange(requests(), announce=announce):
+            if payload is None:
+                yield None
+            elif sent.popleft():
+                yield self._events(payload)
+
+    def _requests(self, token):
+        """The commands of a step: pairs of command and payload."""
+        if isinstance(token, np.ndarray):
+            if token.shape != (self.identity.tokens - 1,):
+                raise InputError(f"events of {self.identity.tokens - 1} neurons enter the board, not "
+                                 f"{list(token.shape)}")
+            index = np.flatnonzero(token)
+            events = np.empty(len(index), _EVENT)
+            events["index"], events["value"] = index, token[index]
+            yield from ((Command.EVENTS, payload) for payload in self._load_payloads(
+                INPUT_SECTION, _EVENT.itemsize, events.tobytes()))
+            token = len(index)
+        yield Command.STEP, self._token(token)
 
     def counters(self):
         """Performance counters since the board's reset.

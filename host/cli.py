@@ -834,7 +834,6 @@ def _image_network(image):
 def _board_image(board, source, *, lanes, folded, weight_bytes=None):
     """Image of anything that `_load_integer` accepts for a board's core."""
     from egret.model.compile import compile_image, configuration_for
-    from egret.model.configuration import TARGETS
     from egret.model.image import Image
 
     if Path(source).is_file() and _is_image(source):
@@ -843,20 +842,31 @@ def _board_image(board, source, *, lanes, folded, weight_bytes=None):
             raise InputError(f"{source}: an image is compiled already; give its checkpoint, or leave --lanes, "
                              "--weight-bytes and --folded out")
         return image
-    if Path(source).is_dir():
-        from egret.model.checkpoint import load_checkpoint
-        from egret.model.quantise import quantise
+    parameters = _board_network(board, source)
+    options = _board_options(board, lanes, folded, weight_bytes)
+    return compile_image(parameters, configuration_for(parameters, **options))
 
-        parameters = quantise(load_checkpoint(source), **board.quantised)
-    else:
-        parameters = _load_integer(source)
-    options = dict(TARGETS[board.target])
+
+def _board_options(board, lanes, folded, weight_bytes=None):
+    """Of `configuration_for`, for a board's core."""
+    from egret.model.configuration import TARGETS
+
+    options = TARGETS[board.target] | {"folded": folded}
     if lanes is not None:
         options["lanes"] = lanes
     if weight_bytes is not None:
         options["weight_bytes"] = weight_bytes or None
-    options["folded"] = folded
-    return compile_image(parameters, configuration_for(parameters, **options))
+    return options
+
+
+def _board_network(board, source):
+    """Integer network of anything that `_load_integer` accepts, a checkpoint quantised as the board wants it."""
+    if not Path(source).is_dir():
+        return _load_integer(source)
+    from egret.model.checkpoint import load_checkpoint
+    from egret.model.quantise import quantise
+
+    return quantise(load_checkpoint(source), **board.quantised)
 
 
 def _share(count, capacity):
@@ -1022,10 +1032,12 @@ def demo(checkpoint, text, tokens, seed):
 @click.option("--weight-bits", type=int, help="Bits of a stored weight, 4 or 8; 4 where the network allows.")
 @click.option("--folded", type=int, help=FOLDED)
 @click.option("--board", "name", help="The core of this board, and tokens a second at its clock and over its link.")
+@click.option("--split", help="Layers behind which the network is cut, such as 1 or 1,2; each part runs on a board of "
+              "its own, whose events enter the next one.")
 @click.option("--speed-ups", is_flag=True, help="Measure what events, pruning and folding gain on the same core, too.")
 @click.option("--plot", help="Picture to write: .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, name, speed_ups, plot, as_json):
+def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, name, split, speed_ups, plot, as_json):
     """Measure cycles and lane utilisation of the simulated core with CHECKPOINT, every event checked."""
     from egret.host import bench as benches
     from egret.host.measure import sample
@@ -1041,6 +1053,11 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, name, spe
         if speed_ups or weight_bits is not None or store is not None:
             raise InputError("--board has a core of its own: of its options only --lanes and --folded go with it")
         board = _board_named(name, "--board")
+    if split is not None:
+        if speed_ups or plot is not None:
+            raise InputError("--split prints the boards' figures alone: --speed-ups and --plot do not go with it")
+        return _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json)
+    if board is not None:
         image = _board_image(board, checkpoint, lanes=lanes, folded=folded)
         parameters = _image_network(image)
     else:
@@ -1101,6 +1118,72 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, name, spe
             _show_variants(variants)
     statuses = [_mismatch_status(one) for one in (measurement, *(variant.measurement for variant in variants))]
     return max(statuses)
+
+
+def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
+    """`bench` of a network that is cut behind some layers, its parts on boards that work at once."""
+    from egret.host.measure import measure_pipeline, sample
+    from egret.model.compile import compile_image, configuration_for
+    from egret.model.integer import split as split_network
+
+    try:
+        behind = [int(layer) for layer in split.split(",")]
+    except ValueError:
+        raise InputError(f"--split must be numbers of layers, such as 1 or 1,2, not {split!r}") from None
+    parameters = _load_integer(checkpoint) if board is None else _board_network(board, checkpoint)
+    if board is not None:
+        options = _board_options(board, options["lanes"], options["folded"])
+    options = {name: value for name, value in options.items() if value is not None}
+    images = []
+    for part in split_network(parameters, behind):
+        images.append(compile_image(part, configuration_for(part, **options)))
+        options.pop("folded", None)  # only the first one's input is tokens
+    ids = sample(parameters, tokens + 1) if text is None else _load_text(text, parameters.vocabulary, tokens)
+    with contextlib.ExitStack() as stack:
+        boards = [stack.enter_context(_open_board(image.configuration)) for image in images]
+        progress = stack.enter_context(_progress(f"{len(boards)} simulated boards"))
+        measurements = measure_pipeline(boards, images, parameters, ids, progress=progress)
+    slowest = max(one.cycles_per_token for one in measurements)
+    result = {"tokens": tokens, "perplexity": measurements[0].evaluation.perplexity,
+              "cycles_per_token": slowest, "boards": []}
+    ends = [*behind, len(parameters.layers)]
+    columns = []
+    for first, last, measurement in zip([0, *behind], ends, measurements, strict=True):
+        name = f"layer {last}" if last == first + 1 else f"layers {first + 1} to {last}"
+        sent, received = measurement.bytes_sent / tokens, measurement.bytes_received / tokens
+        figures = {"layers": [first + 1, last], "mismatches": measurement.mismatches,
+                   "macs_per_token": measurement.macs_per_token, "cycles_per_token": measurement.cycles_per_token,
+                   "lane_utilisation": measurement.lane_utilisation, "bytes_sent_per_token": sent,
+                   "bytes_received_per_token": received, "counters": measurement.counters}
+        rows = [("event values unlike the integer network's", f"{measurement.mismatches:,}"),
+                ("MACs per token", f"{measurement.macs_per_token:,.0f}"),
+                ("cycles per token", f"{measurement.cycles_per_token:,.0f}"),
+                (f"utilisation of {measurement.lanes} lanes", f"{measurement.lane_utilisation:.1%}"),
+                ("bytes to and from the board, per token", f"{sent:,.1f} and {received:,.1f}")]
+        if board is not None:
+            speed = _speed(board, measurement, board.hertz)
+            figures["speed"] = speed.summary()
+            rows.append(("tokens a second, streamed", f"{speed.streamed():,.0f} (limit: {speed.limit()})"))
+        result["boards"].append(figures)
+        columns.append((name, rows))
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        _show_columns(f"{checkpoint} on {len(images)} boards, {tokens:,} tokens", columns)
+    return max(map(_mismatch_status, measurements))
+
+
+def _show_columns(title, columns):
+    """A table of named columns with rows of the same names."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", title=title, title_justify="left")
+    for name, _ in columns:
+        table.add_column(name, justify="right")
+    for cells in zip(*(rows for _, rows in columns), strict=True):
+        table.add_row(cells[0][0], *(value for _, value in cells))
+    Console().print(table)
 
 
 def _show_variants(variants):

@@ -13,9 +13,16 @@ class ReadOut:
     Parameters
     ----------
     image : egret.model.image.Image
+
+    Raises
+    ------
+    InputError
+        It is that of a part of a network, which has none.
     """
 
     def __init__(self, image):
+        if not image.readout_bias:
+            raise InputError("the image is that of a part of a network, which has no read-out")
         vocabulary, outputs = image.configuration.vocabulary, image.configuration.hidden[-1]
         weight = np.frombuffer(image.readout_weight or image.memories["embedding"], np.int8)
         # Products of float64 are fast and exact here: no sum reaches 2^53.

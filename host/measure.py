@@ -6,7 +6,9 @@ sparsity to use would have to run, which gives the measured speed-up.
 
 import dataclasses
 import time
+from collections import deque
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -17,8 +19,8 @@ from egret.model.evaluate import Evaluation, cut_streams, evaluate, log_likeliho
 from egret.model.integer import IntegerLayer, IntegerNetwork
 from egret.rtl.protocol import CAUSES
 
-__all__ = ["DENSE_STEPS", "Measurement", "Mismatch", "Stream", "dense_counterpart", "measure", "sample",
-           "simulation_images", "stream", "unpruned_counterpart"]
+__all__ = ["DENSE_STEPS", "Measurement", "Mismatch", "Stream", "dense_counterpart", "measure", "measure_pipeline",
+           "sample", "simulation_images", "stream", "unpruned_counterpart"]
 
 _SHOWN = 100  # steps between two reports of progress
 
@@ -137,39 +139,64 @@ class Stream:
 
 
 class _CheckedBoard:
-    """A board in the place of the integer network, beside that network."""
+    """What one of the boards sent, beside what the integer network's layer behind which it ends says."""
 
-    def __init__(self, board, network, inputs):
-        self._board, self._network, self._inputs = board, network, inputs
-        self.mismatches, self.wrong_steps, self.first, self._steps = 0, 0, None, 0
+    def __init__(self, board, layer):
+        self.board, self._layer = board, layer
+        self.mismatches, self.wrong_steps, self.first = 0, 0, None
+        self._seen = deque()
 
-    def reset_state(self, batch):
-        assert batch == 1, "a board runs one stream"
-        self._network.reset_state(1)
-        self._board.clear()
-        self._bytes = self._board.bytes_sent, self._board.bytes_received
+    def start(self, inputs):
+        """Clear the board; gives the events of its steps, as they come."""
+        self.board.clear()
+        self._bytes = self.board.bytes_sent, self.board.bytes_received
         # Known in advance, so that the link and the core are busy at once.
-        self._events = self._board.step_many(self._inputs)
+        for events in self.board.step_many(inputs):
+            self._seen.append(events)
+            yield events
 
-    def step(self, tokens):
-        *traces, last = self._network.step(tokens)
-        actual, expected = next(self._events), last.y[0]
-        found = Mismatch.find(self._steps, expected, actual)
+    def compare(self, step, traces):
+        actual, expected = self._seen.popleft(), traces[self._layer].y[0]
+        found = Mismatch.find(step, expected, actual)
         if found is not None:
             self.mismatches += np.count_nonzero(actual != expected)
             self.wrong_steps += 1
             self.first = self.first or found
+
+    @property
+    def bytes(self):
+        """Sent and received for the steps."""
+        sent, received = self._bytes
+        return self.board.bytes_sent - sent, self.board.bytes_received - received
+
+
+class _CheckedPipeline:
+    """Boards one behind the other in the place of the integer network, beside that network."""
+
+    def __init__(self, boards, network, inputs):
+        self._boards, self._network, self._inputs, self._steps = boards, network, inputs, 0
+
+    def reset_state(self, batch):
+        assert batch == 1, "a board runs one stream"
+        self._network.reset_state(1)
+        self._events = self._inputs
+        for board in self._boards:
+            self._events = board.start(self._events)
+
+    def step(self, tokens):
+        traces = self._network.step(tokens)
+        last, actual = traces[-1], next(self._events)
+        for board in self._boards:
+            board.compare(self._steps, traces)
         self._steps += 1
-        return [*traces, dataclasses.replace(last, y=actual[None].astype(last.y.dtype))]
+        return [*traces[:-1], dataclasses.replace(last, y=actual[None].astype(last.y.dtype))]
 
     def read_out(self, y):
         return self._network.read_out(y)
 
     def finish(self):
-        """Let the board end: nothing may be left over. Gives the bytes sent and received for the steps."""
+        """Let the boards end: nothing may be left over."""
         assert next(self._events, None) is None, "the board answered more steps than were asked for"
-        sent, received = self._bytes
-        return self._board.bytes_sent - sent, self._board.bytes_received - received
 
 
 def measure(board, image, parameters, ids, *, progress=None):
@@ -195,25 +222,57 @@ def measure(board, image, parameters, ids, *, progress=None):
     InputError
         The text has fewer than two tokens, or the board does not do what it should.
     """
-    board.load(image)
-    checked = _CheckedBoard(board, IntegerNetwork(parameters), [int(token) for token in ids[:-1]])
-    before = board.counters()
+    measurement, = measure_pipeline([board], [image], parameters, ids, progress=progress)
+    return measurement
+
+
+def measure_pipeline(boards, images, parameters, ids, *, progress=None):
+    """`measure` a network that is cut into parts, one a board: the events of each board enter the next one.
+
+    Parameters
+    ----------
+    boards : list of egret.host.board.Board
+        All of them are busy at once, each with another step.
+    images : list of egret.model.image.Image
+        Of the parts that `egret.model.integer.split` makes of `parameters`.
+    parameters : IntegerParameters
+        The whole network.
+    ids, progress
+        As for `measure`.
+
+    Returns
+    -------
+    list of Measurement
+        One a board, its events compared with those of the network's layer behind which the part ends; the evaluation
+        is that of all together.
+
+    Raises
+    ------
+    InputError
+        As `measure`.
+    """
+    for board, image in zip(boards, images, strict=True):
+        board.load(image)
+    ends = accumulate(image.configuration.layers for image in images)
+    checked = [_CheckedBoard(board, end - 1) for board, end in zip(boards, ends, strict=True)]
+    pipeline = _CheckedPipeline(checked, IntegerNetwork(parameters), [int(token) for token in ids[:-1]])
+    before = [board.counters() for board in boards]
     begin = time.perf_counter()
-    evaluation = evaluate(checked, integer_columns(parameters), ids, progress=progress)
+    evaluation = evaluate(pipeline, integer_columns(parameters), ids, progress=progress)
     seconds = time.perf_counter() - begin
-    sent, received = checked.finish()
-    after = board.counters()
-    return Measurement(
+    pipeline.finish()
+    after = [board.counters() for board in boards]
+    return [Measurement(
         evaluation=evaluation,
-        mismatches=checked.mismatches,
-        wrong_steps=checked.wrong_steps,
-        first_mismatch=checked.first,
-        counters={name: after[name] - before[name] for name in after},
+        mismatches=one.mismatches,
+        wrong_steps=one.wrong_steps,
+        first_mismatch=one.first,
+        counters={name: now[name] - then[name] for name in now},
         lanes=image.configuration.lanes,
-        bytes_sent=sent,
-        bytes_received=received,
+        bytes_sent=one.bytes[0],
+        bytes_received=one.bytes[1],
         seconds=seconds,
-    )
+    ) for one, image, then, now in zip(checked, images, before, after, strict=True)]
 
 
 def stream(board, image, ids, *, progress=None):

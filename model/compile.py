@@ -364,12 +364,13 @@ def compile_image(parameters, configuration):
         "weights": _to_words([field for lane in range(c.lanes) for field in (
             (codes[:, lane], c.weight_bits), (runs[:, lane] & (_SKIP - 1), RUN_BITS))]),
         "columns": b"".join(columns),
-        "embedding": parameters.embedding.astype(np.int8).tobytes(),
         "bias": b"".join(_to_words([(part, c.accumulator_bits) for part in np.split(layer.bias, 3)])
                          for layer in parameters.layers),
         "threshold": np.concatenate([layer.threshold for layer in parameters.layers]).astype("<u2").tobytes(),
         "shift": bytes(shift for layer in parameters.layers for shift in layer.shift),
     }
+    if not c.takes_events:
+        memories["embedding"] = parameters.embedding.astype(np.int8).tobytes()
     for bit, words in enumerate(c.wide_words, RUN_BITS):
         memories[f"run_{bit}"] = _to_words([(runs[:words, lane] >> bit & 1, 1) for lane in range(c.lanes)])
     if c.weight_bits == 4:
@@ -378,11 +379,13 @@ def compile_image(parameters, configuration):
     if c.folded:
         memories["rows"] = _row_words(folded_rows(parameters, c.folded), c)
     assert set(memories) == set(sections)
-    readout_weight = b"" if parameters.readout_weight is None else parameters.readout_weight.astype(np.int8).tobytes()
+    vocabulary, bias, weight = parameters.vocabulary, parameters.readout_bias, parameters.readout_weight
     return Image(
-        configuration=c, memories=memories, vocabulary_kind=parameters.vocabulary.kind,
-        vocabulary=parameters.vocabulary.to_bytes(), readout_fraction=parameters.readout_fraction,
-        readout_bias=parameters.readout_bias.astype("<i4").tobytes(), readout_weight=readout_weight)
+        configuration=c, memories=memories, vocabulary_kind="word" if vocabulary is None else vocabulary.kind,
+        vocabulary=b"" if vocabulary is None else vocabulary.to_bytes(),
+        readout_fraction=parameters.readout_fraction,
+        readout_bias=b"" if bias is None else bias.astype("<i4").tobytes(),
+        readout_weight=b"" if weight is None else weight.astype(np.int8).tobytes())
 
 
 def _fits(packed, widths, c):
@@ -494,11 +497,13 @@ def read_image(image):
     readout = None
     if image.readout_weight:
         readout = np.frombuffer(image.readout_weight, np.int8).reshape(c.vocabulary, c.hidden[-1])
+    vocabulary = (None if c.takes_events
+                  else Vocabulary.from_bytes(image.vocabulary, image.vocabulary_kind, "image"))
     parameters = IntegerParameters(
-        vocabulary=Vocabulary.from_bytes(image.vocabulary, image.vocabulary_kind, "image"),
-        embedding=np.frombuffer(image.memories["embedding"], np.int8).reshape(c.vocabulary, c.embedding),
+        vocabulary=vocabulary,
+        embedding=np.frombuffer(image.memories.get("embedding", b""), np.int8).reshape(c.vocabulary, c.embedding),
         layers=tuple(layers), readout_weight=readout,
-        readout_bias=np.frombuffer(image.readout_bias, "<i4").astype(np.int32),
+        readout_bias=np.frombuffer(image.readout_bias, "<i4").astype(np.int32) if image.readout_bias else None,
         readout_fraction=image.readout_fraction, accumulator_bits=c.accumulator_bits,
         gate_index_bits=c.gate_index_bits)
     if c.folded and image.memories["rows"] != _row_words(folded_rows(parameters, c.folded), c):

@@ -62,9 +62,9 @@ class Configuration:
     Parameters
     ----------
     vocabulary : int
-        Number of tokens V, 2 to 65536.
+        Number of tokens V, 2 to 65536; or 0, for a part of a network whose input is events, those of another core.
     embedding : int
-        Width E of the input embedding, 1 to 16384.
+        Width E of the input embedding, or neurons whose events enter, 1 to 16384.
     hidden : tuple of int
         Neurons of each layer, 1 to 16384 each.
     lanes : int
@@ -108,7 +108,8 @@ class Configuration:
         def check(name, value, low, high):
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
                 raise InputError(f"configuration: {name} must be an integer from {low} to {high}, not {value!r}")
-        check("vocabulary", self.vocabulary, 2, 1 << 16)
+        if type(self.vocabulary) is not int or self.vocabulary:
+            check("vocabulary", self.vocabulary, 2, 1 << 16)
         check("embedding", self.embedding, 1, 1 << 14)
         if not isinstance(self.hidden, tuple) or not 1 <= len(self.hidden) <= 15:
             raise InputError(f"configuration: hidden must be a tuple of 1 to 15 layer sizes, not {self.hidden!r}")
@@ -138,7 +139,7 @@ class Configuration:
             if self.lanes * self.narrow_bits % SDRAM_BITS:
                 raise InputError(f"configuration: lanes must be such that {self.narrow_bits} bits each fill words of "
                                  f"{SDRAM_BITS} bits with the store sdram, not {self.lanes}")
-            if self.embedding % 2:
+            if self.embedding % 2 and self.vocabulary:
                 raise InputError(f"configuration: embedding must be even with the store sdram, not {self.embedding}")
             if self.sdram_words > SDRAM_WORDS:
                 raise InputError(f"configuration: weights, embedding and {self.folded} folded rows need "
@@ -155,6 +156,16 @@ class Configuration:
     def neurons(self):
         """Neurons of all layers together."""
         return sum(self.hidden)
+
+    @property
+    def takes_events(self):
+        """Whether the input is events, not tokens."""
+        return self.vocabulary == 0
+
+    @property
+    def tokens(self):
+        """Numbers that a step can begin with: tokens, or how many events enter."""
+        return self.embedding + 1 if self.takes_events else self.vocabulary
 
     def inputs(self, layer):
         """Number of inputs of a layer."""

@@ -10,11 +10,20 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from egret.model.configuration import CODEBOOK, RUN_BITS, SDRAM_BITS, SEGMENTS, WEIGHT_BITS, Configuration
+from egret.model.configuration import (
+    CODEBOOK,
+    RUN_BITS,
+    SDRAM_BITS,
+    SEGMENTS,
+    VALUE_FRACTION,
+    WEIGHT_BITS,
+    Configuration,
+)
 from egret.model.errors import InputError
 from egret.model.files import write_aside
 
-__all__ = ["HOST_SECTIONS", "MAGIC", "VERSION", "Image", "MemorySection", "memory_sections"]
+__all__ = ["HOST_SECTIONS", "INPUT_SECTION", "MAGIC", "VERSION", "Image", "MemorySection", "input_section",
+           "memory_sections"]
 
 MAGIC = b"EGRETIMG"
 VERSION = 2
@@ -24,6 +33,8 @@ HOST_SECTIONS = 16
 VOCABULARY, READOUT_BIAS, READOUT_WEIGHT = 16, 17, 18
 HOST_NAMES = {VOCABULARY: "vocabulary", READOUT_BIAS: "readout_bias", READOUT_WEIGHT: "readout_weight"}
 
+INPUT_SECTION = 2
+"""Of the embedding; or of the events that enter, in a core that takes these instead."""
 _HEADER = struct.Struct("<8sHHI8s")       # magic, version, sections, bytes of the configuration, digest
 _SECTION = struct.Struct("<HHIII")        # number, bytes a word, words, offset from the file's start, CRC-32
 _CRC = struct.Struct("<I")                # CRC-32 of all bytes before it
@@ -61,11 +72,13 @@ def memory_sections(configuration):
     sections = [
         MemorySection(0, "weights", c.lanes * c.narrow_bits, c.weight_words),
         MemorySection(1, "columns", c.start_bits + c.count_bits + c.lanes * (3 + c.block_bits), c.columns),
-        MemorySection(2, "embedding", WEIGHT_BITS, c.vocabulary * c.embedding),
+        MemorySection(INPUT_SECTION, "embedding", WEIGHT_BITS, c.vocabulary * c.embedding),
         MemorySection(3, "bias", 3 * c.accumulator_bits, c.neurons),
         MemorySection(4, "threshold", 15, c.neurons),
         MemorySection(5, "shift", 4, 3 * c.layers),
     ]
+    if c.takes_events:
+        del sections[INPUT_SECTION]
     if c.weight_bits == 4:
         sections.append(MemorySection(6, "codebook", WEIGHT_BITS, len(SEGMENTS) * c.layers * (CODEBOOK + 1)))
     if c.folded:
@@ -76,6 +89,14 @@ def memory_sections(configuration):
         sections = [MemorySection(section.number, section.name, SDRAM_BITS, c.sdram_sizes[section.name])
                     if section.name in c.sdram_sizes else section for section in sections]
     return tuple(sections)
+
+
+def input_section(configuration):
+    """The memory of a core whose input is events, in which these are put before each step, {index, value} from the
+    first word on: `MemorySection`. It has the number of the embedding, which such a core has not; no image holds it.
+    """
+    c = configuration
+    return MemorySection(INPUT_SECTION, "input", 16 + VALUE_FRACTION, c.embedding)
 
 
 @dataclass(frozen=True)
@@ -91,11 +112,11 @@ class Image:
     vocabulary_kind : str
         ``"word"`` or ``"char"``.
     vocabulary : bytes
-        Content of a ``vocab.txt``.
+        Content of a ``vocab.txt``; empty where the input is events.
     readout_fraction : int
         Fraction bits of a logit.
     readout_bias : bytes
-        V little-endian signed 32-bit integers, in logit LSBs.
+        V little-endian signed 32-bit integers, in logit LSBs; empty in a part of a network, which has no read-out.
     readout_weight : bytes
         V * H_last signed bytes; empty where the embedding serves.
     """
@@ -128,6 +149,10 @@ class Image:
             raise InputError(f"image: vocabulary_kind must be 'word' or 'char', not {self.vocabulary_kind!r}")
         if type(self.readout_fraction) is not int or not 0 <= self.readout_fraction <= 30:
             raise InputError(f"image: readout_fraction must be 0 to 30, not {self.readout_fraction!r}")
+        if not self.readout_bias:
+            if self.readout_weight:
+                raise InputError("image: has readout_weight and no readout_bias")
+            return
         if len(self.readout_bias) != 4 * c.vocabulary:
             raise InputError(f"image: readout_bias must have {4 * c.vocabulary} bytes, not {len(self.readout_bias)}")
         if self.readout_weight:

@@ -21,7 +21,7 @@ eq. 1-5, integer):
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from egret.model.tokens import Vocabulary
 
 __all__ = [
     "EVENT_MAX", "THRESHOLD_MAX", "IntegerLayer", "IntegerNetwork", "IntegerParameters", "LayerTrace",
-    "fire", "gate_index", "half_up", "reset_value", "sigmoid_table", "tanh_table", "update_state",
+    "fire", "gate_index", "half_up", "reset_value", "sigmoid_table", "split", "tanh_table", "update_state",
 ]
 
 EVENT_MAX = 255
@@ -110,11 +110,11 @@ class IntegerParameters:
 
     Attributes
     ----------
-    vocabulary : Vocabulary
-    embedding : int8 [V, E], -127 to 127; twice its value enters layer 1
+    vocabulary : Vocabulary, or None where the input is events: a later part of a network (`split`)
+    embedding : int8 [V, E], -127 to 127; twice its value enters layer 1; of no rows where the input is events
     layers : tuple of IntegerLayer
     readout_weight : int8 [V, H], or None where the embedding serves (tied)
-    readout_bias : int32 [V], in logit LSBs
+    readout_bias : int32 [V], in logit LSBs, or None in a part of a network, which has no read-out
     readout_fraction : int, fraction bits of a logit
 
     Raises
@@ -123,11 +123,11 @@ class IntegerParameters:
         Shapes that do not match, values out of range, or a row whose accumulator could overflow.
     """
 
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | None
     embedding: np.ndarray
     layers: tuple[IntegerLayer, ...]
     readout_weight: np.ndarray | None
-    readout_bias: np.ndarray
+    readout_bias: np.ndarray | None
     readout_fraction: int
     accumulator_bits: int = field(default=24)
     gate_index_bits: int = field(default=10)
@@ -147,11 +147,12 @@ class IntegerParameters:
         if self.embedding.ndim != 2 or not self.layers:
             raise InputError("integer network: needs an embedding of two dimensions and at least one layer")
         vocabulary, inputs = self.embedding.shape
-        if vocabulary != self.vocabulary.size:
-            raise InputError(f"integer network: embedding has {vocabulary} rows for {self.vocabulary.size} tokens")
+        tokens = 0 if self.vocabulary is None else self.vocabulary.size
+        if vocabulary != tokens:
+            raise InputError(f"integer network: embedding has {vocabulary} rows for {tokens} tokens")
         check("embedding", self.embedding, (vocabulary, inputs), -127, 127)
         limit = (1 << (self.accumulator_bits - 1)) - 1
-        largest = INPUT_MAX
+        largest = INPUT_MAX if tokens else EVENT_MAX
         for number, layer in enumerate(self.layers):
             size = layer.threshold.size
             check(f"layers.{number}.weight_x", layer.weight_x, (3 * size, inputs), -127, 127)
@@ -166,6 +167,10 @@ class IntegerParameters:
                 raise InputError(f"integer network: layers.{number} row {int(reach.argmax())} can reach "
                                  f"{int(reach.max())}; an accumulator of {self.accumulator_bits} bits holds {limit}")
             inputs, largest = size, EVENT_MAX
+        if self.readout_bias is None:
+            if self.readout_weight is not None:
+                raise InputError("integer network: has a readout.weight and no readout.bias")
+            return
         if self.readout_weight is not None:
             check("readout.weight", self.readout_weight, (vocabulary, inputs), -127, 127)
         elif inputs != self.embedding.shape[1]:
@@ -184,6 +189,42 @@ class IntegerParameters:
     def hidden(self):
         """Neurons of each layer."""
         return tuple(len(layer.threshold) for layer in self.layers)
+
+
+def split(parameters, behind):
+    """Cut a network between layers into parts that run one behind the other.
+
+    Each part's last layer sends its events to the next part, and the last one's go to the read-out of the whole
+    network, which no part has. The parts compute the very numbers of the whole.
+
+    Parameters
+    ----------
+    parameters : IntegerParameters
+    behind : list of int
+        Numbers of the layers, from 1, behind which it is cut: rising, 1 to the number of layers - 1.
+
+    Returns
+    -------
+    list of IntegerParameters
+
+    Raises
+    ------
+    InputError
+        It cannot be cut there.
+    """
+    layers = len(parameters.layers)
+    cuts = [0, *behind, layers]
+    if not all(one < other for one, other in zip(cuts, cuts[1:], strict=False)):
+        raise InputError(f"a network of {layers} layers can be cut behind layers 1 to {layers - 1}, in rising order, "
+                         f"not {', '.join(map(str, behind))}" if layers > 1 else
+                         "a network of one layer cannot be cut")
+    parts = []
+    for first, last in zip(cuts, cuts[1:], strict=False):
+        events = {} if first == 0 else {
+            "vocabulary": None, "embedding": np.zeros((0, parameters.hidden[first - 1]), np.int8)}
+        parts.append(replace(parameters, layers=parameters.layers[first:last], readout_weight=None,
+                             readout_bias=None, **events))
+    return parts
 
 
 @dataclass(frozen=True)
@@ -234,7 +275,7 @@ class IntegerNetwork:
                                    np.ascontiguousarray(weight_y[:2 * size].T),
                                    np.ascontiguousarray(weight_y[2 * size:].T)))
         readout = parameters.embedding if parameters.readout_weight is None else parameters.readout_weight
-        self._readout = readout.T.astype(np.float64, order="C")
+        self._readout = None if parameters.readout_bias is None else readout.T.astype(np.float64, order="C")
         self.reset_state()
 
     def reset_state(self, batch=1):
@@ -247,14 +288,17 @@ class IntegerNetwork:
 
         Parameters
         ----------
-        tokens : int [B]
+        tokens : int [B]; or the events that enter, int [B, I], where the input is events
 
         Returns
         -------
         list of LayerTrace, one a layer; the last one's ``y`` is what the read-out takes.
         """
         traces = []
-        x = 2 * self.parameters.embedding[tokens].astype(np.int32)
+        if self.parameters.vocabulary is None:
+            x = np.asarray(tokens, np.int32)
+        else:
+            x = 2 * self.parameters.embedding[tokens].astype(np.int32)
         for number, layer in enumerate(self.parameters.layers):
             trace = self._layer(number, layer, x)
             self.states[number], self.events[number] = trace.c, trace.y

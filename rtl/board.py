@@ -4,7 +4,7 @@ from amaranth.hdl import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.image import memory_sections
+from egret.model.image import input_section, memory_sections
 from egret.rtl import protocol
 from egret.rtl.core import Core
 from egret.rtl.link import Link
@@ -58,11 +58,14 @@ class BoardTop(wiring.Component):
         c = self.configuration
         m = Module()
         m.submodules.core = core = Core(c, timing=self._timing)
+        sections = memory_sections(c)
+        if c.takes_events:
+            sections += (input_section(c),)
         link = Link(
-            digest=c.digest, tokens=c.vocabulary, outputs=c.hidden[-1], layers=c.layers,
+            digest=c.digest, tokens=c.tokens, outputs=c.hidden[-1], layers=c.layers,
             counters=len(protocol.counter_names(c.layers, sdram=c.store == "sdram")),
-            sections={section.number: (section.word_bytes, section.words) for section in memory_sections(c)},
-            **self._limits)
+            sections={section.number: (section.word_bytes, section.words) for section in sections},
+            input_section=input_section(c).number if c.takes_events else None, **self._limits)
         m.submodules.link = DomainRenamer(self._link_domain)(link)
         ready = Const(1, 1)
         if c.store == "sdram":

@@ -41,12 +41,13 @@ class Core(wiring.Component):
     Members
     -------
     load : In({section, index, data}), load_valid : In(1)
-        Writes a word of a memory; only while not ``busy``. Sections are those of `memory_sections`.
+        Writes a word of a memory; only while not ``busy``. Sections are those of `memory_sections`; and `input_section`
+        where the input is events, which may be written from the end of a step's events to the next step.
     clear : In(1)
         Begins a sequence: zero states, no events, biases in the accumulators. Needed after loading. Taken in a cycle
         in which ``busy`` is low, before a token offered at the same time.
     i_tokens : In(stream of token numbers)
-        A number outside the vocabulary is not refused; whoever sends it checks it.
+        Or how many events enter. A number beyond `Configuration.tokens` is not refused; whoever sends it checks it.
     o_events : Out(stream of {index, value, end})
         For each token the events of the last layer, then one beat with ``end`` alone.
     busy : Out(1)
@@ -102,9 +103,9 @@ class Core(wiring.Component):
             m.submodules.rows = rows = FoldedRows(c)
             loaded.append(rows)
             connect(m, rows.o, accumulators.row)
-        sources = [weights, embedding] if c.store == "sdram" else []
-        if c.folded and sources:
-            sources.append(rows)
+        sources = []
+        if c.store == "sdram":
+            sources = [weights, *([embedding] if embedding.bursts else []), *([rows] if c.folded else [])]
         if sources:
             beats = self._memory(m, sources)
         for unit in loaded:

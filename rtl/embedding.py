@@ -1,11 +1,11 @@
-"""Embedding table: a token becomes the input values of the first layer."""
+"""Embedding table: a token becomes the input values of the first layer; or the events of another core do."""
 
 from amaranth.hdl import *
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.configuration import WEIGHT_BITS
-from egret.model.image import memory_sections
+from egret.model.configuration import VALUE_FRACTION, WEIGHT_BITS
+from egret.model.image import input_section, memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import ahead, input_layout, load_layout
 from egret.rtl.sdram import ADDRESS_BITS, TAGS, WORD_BITS, beat_layout, burst_layout
@@ -22,6 +22,8 @@ class Embedding(wiring.Component):
     One element a cycle, zero or not; the first one comes five cycles after ``start``. With the store ``sdram`` the row
     comes in one burst, two elements a word.
 
+    Where the input is events, a memory holds those of a step instead, and a token is how many there are.
+
     Parameters
     ----------
     configuration : Configuration
@@ -29,14 +31,14 @@ class Embedding(wiring.Component):
     Members
     -------
     load : In({section, index, data}), load_valid : In(1)
-        Writes the memory ``embedding``.
+        Writes the memory ``embedding``, or ``input``.
     start : In(1), token : In(16)
         Begins the row of ``token``, which stays until that is over.
     o : Out(stream of {index, value})
     done : Out(1)
         The row is over: everything has been taken from ``o``.
     burst, beat : Out(stream of bursts), In(stream of beats, always ready)
-        To and from an SDRAM, where that is the store.
+        To and from an SDRAM, where the rows are there.
     """
 
     def __init__(self, configuration):
@@ -49,14 +51,19 @@ class Embedding(wiring.Component):
             "o": Out(stream.Signature(input_layout(c))),
             "done": Out(1),
         }
-        if c.store == "sdram":
+        if self.bursts:
             members |= {"burst": Out(stream.Signature(burst_layout())),
                         "beat": In(stream.Signature(beat_layout(), always_ready=True))}
         super().__init__(members)
 
+    @property
+    def bursts(self):
+        """Whether the rows come from an SDRAM."""
+        return self._c.store == "sdram" and not self._c.takes_events
+
     def elaborate(self, platform):
         m = Module()
-        (self._row_of_a_burst if self._c.store == "sdram" else self._row_of_a_table)(m)
+        (self._row_of_a_burst if self.bursts else self._row_of_a_table)(m)
         return m
 
     def _row_of_a_burst(self, m):
@@ -102,9 +109,15 @@ class Embedding(wiring.Component):
     def _row_of_a_table(self, m):
         c = self._c
         places = ahead(c, READING)
-        depth = c.vocabulary * c.embedding
-        section = {section.name: section for section in memory_sections(c)}["embedding"]
-        m.submodules.table = table = BlockMemory(signed(WEIGHT_BITS), depth, single_port=c.store == "spram")
+        if c.takes_events:
+            section = input_section(c)
+            shape = data.StructLayout({"index": 16, "value": VALUE_FRACTION})
+        else:
+            section = {section.name: section for section in memory_sections(c)}["embedding"]
+            shape = signed(WEIGHT_BITS)
+        depth = section.words
+        in_spram = c.store == "spram" and not c.takes_events
+        m.submodules.table = table = BlockMemory(shape, depth, single_port=in_spram)
         m.d.comb += [
             table.write_address.eq(self.load.index),
             table.write_data.eq(self.load.data),
@@ -130,12 +143,17 @@ class Embedding(wiring.Component):
             queue.r_en.eq(self.o.ready),
             self.done.eq((left == 0) & ~reading.any() & ~queue.r_rdy),
         ]
-        m.d.sync += [reading.eq(Cat(read, reading)), Cat(indices).eq(Cat(index, indices)),
-                     element.index.eq(indices[-1]), element.value.eq(table.data << 1)]
+        m.d.sync += [reading.eq(Cat(read, reading)), Cat(indices).eq(Cat(index, indices))]
         with m.If(read):
             m.d.sync += [address.eq(address + 1), left.eq(left - 1), index.eq(index + 1)]
-        with m.If(self.start):
-            m.d.sync += [address.eq(self.token * c.embedding), left.eq(c.embedding), index.eq(0)]
+        if c.takes_events:
+            m.d.sync += [element.index.eq(table.data.index), element.value.eq(table.data.value)]
+            with m.If(self.start):
+                m.d.sync += [address.eq(0), left.eq(self.token)]
+        else:
+            m.d.sync += [element.index.eq(indices[-1]), element.value.eq(table.data << 1)]
+            with m.If(self.start):
+                m.d.sync += [address.eq(self.token * c.embedding), left.eq(c.embedding), index.eq(0)]
 
 
 def inputs_of(row):

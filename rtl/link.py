@@ -33,7 +33,7 @@ class Link(wiring.Component):
     digest : bytes
         The eight bytes that name the configuration of the core.
     tokens : int
-        Size of the vocabulary.
+        Size of the vocabulary, or neurons whose events enter, plus 1.
     outputs : int
         Neurons of the last layer.
     sections : dict of int to tuple of int
@@ -42,6 +42,8 @@ class Link(wiring.Component):
         Number of 64-bit performance counters of the core.
     layers : int
         How many of them count events.
+    input_section : int or None
+        The one of the sections that takes the events of a step, where these are the input; it is written at any time.
     window : int
         Number of replies kept and of commands that may be unanswered: a power of two, at most 128.
     receive_bytes : int
@@ -76,8 +78,8 @@ class Link(wiring.Component):
         A parameter is outside its range.
     """
 
-    def __init__(self, *, digest, tokens, outputs, sections, counters, layers, window=protocol.DEFAULT_WINDOW,
-                 receive_bytes=protocol.DEFAULT_RECEIVE_BYTES):
+    def __init__(self, *, digest, tokens, outputs, sections, counters, layers, input_section=None,
+                 window=protocol.DEFAULT_WINDOW, receive_bytes=protocol.DEFAULT_RECEIVE_BYTES):
         if window not in (1, 2, 4, 8, 16, 32, 64, 128):
             raise ValueError(f"window must be a power of two from 1 to 128, not {window!r}")
         if not 1 <= tokens <= 1 << 16:
@@ -94,6 +96,7 @@ class Link(wiring.Component):
                                           receive_bytes=receive_bytes, tokens=tokens, outputs=outputs,
                                           counters=counters, layers=layers)
         self.sections = dict(sections)
+        self.input_section = input_section
         self.word_bytes = max(word_bytes for word_bytes, _ in sections.values())
         payload_bytes = max(
             protocol.EVENT.size * outputs, protocol.COUNTER_BYTES * counters + protocol.LINK_COUNTERS.size,
@@ -262,8 +265,13 @@ class Link(wiring.Component):
             self.load.data.eq(load_word),
             self.load_valid.eq(word_done),
         ]
-        # A byte is checked in the cycle after it was read.
+        # A byte is checked in the cycle after it was read. Events are written as an image is, which they do not end.
         checks = Signal()
+        of_image = Const(1, 1) if self.input_section is None else command == Command.LOAD
+
+        def end_loading():
+            return loading.eq(loading & ~of_image)
+
         m.d.sync += [word_done.eq(0), load_crc.valid.eq(checks), load_crc.data.eq(payload_read.data)]
 
         with m.FSM(name="executor"):
@@ -314,6 +322,14 @@ class Link(wiring.Component):
                         with m.Else():
                             m.d.comb += payload_read.addr.eq(0)
                             m.next = "LOAD"
+                    if self.input_section is not None:
+                        with m.Case(Command.EVENTS), m.If(length != 0):
+                            m.d.sync += [load_index.eq(argument[8:32]), word_index.eq(0), overrun.eq(0)]
+                            with m.If(load_section != self.input_section):
+                                m.d.sync += status.eq(Status.BAD_SECTION)
+                            with m.Else():
+                                m.d.comb += payload_read.addr.eq(0)
+                                m.next = "LOAD"
                     with m.Case(Command.CHECK), m.If(length == protocol.LOAD_CHECK.size):
                         with m.If(~loading):
                             m.d.sync += status.eq(Status.NOT_LOADING)
@@ -376,9 +392,9 @@ class Link(wiring.Component):
             with m.State("LOAD"):
                 m.d.comb += [
                     payload_read.addr.eq(index + 1),
-                    checks.eq(1),
+                    checks.eq(of_image),
                 ]
-                m.d.sync += [index.eq(index + 1), loaded_bytes.eq(loaded_bytes + 1)]
+                m.d.sync += [index.eq(index + 1), loaded_bytes.eq(loaded_bytes + of_image)]
                 with m.If((index >= protocol.LOAD_HEADER.size) & known):
                     m.d.sync += load_word.word_select(word_index, 8).eq(payload_read.data)
                     with m.If(word_index == word_last):
@@ -393,13 +409,13 @@ class Link(wiring.Component):
                     m.next = "LOADED"
             with m.State("LOADED"):
                 with m.If(length < protocol.LOAD_HEADER.size):
-                    m.d.sync += [status.eq(Status.BAD_LENGTH), loading.eq(0)]
+                    m.d.sync += [status.eq(Status.BAD_LENGTH), end_loading()]
                 with m.Elif(~known):
-                    m.d.sync += [status.eq(Status.BAD_SECTION), loading.eq(0)]
+                    m.d.sync += [status.eq(Status.BAD_SECTION), end_loading()]
                 with m.Elif(overrun):
-                    m.d.sync += [status.eq(Status.BAD_INDEX), loading.eq(0)]
+                    m.d.sync += [status.eq(Status.BAD_INDEX), end_loading()]
                 with m.Elif(word_index != 0):
-                    m.d.sync += [status.eq(Status.BAD_LENGTH), loading.eq(0)]
+                    m.d.sync += [status.eq(Status.BAD_LENGTH), end_loading()]
                 with m.Else():
                     m.d.sync += status.eq(Status.OK)
                 m.next = "HEADER"

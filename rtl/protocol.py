@@ -65,6 +65,7 @@ class Command(IntEnum):
     CLEAR = 5
     STEP = 6
     COUNTERS = 7
+    EVENTS = 8
 
 
 class Status(IntEnum):
@@ -116,7 +117,7 @@ _IDENTITY_FIELDS = (
     Field("window", "B", "commands that may be unanswered at once"),
     Field("max_payload", "H", "longest payload of a command, bytes"),
     Field("receive_bytes", "H", "bytes of further commands that the device holds while it executes one"),
-    Field("tokens", "I", "size of the vocabulary"),
+    Field("tokens", "I", "size of the vocabulary; neurons whose events enter, plus 1, where EVENTS is known"),
     Field("outputs", "H", "neurons of the last layer"),
     Field("counters", "B", "number of performance counters of the core"),
     Field("layers", "B", "of these, how many count the events of a layer"),
@@ -182,8 +183,10 @@ _COMMANDS = {
     Command.LOAD: ("load header, words", "none", "write words to a memory, each little-endian in whole bytes"),
     Command.CHECK: ("check", "load state", "end loading; STEP is refused until this has succeeded"),
     Command.CLEAR: ("none", "none", "set the state of all neurons to zero"),
-    Command.STEP: ("token (4)", "events", "run one time step"),
+    Command.STEP: ("token (4)", "events", "run one time step; with so many of the events sent, where EVENTS is known"),
     Command.COUNTERS: ("none", "core counters (8 each), link counters", "read the counters"),
+    Command.EVENTS: ("load header, events", "none",
+                     "write the next step's input, event by event; known where that is events, not a token"),
 }
 
 _STATUSES = {
@@ -199,7 +202,7 @@ _STATUSES = {
     Status.BAD_INDEX: "a word beyond the end of the memory; the words before it were written",
     Status.CHECK_FAILED: "what was loaded is not what the host sent",
     Status.NOT_VERIFIED: "STEP before a load was verified",
-    Status.BAD_TOKEN: "the token is not in the vocabulary",
+    Status.BAD_TOKEN: "the token is not in the vocabulary, or there are not so many neurons",
 }
 
 
@@ -348,12 +351,15 @@ class Device:
         What it says about itself.
     sections : dict of int to tuple of int
         Bytes of a word and number of words of each memory.
+    input_section : int or None
+        The one of them that takes events, where these are the input.
     """
 
-    def __init__(self, core, identity, sections):
+    def __init__(self, core, identity, sections, input_section=None):
         self._core = core
         self._identity = identity
         self._sections = sections
+        self._input_section = input_section
         self._reader = FrameReader(identity.max_payload)
         self._connected = False
         self._expected = 0
@@ -400,6 +406,10 @@ class Device:
                 self._load_state = LoadState(status == Status.OK, False, state.loaded_bytes + len(payload),
                                              zlib.crc32(payload, state.loaded_crc))
                 return status, b""
+            case Command.EVENTS if self._input_section is not None:
+                if payload and payload[0] != self._input_section:
+                    return Status.BAD_SECTION, b""
+                return self._load(payload), b""
             case Command.IDENTIFY | Command.CLEAR | Command.COUNTERS if payload:
                 return Status.BAD_LENGTH, b""
             case Command.BEGIN if len(payload) != DIGEST_BYTES:

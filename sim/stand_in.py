@@ -55,11 +55,11 @@ class StandInModel:
         return [self.steps, self.clears]
 
 
-def device(window=protocol.DEFAULT_WINDOW):
+def device(window=protocol.DEFAULT_WINDOW, input_section=None):
     """The whole stand-in board in Python: an `egret.rtl.protocol.Device`."""
     identity = protocol.Identity(DIGEST, window, protocol.MAX_PAYLOAD, protocol.DEFAULT_RECEIVE_BYTES, TOKENS, OUTPUTS,
                                  COUNTERS, 0)
-    return protocol.Device(StandInModel(), identity, SECTIONS)
+    return protocol.Device(StandInModel(), identity, SECTIONS, input_section)
 
 
 class StandInCore(wiring.Component):
@@ -151,23 +151,25 @@ class StandInBoard(wiring.Component):
     ----------
     window, link_domain
         As for `egret.rtl.board.BoardTop`.
+    input_section : int or None
+        As for `egret.rtl.link.Link`.
     """
 
-    def __init__(self, *, window=protocol.DEFAULT_WINDOW, link_domain="sync"):
+    def __init__(self, *, window=protocol.DEFAULT_WINDOW, link_domain="sync", input_section=None):
         super().__init__({
             "i": In(stream.Signature(8)),
             "o": Out(stream.Signature(8)),
             "busy": Out(1),
             "link_waiting": Out(1),
         })
-        self._window = window
+        self._window, self._input_section = window, input_section
         self._link_domain = link_domain
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.core = core = StandInCore()
         link = Link(digest=DIGEST, tokens=TOKENS, outputs=OUTPUTS, sections=SECTIONS, counters=COUNTERS, layers=0,
-                    window=self._window)
+                    window=self._window, input_section=self._input_section)
         m.submodules.link = DomainRenamer(self._link_domain)(link)
         wiring.connect(m, wiring.flipped(self.i), link.i)
         wiring.connect(m, wiring.flipped(self.o), link.o)

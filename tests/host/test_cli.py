@@ -356,6 +356,23 @@ def test_bench_of_a_board(egret, refused, network):
         "--board has a core of its own: of its options only --lanes and --folded go with it")
 
 
+def test_bench_of_boards_in_a_pipeline(egret, refused, network):
+    """Each part of the network on a board of its own: its events enter the next one, all are checked."""
+    status, out, _ = egret("bench", "network", "--split", 1, "--tokens", 30, "--json")
+    result = json.loads(out)
+    assert status == 0 and [board["layers"] for board in result["boards"]] == [[1, 1], [2, 2]]
+    assert [board["mismatches"] for board in result["boards"]] == [0, 0]
+    assert result["cycles_per_token"] == max(board["cycles_per_token"] for board in result["boards"])
+    status, out, _ = egret("bench", "network", "--board", "ulx3s-85f", "--split", 1, "--tokens", 30)
+    assert status == 0 and "network on 2 boards, 30 tokens" in out and "tokens a second, streamed" in out
+    assert refused("bench", "network", "--split", "x") == (
+        "--split must be numbers of layers, such as 1 or 1,2, not 'x'")
+    assert refused("bench", "network", "--split", "2") == (
+        "a network of 2 layers can be cut behind layers 1 to 1, in rising order, not 2")
+    assert refused("bench", "network", "--split", "1", "--speed-ups") == (
+        "--split prints the boards' figures alone: --speed-ups and --plot do not go with it")
+
+
 # Bad input
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from egret.host.generate import ReadOut, Sampler, generate
 from egret.model.compile import compile_image, configuration_for
 from egret.model.errors import InputError
-from egret.model.integer import IntegerNetwork
+from egret.model.integer import IntegerNetwork, split
 from tests.networks import random_network
 
 
@@ -83,6 +83,12 @@ def test_seeds():
 def test_sampler_parameters(options, message):
     with pytest.raises(InputError, match=message):
         Sampler(**options)
+
+
+def test_a_part_of_a_network_has_no_read_out():
+    part, _ = split(random_network(4, hidden=(9, 5)), [1])
+    with pytest.raises(InputError, match="the image is that of a part of a network, which has no read-out"):
+        ReadOut(compile_image(part, configuration_for(part)))
 
 
 def test_generation():

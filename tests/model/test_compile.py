@@ -18,7 +18,8 @@ from egret.model.compile import (
 )
 from egret.model.configuration import GATES, GOALS, SEGMENTS
 from egret.model.errors import InputError
-from egret.model.image import memory_sections
+from egret.model.image import Image, memory_sections
+from egret.model.integer import split
 from tests.networks import few_values, random_network
 
 quick = settings(deadline=None, print_blob=True, derandomize=True, max_examples=60,
@@ -117,6 +118,22 @@ def test_round_trip(shape, lanes, goal, few, seed):
     c = configuration_for(parameters, lanes=lanes, goal=goal, folded=seed % shape["vocabulary"])
     assert c.weight_bits == 4 or not few
     assert_equal(read_image(compile_image(parameters, c)), parameters)
+
+
+@pytest.mark.parametrize("store", ["bram", "spram", "sdram"])
+def test_parts_of_a_network(store):
+    """A part's image has no read-out, and a later one's no embedding; each holds exactly its layers."""
+    whole = random_network(7, embedding=6, hidden=(9, 5, 4, 7))
+    first, *later = split(whole, [1, 3])
+    images = [compile_image(part, configuration_for(part, store=store, weight_bits=8, lanes=4))
+              for part in (first, *later)]
+    for part, image in zip((first, *later), images, strict=True):
+        again = Image.from_bytes(image.to_bytes())
+        assert again == image and not again.readout_bias and not again.readout_weight
+        assert_equal(read_image(again), part)
+    assert [image.configuration.tokens for image in images] == [7, 10, 5]
+    assert images[0].memories["embedding"] == whole.embedding.tobytes()
+    assert not any("embedding" in image.memories for image in images[1:])
 
 
 @quick

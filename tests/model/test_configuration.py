@@ -25,7 +25,7 @@ def configurations(draw, largest=1 << 14, layers=15):
     for _ in range(draw(st.integers(0, 4))):
         most = draw(st.integers(1, most))
         wide.append(most)
-    vocabulary = draw(st.integers(2, 1 << 16))
+    vocabulary = draw(st.one_of(st.integers(2, 1 << 16), st.just(0)))
     return Configuration(
         vocabulary=vocabulary, embedding=draw(st.integers(1, 1 << 14)),
         hidden=tuple(draw(st.lists(st.integers(1, largest), min_size=1, max_size=layers))), lanes=draw(lanes),

@@ -15,6 +15,7 @@ from egret.model.integer import (
     half_up,
     reset_value,
     sigmoid_table,
+    split,
     tanh_table,
     update_state,
 )
@@ -105,6 +106,35 @@ def test_streams_are_independent():
         for step, token in enumerate(tokens[:, stream]):
             y = alone.step(np.array([token]))[-1].y[0]
             assert y.tolist() == batch[step][stream].tolist() == shuffled[step][order.index(stream)].tolist()
+
+
+@pytest.mark.parametrize("behind", [[], [1], [2], [1, 2], [1, 2, 3]])
+def test_parts_compute_what_the_whole_computes(behind):
+    whole = random_network(5, embedding=6, hidden=(9, 4, 8, 5))
+    parts = split(whole, behind)
+    assert [len(part.layers) for part in parts] == np.diff([0, *behind, 4]).tolist()
+    network, networks = IntegerNetwork(whole), [IntegerNetwork(part) for part in parts]
+    for runner in (network, *networks):
+        runner.reset_state(3)
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        events = tokens = rng.integers(0, 7, 3)
+        traces = network.step(tokens)
+        for part, end in zip(networks, [*behind, 4], strict=True):
+            events = part.step(events)[-1].y
+            np.testing.assert_array_equal(events, traces[end - 1].y)
+        assert np.count_nonzero(events)
+
+
+@pytest.mark.parametrize("behind", [[0], [4], [2, 2], [3, 1], [-1]])
+def test_where_a_network_cannot_be_cut(behind):
+    with pytest.raises(InputError, match="a network of 4 layers can be cut behind layers 1 to 3, in rising order, "):
+        split(random_network(5, hidden=(9, 4, 8, 5)), behind)
+
+
+def test_a_network_of_one_layer_cannot_be_cut():
+    with pytest.raises(InputError, match="a network of one layer cannot be cut"):
+        split(random_network(5), [1])
 
 
 def test_neurons_may_be_renumbered():

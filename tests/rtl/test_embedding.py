@@ -5,6 +5,7 @@ import random
 import pytest
 
 from egret.model.configuration import Configuration
+from egret.model.image import input_section
 from egret.rtl.embedding import Embedding, inputs_of
 from tests.bench import Bench
 
@@ -71,6 +72,37 @@ def test_one_element_a_cycle():
     """The first element five cycles after ``start``; zeros take their cycle."""
     _, starts, cycles = run([[5, 6, 0, 0, 7, 8], [1] * 6], [0, 1])
     assert cycles == [starts[0] + 5 + place for place in (0, 1, 4, 5)] + [starts[1] + 5 + place for place in range(6)]
+
+
+@pytest.mark.parametrize("store", ["bram", "spram", "sdram"])
+@pytest.mark.parametrize("backpressure", [0.0, 0.6])
+def test_events_of_another_core(store, backpressure):
+    """A memory of events instead of the table: a token says how many of them enter, whatever else lies behind."""
+    c = Configuration(vocabulary=0, embedding=300, hidden=(2,), lanes=4, weight_bits=8, weight_words=64, store=store)
+    bench = Bench(Embedding(c), 1)
+    dut, section = bench.dut, input_section(c)
+    received, sent = bench.sink(dut.o, backpressure, "o"), []
+
+    async def testbench(context):
+        for count in (300, 0, 1, 17, 300, 5):
+            events = [(index, bench.random.randint(1, 255)) for index in sorted(bench.random.sample(range(300), count))]
+            for place, (index, value) in enumerate(events):
+                context.set(dut.load, {"section": section.number, "index": place, "data": index | value << 16})
+                context.set(dut.load_valid, 1)
+                await context.tick()
+            context.set(dut.load_valid, 0)
+            await context.tick()
+            context.set(dut.token, count)
+            context.set(dut.start, 1)
+            await context.tick()
+            context.set(dut.start, 0)
+            while not context.get(dut.done):
+                await context.tick()
+            sent.extend(events)
+            assert [payload for _, payload in received] == sent
+
+    bench.run(testbench)
+    assert len(received) == 623 and section.words == 300
 
 
 @pytest.mark.parametrize("table", [[[3], [-4]], [[0], [1]]])

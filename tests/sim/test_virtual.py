@@ -1,5 +1,6 @@
 """Building and running the virtual board."""
 
+import contextlib
 import dataclasses
 import subprocess
 import sys
@@ -13,15 +14,17 @@ from egret.boards import ulx3s
 from egret.host.board import Board, BoardError
 from egret.host.demo import NETWORK
 from egret.host.generate import Sampler
-from egret.host.measure import measure, sample, simulation_images
+from egret.host.measure import measure, measure_pipeline, sample, simulation_images
 from egret.host.session import generate_text
 from egret.host.transport import open_program, open_virtual
 from egret.model import quantise as quantise_module
 from egret.model.checkpoint import load_checkpoint
-from egret.model.compile import compile_image, configuration_for
+from egret.model.compile import compile_image, configuration_for, read_image
 from egret.model.configuration import TARGETS, TINY
+from egret.model.counts import integer_columns
 from egret.model.errors import InputError
-from egret.model.integer import IntegerNetwork
+from egret.model.evaluate import evaluate
+from egret.model.integer import IntegerNetwork, split
 from egret.model.integer_file import load_integer
 from egret.model.quantise import quantise
 from egret.rtl.board import BoardTop
@@ -229,6 +232,33 @@ def test_a_large_network_in_an_sdram():
     assert measurement.bus_utilisation >= 0.93
     assert 0 < measurement.counters["rows"] < measurement.counters["words"]
     assert sum(measurement.shares.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("store", ["bram", "spram", "sdram"])
+def test_boards_in_a_pipeline(store):
+    """The events of each board are those of the whole network, and so is the perplexity of the last one's."""
+    whole = random_network(11, vocabulary=20, embedding=40, hidden=(300, 30, 40), density=0.3)
+    images = [simulation_images(part, lanes=4, weight_bits=8, store=store)[0] for part in split(whole, [1])]
+    ids = np.random.default_rng(2).integers(0, 20, 41)
+    with contextlib.ExitStack() as stack:
+        boards = [stack.enter_context(Board(open_virtual(image.configuration))) for image in images]
+        measurements = measure_pipeline(boards, images, whole, ids)
+        # A step whose events need more than one command, with a reset between.
+        events = np.arange(300).astype(np.uint8)
+        part = IntegerNetwork(read_image(images[1]))
+        boards[1].clear()
+        np.testing.assert_array_equal(boards[1].step(events), part.step(events[None])[-1].y[0])
+        with pytest.raises(InputError, match=r"events of 300 neurons enter the board, not \[299\]"):
+            boards[1].step(events[1:])
+        np.testing.assert_array_equal(boards[1].step(events), part.step(events[None])[-1].y[0])
+    evaluation = evaluate(IntegerNetwork(whole), integer_columns(whole), ids)
+    for measurement in measurements:
+        assert (measurement.mismatches, measurement.counters["tokens"]) == (0, 40)
+        assert measurement.evaluation == evaluation
+    macs = sum(measurement.macs_per_token for measurement in measurements)
+    assert macs == pytest.approx(evaluation.macs.event_driven_pruned, rel=0.05)
+    entered = evaluation.activity[0] * 300
+    assert measurements[1].bytes_sent / 40 > 3 * entered > 300
 
 
 def test_a_misused_sdram_ends_the_program(capfd):
