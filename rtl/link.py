@@ -267,10 +267,13 @@ class Link(wiring.Component):
         ]
         # A byte is checked in the cycle after it was read. Events are written as an image is, which they do not end.
         checks = Signal()
-        of_image = Const(1, 1) if self.input_section is None else command == Command.LOAD
+        of_image = Signal()
+        m.d.comb += of_image.eq(1 if self.input_section is None else command == Command.LOAD)
 
-        def end_loading():
-            return loading.eq(loading & ~of_image)
+        def fail(reason):
+            m.d.sync += status.eq(reason)
+            with m.If(of_image):
+                m.d.sync += loading.eq(0)
 
         m.d.sync += [word_done.eq(0), load_crc.valid.eq(checks), load_crc.data.eq(payload_read.data)]
 
@@ -409,13 +412,13 @@ class Link(wiring.Component):
                     m.next = "LOADED"
             with m.State("LOADED"):
                 with m.If(length < protocol.LOAD_HEADER.size):
-                    m.d.sync += [status.eq(Status.BAD_LENGTH), end_loading()]
+                    fail(Status.BAD_LENGTH)
                 with m.Elif(~known):
-                    m.d.sync += [status.eq(Status.BAD_SECTION), end_loading()]
+                    fail(Status.BAD_SECTION)
                 with m.Elif(overrun):
-                    m.d.sync += [status.eq(Status.BAD_INDEX), end_loading()]
+                    fail(Status.BAD_INDEX)
                 with m.Elif(word_index != 0):
-                    m.d.sync += [status.eq(Status.BAD_LENGTH), end_loading()]
+                    fail(Status.BAD_LENGTH)
                 with m.Else():
                     m.d.sync += status.eq(Status.OK)
                 m.next = "HEADER"
