@@ -47,13 +47,16 @@ class StuckBoard:
             yield self._network.step(np.array([token]))[-1].y[0] if self._network else np.full(SHAPE["hidden"][-1], -1)
 
 
-@pytest.fixture(scope="module", params=["8 bit", "4 bit", "folded"])
+@pytest.fixture(scope="module", params=["8 bit", "4 bit", "folded", "sdram"])
 def compiled(request):
     parameters = random_network(3, **SHAPE)
-    if request.param == "4 bit":
+    few = request.param in ("4 bit", "sdram")
+    if few:
         parameters = few_values(parameters)
-    image = compile_image(parameters, configuration_for(parameters, lanes=2, folded=5 * (request.param == "folded")))
-    assert image.configuration.weight_bits == (4 if request.param == "4 bit" else 8)
+    folded = 5 if request.param in ("folded", "sdram") else 0
+    store = "sdram" if request.param == "sdram" else "bram"
+    image = compile_image(parameters, configuration_for(parameters, lanes=2, folded=folded, store=store))
+    assert image.configuration.weight_bits == (4 if few else 8)
     return image, parameters
 
 

@@ -238,7 +238,7 @@ def test_a_large_network_in_an_sdram():
 def test_boards_in_a_pipeline(store):
     """The events of each board are those of the whole network, and so is the perplexity of the last one's."""
     whole = random_network(11, vocabulary=20, embedding=40, hidden=(300, 30, 40), density=0.3)
-    images = [simulation_images(part, lanes=4, weight_bits=8, store=store)[0] for part in split(whole, [1])]
+    images = [simulation_images(part, lanes=4, weight_bits=8, store=store, folded=0)[0] for part in split(whole, [1])]
     ids = np.random.default_rng(2).integers(0, 20, 41)
     with contextlib.ExitStack() as stack:
         boards = [stack.enter_context(Board(open_virtual(image.configuration))) for image in images]
