@@ -47,7 +47,7 @@ _ASKED = 70  # steps that teachers predict at once
 _GRAPH_AFTER = 2  # steps that run before any is captured, so that lazily made things exist
 _STATE = "training.json"
 _STATE_VERSION = 1
-CHANGEABLE = ("device", "shard_mib", "save_seconds", "train", "valid", "vocabulary", "teachers")
+CHANGEABLE = ("device", "shard_mib", "save_seconds", "train", "valid", "vocabulary")
 _SECTIONS = ("network", "text", "training", "dropout", "events")
 
 
