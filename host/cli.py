@@ -288,6 +288,7 @@ def train(output, config, train, valid, device, settings, limit_seconds, as_json
 @click.option("--epochs", type=int, default=10, show_default=True, help="Epochs of fine-tuning, all steps together.")
 @click.option("--spread", type=float, default=0.4, show_default=True, help="Share of epochs before the last pruning.")
 @click.option("--learning-rate", type=float, default=5e-4, show_default=True, help="At the start of fine-tuning.")
+@click.option("--regrow", is_flag=True, help="With --sparsity 0: let weights that are zero grow again.")
 def prune(
     checkpoint, output, config, train, valid, device, settings, limit_seconds, as_json, sparsity, **pruning
 ):

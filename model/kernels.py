@@ -269,13 +269,20 @@ def _lstm_backward_step(parts, d_hidden, dropped, gates, c_before, c_after, dc, 
 
 
 @triton.jit
-def _cross_entropy(logits, bias, targets, losses, vocab, STRIDE: tl.constexpr, GRADIENT: tl.constexpr,
-                   BLOCK: tl.constexpr):  # fmt: skip
-    """Loss of one row; with GRADIENT the logits are replaced by the gradient of the row's loss."""
+def _cross_entropy(logits, bias, targets, taught, losses, vocab, share, STRIDE: tl.constexpr, TAUGHT: tl.constexpr,
+                   GRADIENT: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """Loss of one row; with GRADIENT the logits are replaced by the gradient of the row's loss.
+
+    With TAUGHT the share `share` of the loss is the cross-entropy with the row's probabilities in `taught`, which need
+    not sum to exactly one.
+    """
     row = tl.program_id(0)
     logits += row.to(tl.int64) * STRIDE
+    taught += row.to(tl.int64) * vocab
     largest = tl.full((BLOCK,), float("-inf"), dtype=tl.float32)
     total = tl.zeros((BLOCK,), dtype=tl.float32)
+    mass = tl.zeros((BLOCK,), dtype=tl.float32)
+    expected = tl.zeros((BLOCK,), dtype=tl.float32)
     for start in range(0, STRIDE, BLOCK):
         columns = start + tl.arange(0, BLOCK)
         held = columns < vocab
@@ -284,20 +291,33 @@ def _cross_entropy(logits, bias, targets, losses, vocab, STRIDE: tl.constexpr, G
         larger = tl.maximum(largest, value)
         total = total * tl.exp(largest - larger) + tl.exp(value - larger)
         largest = larger
+        if TAUGHT:
+            wanted = tl.load(taught + columns, mask=held, other=0.0).to(tl.float32)
+            mass += wanted
+            expected += wanted * value
     top = tl.max(largest, axis=0)
     normaliser = top + tl.log(tl.sum(total * tl.exp(largest - top), axis=0))
     target = tl.load(targets + row)
     chosen = tl.load(logits + target).to(tl.float32) + tl.load(bias + target)
-    tl.store(losses + row, normaliser - chosen)
+    loss = normaliser - chosen
+    weight = 1.0
+    hard = 1.0
+    if TAUGHT:
+        hard = 1.0 - share
+        weight = hard + share * tl.sum(mass, axis=0)
+        loss = weight * normaliser - hard * chosen - share * tl.sum(expected, axis=0)
+    tl.store(losses + row, loss)
     if GRADIENT:
         for start in range(0, STRIDE, BLOCK):
             columns = start + tl.arange(0, BLOCK)
             held = columns < vocab
             value = tl.load(logits + columns, mask=held, other=0.0).to(tl.float32)
             value += tl.load(bias + columns, mask=held, other=0.0)
-            share = tl.where(held, tl.exp(value - normaliser), 0.0)
-            share = tl.where(columns == target, share - 1.0, share)
-            tl.store(logits + columns, share.to(logits.dtype.element_ty), mask=columns < STRIDE)
+            gradient = tl.where(held, weight * tl.exp(value - normaliser), 0.0)
+            gradient = tl.where(columns == target, gradient - hard, gradient)
+            if TAUGHT:
+                gradient -= share * tl.load(taught + columns, mask=held, other=0.0).to(tl.float32)
+            tl.store(logits + columns, gradient.to(logits.dtype.element_ty), mask=columns < STRIDE)
 
 
 _STREAMS = {}  # device -> list of streams
@@ -729,7 +749,7 @@ def run_lstm_stack(x, state, weights_x, weights_y, biases, masks, *, dtype=torch
 
 class _ReadoutLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, dtype):
+    def forward(ctx, hidden, weight, bias, targets, taught, share, dtype):
         count, size = hidden.shape
         vocab = weight.shape[0]
         left = _pad_last(hidden, _padded(size), dtype)
@@ -739,8 +759,8 @@ class _ReadoutLoss(torch.autograd.Function):
         losses = torch.empty(count, dtype=torch.float32, device=hidden.device)
         training = any(ctx.needs_input_grad)
         _cross_entropy[(count,)](
-            logits, bias, targets, losses, vocab, STRIDE=_padded(vocab), GRADIENT=training,
-            BLOCK=min(2048, triton.next_power_of_2(vocab)), num_warps=4,
+            logits, bias, targets, bias if taught is None else taught, losses, vocab, share, STRIDE=_padded(vocab),
+            TAUGHT=taught is not None, GRADIENT=training, BLOCK=min(2048, triton.next_power_of_2(vocab)), num_warps=4,
         )  # fmt: skip
         if training:
             ctx.save_for_backward(logits, left, right)
@@ -755,10 +775,10 @@ class _ReadoutLoss(torch.autograd.Function):
         d_hidden = _sum_product(d_logits, right)[:, :size] * scale
         d_weight = _sum_product(d_logits.t(), left)[:vocab, :size] * scale
         d_bias = d_logits.sum(0, dtype=torch.float32)[:vocab] * scale
-        return d_hidden, d_weight, d_bias, None, None
+        return d_hidden, d_weight, d_bias, None, None, None, None
 
 
-def readout_loss(hidden, weight, bias, targets, dtype=torch.bfloat16):
+def readout_loss(hidden, weight, bias, targets, dtype=torch.bfloat16, *, taught=None, share=0.0):
     """Mean cross-entropy of a read-out, with the logits in memory only once and in `dtype`.
 
     Parameters
@@ -768,10 +788,14 @@ def readout_loss(hidden, weight, bias, targets, dtype=torch.bfloat16):
         Shapes [V, H] and [V].
     targets : torch.Tensor of int64, shape [N]
     dtype : torch.dtype
+    taught : torch.Tensor, shape [N, V], optional
+        Probabilities to be predicted beside the targets; contiguous.
+    share : float
+        Of the loss that is the cross-entropy with `taught`.
 
     Returns
     -------
     torch.Tensor
         Scalar.
     """
-    return _ReadoutLoss.apply(hidden, weight, bias, targets, dtype)
+    return _ReadoutLoss.apply(hidden, weight, bias, targets, taught, float(share), dtype)

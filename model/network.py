@@ -497,13 +497,17 @@ class LanguageModel(nn.Module):
             x = _apply(y.to(x.dtype), mask)
         return x, after
 
-    def loss(self, hidden, targets):
+    def loss(self, hidden, targets, taught=None, share=0.0):
         """Mean cross-entropy of the read-out.
 
         Parameters
         ----------
         hidden : torch.Tensor, shape [T, B, H]
         targets : torch.Tensor of int64, shape [T, B]
+        taught : torch.Tensor, shape [T, B, V], optional
+            Probabilities to be predicted beside the targets.
+        share : float
+            Of the loss that is the cross-entropy with `taught`.
 
         Returns
         -------
@@ -512,11 +516,18 @@ class LanguageModel(nn.Module):
         """
         hidden = hidden.flatten(0, 1)
         targets = targets.flatten()
+        taught = None if taught is None else taught.flatten(0, 1)
         if hidden.is_cuda and self.fused:
             from egret.model import kernels
 
-            return kernels.readout_loss(hidden, self.readout_weight, self.readout.bias, targets, self.matrix_dtype)
-        return functional.cross_entropy(self.logits(hidden), targets)
+            readout = (self.readout_weight, self.readout.bias)
+            return kernels.readout_loss(hidden, *readout, targets, self.matrix_dtype, taught=taught, share=share)
+        logits = self.logits(hidden)
+        loss = functional.cross_entropy(logits, targets)
+        if taught is None:
+            return loss
+        soft = -(taught.to(logits.dtype) * functional.log_softmax(logits, dim=-1)).sum(-1).mean()
+        return (1 - share) * loss + share * soft
 
     def logits(self, hidden):
         """Scores of all tokens [..., V] from outputs of the last layer [..., H]."""

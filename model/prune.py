@@ -14,16 +14,12 @@ from which a killed run goes on, as for `egret.model.train`.
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
-from egret.model.checkpoint import load_checkpoint
 from egret.model.errors import InputError
-from egret.model.integer_file import load_integer
 from egret.model.network import LanguageModel
-from egret.model.quantise import dequantise
-from egret.model.train import Trainer, read_texts
+from egret.model.train import Trainer, load_network, read_texts
 
 __all__ = ["PruningOptions", "prune", "prune_magnitude", "schedule"]
 
@@ -44,6 +40,9 @@ class PruningOptions:
         Share of the epochs before the last pruning, from 0 to below 1; unused with one step.
     learning_rate : float
         At the start of fine-tuning; cosine decay to zero over all epochs unless the training options say otherwise.
+    regrow : bool
+        Nothing is pruned, and weights that are zero may grow again: a dense network from a pruned one. Needs
+        sparsity 0; without it, what is zero stays so.
 
     Raises
     ------
@@ -56,6 +55,7 @@ class PruningOptions:
     epochs: int = 10
     spread: float = 0.4
     learning_rate: float = 5e-4
+    regrow: bool = False
 
     def __post_init__(self):
         for name, most in (("sparsity", 1), ("spread", 1), ("learning_rate", 10)):
@@ -67,6 +67,8 @@ class PruningOptions:
                 raise InputError(f"{name} must be an integer of at least 1, not {getattr(self, name)!r}")
         if self.steps > self.epochs:
             raise InputError(f"steps must be at most epochs ({self.epochs}), not {self.steps}")
+        if self.regrow and self.sparsity:
+            raise InputError(f"sparsity must be 0 where zeros may grow again, not {self.sparsity!r}")
 
 
 def schedule(options, already=0.0):
@@ -83,8 +85,10 @@ def schedule(options, already=0.0):
     Returns
     -------
     dict of int to float
-        Rising in both; the last value is the final sparsity.
+        Rising in both; the last value is the final sparsity. Empty with `regrow`.
     """
+    if options.regrow:
+        return {}
     last = max(options.steps - 1, round(options.epochs * options.spread)) if options.steps > 1 else 0
     last = min(last, options.epochs - 1)
     plan = {}
@@ -141,7 +145,7 @@ def prune(checkpoint, directory, training, pruning, *, progress=False, limit_sec
     InputError
         If the checkpoint, a text or an option is not accepted.
     """
-    parent = dequantise(load_integer(checkpoint)) if Path(checkpoint).is_file() else load_checkpoint(checkpoint)
+    parent = load_network(checkpoint)
     shape = parent.configuration
     options = replace(
         training,

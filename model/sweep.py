@@ -106,7 +106,7 @@ class Point:
         paths = {"train": self.options.train, "valid": self.options.valid, "test": self.test}
         paths["vocabulary"] = self.options.vocabulary
         return {
-            "options": {**options, "hidden_sizes": list(self.options.hidden_sizes)},
+            "options": {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
             "prunings": [{**asdict(pruning), "set": changes} for pruning, changes in self.prunings],
             "texts": {name: path and _digest(path) for name, path in paths.items()},
             "streams": self.streams,

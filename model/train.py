@@ -30,14 +30,20 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from egret.model.checkpoint import CELLS, RESETS, load_checkpoint, save_checkpoint
 from egret.model.errors import InputError
+from egret.model.integer_file import load_integer
 from egret.model.network import Dropout, LanguageModel, configuration_of
+from egret.model.quantise import dequantise
 from egret.model.tokens import KINDS, Vocabulary, read_text
 
-__all__ = ["CHANGEABLE", "Trainer", "TrainingOptions", "TrainingResult", "cut_streams", "learning_rate_factor", "train"]
+__all__ = [
+    "CHANGEABLE", "Trainer", "TrainingOptions", "TrainingResult", "cut_streams", "learning_rate_factor", "load_network",
+    "train",
+]  # fmt: skip
 
 QUANTUM = 5  # steps; segment lengths are multiples of it
 _SHORT_SHARE = 0.05  # of segments that are drawn around half the length
 _AVERAGE_EVERY = 10  # steps between two updates of the averaged parameters, which cost 2 % of a step
+_ASKED = 70  # steps that teachers predict at once
 _GRAPH_AFTER = 2  # steps that run before any is captured, so that lazily made things exist
 _STATE = "training.json"
 _STATE_VERSION = 1
@@ -97,6 +103,12 @@ class TrainingOptions:
     output_weight, change_weight : float
         The loss has these times the mean square of the last layer's outputs, after dropout, and of their changes from
         step to step added.
+    teachers : tuple of str
+        Networks of the same vocabulary, as checkpoint directories or integer networks' files, whose mean prediction
+        of the training text is to be predicted beside the text itself (distillation). Their probabilities take two
+        bytes for each token of the text and word of the vocabulary of the device's memory.
+    teaching : float
+        Share of the loss that is the cross-entropy with the teachers' prediction, 0 to 1; unused without teachers.
     embedding_scale : float
         The embedding starts uniform within +- this.
     embedding_limit : float
@@ -152,6 +164,8 @@ class TrainingOptions:
     activity_weight: float = 0.0
     output_weight: float = 0.0
     change_weight: float = 0.0
+    teachers: tuple[str, ...] = ()
+    teaching: float = 0.7
     embedding_scale: float = 0.1
     embedding_limit: float = 0.0
     seed: int = 1
@@ -172,6 +186,10 @@ class TrainingOptions:
         if not isinstance(self.hidden_sizes, list | tuple) or not self.hidden_sizes:
             raise InputError(f"hidden_sizes must be a list of at least one size, not {self.hidden_sizes!r}")
         object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
+        teachers = [self.teachers] if isinstance(self.teachers, str | os.PathLike) else self.teachers
+        if not isinstance(teachers, list | tuple) or not all(isinstance(path, str | os.PathLike) for path in teachers):
+            raise InputError(f"teachers must be paths of networks, not {self.teachers!r}")
+        object.__setattr__(self, "teachers", tuple(map(str, teachers)))
         names = ("embedding_size", "epochs", "batch", "bptt", "eval_batch")
         counts = [(name, getattr(self, name), 1) for name in names]
         counts += [("hidden_sizes", size, 1) for size in self.hidden_sizes]
@@ -185,7 +203,7 @@ class TrainingOptions:
             "weight_decay": (0, 1e3), "weight_decay_bias": (0, 1e3), "clip": (0, 1e9), "threshold_mean": (0, 0.99),
             "slope": (0, 1e6), "width": (1e-6, 1e6), "activity_weight": (0, 1e6), "embedding_scale": (0, 1),
             "output_weight": (0, 1e6), "change_weight": (0, 1e6), "averaging": (0, 1e6),
-            "embedding_limit": (0, 1e6),
+            "embedding_limit": (0, 1e6), "teaching": (0, 1),
             "save_seconds": (0, 1e9),
         }  # fmt: skip
         for name, (least, most) in ranges.items():
@@ -249,6 +267,8 @@ class TrainingOptions:
                     raise InputError(f"{path}: unknown field {key!r} in [{section}]")
                 if name in ("train", "valid", "vocabulary") and isinstance(value, str):
                     value = str(path.parent / value)
+                if name == "teachers" and isinstance(value, list):
+                    value = [str(path.parent / item) if isinstance(item, str) else item for item in value]
                 values[name] = value
         values |= {name: value for name, value in overrides.items() if value is not None}
         for name in ("train", "valid"):
@@ -382,6 +402,7 @@ class Trainer:
         if len(valid_ids) < 2:
             raise InputError(f"{options.valid}: the validation text needs at least 2 tokens")
         self._train = torch.from_numpy(cut_streams(train_ids, options.batch)).to(self.device)
+        self._taught = self._ask(options.teachers) if options.teachers else None
         streams = max(1, min(options.eval_batch, len(valid_ids) // 2))
         self._valid = torch.from_numpy(cut_streams(valid_ids, streams)).to(self.device)
         torch.manual_seed(options.seed)
@@ -425,14 +446,35 @@ class Trainer:
         )
         self._parameters = [parameter for group in groups.values() for parameter in group]
 
+    def _ask(self, paths):
+        """Mean of the teachers' probabilities for what follows each training token, float16 [N - 1, B, V]."""
+        teachers = []
+        for path in paths:
+            checkpoint = load_network(path)
+            if checkpoint.vocabulary.tokens != self.vocabulary.tokens:
+                raise InputError(f"{path}: a teacher needs the vocabulary of the network in training, not another")
+            teachers.append(LanguageModel.from_checkpoint(checkpoint).to(self.device).eval())
+        steps, streams = self._train.shape
+        taught = torch.empty(steps - 1, streams, self.vocabulary.size, dtype=torch.float16, device=self.device)
+        states = [teacher.zero_state(streams) for teacher in teachers]
+        with torch.no_grad():
+            for start in range(0, steps - 1, _ASKED):
+                tokens = self._train[start : min(start + _ASKED, steps - 1)]
+                total = 0
+                for number, teacher in enumerate(teachers):
+                    hidden, states[number], _ = teacher(tokens, states[number])
+                    total = total + teacher.logits(hidden).softmax(-1)
+                taught[start : start + len(tokens)] = total / len(teachers)
+        return taught
+
     # One optimiser step
 
-    def _compute(self, tokens, targets):
+    def _compute(self, tokens, targets, taught=None):
         """Everything of one optimiser step; on a GPU this is what a graph captures."""
         options, model = self.options, self.model
         self.optimiser.zero_grad(set_to_none=True)
         hidden, state, activity = model(tokens, self.state)
-        loss = model.loss(hidden, targets)
+        loss = model.loss(hidden, targets, taught, options.teaching)
         total = loss + options.activity_weight * activity.mean() if options.activity_weight else loss
         if options.output_weight:
             total = total + options.output_weight * hidden.float().square().mean()
@@ -462,14 +504,16 @@ class Trainer:
     def _train_segment(self, start, length):
         rate = self.options.learning_rate * length / self.options.bptt
         rate *= learning_rate_factor(self.epoch + start / len(self._train), self.options)
-        tokens, targets = self._train[start : start + length], self._train[start + 1 : start + length + 1]
+        inputs = [self._train[start : start + length], self._train[start + 1 : start + length + 1]]
+        if self._taught is not None:
+            inputs.append(self._taught[start : start + length])
         if self.device.type != "cuda":
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
-            self._compute(tokens, targets)
+            self._compute(*inputs)
         else:
             self._rate.fill_(rate)
-            self._run_graph(length, tokens, targets)
+            self._run_graph(length, inputs)
         self._sums_steps += length
         self.step += 1
         if self._average is not None and self.step % _AVERAGE_EVERY == 0:
@@ -483,22 +527,22 @@ class Trainer:
             for name, parameter in self.model.named_parameters():
                 self._average[name].lerp_(parameter, share)
 
-    def _run_graph(self, length, tokens, targets):
+    def _run_graph(self, length, inputs):
         if self._eager_steps < _GRAPH_AFTER:
             self._eager_steps += 1
-            self._compute(tokens, targets)
+            self._compute(*inputs)
             return
         if length not in self._graphs:
-            inputs = torch.empty_like(tokens), torch.empty_like(targets)
+            kept = [torch.empty_like(part) for part in inputs]
             graph = torch.cuda.CUDAGraph()
             torch.cuda.synchronize()
             with torch.cuda.graph(graph, pool=self._pool):
-                self._compute(*inputs)
+                self._compute(*kept)
             self._pool = self._pool or graph.pool()
-            self._graphs[length] = graph, inputs
-        graph, inputs = self._graphs[length]
-        inputs[0].copy_(tokens)
-        inputs[1].copy_(targets)
+            self._graphs[length] = graph, kept
+        graph, kept = self._graphs[length]
+        for own, given in zip(kept, inputs, strict=True):
+            own.copy_(given)
         graph.replay()
 
     # Evaluation
@@ -886,6 +930,25 @@ class Trainer:
         self.history = content["history"]
         if any(epoch < self.epoch or (epoch == self.epoch and self.segment) for epoch in self.prune_at):
             self.use_zeros_as_masks()
+
+
+def load_network(path):
+    """The network of a checkpoint directory, or the float network that an integer network's file stands for.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is damaged.
+    """
+    return dequantise(load_integer(path)) if Path(path).is_file() else load_checkpoint(path)
 
 
 def _clone(parameters):

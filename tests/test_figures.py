@@ -123,9 +123,11 @@ def test_a_long_text_from_an_sdram(capsys):
 
 
 @pytest.mark.skipif(not (DATA / "ptb").is_dir(), reason="EGRET_DATA names no folder with Penn Treebank")
-def test_the_card_of_the_large_network(capsys):
-    result = evaluate(capsys, LARGE, "--text", str(DATA / "ptb/test.txt"), "--batch", "64", "--engine", "integer")
-    card = json.loads((Path(LARGE).parent / "card.json").read_text())["85"]
+@pytest.mark.parametrize("sparsity", ["85", "95"])
+def test_the_cards_of_the_large_networks(capsys, sparsity):
+    path = LARGE.replace("85", sparsity)
+    result = evaluate(capsys, path, "--text", str(DATA / "ptb/test.txt"), "--batch", "64", "--engine", "integer")
+    card = json.loads((Path(LARGE).parent / "card.json").read_text())[sparsity]
     assert round(result["perplexity"], 2) == card["test_perplexity"]
     assert round(result["macs_per_token"]) == card["test_macs_per_token"]
     assert [round(share, 4) for share in result["activity"]] == card["test_activity"]

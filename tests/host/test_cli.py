@@ -505,6 +505,9 @@ def test_bad_training(refused, network):
     assert refused("prune", "network", "-o", "pruned", *TRAINING, "--sparsity", 1) == (
         "sparsity must be a number from 0 to below 1, not 1.0"
     )
+    assert refused("prune", "network", "-o", "pruned", *TRAINING, "--sparsity", 0.5, "--regrow") == (
+        "sparsity must be 0 where zeros may grow again, not 0.5"
+    )
     assert refused("prune", "none", "-o", "pruned", *TRAINING, "--sparsity", 0.5).startswith("none: no ")
     (network / "text").write_text("")
     assert refused("train", "-o", "trained", *TRAINING) == "text: the text is empty; at least one token is needed"

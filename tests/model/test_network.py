@@ -426,3 +426,39 @@ def test_fused_readout_loss_equals_cross_entropy(count, size, vocab):
         torch.testing.assert_close(leaf.grad.double().cpu(), expected.grad, rtol=1e-4, atol=1e-6)
     with torch.no_grad():
         assert abs(kernels.readout_loss(*leaves, targets.to(DEVICE), torch.float32).item() - loss.item()) < 1e-5
+
+
+@needs_kernels
+@pytest.mark.parametrize(("count", "size", "vocab", "share"), [(7, 70, 65, 0.7), (5, 64, 2100, 1.0), (3, 5, 10, 0.0)])
+def test_fused_readout_loss_takes_taught_probabilities(count, size, vocab, share):
+    from egret.model import kernels
+
+    generator = torch.Generator().manual_seed(vocab)
+    hidden, weight = torch.randn(count, size, generator=generator), torch.randn(vocab, size, generator=generator)
+    bias, targets = torch.randn(vocab, generator=generator), torch.randint(0, vocab, (count,), generator=generator)
+    taught = (2 * torch.randn(count, vocab, generator=generator)).softmax(-1).half()  # sums that are not quite one
+    reference = [tensor.double().requires_grad_() for tensor in (hidden, weight, bias)]
+    likelihood = (reference[0] @ reference[1].T + reference[2]).log_softmax(-1)
+    hard = -likelihood[torch.arange(count), targets].mean()
+    loss = (1 - share) * hard - share * (taught.double() * likelihood).sum(-1).mean()
+    loss.backward()
+    leaves = [tensor.to(DEVICE).clone().requires_grad_() for tensor in (hidden, weight, bias)]
+    got = kernels.readout_loss(*leaves, targets.to(DEVICE), torch.float32, taught=taught.to(DEVICE), share=share)
+    got.backward()
+    assert abs(got.item() - loss.item()) < 1e-5 * max(1, loss.item())
+    for leaf, expected in zip(leaves, reference, strict=True):
+        torch.testing.assert_close(leaf.grad.double().cpu(), expected.grad, rtol=1e-4, atol=2e-6)
+
+
+def test_taught_probabilities_are_a_share_of_the_loss():
+    model = LanguageModel(configuration_of(Vocabulary(["a", "b", "c"], "char"), cell="egru", embedding_size=4,
+                                           hidden_sizes=(4,)))  # fmt: skip
+    model.initialise(3)
+    hidden, targets = torch.randn(5, 2, 4), torch.randint(0, 3, (5, 2))
+    certain = torch.nn.functional.one_hot(targets, 3).float()
+    taught = torch.randn(5, 2, 3).softmax(-1)
+    hard, soft = model.loss(hidden, targets), model.loss(hidden, targets, taught, 1.0)
+    torch.testing.assert_close(model.loss(hidden, targets, certain, 0.6), hard)
+    torch.testing.assert_close(model.loss(hidden, targets, taught, 0.6), 0.4 * hard + 0.6 * soft)
+    likelihood = model.logits(hidden).log_softmax(-1)
+    torch.testing.assert_close(soft, -(taught * likelihood).sum(-1).mean())

@@ -91,6 +91,7 @@ def test_schedule():
         ({"steps": 0}, "steps must be an integer of at least 1"),
         ({"steps": 11}, r"steps must be at most epochs \(10\), not 11"),
         ({"learning_rate": "fast"}, "learning_rate must be a number"),
+        ({"regrow": True}, "sparsity must be 0 where zeros may grow again, not 0.5"),
     ],
 )
 def test_bad_options_are_refused(change, message):
@@ -143,6 +144,21 @@ def test_averages_begin_anew_at_each_pruning(parent, tmp_path, monkeypatch):
     weights = recurrent(load_checkpoint(tmp_path / "out"))
     zeros = sum(int((weight == 0).sum()) for weight in weights.values())
     assert zeros == round(0.8 * sum(weight.size for weight in weights.values()))
+
+
+def test_zeros_grow_again_where_they_may(parent, tmp_path):
+    directory, options = parent
+    prune(directory, tmp_path / "half", options, PruningOptions(sparsity=0.5, epochs=1))
+    history = []
+    again = PruningOptions(sparsity=0.0, epochs=2, regrow=True)
+    with pytest.raises(InputError, match="stopped before the first epoch's end"):
+        prune(tmp_path / "half", tmp_path / "dense", options, again, limit_seconds=0)
+    result = prune(tmp_path / "half", tmp_path / "dense", options, again, on_epoch=history.append)  # goes on
+    assert result.sparsity == 0 and [entry["sparsity"] for entry in history] == [0, 0]
+    for name, weights in recurrent(load_checkpoint(tmp_path / "dense")).items():
+        assert (weights == 0).mean() < 0.1, name
+    kept = PruningOptions(sparsity=0.0, epochs=1)
+    assert prune(tmp_path / "half", tmp_path / "kept", options, kept).sparsity == pytest.approx(0.5, abs=1e-3)
 
 
 def test_a_network_is_pruned_further(parent, tmp_path):

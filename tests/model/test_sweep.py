@@ -292,7 +292,7 @@ def test_texts_are_checked_before_anything_runs(study, tmp_path, texts):
 KEYS = {
     "study": "title, corpus, streams, parent, texts, runs, prunings",
     "run": "name, config, seeds, weight_decays, prune, set",
-    "pruning": "sparsity, steps, epochs, spread, learning_rate, set",
+    "pruning": "sparsity, steps, epochs, spread, learning_rate, regrow, set",
 }
 
 

@@ -14,6 +14,7 @@ import torch
 from egret.model import train as training
 from egret.model.checkpoint import load_checkpoint
 from egret.model.errors import InputError
+from egret.model.network import LanguageModel
 from egret.model.train import TrainingOptions, cut_streams, learning_rate_factor, segment_lengths, train
 
 TEXT = "to be or not to be that is the question\nwhether tis nobler in the mind to suffer\n" * 6
@@ -345,3 +346,51 @@ def test_cuda_run_resumes_close_to_an_uninterrupted_one(tmp_path, texts, cell):
     train(plan, tmp_path / "parts", limit_seconds=0.0)
     parts = train(plan, tmp_path / "parts")
     assert parts.valid_loss == pytest.approx(whole.valid_loss, rel=0.02)
+
+
+def test_teachers_are_predicted_beside_the_text(texts, tmp_path):
+    """A student of a teacher that is another in every respect but the vocabulary, and of two of them."""
+    train(options(texts, cell="lstm", hidden_sizes=(8,), epochs=2, dropout_words=0.0), tmp_path / "teacher")
+    train(options(texts, seed=2, epochs=1), tmp_path / "other")
+    teachers = [str(tmp_path / "teacher"), str(tmp_path / "other")]
+    made = options(texts, teachers=teachers, teaching=0.5)
+    vocabulary, train_ids, valid_ids = training.read_texts(made)
+
+    def trainer(options):
+        model = LanguageModel(load_checkpoint(tmp_path / "other").configuration)
+        return training.Trainer(options, model, vocabulary, train_ids, valid_ids)
+
+    taught = trainer(made)._taught
+    assert taught.shape == (len(train_ids) // 4 - 1, 4, vocabulary.size)
+    torch.testing.assert_close(taught.sum(-1), torch.ones(taught.shape[:2]).half(), rtol=2e-3, atol=0)
+    tokens = torch.from_numpy(cut_streams(train_ids, 4))[:-1]
+    for path in teachers:
+        alone = trainer(options(texts, teachers=path))._taught
+        model = LanguageModel.from_checkpoint(load_checkpoint(path)).eval()
+        with torch.no_grad():
+            expected = model.logits(model(tokens, model.zero_state(4))[0]).softmax(-1)
+        torch.testing.assert_close(alone.float(), expected, rtol=2e-3, atol=1e-6)
+        taught = taught - alone / 2
+    assert taught.abs().max() < 1e-3
+
+    # Alone, the teachers' prediction is learnt; killed runs go on exactly.
+    student = options(texts, teachers=teachers, teaching=1.0, epochs=4)
+    train(student, tmp_path / "student")
+    train(student, tmp_path / "again", limit_seconds=0)
+    result = train(student, tmp_path / "again")
+    assert_same_checkpoint(tmp_path / "student", tmp_path / "again")
+    assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
+
+
+def test_teachers_need_the_vocabulary(texts, tmp_path):
+    (tmp_path / "letters.txt").write_text("abc" * 50)
+    letters = {"train": tmp_path / "letters.txt", "valid": tmp_path / "letters.txt"}
+    train(options(letters, epochs=1), tmp_path / "teacher")
+    with pytest.raises(InputError, match="a teacher needs the vocabulary of the network in training, not another"):
+        train(options(texts, teachers=[str(tmp_path / "teacher")]), tmp_path / "student")
+    with pytest.raises(InputError, match="none: no "):
+        train(options(texts, teachers=[str(tmp_path / "none")]), tmp_path / "student")
+    with pytest.raises(InputError, match="teachers must be paths of networks, not 3"):
+        options(texts, teachers=3)
+    with pytest.raises(InputError, match="teaching must be a number from 0 to 1, not 1.5"):
+        options(texts, teaching=1.5)
