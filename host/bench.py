@@ -5,6 +5,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from egret.host.measure import (
     DENSE_STEPS,
     Measurement,
@@ -15,7 +17,7 @@ from egret.host.measure import (
 )
 from egret.model.compile import column_bytes
 
-__all__ = ["Variant", "compare", "plot", "weight_bytes_per_token"]
+__all__ = ["Variant", "column_lookups", "compare", "plot", "weight_bytes_per_token"]
 
 _CYCLES = 20_000_000
 """Of a counterpart without sparsity, which is run for fewer steps where these take long."""
@@ -86,8 +88,8 @@ def compare(parameters, ids, *, lanes, folded, open_board, progress):
     return variants
 
 
-def weight_bytes_per_token(image, measurement, ids, embedding):
-    """Bytes of weight words, folded rows and pointers that the core reads for a token of a text.
+def column_lookups(image, measurement, ids, embedding):
+    """How often the core looks up each column over a text: int64 [columns].
 
     Parameters
     ----------
@@ -96,22 +98,26 @@ def weight_bytes_per_token(image, measurement, ids, embedding):
         Of the image over the text.
     ids : np.ndarray of int, shape [N + 1]
     embedding : np.ndarray, shape [V, E]
-
-    Returns
-    -------
-    float
     """
     c, sources = image.configuration, measurement.evaluation.sources
-    costs = column_bytes(image)
-    total = 0.0
+    lookups = []
     for layer in range(c.layers):
-        base = c.column_base[layer]
-        for segment, active in (("x", sources.x[layer]), ("y", sources.y[layer]), ("s", sources.s[layer])):
-            if (layer, segment) == (0, "x"):
-                active = (embedding[ids[:-1][ids[:-1] >= c.folded]] != 0).sum(axis=0)
-            total += float(active @ costs[base[segment] : base[segment] + len(active)])
+        x = sources.x[layer]
+        if layer == 0:
+            x = (embedding[ids[:-1][ids[:-1] >= c.folded]] != 0).sum(axis=0)
+        lookups += [x, sources.y[layer], sources.s[layer]]
+    return np.concatenate(lookups)
+
+
+def weight_bytes_per_token(image, measurement, ids, embedding):
+    """Bytes of weight words, folded rows and pointers that the core reads for a token of a text: float.
+
+    Parameters are those of `column_lookups`.
+    """
+    c = image.configuration
+    columns = float(column_lookups(image, measurement, ids, embedding) @ column_bytes(image))
     row = c.layer_depth(0) * c.banks * c.accumulator_bits / 8
-    return (total + row * int((ids[:-1] < c.folded).sum())) / sources.steps
+    return (columns + row * int((ids[:-1] < c.folded).sum())) / measurement.evaluation.sources.steps
 
 
 def plot(path, title, measurement, variants):

@@ -1036,9 +1036,12 @@ def demo(checkpoint, text, tokens, seed):
 @click.option("--split", help="Layers behind which the network is cut, such as 1 or 1,2; each part runs on a board of "
               "its own, whose events enter the next one.")
 @click.option("--speed-ups", is_flag=True, help="Measure what events, pruning and folding gain on the same core, too.")
+@click.option("--energy", is_flag=True, help="Estimate the energy of a token, by cause (docs/energy.md).")
+@click.option("--peers", is_flag=True, help="Compare with PyTorch on this processor, and with published figures.")
 @click.option("--plot", help="Picture to write: .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, name, split, speed_ups, plot, as_json):
+def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, name, split, speed_ups, energy, peers, plot,
+          as_json):
     """Measure cycles and lane utilisation of the simulated core with CHECKPOINT, every event checked."""
     from egret.host import bench as benches
     from egret.host.measure import sample
@@ -1048,6 +1051,9 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, name, spl
     if plot is not None:
         with _needs("matplotlib", "matplotlib", "--plot"):
             importlib.import_module("matplotlib")  # refused before the long part
+    if peers:
+        with _needs("torch", "torch", "--peers"):
+            importlib.import_module("torch")
     options = {"lanes": lanes, "weight_bits": weight_bits, "folded": folded, "store": store}
     board = None
     if name is not None:
@@ -1055,8 +1061,9 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, name, spl
             raise InputError("--board has a core of its own: of its options only --lanes and --folded go with it")
         board = _board_named(name, "--board")
     if split is not None:
-        if speed_ups or plot is not None:
-            raise InputError("--split prints the boards' figures alone: --speed-ups and --plot do not go with it")
+        if speed_ups or energy or peers or plot is not None:
+            raise InputError("--split prints the boards' figures alone: --speed-ups, --energy, --peers and --plot do "
+                             "not go with it")
         return _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json)
     if board is not None:
         image = _board_image(board, checkpoint, lanes=lanes, folded=folded)
@@ -1109,6 +1116,19 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, name, spl
              "speed_up": variant.speed_up(dense), "speed_up_in_macs": variant.theory(dense)}
             for variant in variants
         ]
+    tables, wrong = [], None
+    if energy or peers:
+        from egret.host.energy import HERTZ
+
+        hertz = HERTZ if board is None else board.hertz
+        estimate, table = _estimate_energy(image, measurement, ids, parameters, hertz, board)
+        if energy:
+            result["energy"] = estimate
+            tables.append(table)
+    if peers:
+        result["peers"], table, wrong = _compare_peers(measurement, parameters, ids, hertz,
+                                                          estimate["joules_per_token"])
+        tables.append(table)
     if plot is not None:
         benches.plot(plot, f"{checkpoint}, {tokens:,} tokens", measurement, variants)
     if as_json:
@@ -1117,8 +1137,75 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, name, spl
         _table(f"{checkpoint}, {measurement.lanes} lanes, weights in {store}", rows)
         if variants:
             _show_variants(variants)
+        for title, columns in tables:
+            _show_columns(title, columns)
     statuses = [_mismatch_status(one) for one in (measurement, *(variant.measurement for variant in variants))]
+    if wrong is not None:
+        click.echo(f"egret: not as the integer network says: {wrong}", err=True)
+        statuses.append(1)
     return max(statuses)
+
+
+def _estimate_energy(image, measurement, ids, parameters, hertz, board):
+    """Keys for JSON, and title and columns of a table."""
+    import numpy as np
+
+    from egret.host.energy import BOARD_WATTS, activity, energy
+
+    done = activity(image, measurement, ids, parameters.embedding, hertz)
+    costs = energy(done)
+    low, high = sum(costs.values()).tolist()
+    result = {"estimate": True, "megahertz": hertz / 1e6, "joules_per_token": [low, high], "causes": {}}
+    counts, lows, highs = [], [], []
+    for name, (unit, count) in done.items():
+        bounds = np.unique(count).tolist()
+        result["causes"][name] = {"unit": unit, "count": bounds, "joules": costs[name].tolist()}
+        counts.append((name, " to ".join(f"{bound:,.0f}" if bound >= 1 else f"{bound:.3g}" for bound in bounds)
+                       + f" {unit}"))
+        lows.append((name, f"{costs[name][0] * 1e6:,.1f}"))
+        highs.append((name, f"{costs[name][1] * 1e6:,.1f}"))
+    for rows, total in ((counts, ""), (lows, f"{low * 1e6:,.1f}"), (highs, f"{high * 1e6:,.1f}")):
+        rows.append(("together", total))
+    if board is None or board.title.startswith("ULX3S"):
+        most = BOARD_WATTS * measurement.cycles_per_token / hertz
+        result["board_joules_at_most"] = most
+        name = f"a ULX3S at its most, {BOARD_WATTS} W"
+        for rows, value in ((counts, ""), (lows, ""), (highs, f"{most * 1e6:,.1f}")):
+            rows.append((name, value))
+    title = f"Energy of a token: an estimate, nothing measured, at {hertz / 1e6:g} MHz (docs/energy.md)"
+    return result, (title, [("a token", counts), ("µJ, low", lows), ("µJ, high", highs)])
+
+
+def _compare_peers(measurement, parameters, ids, hertz, joules):
+    """List for JSON, title and columns of a table, and whether PyTorch was wrong: in words, or None."""
+    from egret.host.peers import PUBLISHED, run_engines
+
+    with _progress("PyTorch") as progress:
+        runs = run_engines(parameters, ids, progress=progress)
+    core = {"this core": (measurement.cycles_per_token, joules),
+            "its bound: lanes": (measurement.bound, None)}
+    if "beats" in measurement.counters:
+        core["its bound: bus"] = measurement.counters["beats"] / measurement.counters["tokens"], None
+    peers = [{"name": name, "network": "this", "steps_per_second": hertz / cycles, "joules_per_step": energy,
+              "source": "bound" if energy is None else "simulated, energy estimated"}
+             for name, (cycles, energy) in core.items()]
+    peers += [{"name": f"PyTorch, {run.name}", "network": "this", "steps_per_second": run.tokens_per_second,
+               "joules_per_step": None, "threads": run.threads, "mismatches": run.mismatches,
+               "source": f"measured, threads: {run.threads}"} for run in runs]
+    peers += [{"name": one.name, "network": one.network, "steps_per_second": 1 / one.seconds,
+               "joules_per_step": one.joules, "source": one.source} for one in PUBLISHED]
+
+    def millijoules(value):
+        if value is None:
+            return ""
+        return " to ".join(f"{joules * 1e3:.3g}" for joules in (value if isinstance(value, list) else [value]))
+    columns = {"network": lambda peer: peer["network"],
+               "steps a second": lambda peer: f"{peer['steps_per_second']:,.0f}",
+               "mJ a step": lambda peer: millijoules(peer["joules_per_step"]), "from": lambda peer: peer["source"]}
+    title = f"Peers; this core at {hertz / 1e6:g} MHz, before the link (docs/energy.md)"
+    table = (title, [(name, [(peer["name"], value(peer)) for peer in peers]) for name, value in columns.items()])
+    wrong = [f"{run.mismatches} event values of PyTorch, {run.name}" for run in runs if run.mismatches]
+    return peers, table, ", ".join(wrong) or None
 
 
 def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
@@ -1179,7 +1266,8 @@ def _show_columns(title, columns):
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("", title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    table.add_column(no_wrap=True)
     for name, _ in columns:
         table.add_column(name, justify="right")
     for cells in zip(*(rows for _, rows in columns), strict=True):

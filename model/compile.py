@@ -38,7 +38,7 @@ from egret.model.image import Image, memory_sections
 from egret.model.integer import IntegerLayer, IntegerParameters
 from egret.model.tokens import Vocabulary
 
-__all__ = ["Matrix", "column_bytes", "compile_image", "configuration_for", "folded_rows",
+__all__ = ["Matrix", "column_bytes", "column_words", "compile_image", "configuration_for", "folded_rows",
            "matrices", "pack_matrix", "read_image"]
 
 _SKIP = 1 << RUN_BITS
@@ -511,11 +511,16 @@ def read_image(image):
     return parameters
 
 
+def column_words(image):
+    """First word of each column, and how many words it has: two arrays of int, [columns]."""
+    c = image.configuration
+    return _from_words(image.memories["columns"], [c.start_bits, c.count_bits, c.lanes * (3 + c.block_bits)])[:2]
+
+
 def column_bytes(image):
     """Bytes of each column's words and of its pointer: float64 [columns]."""
     c = image.configuration
-    start, count = _from_words(image.memories["columns"], [c.start_bits, c.count_bits,
-                                                           c.lanes * (3 + c.block_bits)])[:2]
+    start, count = column_words(image)
     bits = np.full(len(start), c.narrow_bits)
     for words in c.wide_words:
         bits += start < words

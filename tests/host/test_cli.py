@@ -13,6 +13,7 @@ import safetensors.numpy
 from egret.boards import build
 from egret.host import cli
 from egret.host.board import Board
+from egret.host.peers import Run
 from egret.host.transport import open_serial
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
 from egret.model.image import Image, memory_sections
@@ -370,7 +371,51 @@ def test_bench_of_boards_in_a_pipeline(egret, refused, network):
     assert refused("bench", "network", "--split", "2") == (
         "a network of 2 layers can be cut behind layers 1 to 1, in rising order, not 2")
     assert refused("bench", "network", "--split", "1", "--speed-ups") == (
-        "--split prints the boards' figures alone: --speed-ups and --plot do not go with it")
+        "--split prints the boards' figures alone: --speed-ups, --energy, --peers and --plot do not go with it")
+
+
+def test_bench_estimates_energy(egret, network):
+    status, out, _ = egret("bench", "network", "--store", "sdram", "--tokens", 20, "--energy", "--json")
+    result = json.loads(out)
+    energy = result["energy"]
+    low, high = energy["joules_per_token"]
+    assert (status, energy["estimate"], energy["megahertz"]) == (0, True, 80) and 0 < low < high
+    causes = energy["causes"]
+    np.testing.assert_allclose(np.sum([cause["joules"] for cause in causes.values()], axis=0), [low, high])
+    assert causes["SDRAM, read"]["count"] == [result["counters"]["beats"] * 2 / 20]
+    fewest, most = causes["SDRAM, rows"]["count"]
+    assert fewest < most
+    assert causes["SDRAM, standby"]["count"] == [pytest.approx(result["cycles_per_token"] / 80e6)]
+    assert energy["board_joules_at_most"] == pytest.approx(2.5 * result["cycles_per_token"] / 80e6)
+    assert "peers" not in result
+    status, out, _ = egret("bench", "network", "--board", "icebreaker", "--tokens", 20, "--energy")
+    assert status == 0 and "an estimate, nothing measured, at 24 MHz" in " ".join(out.split())
+    assert re.search(r"│ accumulators +│ +[\d,]+ bits │", out) and "SDRAM" not in out and "ULX3S" not in out
+
+
+def test_bench_compares_peers(egret, refused, network, monkeypatch):
+    status, out, _ = egret("bench", "network", "--store", "sdram", "--tokens", 20, "--peers", "--json")
+    result = json.loads(out)
+    peers = {peer["name"]: peer for peer in result["peers"]}
+    assert status == 0 and "energy" not in result
+    core = peers["this core"]
+    assert core["steps_per_second"] == pytest.approx(80e6 / result["cycles_per_token"])
+    assert "estimated" in core["source"] and len(core["joules_per_step"]) == 2
+    assert peers["its bound: lanes"]["steps_per_second"] == pytest.approx(80e6 / result["bound_cycles_per_token"])
+    assert peers["its bound: bus"]["steps_per_second"] == pytest.approx(80e6 * 20 / result["counters"]["beats"])
+    measured = [peer for name, peer in peers.items() if name.startswith("PyTorch, ")]
+    assert len(measured) >= 3 and all(peer["mismatches"] == 0 and peer["joules_per_step"] is None for peer in measured)
+    assert "derived" in peers["SpiNNaker 2"]["source"]
+    status, out, _ = egret("bench", "network", "--tokens", 20, "--peers")
+    assert status == 0 and "│ PyTorch, dense " in out and "bound: bus" not in out
+    run = Run("dense", 1, 1e-3, 7)
+    monkeypatch.setattr("egret.host.peers.run_engines", lambda *arguments, progress: [run])
+    status, out, err = egret("bench", "network", "--tokens", 20, "--peers", "--json")
+    assert status == 1 and json.loads(out)["peers"]
+    assert err == "egret: not as the integer network says: 7 event values of PyTorch, dense\n"
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert refused("bench", "network", "--peers") == (
+        "--peers needs torch, which is not installed; install it: pip install torch")
 
 
 # Bad input

@@ -1,0 +1,191 @@
+"""Joules a token, an estimate: what a simulated run read, wrote and added, times what others say that each costs.
+
+Nothing here is measured. Every cost is a pair (low, high), in joules; ``docs/energy.md`` names the sources and what is
+left out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from egret.host.bench import column_lookups
+from egret.model.compile import column_bytes, column_words
+from egret.model.configuration import SDRAM_BITS, WEIGHT_BITS
+from egret.model.image import memory_sections
+
+__all__ = ["BOARD_WATTS", "COSTS", "FPGA", "HERTZ", "SHEETS", "Sheet", "activity", "energy", "rows_opened"]
+
+HERTZ = 80e6
+"""Clock of the ULX3S's builds, where no board is named."""
+BOARD_WATTS = 5 * 0.5
+"""What a ULX3S draws at most, everything on it in use: its manual (emard/ulx3s, doc/MANUAL.md)."""
+VOLTS = 3.3
+"""Of an SDRAM."""
+FPGA = 14
+"""Dynamic power of logic in an FPGA over that of standard cells: Kuon and Rose, IEEE TCAD 26 (2), 2007."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """Data sheet of an SDRAM of 16 bits: currents in A, all of them maxima with open outputs, and times in s.
+
+    Parameters
+    ----------
+    row : float
+        One bank, a row opened every ``row_seconds``, ``row_words`` of it read.
+    standby : float
+        A row open, the clock running, nothing done.
+    burst : float
+        A word every ``clock_seconds``.
+    refresh : float
+        A refresh every ``refresh_seconds``.
+    """
+
+    row: float
+    standby: float
+    burst: float
+    refresh: float
+    row_seconds: float
+    row_words: int
+    clock_seconds: float
+    refresh_seconds: float
+
+    @property
+    def standby_watts(self):
+        return self.standby * VOLTS
+
+    @property
+    def byte_joules(self):
+        """Of a byte that is read, above the standby."""
+        return (self.burst - self.standby) * VOLTS * self.clock_seconds / (SDRAM_BITS // 8)
+
+    @property
+    def row_joules(self):
+        """Of opening and closing a row, above the standby, without the words read."""
+        words = self.row_words * SDRAM_BITS // 8 * self.byte_joules
+        return (self.row - self.standby) * VOLTS * self.row_seconds - words
+
+    @property
+    def refresh_joules(self):
+        """Of a refresh, above the standby."""
+        return (self.refresh - self.standby) * VOLTS * self.refresh_seconds
+
+
+SHEETS = {
+    "K4S561632E-75": Sheet(row=0.09, standby=0.025, burst=0.13, refresh=0.18, row_seconds=65e-9, row_words=1,
+                           clock_seconds=7.5e-9, refresh_seconds=65e-9),
+    "MT48LC8M16A2-75": Sheet(row=0.15, standby=0.05, burst=0.15, refresh=0.31, row_seconds=66e-9, row_words=2,
+                             clock_seconds=7.5e-9, refresh_seconds=66e-9),
+}
+"""Of Samsung, 256 Mb, and of Micron, 128 Mb."""
+
+
+def _of_sheets(name):
+    costs = [getattr(sheet, name) for sheet in SHEETS.values()]
+    return np.array([min(costs), max(costs)])
+
+
+COSTS = {
+    "bytes": _of_sheets("byte_joules"),
+    "rows": _of_sheets("row_joules"),
+    "refreshes": _of_sheets("refresh_joules"),
+    "seconds": _of_sheets("standby_watts"),
+    # Horowitz, ISSCC 2014, 45 nm: 64 bits of a cache of 8 KB; a multiplication of 8 bits and an addition of 32.
+    "bits": 10e-12 / 64 * np.array([1, FPGA]),
+    "MACs": (0.2e-12 + 0.1e-12) * np.array([1, FPGA]),
+}
+"""Joules (low, high) of one of each unit: a byte, an opened row, a refresh and a second of an SDRAM; a bit of on-chip
+memory, read or written; a multiplication with its addition."""
+
+
+def rows_opened(start, words):
+    """Rows of an SDRAM in which bursts lie.
+
+    Parameters
+    ----------
+    start, words : int or np.ndarray of int
+        First word and number of words of each burst.
+
+    Returns
+    -------
+    int or np.ndarray of int
+    """
+    from egret.rtl.sdram import COLUMN_BITS
+
+    row = 1 << COLUMN_BITS
+    return np.where(np.asarray(words) > 0, (start % row + words - 1) // row + 1, 0)
+
+
+def activity(image, measurement, ids, embedding, hertz):
+    """What the core and its SDRAM do for a token, on average.
+
+    Parameters
+    ----------
+    image : Image
+    measurement : Measurement
+        Of the image over the text.
+    ids : np.ndarray of int, shape [N + 1]
+    embedding : np.ndarray, shape [V, E]
+    hertz : float
+        Clock of core and SDRAM.
+
+    Returns
+    -------
+    dict of str to (unit, count)
+        What is done, in units of `COSTS`; a count is a number, or a pair (low, high).
+    """
+    from egret.rtl.payloads import GATE, event_layout
+    from egret.rtl.sdram import COLUMN_BITS, PARTS
+    from egret.rtl.update import STATE
+
+    c, counters, sources = image.configuration, measurement.counters, measurement.evaluation.sources
+    steps = sources.steps
+    lookups = column_lookups(image, measurement, ids, embedding)
+    pointer = next(section.word_bits for section in memory_sections(c) if section.name == "columns")
+    folded = int((ids[:-1] < c.folded).sum())
+    row = c.layer_depth(0) * c.banks  # accumulators of a folded row
+    updates = c.neurons * steps
+    y = sum(int(layer.sum()) for layer in sources.y)  # events of the previous step, read twice
+    x = sum(int(layer.sum()) for layer in sources.x[1:])  # events of the layer below
+    bits = {
+        # An operation reads and writes: additions, folded rows, three gates of every neuron, gate r of events.
+        "accumulators": 2 * c.accumulator_bits * (counters["macs"] + folded * row + len("urz") * updates + y),
+        "pointers": pointer * int(lookups.sum()),
+        "biases": len("urz") * c.accumulator_bits * updates,
+        "thresholds and states": (STATE.width - 1 + 2 * STATE.width) * updates,
+        "gate tables": GATE.width * (2 * updates + y),
+        "events": event_layout(c).size * (sum(sources.events) + 2 * y + x),
+    }
+    if c.weight_bits < WEIGHT_BITS:
+        bits["codebooks"] = WEIGHT_BITS * c.lanes * counters["words"]
+    embedded = (steps - folded) * c.embedding * WEIGHT_BITS
+    result = {}
+    if c.store == "sdram":
+        start, words = column_words(image)
+        base, embedding_beats, row_beats = c.sdram_base, c.embedding // 2, c.layer_depth(0) * c.row_beats
+        opened = rows_opened(base["weights"] + start * c.word_beats, words * c.word_beats) @ lookups
+        tokens = ids[:-1].astype(np.int64)
+        opened += rows_opened(base["rows"] + tokens[tokens < c.folded] * row_beats, row_beats).sum()
+        opened += rows_opened(base["embedding"] + tokens[tokens >= c.folded] * embedding_beats, embedding_beats).sum()
+        seconds = counters["cycles"] / hertz
+        result = {
+            "SDRAM, read": ("bytes", counters["beats"] * SDRAM_BITS // 8),
+            # At the least every opened row is read whole, at the most every burst opens its rows.
+            "SDRAM, rows": ("rows", np.array([counters["beats"] / (1 << COLUMN_BITS), opened])),
+            "SDRAM, refresh": ("refreshes", seconds / (PARTS["any"].refresh * 1e-9)),
+            "SDRAM, standby": ("seconds", seconds),
+        }
+        bits["embedding's queue"] = 2 * embedded
+    else:
+        bits["weights"] = float((8 * column_bytes(image) - pointer) @ lookups)
+        bits["embedding"] = embedded
+        bits["folded rows"] = folded * row * c.accumulator_bits
+    result |= {name: ("bits", count) for name, count in bits.items() if count}
+    # The reset pass multiplies each event once, the update pass 17 bits by 8 for each neuron: twice.
+    result["multiplications and additions"] = ("MACs", counters["macs"] + y + 2 * updates)
+    return {name: (unit, count / steps) for name, (unit, count) in result.items()}
+
+
+def energy(done):
+    """Joules a token (low, high) of what `activity` says: dict of str to np.ndarray, [2]."""
+    return {name: count * COSTS[unit] for name, (unit, count) in done.items()}

@@ -1,0 +1,231 @@
+"""Peers: the same network in PyTorch on this processor, and what others have published.
+
+PyTorch computes in float32 with the integer network's numbers, which is exact (see `IntegerNetwork`), so that every
+event must be equal. Like the core it ends at the last layer's events: the read-out is not in its time.
+"""
+
+import time
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from egret.model.integer import EVENT_MAX, IntegerNetwork, sigmoid_table, tanh_table
+
+__all__ = ["ENGINES", "PUBLISHED", "Published", "Run", "TorchNetwork", "run_engines"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What others measured: seconds and joules of a step of their network."""
+
+    name: str
+    network: str
+    seconds: float
+    joules: float
+    source: str
+
+
+PUBLISHED = (
+    Published("SpiNNaker 2", "EGRU, 95 %, WikiText-2", 170e-3 / 70, 65e-3 / 70, "arXiv 2312.09084, derived"),
+    Published("Loihi 2", "370 M parameters", 1 / 41, 0.4, "arXiv 2503.18002"),
+    Published("EdgeDRNN", "GRU, 2 layers", 0.5e-3, 2.4 * 0.5e-3, "arXiv 2012.13600, energy derived"),
+    Published("Spartus", "LSTM, a layer of 1024", 1e-6, 9.4 / 1.1 * 1e-6, "arXiv 2108.02297, energy derived"),
+)
+"""Derived: of SpiNNaker 2 (150 processors) from 170 ms and 65 mJ a sequence of, probably, 70 tokens; of EdgeDRNN
+(MiniZed) from 2.4 W at the wall; of Spartus (Zynq-7100, DeltaLSTM) from 9.4 TOp/s and 1.1 TOp/s/W."""
+
+
+def _dense(weights):
+    import torch
+
+    columns = torch.from_numpy(np.ascontiguousarray(weights.T, np.float32))
+    return lambda values: torch.mv(columns.T, values)
+
+
+def _pruned(weights):
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        rows = torch.from_numpy(weights.astype(np.float32)).to_sparse_csr()
+        # With indices of 32 bits the product is MKL's.
+        rows = torch.sparse_csr_tensor(rows.crow_indices().int(), rows.col_indices().int(), rows.values(), rows.shape,
+                                       check_invariants=True)
+    return lambda values: rows @ values
+
+
+def _events(weights):
+    import torch
+
+    columns, begin = torch.from_numpy(np.ascontiguousarray(weights.T, np.float32)), torch.zeros(1, dtype=torch.int64)
+
+    def product(values):
+        active = values.nonzero()[:, 0]
+        return torch.nn.functional.embedding_bag(
+            active, columns, begin, mode="sum", per_sample_weights=values[active])[0]
+    return product
+
+
+def _events_pruned(weights):
+    import torch
+
+    columns = torch.from_numpy(weights.astype(np.float32)).to_sparse_csc()
+    begin, rows, kept = columns.ccol_indices(), columns.row_indices(), columns.values()
+
+    def product(values):
+        active = values.nonzero()[:, 0]
+        counts = begin[active + 1] - begin[active]
+        places = torch.repeat_interleave(begin[active] - counts.cumsum(0) + counts, counts)
+        places += torch.arange(len(places))
+        products = kept[places] * torch.repeat_interleave(values[active], counts)
+        return torch.zeros(len(weights)).index_add_(0, rows[places], products)
+    return product
+
+
+ENGINES = {
+    "dense": _dense,
+    "pruned": _pruned,
+    "events": _events,
+    "events and pruned": _events_pruned,
+}
+"""Ways to multiply a matrix, int8 [R, S], with values [S], by what is made use of: nothing, the zeros of the matrix,
+those of the values (only the columns of active sources are read), or both."""
+
+PASSES = 3
+"""Over the text."""
+
+
+class TorchNetwork:
+    """An integer network in PyTorch, one stream from zero state.
+
+    Parameters
+    ----------
+    parameters : IntegerParameters
+    multiplier : callable
+        One of `ENGINES`.
+    """
+
+    def __init__(self, parameters, multiplier):
+        import torch
+
+        def tensor(values):
+            return torch.from_numpy(np.asarray(values, np.float32))
+        bits = parameters.gate_index_bits
+        self._lowest, self._highest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+        self._sigmoid, self._tanh = tensor(sigmoid_table(bits)), tensor(tanh_table(bits))
+        self._embedding = 2 * tensor(parameters.embedding)
+        self._layers = []
+        for layer in parameters.layers:
+            size = len(layer.threshold)
+            self._layers.append((
+                multiplier(layer.weight_x), multiplier(layer.weight_y[:2 * size]),
+                multiplier(layer.weight_y[2 * size:]), tensor(layer.bias), tensor(layer.threshold),
+                tensor(np.repeat(0.5 ** np.array(layer.shift), size))))
+        self.reset()
+
+    def reset(self):
+        """Start from zero state and no events."""
+        import torch
+
+        self._states = [[torch.zeros(len(layer[4])), torch.zeros(len(layer[4]))] for layer in self._layers]
+
+    def step(self, token):
+        """Events of every layer, float32 [H], after one more token."""
+        x, events = self._embedding[token], []
+        for (times_x, times_y, times_s, bias, threshold, scale), state in zip(self._layers, self._states, strict=True):
+            size, (before, y) = len(threshold), state
+            sums = times_x(x).add_(bias)
+            sums[:2 * size] += times_y(y)
+            u, r = self._sigmoid[self._index(sums[:2 * size], scale[:2 * size])].split(size)
+            z = self._tanh[self._index(sums[2 * size:] + times_s(_half_up(r * y, 2 ** -8)), scale[2 * size:])]
+            p = before + _half_up(u * (z - before), 2 ** -8)
+            fires = p >= threshold
+            x = _half_up(p, 2 ** -6).clamp_(max=EVENT_MAX) * fires
+            state[:] = p - threshold * fires, x
+            events.append(x)
+        return events
+
+    def _index(self, sums, scale):
+        # A negative index counts from the end, as in two's complement.
+        return _half_up(sums, scale).clamp_(self._lowest, self._highest).long()
+
+
+def _half_up(values, scale):
+    return (values * scale).add_(0.5).floor_()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One engine over a text: threads that did best, their seconds a step, and event values that are wrong with any."""
+
+    name: str
+    threads: int
+    seconds: float
+    mismatches: int
+
+    @property
+    def tokens_per_second(self):
+        return 1 / self.seconds
+
+
+def run_engines(parameters, ids, *, progress=None):
+    """Run a text through PyTorch in every way of `ENGINES` that there is here, at batch 1, and compare every event.
+
+    Each way runs with one thread, and with as many as PyTorch takes by itself unless these are much slower. The time of
+    each step is the least of `PASSES` over the text, so that what else the machine does matters little.
+
+    Parameters
+    ----------
+    parameters : IntegerParameters
+    ids : np.ndarray of int, shape [N + 1]
+    progress : callable, optional
+        Called as ``progress(done, total)``, both in engines.
+
+    Returns
+    -------
+    list of Run
+    """
+    import torch
+
+    integer = IntegerNetwork(parameters)
+    expected = [[trace.y[0] for trace in integer.step(ids[step:step + 1])] for step in range(len(ids) - 1)]
+    engines = {name: engine for name, engine in ENGINES.items()
+               if engine is not _pruned or torch.backends.mkl.is_available()}
+    usual = torch.get_num_threads()
+    runs = []
+    try:
+        with torch.inference_mode():
+            for done, (name, engine) in enumerate(engines.items(), 1):
+                network, times, mismatches = TorchNetwork(parameters, engine), {}, 0
+                for threads in sorted({1, usual}):
+                    torch.set_num_threads(threads)
+                    limit = 2 * len(expected) * min(times.values(), default=float("inf"))
+                    times[threads], wrong = _time(network, ids[:-1], expected, limit)
+                    mismatches += wrong
+                best = min(times, key=times.get)
+                runs.append(Run(name, best, times[best], mismatches))
+                if progress is not None:
+                    progress(done, len(engines))
+    finally:
+        torch.set_num_threads(usual)
+    return runs
+
+
+def _time(network, tokens, expected, limit):
+    """Seconds of a step, infinite where a pass takes longer than ``limit``; and event values unlike those expected."""
+    least, mismatches = np.full(len(tokens), np.inf), 0
+    for _ in range(PASSES):
+        network.reset()
+        left = limit
+        for step, (token, right) in enumerate(zip(tokens, expected, strict=True)):
+            begin = time.perf_counter()
+            events = network.step(int(token))
+            seconds = time.perf_counter() - begin
+            least[step] = min(least[step], seconds)
+            mismatches += sum(np.count_nonzero(one.numpy() != other)
+                              for one, other in zip(events, right, strict=True))
+            left -= seconds
+            if left < 0:
+                return float("inf"), int(mismatches)
+    return float(least.mean()), int(mismatches)

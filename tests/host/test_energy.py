@@ -1,0 +1,126 @@
+"""The estimate's arithmetic, against numbers computed by hand."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from egret.boards.catalogue import board_named
+from egret.host.energy import COSTS, FPGA, HERTZ, SHEETS, activity, energy, rows_opened
+from egret.host.measure import dense_counterpart
+from egret.model.compile import column_words, compile_image, configuration_for
+from egret.model.configuration import SEGMENTS
+from egret.model.counts import integer_columns
+from egret.model.evaluate import evaluate
+from egret.model.integer import IntegerNetwork
+from tests.networks import few_values, random_network
+
+
+def test_costs_of_an_sdram():
+    samsung, micron = SHEETS.values()
+    # 105 mA x 3.3 V x 7.5 ns for a word of two bytes.
+    assert samsung.byte_joules == pytest.approx(1.299375e-9)
+    assert micron.byte_joules == pytest.approx(1.2375e-9)
+    # 65 mA x 3.3 V x 65 ns less one word; 100 mA x 3.3 V x 66 ns less two.
+    assert samsung.row_joules == pytest.approx(13.9425e-9 - 2.59875e-9)
+    assert micron.row_joules == pytest.approx(21.78e-9 - 4.95e-9)
+    assert samsung.refresh_joules == pytest.approx(33.2475e-9)
+    assert micron.refresh_joules == pytest.approx(56.628e-9)
+    assert (samsung.standby_watts, micron.standby_watts) == pytest.approx((0.0825, 0.165))
+    np.testing.assert_allclose(COSTS["bytes"], [1.2375e-9, 1.299375e-9])
+    np.testing.assert_allclose(COSTS["rows"], [11.34375e-9, 16.83e-9])
+
+
+def test_costs_on_the_chip():
+    np.testing.assert_allclose(COSTS["bits"], [0.15625e-12, 2.1875e-12])
+    np.testing.assert_allclose(COSTS["MACs"], [0.3e-12, 4.2e-12])
+    assert FPGA == 14
+
+
+def test_the_clock_is_the_boards():
+    assert HERTZ == board_named("ulx3s-85f").hertz == board_named("ulx3s-85f-sdram").hertz
+
+
+@pytest.mark.parametrize("start, words, rows", [
+    (0, 512, 1), (0, 513, 2), (511, 1, 1), (511, 2, 2), (512, 512, 1), (100, 0, 0), (1000, 1100, 4)])
+def test_rows_opened(start, words, rows):
+    assert rows_opened(start, words) == rows
+
+
+def measured(parameters, ids, **counters):
+    """What `activity` reads of a measurement."""
+    evaluation = evaluate(IntegerNetwork(parameters), integer_columns(parameters), ids)
+    return SimpleNamespace(counters=counters, evaluation=evaluation)
+
+
+def test_activity_from_block_ram():
+    """One layer of 4 neurons, 3 inputs, everything active but in the step before the first: 4 steps."""
+    parameters = dense_counterpart(random_network(1, vocabulary=5, embedding=3, hidden=(4,)))
+    image = compile_image(parameters, configuration_for(parameters, lanes=2, weight_bits=8, folded=1))
+    c = image.configuration
+    ids = np.array([0, 2, 4, 3, 1])
+    done = activity(image, measured(parameters, ids, macs=100, words=60, cycles=800), ids, parameters.embedding, 1e6)
+    assert {unit for unit, _ in done.values()} == {"bits", "MACs"}
+    done = {name: count * 4 for name, (_, count) in done.items()}
+    folded = c.layer_depth(0) * 4  # four banks; 2 addresses for u and r, 1 for z
+    assert folded == 12
+    assert done["accumulators"] == 2 * 24 * (100 + 12 + 3 * 16 + 12)
+    # Columns of x for three of the tokens, of y and s in three of the steps.
+    pointer = c.start_bits + c.count_bits + 2 * (3 + c.block_bits)
+    assert done["pointers"] == pointer * (3 * 3 + 2 * 3 * 4)
+    assert done["biases"] == 3 * 24 * 16
+    assert done["thresholds and states"] == (15 + 32) * 16
+    assert done["gate tables"] == 16 * (2 * 16 + 12)
+    assert done["events"] == (2 + 8) * (16 + 2 * 12)
+    assert done["embedding"] == 3 * 3 * 8
+    assert done["folded rows"] == 12 * 24
+    _, words = column_words(image)
+    x, y, s = (words[c.column_base[0][segment]:][:size].sum() for segment, size in zip(SEGMENTS, (3, 4, 4),
+                                                                                       strict=True))
+    assert done["weights"] == 3 * (x + y + s) * 2 * 12
+    assert done["multiplications and additions"] == 100 + 12 + 2 * 16
+    assert "codebooks" not in done
+
+
+def test_activity_from_an_sdram():
+    parameters = few_values(random_network(2, vocabulary=6, embedding=4, hidden=(5, 3)))
+    image = compile_image(parameters, configuration_for(parameters, store="sdram", folded=2))
+    c = image.configuration
+    ids = np.array([0, 5, 1, 3, 2, 4])
+    measurement = measured(parameters, ids, macs=100, words=60, cycles=800, beats=500)
+    done = activity(image, measurement, ids, parameters.embedding, 1e6)
+    assert done["SDRAM, read"] == ("bytes", 200)
+    # All of it is in one row of the memory: a burst each opens it.
+    assert c.sdram_words < 512
+    _, words = column_words(image)
+    sources, bursts = measurement.evaluation.sources, 5
+    for layer in range(2):
+        for segment in SEGMENTS:
+            active = getattr(sources, segment)[layer]
+            if (layer, segment) == (0, "x"):
+                active = np.count_nonzero(parameters.embedding[[5, 3, 2]], axis=0)
+            bursts += active[words[c.column_base[layer][segment]:][:len(active)] > 0].sum()
+    unit, count = done["SDRAM, rows"]
+    assert unit == "rows"
+    np.testing.assert_allclose(count, [100 / 512, bursts / 5])
+    # 160 cycles a token are 160 us at 1 MHz: a refresh every 7.8 us.
+    assert done["SDRAM, standby"] == ("seconds", pytest.approx(160e-6))
+    assert done["SDRAM, refresh"] == ("refreshes", pytest.approx(160 / 7.8))
+    assert done["codebooks"] == ("bits", 8 * 2 * 60 / 5)
+    assert done["embedding's queue"] == ("bits", 2 * 3 * 4 * 8 / 5)
+    assert not done.keys() & {"weights", "embedding", "folded rows"}
+
+
+def test_energy():
+    costs = energy({"read": ("bytes", 1000), "rows": ("rows", np.array([1, 10])), "sums": ("MACs", 1e6)})
+    np.testing.assert_allclose(costs["read"], [1.2375e-6, 1.299375e-6])
+    np.testing.assert_allclose(costs["rows"], [11.34375e-9, 168.3e-9])
+    np.testing.assert_allclose(sum(costs.values()), [1.2375e-6 + 11.34375e-9 + 0.3e-6,
+                                                     1.299375e-6 + 168.3e-9 + 4.2e-6])
+
+
+def test_sheets_are_of_maxima():
+    for sheet in SHEETS.values():
+        currents = dataclasses.asdict(sheet)
+        assert currents["standby"] < currents["row"] <= currents["burst"] < currents["refresh"] < 1
