@@ -1,11 +1,12 @@
 """Biases of a layer's neurons, in order."""
 
 from amaranth.hdl import *
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.configuration import GATES
 from egret.model.image import memory_sections
+from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import layer_bits, load_layout
 
 __all__ = ["Biases", "biases_layout"]
@@ -60,18 +61,16 @@ class Biases(wiring.Component):
                          self.found.ready.eq(self.o.ready)]
             return m
         section = {section.name: section for section in memory_sections(c)}["bias"]
-        m.submodules.bias = bias = memory.Memory(shape=biases_layout(c), depth=max(c.neurons, 2), init=[])
-        write, read = bias.write_port(), bias.read_port()
-        moving, reading = Signal(), Signal()
-        word = Signal(biases_layout(c).size, reset_less=True)
+        m.submodules.bias = bias = BlockMemory(biases_layout(c), c.neurons)
+        moving = Signal()
+        valids = Signal(LATENCY)
         m.d.comb += [
-            write.addr.eq(self.load.index), Value.cast(write.data).eq(self.load.data),
-            write.en.eq(self.load_valid & (self.load.section == section.number)),
+            bias.write_address.eq(self.load.index), Value.cast(bias.write_data).eq(self.load.data),
+            bias.write_valid.eq(self.load_valid & (self.load.section == section.number)),
             moving.eq(~self.o.valid | self.o.ready),
-            read.addr.eq(address), read.en.eq(moving), taken.eq(more & moving),
-            Value.cast(self.o.payload).eq(word),
+            bias.address.eq(address), bias.enable.eq(moving), taken.eq(more & moving),
+            self.o.valid.eq(valids[-1]), self.o.payload.eq(bias.data),
         ]
-        # Nothing but a register behind the block RAM.
         with m.If(moving):
-            m.d.sync += [reading.eq(more), self.o.valid.eq(reading), word.eq(read.data)]
+            m.d.sync += valids.eq(Cat(more, valids))
         return m

@@ -31,12 +31,15 @@ class BlockMemory(wiring.Component):
     depth : int
         Words; at least 2 are made.
     single_port : bool
-        Make it of `SinglePort` instead of blocks: then what is read in the cycle of a write is any word.
+        Make it of `SinglePort` instead of blocks: then what is read in the cycle of a write is any word, and it is
+        always enabled.
 
     Members
     -------
     write_address : In, write_data : In(shape), write_valid : In(1)
     address : In
+    enable : In(1)
+        High unless connected; while it is low, what is under way stays where it is.
     data : Out(shape)
     """
 
@@ -48,6 +51,7 @@ class BlockMemory(wiring.Component):
             "write_data": In(shape),
             "write_valid": In(1),
             "address": In(address),
+            "enable": In(1, init=1),
             "data": Out(shape),
         })
 
@@ -84,12 +88,16 @@ class BlockMemory(wiring.Component):
                 Value.cast(write.data).eq(written),
                 write.en.eq(writes),
                 read.addr.eq(self.address),
+                read.en.eq(self.enable),
             ]
-            m.d.sync += [writes.eq(mine), word.eq(read.data)]
+            m.d.sync += writes.eq(mine)
+            with m.If(self.enable):
+                m.d.sync += word.eq(read.data)
             with m.If(mine):
                 m.d.sync += [written.eq(self.write_data), written_address.eq(self.write_address)]
             words.append(word)
         chosen = [Signal(range(len(words)), name=f"chosen_{stage}", reset_less=True) for stage in range(LATENCY)]
-        m.d.sync += Cat(chosen).eq(Cat((self.address // size)[:len(chosen[0])], chosen))
+        with m.If(self.enable):
+            m.d.sync += Cat(chosen).eq(Cat((self.address // size)[:len(chosen[0])], chosen))
         m.d.comb += Value.cast(self.data).eq(Array(words)[chosen[-1]])
         return m
