@@ -19,7 +19,7 @@ import dataclasses
 import json
 import sys
 from dataclasses import dataclass
-from math import lgamma
+from math import ceil, lgamma
 from pathlib import Path
 
 import click
@@ -392,15 +392,15 @@ class Constants:
         that this sets the pace of the update pass and of the reset pass where lanes are few; otherwise it is 1 a cycle.
     burst : float
         Lost a burst of an SDRAM, refreshes included.
-    latency : float
-        Further cycles a layer with an SDRAM, whose first word of each phase is waited for.
+    gaps : float
+        Further neurons, not cycles, that pass a column in the gaps between the bursts of an SDRAM.
     """
 
     layer: float = 60.0
     passes: float = 2.0
     gate: float = 25.0
     burst: float = 3.0
-    latency: float = 40.0
+    gaps: float = 2.0
 
 
 def depth_of(size, lanes, segment):
@@ -431,7 +431,10 @@ def words_of(columns, lanes, depth, run_bits):
     for of_rows, of_weights in columns.regions:
         stays = np.log1p(-_share(weights * of_weights / (columns.rows * of_rows))) * columns.rows / (banks * span)
         bridges += of_weights * np.exp(stays * (1 << run_bits)) / -np.expm1(stays * farthest)
-    even = np.ceil(np.round((weights + bridges * np.maximum(weights - lanes, 0)) / lanes, 6))
+    bridges *= np.maximum(weights - lanes, 0)
+    more = bridges % 1  # how often there is one bridge more than the whole ones
+    even = sum(part * np.ceil(np.round((weights + np.floor(bridges) + one) / lanes, 6))
+               for one, part in ((0, 1 - more), (1, more)))
     # The fullest bank: the largest of so many binomial numbers, which decides only where a bank has few weights.
     words, few = even.copy(), weights / banks < 60
     if few.any():
@@ -440,7 +443,7 @@ def words_of(columns, lanes, depth, run_bits):
         share = _share(weights[few, None] / columns.rows)
         most = np.cumsum(np.exp(ways + count * np.log(share) + (depth - count) * np.log1p(-share)), axis=1)
         beyond = 1 - np.minimum(most, 1) ** banks  # that the fullest bank has more than ``count``
-        words[few] += (beyond * (count >= even[few, None])).sum(axis=1)
+        words[few] += (beyond * np.clip(count + 1 - even[few, None], 0, 1)).sum(axis=1)
     return np.where(weights > 0, np.minimum(words, np.maximum(even, weights)), 0)
 
 
@@ -513,7 +516,8 @@ def cycles(work, constants, words=None):
 
     def waits(layer, *beside):
         """Cycles that a layer's update pass goes on after the columns beside it."""
-        return gate * max(0, work.hidden[layer] - k.passes * sum(float(columns.taken.sum()) for columns in beside))
+        passes = k.passes + (k.gaps if external else 0)
+        return gate * max(0, work.hidden[layer] - passes * sum(float(columns.taken.sum()) for columns in beside))
 
     total = 0.0
     for layer, (x, y, _) in enumerate(work.matrices):
@@ -523,7 +527,7 @@ def cycles(work, constants, words=None):
         else:
             total += inputs() + (waits(-1, y) if len(work.hidden) > 1 else waits(0))
         total += max(takes(layer, 2), gate * float(y.taken.sum()))
-        total += k.layer + (k.latency if external else 0)
+        total += k.layer
     return total
 
 
@@ -647,6 +651,7 @@ CORES = [
       for lanes in (8, 16)),
     Core("DDR3 of 16 bits, 16 lanes, rows opened ahead", 16, 64, 512 << 20, (75e6, 100e6)),
 ]
+DDR3 = CORES[2]
 
 
 def on_core(work, core, shares=None):
@@ -685,7 +690,7 @@ def link_bytes(work):
     if work.vocabulary:
         return 15.0, answer
     count = float(work.matrices[0][0].taken.sum())
-    return 15 + 15 * np.ceil(count / 168) + 3 * ESCAPED * count, answer
+    return 15 + 15 * ceil(count / 168) + 3 * ESCAPED * count, answer
 
 
 def speed(work, constants, core, hertz):
@@ -715,12 +720,14 @@ def beyond(parameters, ids, constants):
         rows = on_core(larger, ULX3S)
         every = dataclasses.replace(larger, **shares(larger, larger.vocabulary))
         wide = dataclasses.replace(none, store="bram", lanes=16)
+        ddr3 = on_core(larger, DDR3, shares)
         result["networks"].append({
             "width": width, "vocabulary": larger.vocabulary, "weights": memory["weights"],
             "embedding": memory["embedding"], "row": memory["row"], "rows": memory["row"] * larger.vocabulary,
             "rows_that_fit": None if rows is None else rows.folded,
             "cycles_sdram": cycles(none, constants), "cycles_sdram_all_folded": cycles(every, constants),
-            "cycles_16_lanes": cycles(wide, constants)})
+            "cycles_16_lanes": cycles(wide, constants), "ddr3_rows": None if ddr3 is None else ddr3.folded,
+            "cycles_ddr3": None if ddr3 is None else on_board(ddr3, constants, DDR3)})
     for core in CORES:
         own = on_core(work, core, shares)
         result["boards"].append({
@@ -815,13 +822,13 @@ def _show(rows, constants, ahead):
                                             for name, value in dataclasses.asdict(constants).items()))
     for network, parts in ahead.items():
         table = Table("width", "words", "weights MB", "embedding MB", "rows MB", "rows in 32 MB", "SDRAM",
-                      "... all rows", "16 lanes, bram", title_justify="left",
+                      "... all rows", "DDR3, 16 lanes", "bram, 16 lanes", title_justify="left",
                       title=f"{network}, larger: memory, and cycles a token, predicted")
         for one in parts["networks"]:
             table.add_row(f"{one['width']}", f"{one['vocabulary']:,}", *(f"{one[name] / 1e6:,.1f}" for name in (
                 "weights", "embedding", "rows")), "none fits" if one["rows_that_fit"] is None else
                 f"{one['rows_that_fit']:,}", *(f"{one[name]:,.0f}" for name in (
-                    "cycles_sdram", "cycles_sdram_all_folded", "cycles_16_lanes")))
+                    "cycles_sdram", "cycles_sdram_all_folded", "cycles_ddr3", "cycles_16_lanes")))
         console.print(table)
         table = Table("board", "folded rows", "cycles", "tokens a second of the core", "... with the link",
                       title=f"{network} on boards, predicted", title_justify="left")

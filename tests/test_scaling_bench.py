@@ -18,7 +18,7 @@ from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
 from tests.networks import few_values, random_network
 
-EXACT = Constants(layer=50, passes=1.5, gate=20, burst=2, latency=30)
+EXACT = Constants(layer=50, passes=1.5, gate=20, burst=2, gaps=1.2)
 
 
 def columns(rows, weights, number, taken):
@@ -108,35 +108,44 @@ def test_cycles_of_one_layer():
     """Events, the update pass that nothing hides, the embedding, the reset pass."""
     own = work()
     (x, _), (y, _), (s, _) = scaling.packed(own)[0]
-    expected = 20 * y[0] + 100 * 1.5 + 50 * x[0] + 20 * s[0] + 50
+    gate = 20 / 16
+    expected = 20 * y[0] + 100 * gate + 50 * x[0] + 20 * s[0] + 50
     assert scaling.cycles(own, EXACT) == pytest.approx(expected)
-    # With a word a column, what decides is that an element of the embedding comes a cycle.
+    # With a word a column, what decides is that an element of the embedding comes a cycle, and one event from a gate.
     few = work(weights=1, inputs=80, lanes=32)
-    assert scaling.cycles(few, EXACT) == pytest.approx(20 + 100 * 1.5 + 80 + 20 + 50)
+    assert scaling.cycles(few, EXACT) == pytest.approx(20 + 100 + 80 + 20 + 50)
+    assert scaling.cycles(few, dataclasses.replace(EXACT, gate=64)) == pytest.approx(20 + 200 + 80 + 40 + 50)
 
 
 def test_cycles_of_two_layers():
-    """The update pass is hidden where the next phases are longer, and decides where they are not."""
+    """The update pass is hidden as far as neurons pass beside columns."""
     own = work((100, 100))
     first, second = ([words[0] for words, _ in layer] for layer in scaling.packed(own))
-    rest = 50 * first[0] + 20 * first[2] + 20 * second[2] + 2 * 50
-    hidden = 20 * first[1] + 20 * second[1] + 50 * second[0]
-    assert scaling.cycles(own, EXACT) == pytest.approx(rest + hidden)
-    slow = dataclasses.replace(EXACT, neuron=100)
-    assert scaling.cycles(own, slow) == pytest.approx(rest + 2 * 100 * 100)
+    words = 20 * first[1] + 50 * first[0] + 20 * first[2] + 20 * second[1] + 50 * second[0] + 20 * second[2]
+    waits = 20 / 16 * ((100 - 1.5 * 20) + 0)
+    assert scaling.cycles(own, EXACT) == pytest.approx(words + waits + 2 * 50)
+    blocked = dataclasses.replace(EXACT, passes=1e-9)
+    assert scaling.cycles(own, blocked) == pytest.approx(words + 20 / 16 * 200 + 2 * 50)
+    # In the gaps between the bursts of an SDRAM more pass: 2.7 of them a column.
+    external = work((100, 100), lanes=2, store="sdram", taken=10.0)
+    fewer = dataclasses.replace(EXACT, gaps=0.2)
+    assert scaling.cycles(external, fewer) - scaling.cycles(external, EXACT) == pytest.approx(20 / 8 * 10)
 
 
 def test_cycles_with_an_sdram():
     own = work(lanes=2, store="sdram")
     (x, _), (y, _), (s, _) = scaling.packed(own)[0]
+    gate = 20 / 8
     columns_cycles = 20 * (y[0] + 2) + 50 * (x[0] + 2) + 20 * (s[0] + 2)
-    assert scaling.cycles(own, EXACT) == pytest.approx(
-        columns_cycles + 100 * max(1.5, 20 / 8) + (25 + 2) + 50 + 30)
+    assert scaling.cycles(own, EXACT) == pytest.approx(columns_cycles + 100 * gate + (25 + 2) + 50)
     folded = dataclasses.replace(own, folded_share=1.0, matrices=(
         (dataclasses.replace(own.matrices[0][0], taken=np.zeros(1)), *own.matrices[0][1:]),))
     row = 75 * -(-4 * 24 // 16)
     assert scaling.cycles(folded, EXACT) == pytest.approx(
-        20 * (y[0] + 2) + 20 * (s[0] + 2) + 100 * 2.5 + row + 2 + 50 + 30)
+        20 * (y[0] + 2) + 20 * (s[0] + 2) + 100 * gate + row + 2 + 50)
+    # Twice the width brings a word in half a cycle, but the lanes take one.
+    assert scaling.cycles(dataclasses.replace(own, width=32), EXACT) == pytest.approx(
+        scaling.cycles(own, EXACT) - 25 / 2)
 
 
 def test_fit_finds_the_constants():
