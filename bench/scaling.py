@@ -1,9 +1,10 @@
 """How cycles, bytes and memory of a token grow: runs of the simulated core, and a model fitted to them.
 
-    python -m bench.scaling --results build/scaling.json [--text ptb.test.txt] [--plot scaling.svg] [--json]
+    python -m bench.scaling --results build/scaling.json [--text ptb.test.txt] [--large] [--plot scaling.svg] [--json]
 
 Random networks run on the virtual board, every event checked; each point varies one thing of the first one. What has
-run is kept in the file of ``--results`` and not run again. With ``--text`` the networks in ``model/networks`` run too.
+run is kept in the file of ``--results`` and not run again. Then the model says what the networks in ``model/networks``
+take, on a text or their own samples, larger ones of their kind, and boards; with ``--large`` these networks run too.
 
 The model knows of a network what its columns hold and how often each is taken, of a core its lanes and its memory:
 
@@ -105,6 +106,11 @@ def _points():
         Point(name="SDRAM, 512 neurons", hidden=(512, 512), **sdram),
         Point(name="SDRAM, density 5%", density=0.05, **sdram),
         Point(name="SDRAM, folded rows", **sdram | {"folded": 64}),
+        *(Point(name=f"{name}, activity {activity:.0%}", activity=activity, **held, **others)
+          for name, activity, others in (
+            ("64 neurons a layer", 0.4, {"hidden": (64, 64)}), ("512 neurons a layer", 0.3, {"hidden": (512, 512)}),
+            ("one layer", 0.05, {"hidden": (256,)}), ("density 5%", 0.3, {"density": 0.05}),
+            ("2 lanes", 0.3, {"lanes": 2}), ("32 lanes", 0.4, {"lanes": 32}), ("SDRAM", 0.4, sdram))),
         Point(name="three layers, 4 lanes", hidden=(192, 320, 128), embedding=64, density=0.2, activity=0.1, lanes=4,
               **held),
         Point(name="two unequal layers, 16 lanes", hidden=(384, 192), embedding=256, density=0.1, activity=0.3,
@@ -233,7 +239,9 @@ def gather(points, path, *, text=None, progress=None, open_board=None):
             kept[point.name] = run(point, text=text, open_board=open_board)
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps({"format": FORMAT, "runs": kept}))
+                whole = path.with_name(f"{path.name}.new")
+                whole.write_text(json.dumps({"format": FORMAT, "runs": kept}))
+                whole.replace(path)
         found[point.name] = kept[point.name]
     return found
 
@@ -712,7 +720,13 @@ def beyond(parameters, ids, constants):
         sources.add(network.step(np.array([token])))
     work = Work.of(parameters, sources, ids, lanes=2, store="sdram")
     shares = text_shares(parameters, ids)
-    result = {"networks": [], "boards": [], "row_of_boards": []}
+    result = {"cores": [], "networks": [], "boards": [], "row_of_boards": []}
+    for lanes, folded in ((8, 0), (16, 0), (32, 0), (8, 1000), (8, 10_000)):
+        own = dataclasses.replace(work, store="bram", lanes=lanes, folded=folded, **shares(work, folded))
+        words = packed(own)
+        result["cores"].append({"lanes": lanes, "folded": folded, "cycles": cycles(own, constants, words),
+                                "macs": sum(float(columns.taken @ columns.weights) for layer in own.matrices
+                                            for columns in layer), "bytes": traffic(own, words)["bytes"]})
     for width, words in ((1, None), (2, None), (4, None), (1, 30_000), (1, 100_000)):
         larger = dataclasses.replace(work.wider(width), vocabulary=words or work.vocabulary)
         memory = traffic(larger)
@@ -821,6 +835,12 @@ def _show(rows, constants, ahead):
     print("fitted, in cycles: " + ", ".join(f"{name} {value:.2f}"
                                             for name, value in dataclasses.asdict(constants).items()))
     for network, parts in ahead.items():
+        table = Table("lanes, bram", "folded rows", "MACs", "cycles", "bytes", title=f"{network}, predicted",
+                      title_justify="left")
+        for one in parts["cores"]:
+            table.add_row(f"{one['lanes']}", f"{one['folded']:,}", *(f"{one[name]:,.0f}" for name in (
+                "macs", "cycles", "bytes")))
+        console.print(table)
         table = Table("width", "words", "weights MB", "embedding MB", "rows MB", "rows in 32 MB", "SDRAM",
                       "... all rows", "DDR3, 16 lanes", "bram, 16 lanes", title_justify="left",
                       title=f"{network}, larger: memory, and cycles a token, predicted")
@@ -850,13 +870,16 @@ def _show(rows, constants, ahead):
 @click.command(help=__doc__)
 @click.option("--results", type=click.Path(path_type=Path, dir_okay=False),
               help="File that keeps what has run; a run that is there is not done again.")
-@click.option("--text", type=click.Path(path_type=Path), help="Also run the networks in model/networks on this text.")
+@click.option("--text", type=click.Path(path_type=Path), help="For the networks in model/networks; their own samples "
+              "by default.")
+@click.option("--tokens", type=click.IntRange(2), default=TOKENS, show_default=True, help="Of it, for the model.")
+@click.option("--large", is_flag=True, help="Simulate the networks in model/networks, too.")
 @click.option("--plot", "picture", help="Picture to write: .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True)
-def main(results, text, picture, as_json):
-    points = POINTS + (LARGE if text else [])
+def main(results, text, tokens, large, picture, as_json):
+    points = POINTS + (LARGE if large else [])
     with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=len(points) + 2)
+        task = bar.add_task("", total=len(points) + 1 + len(STUDIED))
 
         def progress(name):
             bar.update(task, description=name, advance=1)
@@ -868,9 +891,9 @@ def main(results, text, picture, as_json):
         rows = compare(runs, constants)
         ahead = {}
         for name in STUDIED:
-            bar.update(task, description=name)
+            progress(name)
             parameters = load_integer(NETWORKS / f"{name}.egret")
-            ids = texts(Point(name=name, network=name), parameters, text)
+            ids = texts(Point(name=name, network=name, tokens=tokens), parameters, text)
             ahead[name] = beyond(parameters, ids, constants)
     if picture:
         plot(picture, rows)
