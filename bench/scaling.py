@@ -820,6 +820,8 @@ def _percent(share):
 
 def _show(rows, constants, ahead):
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # no figure is cut
     table = Table("run", *(("MACs", "cycles", "model", "error", "words", "bytes", "weight memory")),
                   title="a token, measured and predicted; * was not fitted; errors of words, bytes and memory",
                   title_justify="left")
