@@ -29,15 +29,16 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from egret.boards.ulx3s import BOARD
 from egret.host.bench import weight_bytes_per_token
 from egret.host.board import Board
-from egret.host.measure import measure, sample
+from egret.host.measure import measure, sample, simulation_images
 from egret.host.speed import Speed
 from egret.host.transport import open_virtual
-from egret.model.compile import compile_image, configuration_for
-from egret.model.configuration import RUN_BITS, SDRAM_BITS, SEGMENTS, WIDEST_RUN
+from egret.model.configuration import RUN_BITS, SDRAM_BITS, SDRAM_WORDS, SEGMENTS, WIDEST_RUN
 from egret.model.counts import SourceCounts, integer_columns
 from egret.model.errors import InputError
+from egret.model.files import write_aside
 from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
 from egret.model.integer_file import load_integer
@@ -181,10 +182,9 @@ def run(point, *, text=None, open_board=None):
     """
     parameters = active_network(point) if point.network is None else load_integer(
         NETWORKS / f"{point.network}.egret")
-    options = {} if point.folded is None else {"folded": point.folded}
-    configuration = configuration_for(parameters, lanes=point.lanes, store=point.store, weight_bits=point.weight_bits,
-                                      **options)
-    image = compile_image(parameters, configuration)
+    image, = simulation_images(parameters, lanes=point.lanes, store=point.store, weight_bits=point.weight_bits,
+                               folded=point.folded)
+    configuration = image.configuration
     ids = texts(point, parameters, text)
     with (open_board or _open_board)(configuration) as board:
         measurement = measure(board, image, parameters, ids)
@@ -239,9 +239,7 @@ def gather(points, path, *, text=None, progress=None, open_board=None):
             kept[point.name] = run(point, text=text, open_board=open_board)
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                whole = path.with_name(f"{path.name}.new")
-                whole.write_text(json.dumps({"format": FORMAT, "runs": kept}))
-                whole.replace(path)
+                write_aside(path, json.dumps({"format": FORMAT, "runs": kept}).encode())
         found[point.name] = kept[point.name]
     return found
 
@@ -613,10 +611,8 @@ def traffic(work, words=None):
 
 # Beyond what was run
 
-MEMORY = 32 << 20
+MEMORY = SDRAM_WORDS * SDRAM_BITS // 8
 """Bytes of the SDRAM of a ULX3S."""
-BAUD, WINDOW, RECEIVE_BYTES = 3_000_000, 8, 1024
-"""Of the link of the boards with an ECP5."""
 ESCAPED = 1.02
 """What escapes add to a frame's bytes, about."""
 BURSTS = 13.0
@@ -704,8 +700,8 @@ def link_bytes(work):
 def speed(work, constants, core, hertz):
     """`Speed` of a board at a clock, its link as on the boards with an ECP5."""
     sent, received = link_bytes(work)
-    return Speed(hertz, divisor_for(hertz, BAUD), WINDOW, RECEIVE_BYTES, on_board(work, constants, core), sent,
-                 received)
+    return Speed(hertz, divisor_for(hertz, BOARD.baud), BOARD.window, BOARD.receive_bytes,
+                 on_board(work, constants, core), sent, received)
 
 
 def on_board(work, constants, core):

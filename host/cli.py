@@ -1210,8 +1210,7 @@ def _compare_peers(measurement, parameters, ids, hertz, joules):
 
 def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
     """`bench` of a network that is cut behind some layers, its parts on boards that work at once."""
-    from egret.host.measure import measure_pipeline, sample
-    from egret.model.compile import compile_image, configuration_for
+    from egret.host.measure import measure_pipeline, sample, simulation_images
     from egret.model.integer import split as split_network
 
     try:
@@ -1221,11 +1220,10 @@ def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
     parameters = _load_integer(checkpoint) if board is None else _board_network(board, checkpoint)
     if board is not None:
         options = _board_options(board, options["lanes"], options["folded"])
-    options = {name: value for name, value in options.items() if value is not None}
     images = []
     for part in split_network(parameters, behind):
-        images.append(compile_image(part, configuration_for(part, **options)))
-        options.pop("folded", None)  # only the first one's input is tokens
+        images += simulation_images(part, **options)
+        options = options | {"folded": None}  # only the first one's input is tokens
     ids = sample(parameters, tokens + 1) if text is None else _load_text(text, parameters.vocabulary, tokens)
     with contextlib.ExitStack() as stack:
         boards = [stack.enter_context(_open_board(image.configuration)) for image in images]

@@ -261,6 +261,7 @@ def measure_pipeline(boards, images, parameters, ids, *, progress=None):
     evaluation = evaluate(pipeline, integer_columns(parameters), ids, progress=progress)
     seconds = time.perf_counter() - begin
     pipeline.finish()
+    traffic = [one.bytes for one in checked]  # before the counters are asked for
     after = [board.counters() for board in boards]
     return [Measurement(
         evaluation=evaluation,
@@ -269,10 +270,10 @@ def measure_pipeline(boards, images, parameters, ids, *, progress=None):
         first_mismatch=one.first,
         counters={name: now[name] - then[name] for name in now},
         lanes=image.configuration.lanes,
-        bytes_sent=one.bytes[0],
-        bytes_received=one.bytes[1],
+        bytes_sent=sent,
+        bytes_received=received,
         seconds=seconds,
-    ) for one, image, then, now in zip(checked, images, before, after, strict=True)]
+    ) for one, image, (sent, received), then, now in zip(checked, images, traffic, before, after, strict=True)]
 
 
 def stream(board, image, ids, *, progress=None):

@@ -57,6 +57,8 @@ class FakeBoard:
         return map(self.step, tokens)
 
     def counters(self):
+        self.bytes_sent += 11
+        self.bytes_received += 200
         causes = {"fetch": 1, "rows": 0, "wait_layer": 2, "settle": 0, "reset_pass": 1, "wait_update": 2}
         per_step = {"tokens": 1, "cycles": 10, "words": 4, "macs": 16, **causes}
         return {name: 1000 + count * self._steps for name, count in per_step.items()}

@@ -255,8 +255,13 @@ def test_boards_in_a_pipeline(store):
     for measurement in measurements:
         assert (measurement.mismatches, measurement.counters["tokens"]) == (0, 40)
         assert measurement.evaluation == evaluation
-    macs = sum(measurement.macs_per_token for measurement in measurements)
-    assert macs == pytest.approx(evaluation.macs.event_driven_pruned, rel=0.05)
+    # Each board's first layer has taken the events of the last step already.
+    network, columns = IntegerNetwork(whole), integer_columns(whole)
+    for token in ids[:-1]:
+        traces = network.step(np.array([token]))
+    ahead = sum(int(columns[layer].y @ (traces[layer].y[0] != 0)) for layer in (0, 1))
+    macs = sum(measurement.counters["macs"] for measurement in measurements)
+    assert macs == round(40 * evaluation.macs.event_driven_pruned) + ahead
     entered = evaluation.activity[0] * 300
     assert measurements[1].bytes_sent / 40 > 3 * entered > 300
 
