@@ -30,7 +30,7 @@ test: $(VENV)/egret-test icarus
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 slow: $(VENV)/egret-test icarus
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n auto --dist worksteal
 
 lint: $(VENV)/egret-test
 	$(BIN)/ruff check

