@@ -101,6 +101,8 @@ def run(image, tokens, *, simulator="verilator", seed=0, idle=0.0, backpressure=
             runner = get_runner(simulator)
             # The runs are short: what counts is the time of the build.
             options = ["--x-assign", "fast", "--x-initial", "fast", "-Wno-fatal"]
+            if netlist:
+                options += ["--no-public-flat-rw", str(_ports_alone(sources, directory / "ports.vlt"))]
             runner.build(sources=sources, hdl_toplevel="core", build_dir=directory / "build",
                          build_args=options if simulator == "verilator" else ["-g2005"], waves=waves is not None,
                          timescale=("1ns", "1ps"), log_file=log)
@@ -127,6 +129,15 @@ def run(image, tokens, *, simulator="verilator", seed=0, idle=0.0, backpressure=
     if "divergence" in result:
         raise LockstepError(result["divergence"])
     return Result(**result)
+
+
+def _ports_alone(sources, target):
+    """Write a list of the ports of ``core``, which alone cocotb then sees: every other wire may be optimised away."""
+    core = "".join(source.read_text() for source in sources).split("module core(", 1)[1]
+    ports = re.findall(r"^  (?:input|output) (?:\[.*?\] )?\\?(\S+?) ?;", core, re.M)
+    target.write_text("\n".join(["`verilator_config", *(f'public_flat_rw -module "core" -var "{port}"'
+                                                      for port in ports), ""]))
+    return target
 
 
 def _environment(simulator):
