@@ -304,15 +304,14 @@ class Board:
         return protocol.TOKEN.pack(token)
 
     def _events(self, payload):
-        size = protocol.EVENT.size
-        if len(payload) % size:
+        outputs = self.identity.outputs
+        size = protocol.bitmap_bytes(outputs)
+        content = np.frombuffer(payload, np.uint8)
+        index = np.flatnonzero(np.unpackbits(content[:size], bitorder="little"))
+        if len(index) != len(content) - size or np.any(index >= outputs):
             raise self._nonsense(Command.STEP)
-        events = np.frombuffer(payload, _EVENT)
-        output = np.zeros(self.identity.outputs, np.uint8)
-        if len(events):
-            if events["index"].max() >= len(output):
-                raise self._nonsense(Command.STEP)
-            output[events["index"]] = events["value"]
+        output = np.zeros(outputs, np.uint8)
+        output[index] = content[size:]
         return output
 
     def _unpack_load_state(self, payload):

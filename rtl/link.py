@@ -26,7 +26,7 @@ class Link(wiring.Component):
     is sent again when its command comes again, so no command is ever executed twice. Of refusals that come while one
     waits to be sent, only the last one is. The Python counterpart is `egret.rtl.protocol.Device`.
 
-    A LOAD takes one cycle a byte; a STEP takes the core's time, three cycles an event, and 8 cycles.
+    A LOAD takes one cycle a byte; a STEP takes the core's time, one cycle an event and eight neurons, and 8 cycles.
 
     Parameters
     ----------
@@ -98,12 +98,13 @@ class Link(wiring.Component):
         self.sections = dict(sections)
         self.input_section = input_section
         self.word_bytes = max(word_bytes for word_bytes, _ in sections.values())
+        self.bitmap_bytes = protocol.bitmap_bytes(outputs)
         payload_bytes = max(
-            protocol.EVENT.size * outputs, protocol.COUNTER_BYTES * counters + protocol.LINK_COUNTERS.size,
+            self.bitmap_bytes + outputs, protocol.COUNTER_BYTES * counters + protocol.LINK_COUNTERS.size,
             protocol.IDENTITY.size + protocol.LOAD_STATE.size)
         self.reply_bytes = protocol.HEADER.size + 1 + payload_bytes
         if self.reply_bytes >= 1 << 16:
-            raise ValueError(f"outputs must be at most 21843, not {outputs!r}")
+            raise ValueError(f"outputs must be at most 58248, not {outputs!r}")
         super().__init__({
             "i": In(stream.Signature(8)),
             "o": Out(stream.Signature(8)),
@@ -228,16 +229,16 @@ class Link(wiring.Component):
             for number in range(window):
                 with m.Case(number):
                     m.d.comb += slot_base.eq(number * self.reply_bytes)
-        writes_payload = Signal()
+        writes_payload, writes_bitmap = Signal(), Signal()
         reply_byte = Signal(8)
         header_index = Signal(range(6))
         writes_header = Signal()
         header = Cat(sequence, command | protocol.REPLY, (Cat(reply_length, Const(0, 16)) + 1)[:16], status)
         # Written a cycle later, for the clock's sake; the sender does not come to a header's last byte that soon.
         m.d.sync += [
-            replies.write_valid.eq(writes_payload | writes_header),
-            replies.write_address.eq(
-                slot_base + Mux(writes_header, header_index, reply_length + protocol.HEADER.size + 1)),
+            replies.write_valid.eq(writes_payload | writes_bitmap | writes_header),
+            replies.write_address.eq(slot_base + Mux(
+                writes_header, header_index, Mux(writes_bitmap, index, reply_length) + protocol.HEADER.size + 1)),
             replies.write_data.eq(Mux(writes_header, header.word_select(header_index, 8), reply_byte)),
         ]
         with m.If(writes_payload):
@@ -249,6 +250,7 @@ class Link(wiring.Component):
         digest = int.from_bytes(self.identity.digest, "little")
         counter_bytes = protocol.COUNTER_BYTES * self.identity.counters
 
+        bitmap = Signal(8)
         load_word = Signal(8 * self.word_bytes)
         load_section = argument[:8]
         load_index = Signal(25)
@@ -432,21 +434,22 @@ class Link(wiring.Component):
             with m.State("TOKEN"):
                 m.d.comb += [self.token.valid.eq(1), self.token.payload.eq(argument)]
                 with m.If(self.token.ready):
+                    m.d.sync += reply_length.eq(self.bitmap_bytes)
                     m.next = "EVENT"
+            # The bitmap's byte `index` is written once an event of a later byte comes, or the end.
             with m.State("EVENT"):
                 m.d.comb += awaits_core.eq(~self.events.valid)
-                event = self.events.payload
+                event, group_bits = self.events.payload, (self.bitmap_bytes - 1).bit_length()
                 with m.If(self.events.valid):
-                    with m.If(event.end):
-                        m.d.comb += self.events.ready.eq(1)
-                        m.next = "HEADER"
+                    with m.If(~event.end & (event.index[3:3 + group_bits] == index[:group_bits])):
+                        m.d.comb += [writes_payload.eq(1), reply_byte.eq(event.value), self.events.ready.eq(1)]
+                        m.d.sync += bitmap.bit_select(event.index[:3], 1).eq(1)
                     with m.Else():
-                        m.d.comb += [
-                            writes_payload.eq(1),
-                            reply_byte.eq(Cat(event.index, event.value).word_select(index[:2], 8)),
-                            self.events.ready.eq(index == protocol.EVENT.size - 1),
-                        ]
-                        m.d.sync += index.eq(Mux(self.events.ready, 0, index + 1))
+                        m.d.comb += [writes_bitmap.eq(1), reply_byte.eq(bitmap)]
+                        m.d.sync += [bitmap.eq(0), index.eq(index + 1)]
+                        with m.If(index == self.bitmap_bytes - 1):
+                            m.d.comb += self.events.ready.eq(1)
+                            m.next = "HEADER"
 
             with m.State("HEADER"):
                 m.d.comb += writes_header.eq(1)

