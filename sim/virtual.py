@@ -181,18 +181,22 @@ def _for_speed(board, bit_cycles):
     return Simulated()
 
 
-def board_build(configuration, *, trace=False, bit_cycles=None):
-    """`Build` of the board top of a configuration."""
+def board_build(configuration, *, trace=False, bit_cycles=None, window=protocol.DEFAULT_WINDOW,
+                receive_bytes=protocol.DEFAULT_RECEIVE_BYTES):
+    """`Build` of the board top of a configuration, with the limits that a board's link has."""
+    limits = {"window": window, "receive_bytes": receive_bytes}
+
     def component(**options):
         from egret.rtl.board import BoardTop
         from egret.rtl.sdram import TIMING
         from egret.sim.sdram import with_memory
 
         if configuration.store != "sdram":
-            return BoardTop(configuration, **options)
-        return with_memory(BoardTop(configuration, **options), TIMING)
+            return BoardTop(configuration, **limits, **options)
+        return with_memory(BoardTop(configuration, **limits, **options), TIMING)
     sources = (*sorted(_RTL.glob("*.py")), Path(configuration_module.__file__), _HERE / "sdram.py")
-    return Build(component, sources, configuration.to_json(), trace, bit_cycles, configuration.store == "sdram")
+    parameters = f"{configuration.to_json()} {limits}"
+    return Build(component, sources, parameters, trace, bit_cycles, configuration.store == "sdram")
 
 
 def stand_in_build(*, window=protocol.DEFAULT_WINDOW, trace=False, bit_cycles=None):

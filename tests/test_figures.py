@@ -12,12 +12,13 @@ from egret.host.board import Board
 from egret.host.cli import main
 from egret.host.demo import NETWORK, TEXT
 from egret.host.speed import BITS, Speed
-from egret.host.transport import open_virtual
+from egret.host.transport import open_program
 from egret.model import quantise
 from egret.model.checkpoint import load_checkpoint
 from egret.model.compile import compile_image, configuration_for
 from egret.model.configuration import TARGETS
 from egret.rtl.uart import divisor_for
+from egret.sim.virtual import board_build
 
 pytestmark = pytest.mark.slow
 
@@ -86,9 +87,11 @@ def test_tokens_a_second_at_the_pins(run, share):
     configuration = configuration_for(parameters, **TARGETS[board.target])
     image, divisor = compile_image(parameters, configuration), divisor_for(board.hertz, board.baud)
     ids = parameters.vocabulary.encode(TEXT.read_text()[:400]).tolist()
+    program = board_build(configuration, bit_cycles=divisor, window=board.window,
+                          receive_bytes=board.receive_bytes).program()
 
     def cost(steps):
-        with Board(open_virtual(configuration, bit_cycles=divisor, timeout=10)) as client:
+        with Board(open_program(program, timeout=10)) as client:
             client.load(image)
             before = client.counters()["cycles"], client.bytes_sent, client.bytes_received
             for _ in client.step_many(ids[:steps]) if run == "stream" else map(client.step, ids[:steps]):
@@ -99,7 +102,7 @@ def test_tokens_a_second_at_the_pins(run, share):
         return np.array([virtual.cycles, core, sent - before[1], received - before[2]])
 
     total, core, sent, received = (cost(320) - cost(20)) / 300
-    speed = Speed(board.hertz, divisor, 2, 64, core, sent, received)
+    speed = Speed(board.hertz, divisor, board.window, board.receive_bytes, core, sent, received)
     busy = received * BITS * divisor / total
     print(f"{run}: {board.hertz / total:.0f} tokens a second, link busy {busy:.1%}; {speed.summary()['at_once']}")
     if share is None:

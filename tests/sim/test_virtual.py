@@ -49,10 +49,11 @@ def test_key_names_what_decides_the_program():
     keys = {build.key for build in (
         board_build(TINY), board_build(dataclasses.replace(TINY, lanes=4)), board_build(TINY, trace=True),
         board_build(TINY, bit_cycles=27), board_build(TINY, bit_cycles=8), stand_in_build(), stand_in_build(window=4),
-        stand_in_build(bit_cycles=27), board_build(dataclasses.replace(TINY, weight_bits=4)),
+        stand_in_build(bit_cycles=27), board_build(TINY, window=8), board_build(TINY, receive_bytes=1024),
+        board_build(dataclasses.replace(TINY, weight_bits=4)),
         board_build(dataclasses.replace(TINY, folded=2)), board_build(dataclasses.replace(TINY, wide_words=(9,))),
         board_build(dataclasses.replace(TINY, wide_words=(9, 9))))}
-    assert len(keys) == 12
+    assert len(keys) == 14
     assert board_build(TINY).key == board_build(TINY).key
 
 
