@@ -262,7 +262,8 @@ def test_an_answer_without_sense(board, port):
         def feed(self, data):
             frame, = protocol.FrameReader(600).feed(data)
             return protocol.encode_frame(frame.sequence, frame.command | protocol.REPLY, b"\0" + self.payload)
-    for payload in (b"ab", b"\xff\xff\x01"):
+    # Too short a bitmap; a value missing, one too many; neuron 19 of 0 to 18.
+    for payload in (b"", b"ab", b"\1\0\0", b"\1\0\0\5\6", b"\0\0\x08\5"):
         port.device = Odd(payload)
         with pytest.raises(BoardError, match="the board's answer to STEP makes no sense"):
             board.step(1)
