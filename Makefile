@@ -27,10 +27,10 @@ demo: setup
 	$(BIN)/egret demo
 
 test: $(VENV)/egret-test icarus
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal --durations 15
 
 slow: $(VENV)/egret-test icarus
-	$(BIN)/python -m pytest -m slow -n auto --dist worksteal
+	$(BIN)/python -m pytest -m slow -n auto --dist worksteal --durations 15
 
 lint: $(VENV)/egret-test
 	$(BIN)/ruff check
