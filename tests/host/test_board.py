@@ -222,7 +222,8 @@ def test_nobody_there(answer, message):
 
 @pytest.mark.parametrize(("identity", "message"), [
     (b"SPAM" + bytes(32), "what answers there is not an Egret board"),
-    (b"EGRT\x63\x00" + bytes(31), "the board speaks protocol version 99, this program 3: build the bitstream again"),
+    (b"EGRT\x63\x00" + bytes(31),
+     f"the board speaks protocol version 99, this program {protocol.VERSION}: build the bitstream again"),
     (b"", "what answers there is not an Egret board"),
 ])
 def test_another_protocol(identity, message):
