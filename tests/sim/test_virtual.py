@@ -254,7 +254,7 @@ def test_a_large_network_in_an_sdram():
     assert sum(measurement.shares.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("store", ["bram", "spram", "sdram"])
+@pytest.mark.parametrize("store", ["bram", pytest.param("spram", marks=pytest.mark.slow), "sdram"])
 def test_boards_in_a_pipeline(store):
     """The events of each board are those of the whole network, and so is the perplexity of the last one's."""
     whole = random_network(11, vocabulary=20, embedding=40, hidden=(300, 30, 40), density=0.3)
