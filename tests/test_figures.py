@@ -118,6 +118,7 @@ def test_folded_rows_halve_the_work_of_the_large_network(capsys):
     assert folded["cycles_per_token"] < 0.8 * plain["cycles_per_token"]
 
 
+@pytest.mark.long
 def test_a_long_text_from_an_sdram(capsys):
     result = bench(capsys, LARGE.replace("85", "95"), "--tokens", "5000", "--store", "sdram", "--folded", "500")
     print(f"{result['simulated_tokens_per_second']:.1f} tokens a second simulated")
