@@ -29,7 +29,7 @@ demo: setup
 test: $(VENV)/egret-test icarus
 	$(BIN)/python -m pytest -n auto --dist worksteal --durations 15
 
-# Which of them; `make slow SLOW="slow and not long"` takes less than an hour.
+# Which of them; `.ci/run` takes "slow and not long".
 slow: SLOW ?= slow
 slow: $(VENV)/egret-test icarus
 	$(BIN)/python -m pytest -m "$(SLOW)" -n auto --dist worksteal --durations 15

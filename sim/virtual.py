@@ -122,9 +122,9 @@ class Build:
             if library.exists():
                 shutil.copytree(library, objects)
             _run_verilator(verilator, work, self._options)
-            _keep([objects / "Vboard"], directory, "board")
+            _keep([(objects / "Vboard").rename(objects / "board")], directory)
             if not library.exists():
-                _keep(objects.glob("verilated*.o"), library)
+                _keep(sorted(objects.glob("verilated*.o")), library)
 
     def _verilog(self):
         from egret.rtl.export import to_verilog
@@ -220,13 +220,13 @@ def _digest(*parts, files=()):
     return digest.hexdigest()[:32]
 
 
-def _keep(files, directory, name=None):
+def _keep(files, directory):
     """Move files to a new directory, all or none of them; no other process sees it half-filled."""
     with tempfile.TemporaryDirectory(prefix="keep-", dir=directory.parent) as work:
         ready = Path(work) / "ready"
         ready.mkdir()
         for path in files:
-            shutil.move(path, ready / (name or path.name))
+            shutil.move(path, ready)
         try:
             ready.rename(directory)
         except OSError:

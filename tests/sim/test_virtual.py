@@ -28,7 +28,7 @@ from egret.model.integer import IntegerNetwork, split
 from egret.model.integer_file import load_integer
 from egret.model.quantise import quantise
 from egret.rtl.board import BoardTop
-from egret.rtl.protocol import COMMAND_OVERHEAD
+from egret.rtl.protocol import COMMAND_OVERHEAD, bitmap_bytes
 from egret.rtl.sdram import TIMING
 from egret.rtl.uart import divisor_for
 from egret.sim import virtual
@@ -199,8 +199,9 @@ def test_the_real_core_on_the_virtual_board(few, folded, bit_cycles):
     assert board.repeats == board.damaged == 0
     assert transport.board.cycles > counters["cycles"]
     if bit_cycles is not None:
-        # No step is answered in fewer cycles than the bits of its reply take: header, status, CRC, flags and events.
-        assert transport.board.cycles > 10 * bit_cycles * (400 * (COMMAND_OVERHEAD + 1) + active)
+        # No step is answered in fewer cycles than its reply takes: header, status, CRC, flags, bitmap and values.
+        reply_bytes = 400 * (COMMAND_OVERHEAD + 1 + bitmap_bytes(board.identity.outputs)) + active
+        assert transport.board.cycles > 10 * bit_cycles * reply_bytes
 
 
 def test_pins_of_a_board(program):
