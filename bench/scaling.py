@@ -11,9 +11,10 @@ The model knows of a network what its columns hold and how often each is taken, 
 - `words_of` tells the words that columns take. Nothing in it is fitted. A column of k weights needs the larger of
   its slots (weights, and entries that bridge long runs of zeros) over the lanes, rounded up, and of the weights in its
   fullest bank, as a word may add to a bank once.
-- `cycles` adds the phases of a step up, each as long as its words or, where that is more, what the words wait for: an
-  element of the embedding a cycle, the gates of a reset pass, the update pass beside it. Its five `Constants` are
-  fitted to some of the runs by least squares of the relative error; the other runs are held out.
+- `cycles` adds the phases of a step up, each as long as its words or, where that is more, what the words wait for: a
+  memory, save for the words that are in block RAM beside it; an element of the embedding a cycle, the gates of a reset
+  pass, the update pass beside it. Its five `Constants` are fitted to some of the runs by least squares of the relative
+  error; the other runs are held out.
 """
 
 import dataclasses
@@ -35,14 +36,17 @@ from egret.host.board import Board
 from egret.host.measure import measure, sample, simulation_images
 from egret.host.speed import Speed
 from egret.host.transport import open_virtual
+from egret.model.compile import RESIDENT_BYTES, column_words, compile_image, configuration_for
 from egret.model.configuration import RUN_BITS, SDRAM_BITS, SDRAM_WORDS, SEGMENTS, WIDEST_RUN
 from egret.model.counts import SourceCounts, integer_columns
 from egret.model.errors import InputError
 from egret.model.files import write_aside
 from egret.model.image import memory_sections
-from egret.model.integer import IntegerNetwork
+from egret.model.integer import IntegerNetwork, split
 from egret.model.integer_file import load_integer
+from egret.model.lookups import estimate_lookups
 from egret.model.tokens import read_text
+from egret.rtl import protocol
 from egret.rtl.uart import divisor_for
 from tests.networks import few_values, random_network
 
@@ -70,7 +74,7 @@ class Point:
         Its shape.
     density, activity : float
         Share of weights that are not zero, and about the share of neurons with an event in a step.
-    lanes, store, weight_bits, folded
+    lanes, store, weight_bits, folded, resident_bytes
         Of the core; a ``folded`` of None lets as many rows as fit be in an SDRAM.
     tokens : int
     """
@@ -87,6 +91,7 @@ class Point:
     store: str = "bram"
     weight_bits: int = 4
     folded: int | None = 0
+    resident_bytes: int = 0
     tokens: int = TOKENS
 
 
@@ -127,8 +132,8 @@ POINTS = _points()
 LARGE = [
     *(Point(name=f"PTB 85 %, {lanes} lanes", network="ptb-egru-85", lanes=lanes, tokens=20, fitted=False)
       for lanes in (8, 16, 32)),
-    *(Point(name=f"PTB {share} %, SDRAM", network=f"ptb-egru-{share}", lanes=2, store="sdram", folded=None, tokens=20,
-            fitted=False) for share in (85, 95)),
+    *(Point(name=f"PTB {share} %, SDRAM", network=f"ptb-egru-{share}", lanes=4, store="sdram", folded=None,
+            resident_bytes=RESIDENT_BYTES, tokens=20, fitted=False) for share in (85, 95)),
 ]
 """Of the networks in ``model/networks``."""
 
@@ -183,7 +188,7 @@ def run(point, *, text=None, open_board=None):
     parameters = active_network(point) if point.network is None else load_integer(
         NETWORKS / f"{point.network}.egret")
     image, = simulation_images(parameters, lanes=point.lanes, store=point.store, weight_bits=point.weight_bits,
-                               folded=point.folded)
+                               folded=point.folded, resident_bytes=point.resident_bytes)
     configuration = image.configuration
     ids = texts(point, parameters, text)
     with (open_board or _open_board)(configuration) as board:
@@ -192,7 +197,8 @@ def run(point, *, text=None, open_board=None):
         raise InputError(f"{point.name}: {measurement.first_mismatch}")
     counters, steps = measurement.counters, measurement.counters["tokens"]
     work = Work.of(parameters, measurement.evaluation.sources, ids, folded=configuration.folded, lanes=point.lanes,
-                   store=point.store, weight_bits=point.weight_bits)
+                   store=point.store, weight_bits=point.weight_bits, resident=resident_shares(image, taken_by(
+                       parameters, measurement.evaluation.sources, ids, configuration.folded)))
     return {
         "point": dataclasses.asdict(point),
         "cycles": counters["cycles"] / steps,
@@ -304,6 +310,8 @@ class Work:
         Tokens with a row, and how much of the text they are.
     width : int
         Bits a cycle that the memory brings, where that is not block RAM.
+    resident : tuple of tuple of float
+        Of each matrix: which share of the words that are taken comes from block RAM beside such a memory.
     """
 
     hidden: tuple[int, ...]
@@ -318,6 +326,7 @@ class Work:
     folded: int = 0
     folded_share: float = 0.0
     width: int = SDRAM_BITS
+    resident: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
     def of(cls, parameters, sources, ids, *, folded=0, **core):
@@ -335,16 +344,11 @@ class Work:
             Members that are the core's.
         """
         tokens, steps, matrices = np.asarray(ids[:-1]), sources.steps, []
-        for number, columns in enumerate(integer_columns(parameters)):
+        taken = taken_by(parameters, sources, ids, folded)
+        for number, (columns, (x, y, s)) in enumerate(zip(integer_columns(parameters), taken, strict=True)):
             of_z = np.count_nonzero(parameters.layers[number].weight_x[columns.rows_y:]) / max(columns.x.sum(), 1)
-            x, y = sources.x[number] / steps, sources.y[number] / steps
-            if number == 0:
-                x = (parameters.embedding[tokens[tokens >= folded]] != 0).sum(axis=0) / steps
-                # Those of y are taken before the token is known: after the last one, too, and none before the first.
-                y = y * steps / max(steps - 1, 1)
             matrices.append((Columns.of(columns.rows_x, columns.x, x, ((2 / 3, 1 - of_z), (1 / 3, of_z))),
-                             Columns.of(columns.rows_y, columns.y, y),
-                             Columns.of(columns.rows_s, columns.s, sources.s[number] / steps)))
+                             Columns.of(columns.rows_y, columns.y, y), Columns.of(columns.rows_s, columns.s, s)))
         vocabulary, embedding = parameters.embedding.shape
         return cls(parameters.hidden, embedding, vocabulary, matrices=tuple(matrices),
                    events=tuple(count / steps for count in sources.events), folded=folded,
@@ -362,7 +366,7 @@ class Work:
         inputs = {} if first == 0 else {"embedding": self.hidden[first - 1], "vocabulary": 0, "folded": 0,
                                         "folded_share": 0.0}
         return dataclasses.replace(self, hidden=self.hidden[first:last], matrices=self.matrices[first:last],
-                                   events=self.events[first:last], **inputs)
+                                   events=self.events[first:last], resident=self.resident[first:last], **inputs)
 
     def to_json(self):
         return dataclasses.asdict(self) | {"matrices": [[
@@ -376,7 +380,36 @@ class Work:
             return Columns(one["rows"], *(np.array(one[name]) for name in ("weights", "number", "taken")),
                            tuple(map(tuple, one["regions"])))
         return cls(**values | {"hidden": tuple(values["hidden"]), "events": tuple(values["events"]),
+                               "resident": tuple(map(tuple, values["resident"])),
                                "matrices": tuple(tuple(map(columns, layer)) for layer in values["matrices"])})
+
+
+def taken_by(parameters, sources, ids, folded):
+    """How often a step takes each column, on average over a text: list of (x, y, s), one a layer.
+
+    Parameters are those of `Work.of`.
+    """
+    tokens, steps, taken = np.asarray(ids[:-1]), sources.steps, []
+    for number, (x, y, s) in enumerate(zip(sources.x, sources.y, sources.s, strict=True)):
+        if number == 0:
+            x = (parameters.embedding[tokens[tokens >= folded]] != 0).sum(axis=0)
+            # Those of y are taken before the token is known: after the last one, too, and none before the first.
+            y = y * steps / max(steps - 1, 1)
+        taken.append((x / steps, y / steps, s / steps))
+    return taken
+
+
+def resident_shares(image, taken):
+    """`Work.resident` of an image whose columns are taken so often: a list from `taken_by`."""
+    start, words = column_words(image)
+    words, resident, base, shares = words.astype(float), start < image.configuration.resident_words, 0, []
+    for layer in taken:
+        shares.append([])
+        for one in layer:
+            own = words[base:base + len(one)] * one
+            shares[-1].append(float(own @ resident[base:base + len(one)] / max(own.sum(), 1e-9)))
+            base += len(one)
+    return tuple(map(tuple, shares))
 
 
 # The model
@@ -496,7 +529,9 @@ def cycles(work, constants, words=None):
         columns, (own, _) = work.matrices[layer][segment], words[layer][segment]
         taken = columns.taken / part if part else 0 * columns.taken
         if external:
-            return float(taken @ (own * max(1, entry / work.width) + k.burst * (own > 0)))
+            share = work.resident[layer][segment] if work.resident else 0.0
+            comes = float(taken @ (own * max(1, entry / work.width) + k.burst * (own > 0)))
+            return max((1 - share) * comes, float(taken @ own))
         return max(float(taken @ own), float(taken.sum()))
 
     def inputs():
@@ -635,6 +670,8 @@ class Core:
         Clocks to say tokens a second for.
     burst : float or None
         Cycles lost a burst; None: as fitted.
+    resident : bool
+        Whether `RESIDENT_BYTES` of weights are in block RAM.
     """
 
     name: str
@@ -643,9 +680,10 @@ class Core:
     size: float
     hertz: tuple[float, ...]
     burst: float | None = None
+    resident: bool = False
 
 
-ULX3S = Core("ULX3S, SDR SDRAM of 16 bits", 2, 16, MEMORY, (80e6, 100e6))
+ULX3S = Core("ULX3S, SDR SDRAM of 16 bits", 4, 16, MEMORY, (80e6, 100e6), resident=True)
 # ECP5DDRPHY (litedram/phy/ecp5ddrphy.py) has two phases of 4 x 16 bits, which makes ports of 128, but brings four of
 # the eight beats of a DDR3 burst a cycle: a port has a word every other cycle. With 8 lanes, whose words are half a
 # port's, a column begins or ends within one: a cycle more.
@@ -663,7 +701,8 @@ def on_core(work, core, shares=None):
 
     ``shares`` gives the matrices and the share of a text by the rows: callable of rows to (taken of x, share).
     """
-    bare = dataclasses.replace(work, lanes=core.lanes, width=core.width, store="sdram", folded=0)
+    bare = dataclasses.replace(work, lanes=core.lanes, width=core.width, store="sdram", folded=0,
+                               **({} if core.resident else {"resident": ()}))
     memory = traffic(bare)
     room = core.size - memory["weights"] - memory["embedding"]
     if room < 0:
@@ -690,7 +729,7 @@ def text_shares(parameters, ids):
 
 def link_bytes(work):
     """Bytes to and from the board, a token."""
-    answer = 12 + 3 * ESCAPED * work.events[-1]
+    answer = 12 + ESCAPED * (protocol.bitmap_bytes(round(work.hidden[-1])) + work.events[-1])
     if work.vocabulary:
         return 15.0, answer
     count = float(work.matrices[0][0].taken.sum())
@@ -714,17 +753,20 @@ def beyond(parameters, ids, constants):
     network, sources = IntegerNetwork(parameters), SourceCounts(integer_columns(parameters))
     for token in ids[:-1]:
         sources.add(network.step(np.array([token])))
-    work = Work.of(parameters, sources, ids, lanes=2, store="sdram")
+    image, = simulation_images(parameters, store="sdram")
+    folded = image.configuration.folded
+    lookups, taken = estimate_lookups(parameters, folded), taken_by(parameters, sources, ids, folded)
+    work = Work.of(parameters, sources, ids, lanes=ULX3S.lanes, store="sdram", resident=resident_shares(image, taken))
     shares = text_shares(parameters, ids)
     result = {"cores": [], "networks": [], "boards": [], "row_of_boards": []}
     for lanes, folded in ((8, 0), (16, 0), (32, 0), (8, 1000), (8, 10_000)):
-        own = dataclasses.replace(work, store="bram", lanes=lanes, folded=folded, **shares(work, folded))
+        own = dataclasses.replace(work, store="bram", resident=(), lanes=lanes, folded=folded, **shares(work, folded))
         words = packed(own)
         result["cores"].append({"lanes": lanes, "folded": folded, "cycles": cycles(own, constants, words),
                                 "macs": sum(float(columns.taken @ columns.weights) for layer in own.matrices
                                             for columns in layer), "bytes": traffic(own, words)["bytes"]})
     for width, words in ((1, None), (2, None), (4, None), (1, 30_000), (1, 100_000)):
-        larger = dataclasses.replace(work.wider(width), vocabulary=words or work.vocabulary)
+        larger = dataclasses.replace(work.wider(width), vocabulary=words or work.vocabulary, resident=())
         memory = traffic(larger)
         none = dataclasses.replace(larger, folded=0)
         rows = on_core(larger, ULX3S)
@@ -746,7 +788,10 @@ def beyond(parameters, ids, constants):
             "streamed": {f"{hertz / 1e6:g}": speed(own, constants, core, hertz).streamed() for hertz in core.hertz}})
     layers = len(parameters.layers)
     for cuts in ([1], list(range(1, layers))):
-        parts = [work.part(first, last) for first, last in zip([0, *cuts], [*cuts, layers], strict=True)]
+        parts = []
+        for part, first, last in zip(split(parameters, cuts), [0, *cuts], [*cuts, layers], strict=True):
+            own = compile_image(part, configuration_for(part, store="sdram"), lookups=lookups[first:last])
+            parts.append(dataclasses.replace(work.part(first, last), resident=resident_shares(own, taken[first:last])))
         parts[0] = on_core(parts[0], ULX3S, shares)
         for number, part in enumerate(parts):
             sent, received = link_bytes(part)

@@ -394,7 +394,8 @@ def main(network, lanes, bursts, activity, with_area, with_clock, as_json):
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("packing the network", total=None)
         parameters = load_integer(network)
-        configuration = configuration_for(parameters, lanes=lanes, weight_bits=4, store="sdram", folded=0)
+        configuration = configuration_for(parameters, lanes=lanes, weight_bits=4, store="sdram", folded=0,
+                                          resident_bytes=0)
         image = compile_image(parameters, configuration)
         lists = {kind: bursts_of(image, kind, bursts, activity) for kind in ("random", "anywhere", "rising")}
         results = {}

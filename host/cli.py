@@ -22,6 +22,7 @@ __all__ = ["main"]
 ENGINES = ("float", "integer", "rtl")
 SIMULATORS = ("verilator", "icarus")
 FOLDED = "Tokens with folded rows, the first ones: 0, or with the store sdram as many as fit."
+RESIDENT = "With the store sdram: block RAM for the weights that are read most often; 196608 by default."
 
 
 _help = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
@@ -446,12 +447,13 @@ def quantise(checkpoint, output, **options):
 @click.option("--weight-bytes", type=int, help="Size of the weight memory; 0 makes it just large enough.")
 @click.option("--goal", type=click.Choice(GOALS), default=GOALS[0], show_default=True, help="Of packing the weights.")
 @click.option("--folded", type=int, help=FOLDED)
+@click.option("--resident-bytes", type=click.IntRange(min=0), help=RESIDENT)
 @click.option("--verilog", help="File to write the core's Verilog to.")
-def compile_(source, output, target, lanes, weight_bytes, goal, folded, verilog):
+def compile_(source, output, target, lanes, weight_bytes, goal, folded, resident_bytes, verilog):
     """Compile SOURCE (a checkpoint or an integer network) into an image and the Verilog of its core."""
     import numpy as np
 
-    from egret.model.compile import compile_image, configuration_for
+    from egret.model.compile import column_words, compile_image, configuration_for
     from egret.model.configuration import TARGETS
     from egret.model.files import write_aside
     from egret.model.image import memory_sections
@@ -465,11 +467,13 @@ def compile_(source, output, target, lanes, weight_bytes, goal, folded, verilog)
         options["lanes"] = lanes
     if weight_bytes is not None:
         options["weight_bytes"] = weight_bytes or None
+    if resident_bytes is not None:
+        options["resident_bytes"] = resident_bytes
     parameters = _load_integer(source)
     configuration = configuration_for(parameters, **options)
     image = compile_image(parameters, configuration)
     sections = {section.name: section for section in memory_sections(configuration)}
-    words = len(image.memories["weights"]) // sections["weights"].word_bytes
+    words = int(column_words(image)[1].sum())
     layers = parameters.layers
     entries = sum(np.count_nonzero(layer.weight_x) + np.count_nonzero(layer.weight_y) for layer in layers)
     used = dataclasses.replace(configuration, weight_words=max(1, words)).weight_memory_bytes
@@ -485,8 +489,10 @@ def compile_(source, output, target, lanes, weight_bytes, goal, folded, verilog)
         ("bytes a non-zero weight, without and with pointers",
          f"{used / max(1, entries):.3f}, {(used + pointers) / max(1, entries):.3f}"),
     ]
-    if folded:
-        rows.append(("folded rows", f"{folded:,} tokens, {len(image.memories['rows']):,} bytes"))
+    if configuration.resident_words:
+        rows.append(("of these in block RAM", f"{configuration.resident_bytes:,} bytes"))
+    if configuration.folded:
+        rows.append(("folded rows", f"{configuration.folded:,} tokens, {len(image.memories['rows']):,} bytes"))
     if verilog is not None:
         from egret.rtl.core import Core
         from egret.rtl.export import to_verilog
@@ -1037,6 +1043,7 @@ def demo(checkpoint, text, tokens, seed):
 @click.option("--tokens", type=int, default=1000, show_default=True, help="Steps to run.")
 @click.option("--weight-bits", type=int, help="Bits of a stored weight, 4 or 8; 4 where the network allows.")
 @click.option("--folded", type=int, help=FOLDED)
+@click.option("--resident-bytes", type=click.IntRange(min=0), help=RESIDENT)
 @click.option("--board", "name", help="The core of this board, and tokens a second at its clock and over its link.")
 @click.option("--split", help="Layers behind which the network is cut, such as 1 or 1,2; each part runs on a board of "
               "its own, whose events enter the next one.")
@@ -1045,8 +1052,8 @@ def demo(checkpoint, text, tokens, seed):
 @click.option("--peers", is_flag=True, help="Compare with PyTorch on this processor, and with published figures.")
 @click.option("--plot", help="Picture to write: .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, name, split, speed_ups, energy, peers, plot,
-          as_json):
+def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, resident_bytes, name, split, speed_ups, energy,
+          peers, plot, as_json):
     """Measure cycles and lane utilisation of the simulated core with CHECKPOINT, every event checked."""
     from egret.host import bench as benches
     from egret.host.measure import sample
@@ -1059,10 +1066,11 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, name, spl
     if peers:
         with _needs("torch", "torch", "--peers"):
             importlib.import_module("torch")
-    options = {"lanes": lanes, "weight_bits": weight_bits, "folded": folded, "store": store}
+    options = {"lanes": lanes, "weight_bits": weight_bits, "folded": folded, "store": store,
+               "resident_bytes": resident_bytes}
     board = None
     if name is not None:
-        if speed_ups or weight_bits is not None or store is not None:
+        if speed_ups or any(value is not None for value in (weight_bits, store, resident_bytes)):
             raise InputError("--board has a core of its own: of its options only --lanes and --folded go with it")
         board = _board_named(name, "--board")
     if split is not None:
@@ -1215,8 +1223,10 @@ def _compare_peers(measurement, parameters, ids, hertz, joules):
 
 def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
     """`bench` of a network that is cut behind some layers, its parts on boards that work at once."""
-    from egret.host.measure import measure_pipeline, sample, simulation_images
+    from egret.host.measure import measure_pipeline, sample
+    from egret.model.compile import compile_image, configuration_for
     from egret.model.integer import split as split_network
+    from egret.model.lookups import estimate_lookups
 
     try:
         behind = [int(layer) for layer in split.split(",")]
@@ -1226,8 +1236,13 @@ def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
     if board is not None:
         options = _board_options(board, options["lanes"], options["folded"])
     images = []
-    for part in split_network(parameters, behind):
-        images += simulation_images(part, **options)
+    parts = split_network(parameters, behind)
+    for part, first, last in zip(parts, [0, *behind], [*behind, len(parameters.layers)], strict=True):
+        configuration = configuration_for(part, **{name: value for name, value in options.items() if value is not None})
+        lookups = None
+        if configuration.resident_words:  # which a part, that writes no text, cannot choose
+            lookups = estimate_lookups(parameters, configuration.folded)[first:last]
+        images.append(compile_image(part, configuration, lookups=lookups))
         options = options | {"folded": None}  # only the first one's input is tokens
     ids = sample(parameters, tokens + 1) if text is None else _load_text(text, parameters.vocabulary, tokens)
     with contextlib.ExitStack() as stack:
@@ -1237,9 +1252,8 @@ def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
     slowest = max(one.cycles_per_token for one in measurements)
     result = {"tokens": tokens, "perplexity": measurements[0].evaluation.perplexity,
               "cycles_per_token": slowest, "boards": []}
-    ends = [*behind, len(parameters.layers)]
     columns = []
-    for first, last, measurement in zip([0, *behind], ends, measurements, strict=True):
+    for first, last, measurement in zip([0, *behind], [*behind, len(parameters.layers)], measurements, strict=True):
         name = f"layer {last}" if last == first + 1 else f"layers {first + 1} to {last}"
         sent, received = measurement.bytes_sent / tokens, measurement.bytes_received / tokens
         figures = {"layers": [first + 1, last], "mismatches": measurement.mismatches,

@@ -162,8 +162,10 @@ def activity(image, measurement, ids, embedding, hertz):
     result = {}
     if c.store == "sdram":
         start, words = column_words(image)
+        outside = start >= c.resident_words
+        start, beats = (start - c.resident_words) * c.word_beats, words * c.word_beats * outside
         base, embedding_beats, row_beats = c.sdram_base, c.embedding // 2, c.layer_depth(0) * c.row_beats
-        opened = rows_opened(base["weights"] + start * c.word_beats, words * c.word_beats) @ lookups
+        opened = rows_opened(base["weights"] + start, beats) @ lookups
         tokens = ids[:-1].astype(np.int64)
         opened += rows_opened(base["rows"] + tokens[tokens < c.folded] * row_beats, row_beats).sum()
         opened += rows_opened(base["embedding"] + tokens[tokens >= c.folded] * embedding_beats, embedding_beats).sum()
@@ -175,7 +177,9 @@ def activity(image, measurement, ids, embedding, hertz):
             "SDRAM, refresh": ("refreshes", seconds / (PARTS["any"].refresh * 1e-9)),
             "SDRAM, standby": ("seconds", seconds),
         }
-        bits["embedding's queue"] = 2 * embedded
+        bits["resident weights"] = c.lanes * c.narrow_bits * float((words * ~outside) @ lookups)
+        # Words of the others go through a queue, as does the embedding.
+        bits["queues"] = 2 * embedded + 2 * SDRAM_BITS * float(beats @ lookups)
     else:
         bits["weights"] = float((8 * column_bytes(image) - pointer) @ lookups)
         bits["embedding"] = embedded

@@ -36,10 +36,14 @@ from egret.model.configuration import (
 from egret.model.errors import InputError
 from egret.model.image import Image, memory_sections
 from egret.model.integer import IntegerLayer, IntegerParameters
+from egret.model.lookups import estimate_lookups
 from egret.model.tokens import Vocabulary
 
-__all__ = ["Matrix", "column_bytes", "column_words", "compile_image", "configuration_for", "folded_rows",
-           "matrices", "pack_matrix", "read_image"]
+__all__ = ["RESIDENT_BYTES", "Matrix", "column_bytes", "column_words", "compile_image", "configuration_for",
+           "folded_rows", "matrices", "pack_matrix", "read_image"]
+
+RESIDENT_BYTES = 192 * 1024
+"""Of weights in block RAM beside an SDRAM: what an ECP5-85F has left."""
 
 _SKIP = 1 << RUN_BITS
 _SPEED_SHARE = 1.002  # of the fewest words: what narrower runs may cost when the goal is speed
@@ -253,7 +257,8 @@ def _slots(columns, begins, ends, first, cost):
     return entries, lane, cost[entries] - cost[first[owner, lane]]
 
 
-def configuration_for(parameters, *, weight_bytes=None, weight_bits=None, goal="speed", **options):
+def configuration_for(parameters, *, weight_bytes=None, weight_bits=None, goal="speed", resident_bytes=RESIDENT_BYTES,
+                      **options):
     """Configuration of a core for a network.
 
     Parameters
@@ -262,13 +267,15 @@ def configuration_for(parameters, *, weight_bytes=None, weight_bits=None, goal="
     weight_bytes : int, optional
         Size of the weight memory; just large enough for the network when not given. The words with wide runs are as
         many as the network needs, the other ones what remains.
+    resident_bytes : int
+        With the store ``sdram``: block RAM for the columns that are looked up most often.
     weight_bits : int, optional
         8, or 4 where no matrix has more than `CODEBOOK` values; 4 where possible when not given.
     goal : str
         ``"speed"`` for runs so wide that hardly a slot is lost, ``"size"`` for the least memory.
     **options
         Any of the other parameters of `Configuration`, e.g. ``lanes``. With the store ``sdram``, where they are not
-        given: as many lanes as the memory feeds, and as many folded rows as find room beside the rest.
+        given: twice the lanes that the memory feeds, and as many folded rows as find room beside the rest.
 
     Returns
     -------
@@ -286,15 +293,19 @@ def configuration_for(parameters, *, weight_bytes=None, weight_bits=None, goal="
         weight_bits = 4 if _most_values(parameters) <= CODEBOOK else 8
     folded = options.pop("folded", None)
     if options.get("store") == "sdram":
-        options.setdefault("lanes", 2 if weight_bits == 4 else 4)
+        options.setdefault("lanes", 4)
     elif folded is None:
         folded = 0
     bare = Configuration(**options, weight_bits=weight_bits)
     parts = matrices(parameters, bare)
-    words, *wide = _words_by_width(
-        *_choose_all(parts, weight_bits, bare.lanes, goal, bare.store == "bram"))
+    widths, packed = _choose_all(parts, weight_bits, bare.lanes, goal, bare.store == "bram")
+    words, *wide = _words_by_width(widths, packed)
     wide = tuple(count for count in wide if count)
-    needed = Configuration(**options, weight_bits=weight_bits, weight_words=max(1, words), wide_words=wide)
+    resident = min(words, 8 * resident_bytes // (bare.lanes * bare.narrow_bits)) if bare.store == "sdram" else 0
+    # Which words are resident is for the image to say: the SDRAM has room for all of them, unless there is no choice.
+    weight_words = 1 if words == resident else words
+    needed = Configuration(**options, weight_bits=weight_bits, weight_words=max(1, weight_words), wide_words=wide,
+                           resident_words=resident)
     if folded is None:
         row = needed.layer_depth(0) * needed.row_beats
         folded = min(needed.vocabulary, (SDRAM_WORDS - needed.sdram_words) // row)
@@ -303,8 +314,7 @@ def configuration_for(parameters, *, weight_bytes=None, weight_bits=None, goal="
         return needed
     narrow = (8 * weight_bytes // needed.lanes - sum(wide)) // needed.narrow_bits
     if narrow < needed.weight_words:
-        raise InputError(f"the network needs {needed.weight_memory_bytes} bytes of weight memory, the store has "
-                         f"{weight_bytes}; prune further, or compile with --weight-bytes")
+        raise _too_small(needed, needed.weight_words, weight_bytes)
     return dataclasses.replace(needed, weight_words=narrow)
 
 
@@ -317,13 +327,16 @@ def folded_rows(parameters, tokens):
     return (values @ parameters.layers[0].weight_x.T.astype(np.float64)).astype(np.int32)
 
 
-def compile_image(parameters, configuration):
+def compile_image(parameters, configuration, *, lookups=None):
     """Compile a network for a core.
 
     Parameters
     ----------
     parameters : IntegerParameters
     configuration : Configuration
+    lookups : list of np.ndarray, one a layer, optional
+        How often each column is looked up, which decides what is resident; `estimate_lookups` when not given, save for
+        a part of a network, which writes no text: there the first columns are resident.
 
     Returns
     -------
@@ -344,26 +357,39 @@ def compile_image(parameters, configuration):
     if c.weight_bits == 4 and (most := max(map(len, codebooks))) > CODEBOOK:
         raise InputError(f"the core is built for 4-bit weights, {CODEBOOK} a matrix; the network has up to {most}")
     packed, widths = _pack_into(parts, c)
-    order = sorted(range(len(parts)), key=lambda index: -widths[index])
+    weights, runs, counts, begins = (np.concatenate(part) for part in zip(*packed, strict=True))
+    weights = weights.astype(np.uint8)
+    if c.weight_bits == 4:
+        weights = np.concatenate([np.where(part == 0, 0, 1 + np.searchsorted(codebook, part))
+                                  for (part, *_), codebook in zip(packed, codebooks, strict=True)])
     sections = {section.name: section for section in memory_sections(c)}
-    codes, runs, columns, start = [], [], [None] * len(parts), 0
-    for index in order:
-        weights, lane_runs, counts, starts = packed[index]
-        if c.weight_bits == 4:
-            weights = np.where(weights == 0, 0, 1 + np.searchsorted(codebooks[index], weights))
-        codes.append(weights.astype(np.uint32) & ((1 << c.weight_bits) - 1))
-        runs.append(lane_runs)
-        first = start + np.cumsum(counts) - counts
-        fields = [(np.where(counts > 0, first, 0), c.start_bits), (counts, c.count_bits)]
-        for lane in range(c.lanes):
-            fields += [(starts[:, lane, 0], 3), (starts[:, lane, 1], c.block_bits)]
-        columns[index] = _to_words(fields)
-        start += int(counts.sum())
-    codes, runs = np.concatenate(codes), np.concatenate(runs)
+    resident = np.zeros(0, np.int64)
+    if c.resident_words:
+        if lookups is None and parameters.readout_bias is not None and counts.sum() > c.resident_words:
+            lookups = estimate_lookups(parameters, c.folded)
+        resident = _resident(parts, counts, np.zeros(len(counts)) if lookups is None else np.concatenate(lookups), c)
+    # Words with wide runs come first.
+    others = np.argsort(-np.repeat(widths, [part.sources for part in parts]), kind="stable")
+    others = others[~np.isin(others, resident)]
+    starts = np.zeros(len(counts), np.int64)
+    for columns, base in ((resident, 0), (others, c.resident_words)):
+        starts[columns] = base + np.cumsum(counts[columns]) - counts[columns]
+    if (need := int(counts[others].sum())) > c.weight_words:
+        raise _too_small(c, need, c.weight_memory_bytes)
+
+    def words(columns):
+        own = counts[columns]
+        at = np.repeat((np.cumsum(counts) - counts)[columns] - (np.cumsum(own) - own), own) + np.arange(own.sum())
+        fields = [field for lane in range(c.lanes) for field in (
+            (weights[at, lane], c.weight_bits), (runs[at, lane] & (_SKIP - 1), RUN_BITS))]
+        return at, _to_words(fields)
+
+    at, content = words(others)
     memories = {
-        "weights": _to_words([field for lane in range(c.lanes) for field in (
-            (codes[:, lane], c.weight_bits), (runs[:, lane] & (_SKIP - 1), RUN_BITS))]),
-        "columns": b"".join(columns),
+        "weights": content,
+        "columns": _to_words([(np.where(counts > 0, starts, 0), c.start_bits), (counts, c.count_bits), *(
+            field for lane in range(c.lanes)
+            for field in ((begins[:, lane, 0], 3), (begins[:, lane, 1], c.block_bits)))]),
         "bias": b"".join(_to_words([(part, c.accumulator_bits) for part in np.split(layer.bias, 3)])
                          for layer in parameters.layers),
         "threshold": np.concatenate([layer.threshold for layer in parameters.layers]).astype("<u2").tobytes(),
@@ -371,8 +397,11 @@ def compile_image(parameters, configuration):
     }
     if not c.takes_events:
         memories["embedding"] = parameters.embedding.astype(np.int8).tobytes()
-    for bit, words in enumerate(c.wide_words, RUN_BITS):
-        memories[f"run_{bit}"] = _to_words([(runs[:words, lane] >> bit & 1, 1) for lane in range(c.lanes)])
+    if c.resident_words:
+        content = words(resident)[1]
+        memories["resident"] = content.ljust(c.resident_words * sections["resident"].word_bytes, b"\0")
+    for bit, count in enumerate(c.wide_words, RUN_BITS):
+        memories[f"run_{bit}"] = _to_words([(runs[at[:count], lane] >> bit & 1, 1) for lane in range(c.lanes)])
     if c.weight_bits == 4:
         memories["codebook"] = b"".join(
             b"\0" + values.astype(np.int8).tobytes() + bytes(CODEBOOK - len(values)) for values in codebooks)
@@ -388,27 +417,47 @@ def compile_image(parameters, configuration):
         readout_weight=b"" if weight is None else weight.astype(np.int8).tobytes())
 
 
+def _resident(parts, counts, lookups, c):
+    """Numbers of the columns that shall be resident, in falling order of how often they are looked up.
+
+    Those that are looked up most often, as many as fit; but of a matrix no more than are sent, a word a cycle, while
+    its others come.
+    """
+    part = np.repeat(np.arange(len(parts)), [matrix.sources for matrix in parts])
+    sent, room = counts * lookups, c.resident_words
+    left = np.bincount(part, sent) * c.word_beats / (c.word_beats + 1)
+    chosen = []
+    for column in np.argsort(-lookups, kind="stable"):
+        if 0 < counts[column] <= room and sent[column] <= left[part[column]]:
+            chosen.append(column)
+            room -= counts[column]
+            left[part[column]] -= sent[column]
+    return np.array(chosen, np.int64)
+
+
+def _too_small(c, words, weight_bytes):
+    """The error of a weight memory that has fewer words than a network needs."""
+    need = dataclasses.replace(c, weight_words=words).weight_memory_bytes
+    return InputError(f"the network needs {need} bytes of weight memory, the store has {weight_bytes}; "
+                      "prune further, or compile with --weight-bytes")
+
+
 def _fits(packed, widths, c):
     """Whether packed matrices fit a weight memory, whose words with wide runs are limited."""
-    limits = (c.weight_words, *c.wide_words, *[0] * (WIDEST_RUN - c.run_bits))
+    limits = (c.resident_words + c.weight_words, *c.wide_words, *[0] * (WIDEST_RUN - c.run_bits))
     return all(words <= limit for words, limit in zip(_words_by_width(widths, packed), limits, strict=True))
 
 
 def _pack_into(parts, c):
     """Packed matrices and their run widths, for a configuration made for them, or for others of their shape."""
-    for goal in GOALS:
+    for goal in GOALS if c.wide_words else ():
         widths, packed = _choose_all(parts, c.weight_bits, c.lanes, goal)
         if _fits(packed, widths, c):
             return packed, widths
-    widths, packed = list(widths), list(packed)
-    for index, part in enumerate(parts):  # the fewest wide runs that there can be
-        if widths[index] > RUN_BITS:
-            widths[index], packed[index] = RUN_BITS, pack_matrix(part, RUN_BITS, c.lanes)
+    widths, packed = _choose_all(parts, c.weight_bits, c.lanes, goal=None, wide=False)
     if _fits(packed, widths, c):
         return packed, widths
-    need = dataclasses.replace(c, weight_words=sum(len(part[0]) for part in packed)).weight_memory_bytes
-    raise InputError(f"the network needs {need} bytes of weight memory, the store has {c.weight_memory_bytes}; "
-                     "prune further, or compile with --weight-bytes")
+    raise _too_small(c, sum(len(part[0]) for part in packed) - c.resident_words, c.weight_memory_bytes)
 
 
 def _row_words(rows, c):
@@ -469,7 +518,8 @@ def read_image(image):
         The memories do not hold a network.
     """
     c = image.configuration
-    words = _from_words(image.memories["weights"], [c.weight_bits, RUN_BITS] * c.lanes)
+    words = _from_words(image.memories.get("resident", b"") + image.memories["weights"],
+                        [c.weight_bits, RUN_BITS] * c.lanes)
     codes, runs = np.stack(words[0::2], axis=1), np.stack(words[1::2], axis=1)
     for bit in range(RUN_BITS, c.run_bits):
         wide = np.stack(_from_words(image.memories[f"run_{bit}"], [1] * c.lanes), axis=1)

@@ -46,7 +46,7 @@ SDRAM_BITS = 16
 SDRAM_WORDS = 1 << 24
 """Words of an SDRAM that a core can use."""
 
-FORMAT = 3
+FORMAT = 4
 """Counts changes of the arithmetic or of a memory's layout; part of the digest."""
 
 
@@ -76,6 +76,8 @@ class Configuration:
     wide_words : tuple of int
         How many of these, from the first one on, have a fifth, sixth, ... bit of each zero run; at most four numbers,
         none larger than the one before.
+    resident_words : int
+        Words of weights in block RAM beside those in an SDRAM, 0 to 2^20: the first addresses.
     folded : int
         Tokens, from the first one on, whose folded rows are stored: 0 to ``vocabulary``.
     accumulator_bits : int
@@ -99,6 +101,7 @@ class Configuration:
     weight_bits: int = 8
     weight_words: int = 1024
     wide_words: tuple[int, ...] = ()
+    resident_words: int = 0
     folded: int = 0
     accumulator_bits: int = 24
     gate_index_bits: int = 10
@@ -127,6 +130,7 @@ class Configuration:
         for index, words in enumerate(self.wide_words):
             check(f"wide_words[{index}]", words, 1, most)
             most = words
+        check("resident_words", self.resident_words, 0, 1 << 20)
         check("folded", self.folded, 0, self.vocabulary)
         check("accumulator_bits", self.accumulator_bits, 16, 24)
         check("gate_index_bits", self.gate_index_bits, 8, 12)
@@ -135,6 +139,9 @@ class Configuration:
         if self.store != "bram" and self.wide_words:
             raise InputError(f"configuration: wide_words must be () with the store {self.store}, "
                              f"not {self.wide_words!r}")
+        if self.store != "sdram" and self.resident_words:
+            raise InputError(f"configuration: resident_words must be 0 with the store {self.store}, "
+                             f"not {self.resident_words}")
         if self.store == "sdram":
             if self.lanes * self.narrow_bits % SDRAM_BITS:
                 raise InputError(f"configuration: lanes must be such that {self.narrow_bits} bits each fill words of "
@@ -269,6 +276,11 @@ class Configuration:
         bits = self.weight_words * self.narrow_bits + sum(self.wide_words)
         return -(-self.lanes * bits // 8)
 
+    @property
+    def resident_bytes(self):
+        """Bytes of the weights in block RAM beside an SDRAM."""
+        return self.resident_words * self.lanes * self.narrow_bits // 8
+
     # What an SDRAM holds: weights, then the embedding, then folded rows, all in words of 16 bits.
 
     @property
@@ -314,7 +326,7 @@ class Configuration:
     @property
     def start_bits(self):
         """Width of a column's first word address."""
-        return max((self.weight_words - 1).bit_length(), 1)
+        return max((self.resident_words + self.weight_words - 1).bit_length(), 1)
 
     @property
     def count_bits(self):

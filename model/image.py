@@ -66,7 +66,8 @@ def memory_sections(configuration):
         bytes. ``bias``: {u, r, z} of each neuron. ``threshold``: one a neuron. ``shift``: three a layer, u, r, z.
         Where the configuration has them: ``codebook``: 16 signed bytes a matrix; ``rows``: folded rows, a word an
         address of the first layer, one accumulator a bank; ``run_4`` and so on: further bits of the runs, one a lane.
-        What is in an SDRAM has the same bytes, in words of 16 bits.
+        ``resident``: words of weights that are in block RAM although the others are in an SDRAM; what is in an SDRAM
+        has the same bytes, in words of 16 bits.
     """
     c = configuration
     sections = [
@@ -85,6 +86,8 @@ def memory_sections(configuration):
         sections.append(MemorySection(7, "rows", c.banks * c.accumulator_bits, c.folded * c.layer_depth(0)))
     sections += [MemorySection(8 + index, f"run_{RUN_BITS + index}", c.lanes, words)
                  for index, words in enumerate(c.wide_words)]
+    if c.resident_words:
+        sections.append(MemorySection(12, "resident", c.lanes * c.narrow_bits, c.resident_words))
     if c.store == "sdram":
         sections = [MemorySection(section.number, section.name, SDRAM_BITS, c.sdram_sizes[section.name])
                     if section.name in c.sdram_sizes else section for section in sections]

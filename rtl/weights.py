@@ -18,8 +18,10 @@ __all__ = ["WeightStore", "words_of"]
 
 AHEAD = 16
 """Pointers fetched ahead of the words."""
-UNDER_WAY = 4
-"""Columns whose words an SDRAM has been asked for."""
+UNDER_WAY = 16
+"""Columns whose words an SDRAM has been asked for, and resident ones between them."""
+ARRIVED = 512
+"""Words of an SDRAM that can wait for resident ones."""
 
 
 class WeightStore(wiring.Component):
@@ -28,7 +30,8 @@ class WeightStore(wiring.Component):
     One column is looked up each cycle, so words follow each other without gaps, also from one column to the next, while
     no more columns than words are asked for; the first word comes eight cycles after the first column.
     With the store ``spram`` a column is looked up in as many cycles as its pointer has rows of 16 bits, and two; and a
-    pointer takes as many cycles to load. With ``sdram`` the words come in bursts, a column each, asked for ahead.
+    pointer takes as many cycles to load. With ``sdram`` the words come in bursts, a column each, asked for ahead, save
+    those of resident columns, which are in block RAM: these are sent while bursts go on.
 
     Parameters
     ----------
@@ -114,20 +117,36 @@ class WeightStore(wiring.Component):
         return m
 
     def _bursts(self, m, head, head_valid, take, looking):
-        """Ask for a burst a column, and send its words as they come."""
+        """Send the words of each column, resident ones from block RAM, the others as a burst brings them."""
+        # ASKED (a burst, unless resident), under way, PLACE (which word), WORD (memory), output register. Words of a
+        # burst wait in a queue while those of a resident column before it are sent.
         c = self._c
-        m.submodules.under_way = under_way = fifo.SyncFIFO(width=head.shape().size, depth=UNDER_WAY)
-        column = data.View(head.shape(), under_way.r_data)
+        column = data.StructLayout({"of": head.shape(), "resident": 1})
+        asked, asked_valid = Signal(column, reset_less=True), Signal()
+        m.submodules.under_way = under_way = fifo.SyncFIFO(width=column.size, depth=UNDER_WAY)
+        m.submodules.arrived = arrived = fifo.SyncFIFOBuffered(width=c.lanes * c.narrow_bits, depth=ARRIVED)
+        pointer = asked.of.pointer
+        # Words that are still to leave the queue. A column that finds nothing before it can have more than fit: it is
+        # sent faster than it comes.
+        owed = Signal(range(ARRIVED + (1 << c.count_bits)))
+        room, moves, waiting = Signal(), Signal(), Signal()
         m.d.comb += [
-            self.burst.valid.eq(head_valid & under_way.w_rdy),
-            self.burst.p.address.eq(c.sdram_base["weights"] + head.pointer.start * c.word_beats),
-            self.burst.p.count.eq(head.pointer.count * c.word_beats),
+            room.eq((owed + pointer.count <= ARRIVED) | ~under_way.r_rdy),
+            waiting.eq(asked_valid & under_way.w_rdy),
+            self.burst.valid.eq(waiting & ~asked.resident & room),
+            self.burst.p.address.eq(c.sdram_base["weights"] + (pointer.start - c.resident_words) * c.word_beats),
+            self.burst.p.count.eq(pointer.count * c.word_beats),
             self.burst.p.tag.eq(TAGS.index("weights")),
-            take.eq(self.burst.valid & self.burst.ready),
-            under_way.w_data.eq(head),
-            under_way.w_en.eq(take),
+            moves.eq(Mux(asked.resident, waiting, self.burst.valid & self.burst.ready)),
+            take.eq(head_valid & (~asked_valid | moves)),
+            under_way.w_data.eq(asked),
+            under_way.w_en.eq(moves),
         ]
-        mine, whole, last = Signal(), Signal(), Signal()
+        with m.If(~asked_valid | moves):
+            m.d.sync += [asked_valid.eq(head_valid), asked.of.eq(head),
+                         asked.resident.eq(head.pointer.start < c.resident_words)]
+
+        mine, whole = Signal(), Signal()
         beats = [self.beat.p.word]
         m.d.comb += mine.eq(self.beat.valid & (self.beat.p.tag == TAGS.index("weights")))
         if c.word_beats > 1:
@@ -139,19 +158,44 @@ class WeightStore(wiring.Component):
             beats = [*earlier, *beats]
         else:
             m.d.comb += whole.eq(mine)
-        place = Signal(c.count_bits)
-        m.d.comb += [last.eq(place == column.pointer.count - 1), under_way.r_en.eq(whole & last)]
-        m.d.sync += [
-            self.o.valid.eq(whole),
-            Value.cast(self.o.p.entries).eq(Cat(beats)),
-            self.o.p.value.eq(column.value),
-            self.o.p.matrix.eq(column.matrix),
-            self.o.p.begins.eq(column.pointer.begins),
-            self.o.p.first.eq(place == 0),
+        m.d.comb += [arrived.w_en.eq(whole), arrived.w_data.eq(Cat(beats))]
+
+        next_ = data.View(column, under_way.r_data)
+        place, last, goes, leaves = Signal(c.count_bits), Signal(), Signal(), Signal()
+        m.d.comb += [
+            goes.eq(under_way.r_rdy & (next_.resident | arrived.r_rdy)),
+            leaves.eq(goes & ~next_.resident),
+            last.eq(place == next_.of.pointer.count - 1),
+            under_way.r_en.eq(goes & last),
+            arrived.r_en.eq(leaves),
         ]
-        with m.If(whole):
+        m.d.sync += owed.eq(owed + Mux(self.burst.valid & self.burst.ready, pointer.count, 0) - leaves)
+        with m.If(goes):
             m.d.sync += place.eq(Mux(last, 0, place + 1))
-        m.d.comb += [self.waits.eq(under_way.r_rdy), self.busy.eq(looking | head_valid | self.waits | self.o.valid)]
+
+        # What belongs to a word travels beside it, and the word of a burst, too.
+        beside = {name: self.o.p[name].shape() for name in ("value", "matrix", "first", "begins")}
+        travels = data.StructLayout({**beside, "resident": 1, "word": c.lanes * c.narrow_bits})
+        stages = LATENCY if c.resident_words else 0
+        valids = Signal(1 + stages)
+        read = [Signal(travels, name=f"read_{stage}", reset_less=True) for stage in range(1 + stages)]
+        m.d.sync += [
+            Cat(valids, self.o.valid).eq(Cat(goes, valids)),
+            read[0].value.eq(next_.of.value), read[0].matrix.eq(next_.of.matrix), read[0].first.eq(place == 0),
+            read[0].begins.eq(next_.of.pointer.begins), read[0].resident.eq(next_.resident),
+            read[0].word.eq(arrived.r_data),
+            *(later.eq(earlier) for earlier, later in pairwise(read)),
+            *(self.o.p[name].eq(read[-1][name]) for name in beside),
+        ]
+        word = read[-1].word
+        if c.resident_words:
+            m.submodules.resident = resident = BlockMemory(c.lanes * c.narrow_bits, c.resident_words)
+            self._load(m, resident, "resident")
+            m.d.sync += resident.address.eq(next_.of.pointer.start + place)
+            word = Mux(read[-1].resident, resident.data, word)
+        m.d.sync += Value.cast(self.o.p.entries).eq(word)
+        m.d.comb += [self.waits.eq(under_way.r_rdy & ~next_.resident),
+                     self.busy.eq(looking | head_valid | asked_valid | under_way.r_rdy | valids.any() | self.o.valid)]
 
     def _loads(self, name):
         """Whether the word on the load bus is for a memory."""

@@ -208,8 +208,8 @@ def test_a_build_that_is_interrupted_leaves_nothing(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pid", "yosys"]
     pid = (tmp_path / "pid").read_text().strip()
     deadline = time.monotonic() + 30  # the child has its signal, and ends when the system lets it run
-    while (state := subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True).stdout[:1]) not in (
-            "", "Z"):
+    command = ["ps", "-o", "stat=", "-p", pid]
+    while (state := subprocess.run(command, capture_output=True, text=True).stdout[:1]) not in ("", "Z"):
         assert time.monotonic() < deadline, f"still running: {state}"
         time.sleep(0.05)
 

@@ -83,9 +83,11 @@ def test_activity_from_block_ram():
     assert "codebooks" not in done
 
 
-def test_activity_from_an_sdram():
+@pytest.mark.parametrize("resident_bytes", [0, 40, 10_000])
+def test_activity_from_an_sdram(resident_bytes):
     parameters = few_values(random_network(2, vocabulary=6, embedding=4, hidden=(5, 3)))
-    image = compile_image(parameters, configuration_for(parameters, store="sdram", folded=2))
+    image = compile_image(parameters, configuration_for(parameters, store="sdram", folded=2,
+                                                        resident_bytes=resident_bytes))
     c = image.configuration
     ids = np.array([0, 5, 1, 3, 2, 4])
     measurement = measured(parameters, ids, macs=100, words=60, cycles=800, beats=500)
@@ -93,22 +95,28 @@ def test_activity_from_an_sdram():
     assert done["SDRAM, read"] == ("bytes", 200)
     # All of it is in one row of the memory: a burst each opens it.
     assert c.sdram_words < 512
-    _, words = column_words(image)
-    sources, bursts = measurement.evaluation.sources, 5
+    start, words = column_words(image)
+    outside = start >= c.resident_words
+    assert outside.any() == (resident_bytes < 10_000) and (words > 0)[~outside].any() == (resident_bytes > 0)
+    sources, bursts, read = measurement.evaluation.sources, 5, {True: 0, False: 0}
     for layer in range(2):
         for segment in SEGMENTS:
             active = getattr(sources, segment)[layer]
             if (layer, segment) == (0, "x"):
                 active = np.count_nonzero(parameters.embedding[[5, 3, 2]], axis=0)
-            bursts += active[words[c.column_base[layer][segment]:][:len(active)] > 0].sum()
+            columns = c.column_base[layer][segment] + np.arange(len(active))
+            bursts += active[(words > 0)[columns] & outside[columns]].sum()
+            for place in read:
+                read[place] += words[columns][outside[columns] == place] @ active[outside[columns] == place]
     unit, count = done["SDRAM, rows"]
     assert unit == "rows"
     np.testing.assert_allclose(count, [100 / 512, bursts / 5])
     # 160 cycles a token are 160 us at 1 MHz: a refresh every 7.8 us.
     assert done["SDRAM, standby"] == ("seconds", pytest.approx(160e-6))
     assert done["SDRAM, refresh"] == ("refreshes", pytest.approx(160 / 7.8))
-    assert done["codebooks"] == ("bits", 8 * 2 * 60 / 5)
-    assert done["embedding's queue"] == ("bits", 2 * 3 * 4 * 8 / 5)
+    assert done["codebooks"] == ("bits", 8 * 4 * 60 / 5)
+    assert done["queues"] == ("bits", 2 * (3 * 4 * 8 + 32 * read[True]) / 5)
+    assert done.get("resident weights", ("bits", 0)) == ("bits", 32 * read[False] / 5)
     assert not done.keys() & {"weights", "embedding", "folded rows"}
 
 

@@ -8,7 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from egret.model.compile import (
+    RESIDENT_BYTES,
     Matrix,
+    column_words,
     compile_image,
     configuration_for,
     folded_rows,
@@ -273,13 +275,66 @@ def test_folded_rows(tokens):
 
 @pytest.mark.parametrize("folded, accumulator_bits", [(0, 24), (None, 24), (3, 22)])
 @pytest.mark.parametrize("few", [False, True])
-def test_an_image_for_an_sdram(few, folded, accumulator_bits):
+@pytest.mark.parametrize("resident_bytes", [0, 1, 50, 200, RESIDENT_BYTES])
+def test_an_image_for_an_sdram(resident_bytes, few, folded, accumulator_bits):
     """The same network comes back; as many rows as fit are stored where nobody says how many."""
     parameters = random_network(3, hidden=(9, 7), embedding=6, accumulator_bits=accumulator_bits)
     parameters = few_values(parameters) if few else parameters
-    c = configuration_for(parameters, store="sdram", folded=folded)
-    assert (c.lanes, c.folded) == (2 if few else 4, 7 if folded is None else folded)
-    assert_equal(read_image(compile_image(parameters, c)), parameters)
+    c = configuration_for(parameters, store="sdram", folded=folded, resident_bytes=resident_bytes)
+    assert (c.lanes, c.folded) == (4, 7 if folded is None else folded)
+    image = compile_image(parameters, c)
+    assert_equal(read_image(image), parameters)
+    words = column_words(image)[1].sum()
+    assert c.resident_words == min(words, resident_bytes // (4 if few else 6))
+    assert c.weight_words == (1 if c.resident_words == words else words)
+
+
+def test_what_is_resident():
+    """The columns that are looked up most often, as many as fit, whole ones, and of each matrix half, as both memories
+    send a word a cycle; the others follow in order."""
+    parameters = few_values(random_network(3, hidden=(9, 7), embedding=6, density=0.8))
+    c = configuration_for(parameters, store="sdram", folded=0, lanes=2, resident_bytes=100)
+    lookups = [np.random.default_rng(layer).permutation(inputs + 2 * size) / 1e3
+               for layer, (inputs, size) in enumerate(((6, 9), (9, 7)))]
+    image = compile_image(parameters, c, lookups=lookups)
+    assert_equal(read_image(image), parameters)
+    start, count = column_words(image)
+    assert (c.resident_words, c.word_beats) == (50, 1)
+    lookups = np.concatenate(lookups)
+    bases = [base[segment] for base in c.column_base for segment in SEGMENTS]
+    part = np.searchsorted(bases, np.arange(c.columns), side="right") - 1
+    left, half = 50, np.bincount(part, count * lookups) / 2
+    others, full = [], 0
+    for column in np.argsort(-lookups, kind="stable"):
+        balanced = count[column] * lookups[column] <= half[part[column]]
+        full += not balanced
+        if 0 < count[column] <= left and balanced:
+            assert start[column] == 50 - left
+            left -= count[column]
+            half[part[column]] -= count[column] * lookups[column]
+        elif count[column]:
+            others.append(column)
+    assert 0 < len(others) < c.columns - 3 and full and left < count.max()
+    others.sort()
+    assert start[others].tolist() == (50 + np.cumsum(count[others]) - count[others]).tolist()
+
+
+def test_what_is_resident_by_default():
+    """Without look-ups the network writes text of its own: a neuron that has no event is not resident, one that always
+    has is, and a part of a network, which writes none, has its first columns there."""
+    parameters = few_values(random_network(3, hidden=(12,), embedding=6, density=0.9, threshold=(0, 1), z_bias=60_000))
+    threshold = parameters.layers[0].threshold.copy()
+    threshold[:6] = 32767
+    layer = dataclasses.replace(parameters.layers[0], threshold=threshold)
+    parameters = dataclasses.replace(parameters, layers=(layer,))
+    c = configuration_for(parameters, store="sdram", folded=7, resident_bytes=120)
+    start, count = column_words(compile_image(parameters, c))
+    y = slice(c.column_base[0]["y"], c.column_base[0]["s"])
+    resident = (start < c.resident_words) & (count > 0)
+    assert not resident[y][:6].any() and not resident[:6].any() and resident[y][6:].sum() >= 3
+    part, = split(parameters, [])
+    start, count = column_words(compile_image(part, c))
+    assert start[:3].tolist() == (np.cumsum(count[:3]) - count[:3]).tolist()
 
 
 def test_rows_fill_an_sdram(monkeypatch):

@@ -116,16 +116,17 @@ def test_digests_differ():
     changes = [{}, {"vocabulary": 6}, {"embedding": 4}, {"hidden": (4, 4)}, {"hidden": (4,)}, {"lanes": 1},
                {"weight_words": 257}, {"weight_bits": 4}, {"wide_words": (256,)}, {"wide_words": (255,)},
                {"wide_words": (256, 256)}, {"folded": 1}, {"folded": 5}, {"accumulator_bits": 23},
-               {"gate_index_bits": 11}, {"store": "spram"}, {"store": "sdram", "weight_bits": 4, "embedding": 4}]
+               {"gate_index_bits": 11}, {"store": "spram"}, {"store": "sdram", "weight_bits": 4, "embedding": 4},
+               {"store": "sdram", "weight_bits": 4, "embedding": 4, "resident_words": 1}]
     assert len({dataclasses.replace(TINY, **change).digest for change in changes}) == len(changes)
 
 
 def test_digest_does_not_drift():
     """A change here makes every image and board of today unusable: it must be wanted, and count `FORMAT` up."""
-    assert TINY.to_json() == ('{"accumulator_bits":24,"embedding":3,"folded":0,"format":3,"gate_index_bits":10,'
-                              '"hidden":[4,3],"lanes":2,"store":"bram","vocabulary":5,"weight_bits":8,'
+    assert TINY.to_json() == ('{"accumulator_bits":24,"embedding":3,"folded":0,"format":4,"gate_index_bits":10,'
+                              '"hidden":[4,3],"lanes":2,"resident_words":0,"store":"bram","vocabulary":5,"weight_bits":8,'
                               '"weight_words":256,"wide_words":[]}')
-    assert TINY.digest.hex() == "78035dc71cc40d60"
+    assert TINY.digest.hex() == "c8ae151aaf37878e"
 
 
 @pytest.mark.parametrize("change, message", [
@@ -136,6 +137,9 @@ def test_digest_does_not_drift():
     ({"store": "sdram", "weight_bits": 4}, "configuration: embedding must be even with the store sdram, not 3"),
     ({"store": "sdram", "weight_bits": 4, "embedding": 4, "weight_words": 1 << 24}, (
         "configuration: weights, embedding and 0 folded rows need 33554452 bytes of SDRAM; it has 33554432")),
+    ({"resident_words": 1}, "configuration: resident_words must be 0 with the store bram, not 1"),
+    ({"store": "spram", "resident_words": 7}, "configuration: resident_words must be 0 with the store spram, not 7"),
+    ({"resident_words": -1}, "configuration: resident_words must be an integer from 0 to 1048576, not -1"),
     ({"store": "spram", "wide_words": (1,)}, "configuration: wide_words must be () with the store spram, not (1,)"),
     ({"vocabulary": 1}, "configuration: vocabulary must be an integer from 2 to 65536, not 1"),
     ({"vocabulary": 65537}, "configuration: vocabulary must be an integer from 2 to 65536, not 65537"),
@@ -192,7 +196,7 @@ def test_other_json_is_refused(text):
         Configuration.from_json(text)
 
 
-@pytest.mark.parametrize("change", [{"extra": 1}, {"format": 2}, {"format": 4}, {"format": "2"}, {"lanes": None},
+@pytest.mark.parametrize("change", [{"extra": 1}, {"format": 3}, {"format": 5}, {"format": "4"}, {"lanes": None},
                                     {"lanes": {}}, {"hidden": [[1]]}, {"hidden": {"1": 2}}, {"wide_words": 3},
                                     {"wide_words": [[1]]}, {"wide_words": {"1": 2}}, {"folded": None},
                                     {"weight_bits": "8"}, {"weight_bytes": 1024}])
@@ -201,7 +205,7 @@ def test_changed_json_is_refused(change):
         Configuration.from_json(json.dumps(json.loads(TINY.to_json()) | change))
 
 
-@pytest.mark.parametrize("name", ["hidden", "wide_words", "folded", "weight_bits", "format"])
+@pytest.mark.parametrize("name", ["hidden", "wide_words", "folded", "weight_bits", "resident_words", "format"])
 def test_json_that_lacks_something_is_refused(name):
     values = json.loads(TINY.to_json())
     del values[name]
@@ -209,14 +213,14 @@ def test_json_that_lacks_something_is_refused(name):
         Configuration.from_json(json.dumps(values))
     assert str(error.value) == (
         "configuration: must be an object with exactly the keys accumulator_bits, embedding, folded, format, "
-        "gate_index_bits, hidden, lanes, store, vocabulary, weight_bits, weight_words, wide_words")
+        "gate_index_bits, hidden, lanes, resident_words, store, vocabulary, weight_bits, weight_words, wide_words")
 
 
-@pytest.mark.parametrize("version", [2, 4])
+@pytest.mark.parametrize("version", [3, 5])
 def test_another_format_is_refused(version):
     with pytest.raises(InputError) as error:
-        Configuration.from_json(TINY.to_json().replace('"format":3', f'"format":{version}'))
-    assert str(error.value) == "configuration: format must be 3; compile the image again"
+        Configuration.from_json(TINY.to_json().replace('"format":4', f'"format":{version}'))
+    assert str(error.value) == "configuration: format must be 4; compile the image again"
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -245,3 +249,9 @@ def test_what_an_sdram_holds():
     sections = {section.name: section for section in memory_sections(c)}
     assert {name: sections[name].words for name in c.sdram_sizes} == c.sdram_sizes
     assert {section.word_bits for name, section in sections.items() if name in c.sdram_sizes} == {16}
+    # Resident words lie in block RAM, whole ones, and before the others.
+    assert "resident" not in sections
+    c = dataclasses.replace(c, resident_words=29)
+    section = {section.name: section for section in memory_sections(c)}["resident"]
+    assert (section.number, section.word_bits, section.words) == (12, 16, 29)
+    assert (c.resident_bytes, c.sdram_base["embedding"], c.start_bits) == (58, 100, 8)

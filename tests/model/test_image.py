@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from egret.model.compile import compile_image, configuration_for, read_image
 from egret.model.configuration import TINY, Configuration
 from egret.model.errors import InputError
-from egret.model.image import HOST_SECTIONS, MAGIC, VERSION, Image, memory_sections
+from egret.model.image import HOST_SECTIONS, MAGIC, VERSION, Image, MemorySection, memory_sections
 from tests.networks import few_values, random_network
 
 quick = settings(deadline=None, print_blob=True, derandomize=True, max_examples=200)
@@ -196,8 +196,8 @@ def test_other_headers_are_refused(text):
     (b'"tokens":"char"', b'"tokens":"byte"', "x: image: vocabulary_kind must be 'word' or 'char', not 'byte'"),
     (b'"tokens":"char"', b'"tokens":null', "x: image: vocabulary_kind must be 'word' or 'char', not None"),
     (b'"tokens":"char"', b'"tokens":[]', "x: image: vocabulary_kind must be 'word' or 'char', not []"),
-    (b'"format":3', b'"format":2', "x: configuration: format must be 3; compile the image again"),
-    (b'"format":3', b'"format":4', "x: configuration: format must be 3; compile the image again"),
+    (b'"format":4', b'"format":3', "x: configuration: format must be 4; compile the image again"),
+    (b'"format":4', b'"format":5', "x: configuration: format must be 4; compile the image again"),
     (b'"lanes":1', b'"lanes":3', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 3"),
     (b'"lanes":1', b'"lanes":true', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not True"),
     (b'"lanes":1', b'"lanes":[]', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not []"),
@@ -375,6 +375,8 @@ def test_all_sections(lanes):
         (2, "embedding", 8, 350), (3, "bias", 60, 50), (4, "threshold", 15, 50), (5, "shift", 4, 6),
         (6, "codebook", 8, 2 * 3 * 16), (7, "rows", 2 * lanes * 20, 11 * depths[0]),
         (8, "run_4", lanes, 300), (9, "run_5", lanes, 17), (10, "run_6", lanes, 2), (11, "run_7", lanes, 1)]
+    resident = dataclasses.replace(c, store="sdram", embedding=8, wide_words=(), lanes=4, resident_words=21)
+    assert memory_sections(resident)[-1] == MemorySection(12, "resident", 32, 21)
     for section in memory_sections(c):
         assert section.word_bytes == (section.word_bits + 7) // 8
         assert section.number < HOST_SECTIONS == 16

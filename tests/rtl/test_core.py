@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from egret.model.compile import compile_image, configuration_for
+from egret.model.compile import RESIDENT_BYTES, column_words, compile_image, configuration_for
 from egret.model.configuration import GOALS, STORES
 from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
@@ -29,6 +29,8 @@ class Run:
         self.network = IntegerNetwork(parameters)
         self.events = np.zeros(self.c.layers, int)
         self.macs = 0
+        self.words = 0
+        self.beats = 0
 
     async def load(self, context):
         memories = {}
@@ -57,15 +59,25 @@ class Run:
             traces = self.network.step(np.array([token]))
             self.expected += [(int(index), int(traces[-1].y[0, index]), 0) for index in np.flatnonzero(traces[-1].y[0])]
             self.expected.append((0, 0, 1))
+            folded = token < self.c.folded
+            self.beats += self.c.layer_depth(0) * self.c.row_beats if folded else self.c.embedding // 2
             for number, (layer, trace) in enumerate(zip(self.parameters.layers, traces, strict=True)):
                 self.events[number] += np.count_nonzero(trace.y)
                 size = len(layer.threshold)
-                if number or token >= self.c.folded:
-                    self.macs += np.count_nonzero(layer.weight_x[:, trace.x[0] != 0])
+                if number or not folded:
+                    self.look_up(number, "x", layer.weight_x, trace.x)
                 # The first layer's events are accumulated at once, for the next step.
-                events = trace.y if number == 0 else trace.y_before
-                self.macs += np.count_nonzero(layer.weight_y[:2 * size, events[0] != 0])
-                self.macs += np.count_nonzero(layer.weight_y[2 * size:, trace.s[0] != 0])
+                self.look_up(number, "y", layer.weight_y[:2 * size], trace.y if number == 0 else trace.y_before)
+                self.look_up(number, "s", layer.weight_y[2 * size:], trace.s)
+
+    def look_up(self, layer, segment, weights, values):
+        """Count what the columns of some sources take."""
+        sources = np.flatnonzero(values[0])
+        self.macs += np.count_nonzero(weights[:, sources])
+        start, count = column_words(self.image)
+        columns = self.c.column_base[layer][segment] + sources
+        self.words += count[columns].sum()
+        self.beats += count[columns][start[columns] >= self.c.resident_words].sum() * self.c.word_beats
 
     async def settle(self, context):
         for _ in range(20_000):
@@ -89,13 +101,6 @@ class Run:
         return values
 
 
-def beats_of(c, words, tokens):
-    """Words that an SDRAM sends for some words of weights and some tokens."""
-    folded = int((tokens < c.folded).sum())
-    return (words * c.word_beats + folded * c.layer_depth(0) * c.row_beats
-            + (len(tokens) - folded) * c.embedding // 2)
-
-
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("few", [False, True])
 @pytest.mark.parametrize("folded", [0, 4, 7])
@@ -105,14 +110,16 @@ def test_random_networks(seed, folded, few, store):
     rng = np.random.default_rng(seed)
     density = float(rng.choice([0.1, 0.5, 1.0]))
     shape, lanes = random_shape(seed, layers=3, size=7), int(rng.choice([1, 2, 4]))
+    options = {}
     if store == "sdram":
         shape["embedding"] += shape["embedding"] % 2
         lanes = max(lanes, 2) if few else 4
+        options["resident_bytes"] = int(rng.choice([0, 60, 300, RESIDENT_BYTES]))
     parameters = random_network(seed, **shape, density=density, empty_columns=0.2)
     parameters = few_values(parameters) if few else parameters
     backpressure = float(rng.choice([0, 0.5, 0.9]))
     run = Run(parameters, lanes=lanes, seed=seed, idle=float(rng.choice([0, 0.9])),
-              backpressure=backpressure, folded=folded, goal=str(rng.choice(GOALS)), store=store)
+              backpressure=backpressure, folded=folded, goal=str(rng.choice(GOALS)), store=store, **options)
     tokens = rng.integers(0, 7, 10)
 
     async def testbench(context):
@@ -122,13 +129,13 @@ def test_random_networks(seed, folded, few, store):
         await run.settle(context)
         counters = await run.counters(context)
         assert counters["tokens"] == 10
-        assert counters["macs"] == run.macs
+        assert (counters["macs"], counters["words"]) == (run.macs, run.words)
         assert [counters[f"events_{layer}"] for layer in range(run.c.layers)] == run.events.tolist()
         assert (counters["rows"] > 0) == (folded > min(tokens))
         assert counters["cycles"] == counters["words"] + sum(counters.get(cause, 0) for cause in CAUSES)
         if store == "sdram":
             assert not context.get(run.dut.violations)
-            assert counters["beats"] == beats_of(run.c, counters["words"], tokens)
+            assert counters["beats"] == run.beats
 
     run.bench.run(testbench)
     assert len([1 for _, payload in run.received if payload[2]]) == 10

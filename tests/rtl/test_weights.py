@@ -1,13 +1,17 @@
 """WeightStore against `words_of`."""
 
 import random
+from collections import deque
 
 import pytest
+from amaranth.hdl import Value
 
 from egret.model.configuration import Configuration
+from egret.model.image import memory_sections
 from egret.rtl.payloads import begins_layout, pointer_layout
+from egret.rtl.sdram import TAGS, burst_layout
 from egret.rtl.weights import WeightStore, words_of
-from tests.bench import Bench, pack
+from tests.bench import Bench, pack, unpack
 
 C = Configuration(vocabulary=2, embedding=9, hidden=(7, 4), lanes=2, weight_words=400)
 LATENCY = 9
@@ -201,6 +205,102 @@ def test_pointers_in_rows_are_looked_up_beside_words():
     taken, cycles = run(bench, pointers, words, requests(random.Random(1), range(20), c), 0, c)
     assert cycles == list(range(cycles[0], cycles[0] + sum(counts)))
     assert cycles[0] == taken[0] + rows + 6
+
+
+def from_sdram(c, pointers, words, columns, *, seed=0, hurry=1.0, willing=1.0):
+    """Send columns to a store with an SDRAM that takes a burst and sends a word now and then.
+
+    Returns the cycles in which words left, and how many words each burst has.
+    """
+    bench = Bench(WeightStore(c), seed)
+    dut, received = bench.dut, bench.sink(bench.dut.o)
+    bench.watch(dut.burst, "burst")
+    raw = loaded(c, words)["weights"]
+    outside = [word >> 16 * part & 0xFFFF for word in raw[c.resident_words:] for part in range(c.word_beats)]
+    beats, asked = deque(), []
+
+    async def memory(context):
+        ready = False
+        async for _, _, valid, payload in context.tick().sample(dut.burst.valid, Value.cast(dut.burst.payload)):
+            if valid and ready:
+                address, count, tag = unpack(burst_layout(), payload)
+                asked.append(count)
+                beats.extend((word, tag) for word in outside[address:address + count])
+            sends = bool(beats) and bench.chance(hurry)
+            context.set(dut.beat.valid, sends)
+            if sends:
+                Bench.set(context, dut.beat.payload, beats.popleft())
+            # Words of somebody else's burst are none of the store's business.
+            elif bench.chance(0.5):
+                Bench.set(context, dut.beat.payload, (0xFFFF, TAGS.index("rows")))
+                context.set(dut.beat.valid, 1)
+            ready = len(beats) < 100 and bench.chance(willing)
+            context.set(dut.burst.ready, ready)
+
+    async def testbench(context):
+        sections = {section.name: section.number for section in memory_sections(c)}
+        memories = {"columns": [pack(pointer_layout(c), pointer) for pointer in pointers],
+                    "resident": raw[:c.resident_words]}
+        for name, content in memories.items():
+            for index, word in enumerate(content):
+                Bench.set(context, dut.load, (sections[name], index, word))
+                context.set(dut.load_valid, 1)
+                await context.tick()
+        context.set(dut.load_valid, 0)
+        await context.tick()
+        for column in columns:
+            Bench.set(context, dut.i.payload, column)
+            context.set(dut.i.valid, 1)
+            await context.tick().until(dut.i.ready)
+            context.set(dut.i.valid, 0)
+        await context.tick().repeat(8)
+        while context.get(dut.busy):
+            await context.tick()
+        await context.tick().repeat(8)
+
+    bench.simulator.add_process(memory)
+    bench.run(testbench)
+    assert [payload for _, payload in received] == words_of(columns, pointers, words)
+    # Each column outside is one burst.
+    assert asked == [pointers[column][1] * c.word_beats for column, _, _ in columns
+                     if pointers[column][0] >= c.resident_words and pointers[column][1]]
+    return [cycle for cycle, _ in received], asked
+
+
+def with_sdram(lanes, resident):
+    return Configuration(vocabulary=2, embedding=10, hidden=(7, 40), lanes=lanes, weight_bits=4, store="sdram",
+                         weight_words=300, resident_words=resident)
+
+
+@pytest.mark.parametrize("lanes, resident, hurry", [
+    (2, 60, 0.9), (4, 100, 0.2), (4, 100, 1.0), (8, 90, 0.7), (4, 0, 1.0), (4, 300, 1.0), (4, 150, 0.15)])
+@pytest.mark.parametrize("seed", range(2))
+def test_resident_words(lanes, resident, hurry, seed, monkeypatch):
+    """Columns from block RAM and from an SDRAM in any order, also such as have more words than can wait."""
+    monkeypatch.setattr("egret.rtl.weights.ARRIVED", 12)
+    monkeypatch.setattr("egret.rtl.weights.UNDER_WAY", 4)
+    c, rng = with_sdram(lanes, resident), random.Random(seed)
+    pointers = []
+    for column in range(30):
+        low, high = (0, resident) if resident and column % 2 else (resident, resident + c.weight_words)
+        start = rng.randrange(low, high)
+        pointers.append((start, min(rng.choice([0, 1, 2, 5, 9, 40]), high - start), random_begins(rng, c)))
+    columns = requests(rng, [rng.randrange(30) for _ in range(120)], c)
+    words = random_words(rng, c, resident + c.weight_words)
+    _, asked = from_sdram(c, pointers, words, columns, seed=seed, hurry=hurry, willing=0.7)
+    assert max(asked) > 12 * c.word_beats and min(asked) <= 2 * c.word_beats
+
+
+def test_resident_words_are_sent_while_others_come():
+    """Columns that are resident take no time, as the words of others take two beats each and come without a gap."""
+    c, rng = with_sdram(4, 100), random.Random(1)
+    pointers = [(5 * column if column % 2 else 100 + 20 * (column // 2), 20, random_begins(rng, c))
+                for column in range(16)]
+    columns = requests(rng, [*range(16)] * 3, c)
+    cycles, asked = from_sdram(c, pointers, random_words(rng, c, 400), columns)
+    assert sum(asked) == 3 * 8 * 20 * 2
+    # Behind the last one outside comes a resident one.
+    assert sum(asked) <= cycles[-1] - cycles[0] <= sum(asked) + 20 + 10
 
 
 def test_words_behind_a_wide_memory():

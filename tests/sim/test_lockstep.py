@@ -20,13 +20,14 @@ TOKENS = 12
 
 
 def check(parameters, *, lanes=4, simulator="icarus", seed=1, tokens=TOKENS, restart=None, few=False, folded=0,
-          goal="speed", store="bram", **options):
+          goal="speed", store="bram", resident_bytes=0, **options):
     """Run random tokens; what was compared must be what the network implies. Returns (result, traces).
 
     ``few``: the weights are those of a network with 4-bit weights.
     """
     parameters = few_values(parameters) if few else parameters
-    c = configuration_for(parameters, lanes=lanes, folded=folded, goal=goal, store=store)
+    c = configuration_for(parameters, lanes=lanes, folded=folded, goal=goal, store=store,
+                          resident_bytes=resident_bytes)
     assert c.folded == folded and (c.weight_bits == 4 or not few)
     image = compile_image(parameters, c)
     tokens = np.random.default_rng(seed).integers(0, parameters.vocabulary.size, tokens)
@@ -83,7 +84,7 @@ def multiplications(parameters, tokens, steps, folded):
 
 @pytest.mark.parametrize("variant", [{}, {"few": True}, {"folded": 4}, {"few": True, "folded": 7, "goal": "size"},
                                      {"few": True, "store": "spram"}, {"few": True, "store": "sdram"},
-                                     {"few": True, "store": "sdram", "folded": 4}])
+                                     {"few": True, "store": "sdram", "folded": 4, "resident_bytes": 200}])
 @pytest.mark.parametrize("seed", range(5))
 def test_random_networks(seed, variant):
     """One to four layers, any lanes, density, idle, backpressure, restart; 4-bit weights, folded rows."""
