@@ -10,12 +10,16 @@ __all__ = ["LATENCY", "BlockMemory", "block_words"]
 
 LATENCY = 2
 """Cycles from an address to its word."""
-MOST = 128
-"""Blocks; a deeper memory fits no device that this is built for, and is left whole for the simulator's sake."""
+MOST = 1 << 17
+"""Words; a deeper memory fits no device that this is built for, and is left whole for the simulator's sake."""
 
 
-def block_words(width):
-    """Words of a block: what a block RAM of ECP5 holds of 9 bits, or of 18, so that none lies behind another."""
+def block_words(width, depth):
+    """Words of a block: what a block RAM of ECP5 holds of 9 bits, or of 18, so that none lies behind another; in a deep
+    memory of one bit, which makes the fewest wires.
+    """
+    if depth >= 1 << 14:
+        return 1 << 14
     return 2048 if width <= 9 else 1024
 
 
@@ -69,9 +73,7 @@ class BlockMemory(wiring.Component):
             ]
             m.d.sync += Value.cast(self.data).eq(cells.read_data)
             return m
-        size = block_words(width)
-        if self._depth > size * MOST:
-            size = self._depth
+        size = self._depth if self._depth > MOST else block_words(width, self._depth)
         words = []
         for number, base in enumerate(range(0, self._depth, size)):
             m.submodules[f"block_{number}"] = block = memory.Memory(

@@ -9,7 +9,7 @@ __all__ = ["compact_initial", "compact_repeats", "to_verilog"]
 _ROW = re.compile(r"( +)(\S.*?) ?\[(\d+)\] = (\S+);\n")
 _NAME = r"(?:\\\S+ |[\w$.']+)(?:\[\d+(?::\d+)?\])?"
 _REPEATED = re.compile(rf"(?<=\s)(?P<part>{_NAME})(?:, (?P=part))+(?=,|\s\}})")
-_LARGE = 1 << 20  # bits of a memory
+_LARGE = 1 << 13  # bits of a memory
 _SHORTEST = 16  # rows; fewer are left as they are
 
 

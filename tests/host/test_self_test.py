@@ -55,7 +55,8 @@ def compiled(request):
         parameters = few_values(parameters)
     folded = 5 if request.param in ("folded", "sdram") else 0
     store = "sdram" if request.param == "sdram" else "bram"
-    image = compile_image(parameters, configuration_for(parameters, lanes=2, folded=folded, store=store))
+    image = compile_image(parameters, configuration_for(parameters, lanes=2, folded=folded, store=store,
+                                                        resident_bytes=200))
     assert image.configuration.weight_bits == (4 if few else 8)
     return image, parameters
 
