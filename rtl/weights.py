@@ -138,13 +138,13 @@ class WeightStore(wiring.Component):
             self.burst.p.count.eq(pointer.count * c.word_beats),
             self.burst.p.tag.eq(TAGS.index("weights")),
             moves.eq(Mux(asked.resident, waiting, self.burst.valid & self.burst.ready)),
-            take.eq(head_valid & (~asked_valid | moves)),
+            take.eq(head_valid & ~asked_valid),
             under_way.w_data.eq(asked),
             under_way.w_en.eq(moves),
         ]
-        with m.If(~asked_valid | moves):
-            m.d.sync += [asked_valid.eq(head_valid), asked.of.eq(head),
-                         asked.resident.eq(head.pointer.start < c.resident_words)]
+        m.d.sync += asked_valid.eq(head_valid & ~asked_valid | asked_valid & ~moves)
+        with m.If(~asked_valid):
+            m.d.sync += [asked.of.eq(head), asked.resident.eq(head.pointer.start < c.resident_words)]
 
         mine, whole = Signal(), Signal()
         beats = [self.beat.p.word]

@@ -359,12 +359,13 @@ def test_bench_of_a_board(egret, refused, network):
 
 def test_bench_of_boards_in_a_pipeline(egret, refused, network):
     """Each part of the network on a board of its own: its events enter the next one, all are checked."""
-    status, out, _ = egret("bench", "network", "--split", 1, "--tokens", 30, "--json")
+    options = ("bench", "network", "--board", "ulx3s-85f", "--split", 1, "--tokens", 30)
+    status, out, _ = egret(*options, "--json")
     result = json.loads(out)
     assert status == 0 and [board["layers"] for board in result["boards"]] == [[1, 1], [2, 2]]
     assert [board["mismatches"] for board in result["boards"]] == [0, 0]
     assert result["cycles_per_token"] == max(board["cycles_per_token"] for board in result["boards"])
-    status, out, _ = egret("bench", "network", "--board", "ulx3s-85f", "--split", 1, "--tokens", 30)
+    status, out, _ = egret(*options)
     assert status == 0 and "network on 2 boards, 30 tokens" in out and "tokens a second, streamed" in out
     assert refused("bench", "network", "--split", "x") == (
         "--split must be numbers of layers, such as 1 or 1,2, not 'x'")
@@ -375,12 +376,14 @@ def test_bench_of_boards_in_a_pipeline(egret, refused, network):
 
 
 def test_bench_estimates_energy(egret, network):
-    status, out, _ = egret("bench", "network", "--store", "sdram", "--tokens", 20, "--energy", "--json")
+    status, out, _ = egret("bench", "network", "--store", "sdram", "--resident-bytes", 500, "--tokens", 20, "--energy",
+                           "--json")
     result = json.loads(out)
     energy = result["energy"]
     low, high = energy["joules_per_token"]
     assert (status, energy["estimate"], energy["megahertz"]) == (0, True, 80) and 0 < low < high
     causes = energy["causes"]
+    assert causes["resident weights"]["count"] > [0] and causes["queues"]["count"] > [0]
     np.testing.assert_allclose(np.sum([cause["joules"] for cause in causes.values()], axis=0), [low, high])
     assert causes["SDRAM, read"]["count"] == [result["counters"]["beats"] * 2 / 20]
     fewest, most = causes["SDRAM, rows"]["count"]
@@ -394,7 +397,8 @@ def test_bench_estimates_energy(egret, network):
 
 
 def test_bench_compares_peers(egret, refused, network, monkeypatch):
-    status, out, _ = egret("bench", "network", "--store", "sdram", "--tokens", 20, "--peers", "--json")
+    status, out, _ = egret("bench", "network", "--store", "sdram", "--resident-bytes", 500, "--tokens", 20, "--peers",
+                           "--json")
     result = json.loads(out)
     peers = {peer["name"]: peer for peer in result["peers"]}
     assert status == 0 and "energy" not in result

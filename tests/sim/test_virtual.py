@@ -252,14 +252,18 @@ def test_a_large_network_in_an_sdram():
     assert (measurement.mismatches, measurement.lanes) == (0, 4)
     assert measurement.bus_utilisation >= 0.93
     assert 0 < measurement.counters["rows"] < measurement.counters["words"]
+    # What is resident comes beside that.
+    assert 2 * measurement.counters["words"] > measurement.counters["beats"]
     assert sum(measurement.shares.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("store", ["bram", pytest.param("spram", marks=pytest.mark.slow), "sdram"])
+@pytest.mark.parametrize("store", ["bram", *(pytest.param(store, marks=pytest.mark.slow)
+                                             for store in ("spram", "sdram"))])
 def test_boards_in_a_pipeline(store):
     """The events of each board are those of the whole network, and so is the perplexity of the last one's."""
     whole = random_network(11, vocabulary=20, embedding=40, hidden=(300, 30, 40), density=0.3)
-    images = [simulation_images(part, lanes=4, weight_bits=8, store=store, folded=0)[0] for part in split(whole, [1])]
+    images = [simulation_images(part, lanes=4, weight_bits=8, store=store, folded=0, resident_bytes=2000)[0]
+              for part in split(whole, [1])]
     ids = np.random.default_rng(2).integers(0, 20, 41)
     with contextlib.ExitStack() as stack:
         boards = [stack.enter_context(Board(open_virtual(image.configuration))) for image in images]
@@ -289,7 +293,7 @@ def test_boards_in_a_pipeline(store):
 
 def test_a_misused_sdram_ends_the_program(capfd):
     parameters = few_values(random_network(3, hidden=(9, 7), embedding=6))
-    image, = simulation_images(parameters, store="sdram")
+    image, = simulation_images(parameters, store="sdram", resident_bytes=0)
 
     def hasty(**options):
         board = BoardTop(image.configuration, timing=dataclasses.replace(TIMING, rcd=1), **options)
