@@ -9,6 +9,7 @@ import dataclasses
 import importlib
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -40,10 +41,12 @@ def main(arguments=None):
     -------
     int
         Exit status: 0 on success, 2 with one line on standard error where the user's input cannot be used, 130 when
-        interrupted.
+        interrupted or terminated.
     """
     # The matrices are small: numpy's second thread gains little, and on a busy machine costs ten times what it gains.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # What is terminated cleans up like what is interrupted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         return egret.main(arguments or ["--help"], prog_name="egret", standalone_mode=False) or 0

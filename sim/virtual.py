@@ -31,7 +31,7 @@ _MAIN = _HERE / "virtual_board.cpp"
 _VERILATOR_OPTIONS = [
     "--cc", "--exe", "--build", "--prefix", "Vboard", "--top-module", "top", "-O3", "--x-assign", "fast", "--x-initial",
     "fast", "-fno-table", "--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-j", "2",
-    # Few files: each of them takes longer for Verilator's headers than for what is gained by compiling it beside others.
+    # Few files, as Verilator's headers take long in each.
     "--output-split", "1000000",
 ]
 

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -650,9 +652,11 @@ def test_agreement_needs_both_networks(refused, network):
 # Other ends
 
 
-def test_interruption(egret, network, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interruption(egret, network, monkeypatch, number):
     def interrupt(*_, **__):
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        time.sleep(10)
 
     monkeypatch.setattr("egret.model.evaluate.evaluate", interrupt)
     status, out, err = egret("evaluate", "network", "--text", "text", "--engine", "float")
