@@ -895,6 +895,7 @@ def _minutes(seconds):
 @click.option("--text", help="Measure perplexity on this text instead of generating one.")
 @click.option("--prompt", help="Text to begin with; a line's end by default.")
 @click.option("--tokens", type=int, help="Tokens to generate, 400 by default; or predictions, all of --text.")
+@click.option("--folded", type=int, help=f"{FOLDED} Of a SOURCE that is compiled now.")
 @click.option("--temperature", type=float, default=0.8, show_default=True, help="0 takes the most probable token.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same text.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Compare with the integer network.")
@@ -903,7 +904,7 @@ def _minutes(seconds):
               help="Drive the UART pins of the virtual board bit by bit, with so many clock cycles a bit: 27 as on the "
                    "ULX3S, 8 as on the iCEBreaker. Slower than whole bytes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def run(source, port, baud, text, prompt, tokens, temperature, seed, check, trace, pins, as_json):
+def run(source, port, baud, text, prompt, tokens, folded, temperature, seed, check, trace, pins, as_json):
     """Generate text on a board, or measure one: SOURCE is an image, or what can be compiled into one.
 
     Generated text goes to standard output as it comes, its figures to standard error. A text that is given is streamed:
@@ -918,7 +919,7 @@ def run(source, port, baud, text, prompt, tokens, temperature, seed, check, trac
     if text is not None and prompt is not None:
         raise InputError("--text measures a text, and --prompt begins one to generate: give one of them")
     sampler = Sampler(temperature=temperature, seed=seed)
-    image, parameters = _load_image(source)
+    image, parameters = _load_image(source, folded=folded)
     if text is not None:
         ids = _load_text(text, parameters.vocabulary, tokens)
         return _run_text(image, parameters, ids, f"{source}, {text}", (port, baud, trace, pins), check, as_json)

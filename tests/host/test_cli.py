@@ -298,12 +298,14 @@ def test_simulated_core(egret, network):
     assert "speed" not in result
 
 
-def test_a_text_on_a_board(egret, network):
+def test_a_text_on_a_board(egret, refused, network):
     """Compared or streamed, on the virtual board, at its pins or on a port: the integer network's perplexity."""
     egret("compile", "network", "-o", "image")
     _, out, _ = egret("evaluate", "image", "--text", "text", "--engine", "integer", "--json")
     expected = json.loads(out)
     arguments = ("run", "image", "--text", "text", "--json")
+    assert refused(*arguments, "--folded", 3) == (
+        "image: the image is compiled for folded 0, not 3; give its checkpoint")
     results = []
     with VirtualBoard(board_build(Image.load("image").configuration).program()) as board:
         for more in ((), ("--no-check",), ("--port", board.port), ("--port", board.port, "--no-check"), ("--pins", 8)):
