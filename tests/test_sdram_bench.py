@@ -21,7 +21,8 @@ def parameters():
 
 @pytest.fixture
 def image(parameters):
-    return compile_image(parameters, configuration_for(parameters, lanes=4, weight_bits=4, store="sdram", folded=0))
+    return compile_image(parameters, configuration_for(parameters, lanes=4, weight_bits=4, store="sdram", folded=0,
+                                                       resident_bytes=0))
 
 
 def test_random_bursts(image):

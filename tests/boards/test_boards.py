@@ -119,7 +119,7 @@ def test_clock_of_a_design():
 def test_memories_that_cannot_fit():
     """A weight memory of more bits than the device has is refused by name before any tool runs."""
     board = board_named("ulx3s-85f")
-    design = build.generate(board, dataclasses.replace(SMALL, weight_words=300_000))
+    design = build.generate(board, dataclasses.replace(SMALL, weight_words=165_000))
     estimate = build.estimate(design)
     assert estimate.least_block_rams > board.device.capacity["block_rams"]
     with pytest.raises(InputError, match=r"^ULX3S-85F: does not fit, by its memories: \d+ block rams of 208; "):

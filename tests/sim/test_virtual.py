@@ -204,6 +204,7 @@ def test_the_real_core_on_the_virtual_board(few, folded, bit_cycles):
         assert transport.board.cycles > 10 * bit_cycles * reply_bytes
 
 
+@pytest.mark.slow
 def test_pins_of_a_board(program):
     """At its pins a board answers as it does in whole bytes, whether the replies come one by one or without a gap."""
     generator = np.random.default_rng(2)
@@ -244,8 +245,8 @@ def test_the_demo_network_at_the_pins_of_a_ulx3s():
 
 
 def test_a_large_network_in_an_sdram():
-    """24 million weights, 85 % of them zero: every event is right and the memory is busy; 60 words have their rows."""
-    parameters = load_integer(NETWORKS / "ptb-egru-85.egret")
+    """24 million weights, 95 % of them zero: every event is right and the memory is busy; 60 words have their rows."""
+    parameters = load_integer(NETWORKS / "ptb-egru-95.egret")
     image, = simulation_images(parameters, store="sdram", folded=60)
     with Board(open_virtual(image.configuration)) as board:
         measurement = measure(board, image, parameters, sample(parameters, 21))
