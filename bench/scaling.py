@@ -33,18 +33,18 @@ from rich.table import Table
 from egret.boards.ulx3s import BOARD
 from egret.host.bench import weight_bytes_per_token
 from egret.host.board import Board
-from egret.host.measure import measure, sample, simulation_images
+from egret.host.measure import measure, pipeline_images, sample, simulation_images
 from egret.host.speed import Speed
 from egret.host.transport import open_virtual
-from egret.model.compile import RESIDENT_BYTES, column_words, compile_image, configuration_for
-from egret.model.configuration import RUN_BITS, SDRAM_BITS, SDRAM_WORDS, SEGMENTS, WIDEST_RUN
+from egret.model.compile import column_words, compile_image, configuration_for
+from egret.model.configuration import RESIDENT_BYTES, RUN_BITS, SDRAM_BITS, SDRAM_WORDS, SEGMENTS, WIDEST_RUN
 from egret.model.counts import SourceCounts, integer_columns
 from egret.model.errors import InputError
 from egret.model.files import write_aside
 from egret.model.image import memory_sections
-from egret.model.integer import IntegerNetwork, split
+from egret.model.integer import IntegerNetwork
 from egret.model.integer_file import load_integer
-from egret.model.lookups import estimate_lookups
+from egret.model.lookups import column_lookups, estimate_lookups
 from egret.model.tokens import read_text
 from egret.rtl import protocol
 from egret.rtl.uart import divisor_for
@@ -389,10 +389,9 @@ def taken_by(parameters, sources, ids, folded):
 
     Parameters are those of `Work.of`.
     """
-    tokens, steps, taken = np.asarray(ids[:-1]), sources.steps, []
-    for number, (x, y, s) in enumerate(zip(sources.x, sources.y, sources.s, strict=True)):
+    steps, taken = sources.steps, []
+    for number, (x, y, s) in enumerate(column_lookups(sources, ids[:-1], parameters.embedding, folded)):
         if number == 0:
-            x = (parameters.embedding[tokens[tokens >= folded]] != 0).sum(axis=0)
             # Those of y are taken before the token is known: after the last one, too, and none before the first.
             y = y * steps / max(steps - 1, 1)
         taken.append((x / steps, y / steps, s / steps))
@@ -753,9 +752,10 @@ def beyond(parameters, ids, constants):
     network, sources = IntegerNetwork(parameters), SourceCounts(integer_columns(parameters))
     for token in ids[:-1]:
         sources.add(network.step(np.array([token])))
-    image, = simulation_images(parameters, store="sdram")
-    folded = image.configuration.folded
-    lookups, taken = estimate_lookups(parameters, folded), taken_by(parameters, sources, ids, folded)
+    configuration = configuration_for(parameters, store="sdram")
+    lookups = estimate_lookups(parameters, configuration.folded)
+    taken = taken_by(parameters, sources, ids, configuration.folded)
+    image = compile_image(parameters, configuration, lookups=lookups)
     work = Work.of(parameters, sources, ids, lanes=ULX3S.lanes, store="sdram", resident=resident_shares(image, taken))
     shares = text_shares(parameters, ids)
     result = {"cores": [], "networks": [], "boards": [], "row_of_boards": []}
@@ -789,8 +789,8 @@ def beyond(parameters, ids, constants):
     layers = len(parameters.layers)
     for cuts in ([1], list(range(1, layers))):
         parts = []
-        for part, first, last in zip(split(parameters, cuts), [0, *cuts], [*cuts, layers], strict=True):
-            own = compile_image(part, configuration_for(part, store="sdram"), lookups=lookups[first:last])
+        images = pipeline_images(parameters, cuts, lookups=lookups, store="sdram")
+        for own, first, last in zip(images, [0, *cuts], [*cuts, layers], strict=True):
             parts.append(dataclasses.replace(work.part(first, last), resident=resident_shares(own, taken[first:last])))
         parts[0] = on_core(parts[0], ULX3S, shares)
         for number, part in enumerate(parts):

@@ -15,6 +15,7 @@ from egret.host.measure import (
     simulation_images,
     unpruned_counterpart,
 )
+from egret.model import lookups
 from egret.model.compile import column_bytes
 
 __all__ = ["Variant", "column_lookups", "compare", "plot", "weight_bytes_per_token"]
@@ -99,14 +100,9 @@ def column_lookups(image, measurement, ids, embedding):
     ids : np.ndarray of int, shape [N + 1]
     embedding : np.ndarray, shape [V, E]
     """
-    c, sources = image.configuration, measurement.evaluation.sources
-    lookups = []
-    for layer in range(c.layers):
-        x = sources.x[layer]
-        if layer == 0:
-            x = (embedding[ids[:-1][ids[:-1] >= c.folded]] != 0).sum(axis=0)
-        lookups += [x, sources.y[layer], sources.s[layer]]
-    return np.concatenate(lookups)
+    sources = measurement.evaluation.sources
+    return np.concatenate([part for layer in lookups.column_lookups(
+        sources, ids[:-1], embedding, image.configuration.folded) for part in layer])
 
 
 def weight_bytes_per_token(image, measurement, ids, embedding):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from egret.model.configuration import GOALS, STORES
+from egret.model.configuration import GOALS, RESIDENT_BYTES, STORES
 from egret.model.errors import InputError
 
 __all__ = ["main"]
@@ -23,7 +23,7 @@ __all__ = ["main"]
 ENGINES = ("float", "integer", "rtl")
 SIMULATORS = ("verilator", "icarus")
 FOLDED = "Tokens with folded rows, the first ones: 0, or with the store sdram as many as fit."
-RESIDENT = "With the store sdram: block RAM for the weights that are read most often; 196608 by default."
+RESIDENT = f"With the store sdram: block RAM for the weights that are read most often; {RESIDENT_BYTES} by default."
 
 
 _help = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
@@ -1227,10 +1227,7 @@ def _compare_peers(measurement, parameters, ids, hertz, joules):
 
 def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
     """`bench` of a network that is cut behind some layers, its parts on boards that work at once."""
-    from egret.host.measure import measure_pipeline, sample
-    from egret.model.compile import compile_image, configuration_for
-    from egret.model.integer import split as split_network
-    from egret.model.lookups import estimate_lookups
+    from egret.host.measure import measure_pipeline, pipeline_images, sample
 
     try:
         behind = [int(layer) for layer in split.split(",")]
@@ -1239,15 +1236,7 @@ def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
     parameters = _load_integer(checkpoint) if board is None else _board_network(board, checkpoint)
     if board is not None:
         options = _board_options(board, options["lanes"], options["folded"])
-    images = []
-    parts = split_network(parameters, behind)
-    for part, first, last in zip(parts, [0, *behind], [*behind, len(parameters.layers)], strict=True):
-        configuration = configuration_for(part, **{name: value for name, value in options.items() if value is not None})
-        lookups = None
-        if configuration.resident_words:  # which a part, that writes no text, cannot choose
-            lookups = estimate_lookups(parameters, configuration.folded)[first:last]
-        images.append(compile_image(part, configuration, lookups=lookups))
-        options = options | {"folded": None}  # only the first one's input is tokens
+    images = pipeline_images(parameters, behind, **options)
     ids = sample(parameters, tokens + 1) if text is None else _load_text(text, parameters.vocabulary, tokens)
     with contextlib.ExitStack() as stack:
         boards = [stack.enter_context(_open_board(image.configuration)) for image in images]

@@ -16,11 +16,12 @@ from egret.host.generate import ReadOut, Sampler
 from egret.model.compile import compile_image, configuration_for
 from egret.model.counts import integer_columns
 from egret.model.evaluate import Evaluation, cut_streams, evaluate, log_likelihood
-from egret.model.integer import IntegerLayer, IntegerNetwork
+from egret.model.integer import IntegerLayer, IntegerNetwork, split
+from egret.model.lookups import estimate_lookups
 from egret.rtl.protocol import CAUSES
 
 __all__ = ["DENSE_STEPS", "Measurement", "Mismatch", "Stream", "dense_counterpart", "measure", "measure_pipeline",
-           "sample", "simulation_images", "stream", "unpruned_counterpart"]
+           "pipeline_images", "sample", "simulation_images", "stream", "unpruned_counterpart"]
 
 _SHOWN = 100  # steps between two reports of progress
 
@@ -333,6 +334,36 @@ def simulation_images(parameters, *others, **options):
     words = [configuration_for(other, **options).weight_words for other in others]
     configuration = dataclasses.replace(configuration, weight_words=max([configuration.weight_words, *words]))
     return [compile_image(network, configuration) for network in (parameters, *others)]
+
+
+def pipeline_images(parameters, behind, *, lookups=None, **options):
+    """Compile the parts of a network for boards in a row.
+
+    Parameters
+    ----------
+    parameters : IntegerParameters
+    behind : list of int
+        As for `egret.model.integer.split`.
+    lookups : list of np.ndarray, one a layer, optional
+        As for `compile_image`, of the whole network; estimated when not given, as a part writes no text.
+    **options
+        Of `configuration_for`; None is ignored. ``folded`` is for the first part, the only one whose input is tokens.
+
+    Returns
+    -------
+    list of Image
+    """
+    options = {name: value for name, value in options.items() if value is not None}
+    images, first = [], 0
+    for part in split(parameters, behind):
+        configuration = configuration_for(part, **options)
+        if lookups is None and configuration.resident_words:
+            lookups = estimate_lookups(parameters, configuration.folded)
+        last = first + len(part.layers)
+        images.append(compile_image(part, configuration, lookups=None if lookups is None else lookups[first:last]))
+        options.pop("folded", None)
+        first = last
+    return images
 
 
 def sample(parameters, count, *, seed=0):

@@ -23,6 +23,7 @@ from egret.model.configuration import (
     CODEBOOK,
     GATES,
     GOALS,
+    RESIDENT_BYTES,
     RUN_BITS,
     SDRAM_BITS,
     SDRAM_WORDS,
@@ -39,11 +40,8 @@ from egret.model.integer import IntegerLayer, IntegerParameters
 from egret.model.lookups import estimate_lookups
 from egret.model.tokens import Vocabulary
 
-__all__ = ["RESIDENT_BYTES", "Matrix", "column_bytes", "column_words", "compile_image", "configuration_for",
-           "folded_rows", "matrices", "pack_matrix", "read_image"]
-
-RESIDENT_BYTES = 192 * 1024
-"""Of weights in block RAM beside an SDRAM: what an ECP5-85F has left."""
+__all__ = ["Matrix", "column_bytes", "column_words", "compile_image", "configuration_for", "folded_rows",
+           "matrices", "pack_matrix", "read_image"]
 
 _SKIP = 1 << RUN_BITS
 _SPEED_SHARE = 1.002  # of the fewest words: what narrower runs may cost when the goal is speed
@@ -377,16 +375,17 @@ def compile_image(parameters, configuration, *, lookups=None):
     if (need := int(counts[others].sum())) > c.weight_words:
         raise _too_small(c, need, c.weight_memory_bytes)
 
-    def words(columns):
+    def words_of(columns):
         own = counts[columns]
-        at = np.repeat((np.cumsum(counts) - counts)[columns] - (np.cumsum(own) - own), own) + np.arange(own.sum())
-        fields = [field for lane in range(c.lanes) for field in (
-            (weights[at, lane], c.weight_bits), (runs[at, lane] & (_SKIP - 1), RUN_BITS))]
-        return at, _to_words(fields)
+        return np.repeat((np.cumsum(counts) - counts)[columns] - (np.cumsum(own) - own), own) + np.arange(own.sum())
 
-    at, content = words(others)
+    def narrow(at):
+        return _to_words([field for lane in range(c.lanes) for field in (
+            (weights[at, lane], c.weight_bits), (runs[at, lane] & (_SKIP - 1), RUN_BITS))])
+
+    at = words_of(others)
     memories = {
-        "weights": content,
+        "weights": narrow(at),
         "columns": _to_words([(np.where(counts > 0, starts, 0), c.start_bits), (counts, c.count_bits), *(
             field for lane in range(c.lanes)
             for field in ((begins[:, lane, 0], 3), (begins[:, lane, 1], c.block_bits)))]),
@@ -398,8 +397,8 @@ def compile_image(parameters, configuration, *, lookups=None):
     if not c.takes_events:
         memories["embedding"] = parameters.embedding.astype(np.int8).tobytes()
     if c.resident_words:
-        content = words(resident)[1]
-        memories["resident"] = content.ljust(c.resident_words * sections["resident"].word_bytes, b"\0")
+        memories["resident"] = narrow(words_of(resident)).ljust(
+            c.resident_words * sections["resident"].word_bytes, b"\0")
     for bit, count in enumerate(c.wide_words, RUN_BITS):
         memories[f"run_{bit}"] = _to_words([(runs[at[:count], lane] >> bit & 1, 1) for lane in range(c.lanes)])
     if c.weight_bits == 4:

@@ -13,9 +13,9 @@ from itertools import accumulate
 from egret.model.errors import InputError
 
 __all__ = [
-    "CODEBOOK", "GATES", "GOALS", "RUN_BITS", "SDRAM_BITS", "SDRAM_WORDS", "SEGMENTS", "STATE_FRACTION", "STORES",
-    "TARGETS", "TINY", "VALUE_BITS", "VALUE_FRACTION", "WEIGHT_BITS", "WIDEST_RUN", "WINDOW", "Configuration",
-    "first_bank",
+    "CODEBOOK", "GATES", "GOALS", "RESIDENT_BYTES", "RUN_BITS", "SDRAM_BITS", "SDRAM_WORDS", "SEGMENTS",
+    "STATE_FRACTION", "STORES", "TARGETS", "TINY", "VALUE_BITS", "VALUE_FRACTION", "WEIGHT_BITS", "WIDEST_RUN",
+    "WINDOW", "Configuration", "first_bank",
 ]
 
 GATES = ("u", "r", "z")
@@ -45,6 +45,8 @@ SDRAM_BITS = 16
 """Width of an SDRAM."""
 SDRAM_WORDS = 1 << 24
 """Words of an SDRAM that a core can use."""
+RESIDENT_BYTES = 192 * 1024
+"""Of weights in block RAM beside an SDRAM: what an ECP5-85F has left."""
 
 FORMAT = 4
 """Counts changes of the arithmetic or of a memory's layout; part of the digest."""

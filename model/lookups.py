@@ -1,16 +1,33 @@
-"""How often a core looks up each column of weights: measured on text that the network writes itself."""
+"""How often a core looks up each column of weights: over a text, or over text that the network writes itself."""
 
 import numpy as np
 
 from egret.model.counts import SourceCounts, integer_columns
 from egret.model.integer import IntegerNetwork
 
-__all__ = ["estimate_lookups"]
+__all__ = ["column_lookups", "estimate_lookups"]
 
 STREAMS = 64
 STEPS = 48
 SETTLING = 8
 """First steps, which are not counted."""
+
+
+def column_lookups(sources, tokens, embedding, folded):
+    """How often each column is looked up: list of (x, y, s), one a layer, each int64 [sources].
+
+    Parameters
+    ----------
+    sources : SourceCounts
+        Over some steps.
+    tokens : np.ndarray of int
+        Those that entered in these.
+    embedding : np.ndarray, shape [V, E]
+    folded : int
+        Tokens, from the first one on, that need no column of the first layer's inputs.
+    """
+    embedded = np.count_nonzero(embedding[tokens[tokens >= folded]], axis=0)
+    return list(zip([embedded, *sources.x[1:]], sources.y, sources.s, strict=True))
 
 
 def estimate_lookups(parameters, folded=0, *, seed=0):
@@ -21,7 +38,7 @@ def estimate_lookups(parameters, folded=0, *, seed=0):
     parameters : IntegerParameters
         With a read-out.
     folded : int
-        Tokens, from the first one on, that need no column of the first layer's inputs.
+        As for `column_lookups`.
     seed : int
 
     Returns
@@ -31,15 +48,15 @@ def estimate_lookups(parameters, folded=0, *, seed=0):
     """
     network, rng = IntegerNetwork(parameters), np.random.default_rng(seed)
     sources = SourceCounts(integer_columns(parameters))
-    embedded = np.zeros(parameters.embedding.shape[1], np.int64)
+    counted = []
     network.reset_state(STREAMS)
     tokens = rng.integers(0, len(parameters.embedding), STREAMS)
     for step in range(STEPS):
         traces = network.step(tokens)
         if step >= SETTLING:
             sources.add(traces)
-            embedded += np.count_nonzero(parameters.embedding[tokens[tokens >= folded]], axis=0)
+            counted.append(tokens)
         logits = network.read_out(traces[-1].y)
         tokens = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # a sample of their softmax
-    x = [embedded, *sources.x[1:]]
-    return [np.concatenate(layer) / sources.steps for layer in zip(x, sources.y, sources.s, strict=True)]
+    lookups = column_lookups(sources, np.concatenate(counted), parameters.embedding, folded)
+    return [np.concatenate(layer) / sources.steps for layer in lookups]

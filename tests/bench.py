@@ -151,7 +151,7 @@ class Bench:
         """Write words of memories by name, each a list of integers; at the link's pace where that matters."""
         sections = {section.name: section for section in memory_sections(configuration)}
         width = 8 * max(section.word_bytes for section in sections.values())
-        if configuration.store == "sdram":
+        if hasattr(self.dut, "ready"):
             await context.tick().until(self.dut.ready)
         for name, words in memories.items():
             for index, word in enumerate(words):

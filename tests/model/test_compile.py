@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from egret.model.compile import (
-    RESIDENT_BYTES,
     Matrix,
     column_words,
     compile_image,
@@ -18,7 +17,7 @@ from egret.model.compile import (
     pack_matrix,
     read_image,
 )
-from egret.model.configuration import GATES, GOALS, SEGMENTS
+from egret.model.configuration import GATES, GOALS, RESIDENT_BYTES, SEGMENTS
 from egret.model.errors import InputError
 from egret.model.image import Image, memory_sections
 from egret.model.integer import split

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from egret.model.compile import RESIDENT_BYTES, column_words, compile_image, configuration_for
-from egret.model.configuration import GOALS, STORES
+from egret.model.compile import column_words, compile_image, configuration_for
+from egret.model.configuration import GOALS, RESIDENT_BYTES, STORES
 from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
 from egret.rtl.counters import COUNTER_BYTES

@@ -7,7 +7,6 @@ import pytest
 from amaranth.hdl import Value
 
 from egret.model.configuration import Configuration
-from egret.model.image import memory_sections
 from egret.rtl.payloads import begins_layout, pointer_layout
 from egret.rtl.sdram import TAGS, burst_layout
 from egret.rtl.weights import WeightStore, words_of
@@ -54,10 +53,17 @@ def store(counts, seed, c=C):
     return Bench(WeightStore(c), seed), pointers, words
 
 
+def narrow_words(c, words):
+    """Words as the weight memory has them: codes with four bits of their runs."""
+    return [sum((code | run % 16 << c.weight_bits) << (c.weight_bits + 4) * lane
+                for lane, (code, run) in enumerate(word)) for word in words]
+
+
 def loaded(c, words):
     """Words of the memories: codes with four bits of their runs, and a memory for each further bit."""
-    memories = {"weights": [sum((code | run % 16 << c.weight_bits) << (c.weight_bits + 4) * lane
-                                for lane, (code, run) in enumerate(word)) for word in words]}
+    if c.store == "sdram":
+        return {"resident": narrow_words(c, words[:c.resident_words])}
+    memories = {"weights": narrow_words(c, words)}
     for bit, most in enumerate(c.wide_words, 4):
         memories[f"run_{bit}"] = [sum((run >> bit & 1) << lane for lane, (_, run) in enumerate(word))
                                   for word in words[:most]]
@@ -213,10 +219,10 @@ def from_sdram(c, pointers, words, columns, *, seed=0, hurry=1.0, willing=1.0):
     Returns the cycles in which words left, and how many words each burst has.
     """
     bench = Bench(WeightStore(c), seed)
-    dut, received = bench.dut, bench.sink(bench.dut.o)
+    dut = bench.dut
     bench.watch(dut.burst, "burst")
-    raw = loaded(c, words)["weights"]
-    outside = [word >> 16 * part & 0xFFFF for word in raw[c.resident_words:] for part in range(c.word_beats)]
+    outside = [word >> 16 * part & 0xFFFF for word in narrow_words(c, words[c.resident_words:])
+               for part in range(c.word_beats)]
     beats, asked = deque(), []
 
     async def memory(context):
@@ -237,34 +243,12 @@ def from_sdram(c, pointers, words, columns, *, seed=0, hurry=1.0, willing=1.0):
             ready = len(beats) < 100 and bench.chance(willing)
             context.set(dut.burst.ready, ready)
 
-    async def testbench(context):
-        sections = {section.name: section.number for section in memory_sections(c)}
-        memories = {"columns": [pack(pointer_layout(c), pointer) for pointer in pointers],
-                    "resident": raw[:c.resident_words]}
-        for name, content in memories.items():
-            for index, word in enumerate(content):
-                Bench.set(context, dut.load, (sections[name], index, word))
-                context.set(dut.load_valid, 1)
-                await context.tick()
-        context.set(dut.load_valid, 0)
-        await context.tick()
-        for column in columns:
-            Bench.set(context, dut.i.payload, column)
-            context.set(dut.i.valid, 1)
-            await context.tick().until(dut.i.ready)
-            context.set(dut.i.valid, 0)
-        await context.tick().repeat(8)
-        while context.get(dut.busy):
-            await context.tick()
-        await context.tick().repeat(8)
-
     bench.simulator.add_process(memory)
-    bench.run(testbench)
-    assert [payload for _, payload in received] == words_of(columns, pointers, words)
+    _, cycles = run(bench, pointers, words, columns, 0, c)
     # Each column outside is one burst.
     assert asked == [pointers[column][1] * c.word_beats for column, _, _ in columns
                      if pointers[column][0] >= c.resident_words and pointers[column][1]]
-    return [cycle for cycle, _ in received], asked
+    return cycles, asked
 
 
 def with_sdram(lanes, resident):

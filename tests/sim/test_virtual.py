@@ -14,7 +14,7 @@ from egret.boards import ulx3s
 from egret.host.board import Board, BoardError
 from egret.host.demo import NETWORK
 from egret.host.generate import Sampler
-from egret.host.measure import measure, measure_pipeline, sample, simulation_images
+from egret.host.measure import measure, measure_pipeline, pipeline_images, sample, simulation_images
 from egret.host.session import generate_text
 from egret.host.transport import open_program, open_virtual
 from egret.model import quantise as quantise_module
@@ -24,7 +24,7 @@ from egret.model.configuration import TARGETS, TINY
 from egret.model.counts import integer_columns
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
-from egret.model.integer import IntegerNetwork, split
+from egret.model.integer import IntegerNetwork
 from egret.model.integer_file import load_integer
 from egret.model.quantise import quantise
 from egret.rtl.board import BoardTop
@@ -263,8 +263,7 @@ def test_a_large_network_in_an_sdram():
 def test_boards_in_a_pipeline(store):
     """The events of each board are those of the whole network, and so is the perplexity of the last one's."""
     whole = random_network(11, vocabulary=20, embedding=40, hidden=(300, 30, 40), density=0.3)
-    images = [simulation_images(part, lanes=4, weight_bits=8, store=store, folded=0, resident_bytes=2000)[0]
-              for part in split(whole, [1])]
+    images = pipeline_images(whole, [1], lanes=4, weight_bits=8, store=store, folded=0, resident_bytes=2000)
     ids = np.random.default_rng(2).integers(0, 20, 41)
     with contextlib.ExitStack() as stack:
         boards = [stack.enter_context(Board(open_virtual(image.configuration))) for image in images]
