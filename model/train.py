@@ -36,8 +36,8 @@ from egret.model.quantise import dequantise
 from egret.model.tokens import KINDS, Vocabulary, read_text
 
 __all__ = [
-    "CHANGEABLE", "Trainer", "TrainingOptions", "TrainingResult", "cut_streams", "learning_rate_factor", "load_network",
-    "train",
+    "CHANGEABLE", "Trainer", "TrainingOptions", "TrainingResult", "cut_streams", "event_weights",
+    "learning_rate_factor", "load_network", "train",
 ]  # fmt: skip
 
 QUANTUM = 5  # steps; segment lengths are multiples of it
@@ -100,6 +100,9 @@ class TrainingOptions:
         Of the surrogate gradient.
     activity_weight : float
         The loss has this times the mean activity of the layers added.
+    mac_weight : float
+        The loss has this times the share of weights behind events that a step needs added: the mean activity of the
+        layers, each weighted by the weights behind it, zeros included. That is what a core's cycles go by.
     output_weight, change_weight : float
         The loss has these times the mean square of the last layer's outputs, after dropout, and of their changes from
         step to step added.
@@ -162,6 +165,7 @@ class TrainingOptions:
     slope: float = 3.6
     width: float = 1 / 3.6
     activity_weight: float = 0.0
+    mac_weight: float = 0.0
     output_weight: float = 0.0
     change_weight: float = 0.0
     teachers: tuple[str, ...] = ()
@@ -202,8 +206,8 @@ class TrainingOptions:
             "decay_from": (0, self.epochs), "decay_to": (0, 1), "beta1": (0, 0.99999), "beta2": (0, 0.9999999),
             "weight_decay": (0, 1e3), "weight_decay_bias": (0, 1e3), "clip": (0, 1e9), "threshold_mean": (0, 0.99),
             "slope": (0, 1e6), "width": (1e-6, 1e6), "activity_weight": (0, 1e6), "embedding_scale": (0, 1),
-            "output_weight": (0, 1e6), "change_weight": (0, 1e6), "averaging": (0, 1e6),
-            "embedding_limit": (0, 1e6), "teaching": (0, 1),
+            "mac_weight": (0, 1e6), "output_weight": (0, 1e6), "change_weight": (0, 1e6),
+            "averaging": (0, 1e6), "embedding_limit": (0, 1e6), "teaching": (0, 1),
             "save_seconds": (0, 1e9),
         }  # fmt: skip
         for name, (least, most) in ranges.items():
@@ -372,6 +376,26 @@ def segment_lengths(steps, options, epoch):
     return lengths or [left]
 
 
+def event_weights(layers):
+    """Share of the weights behind events that is behind each layer's, zeros included.
+
+    Parameters
+    ----------
+    layers : sequence
+        With `weight_x` [.., I] and `weight_y` [.., H].
+
+    Returns
+    -------
+    list of float
+        Their sum is 1. A layer's events drive its own `weight_y` and the next layer's `weight_x`; the read-out is
+        left out, as in all counts of MACs.
+    """
+    behind = [layer.weight_y.numel() for layer in layers]
+    for index, layer in enumerate(layers[1:]):
+        behind[index] += layer.weight_x.numel()
+    return [weights / sum(behind) for weights in behind]
+
+
 class Trainer:
     """A model in training, with everything that a resumed run needs.
 
@@ -414,6 +438,7 @@ class Trainer:
         self._average = _clone(dict(self.model.named_parameters())) if options.averaging else None
         self._averaged = 0  # updates since the average began
         self.state = self.model.zero_state(options.batch)
+        self._event_weights = torch.tensor(event_weights(self.model.layers), dtype=torch.float32, device=self.device)
         self._sums = torch.zeros(1 + len(options.hidden_sizes), dtype=torch.float32, device=self.device)
         self._graphs = {}
         self._eager_steps = 0
@@ -476,6 +501,8 @@ class Trainer:
         hidden, state, activity = model(tokens, self.state)
         loss = model.loss(hidden, targets, taught, options.teaching)
         total = loss + options.activity_weight * activity.mean() if options.activity_weight else loss
+        if options.mac_weight:
+            total = total + options.mac_weight * (activity * self._event_weights).sum()
         if options.output_weight:
             total = total + options.output_weight * hidden.float().square().mean()
         if options.change_weight and len(hidden) > 1:

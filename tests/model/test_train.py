@@ -15,7 +15,7 @@ from egret.model import train as training
 from egret.model.checkpoint import load_checkpoint
 from egret.model.errors import InputError
 from egret.model.network import LanguageModel
-from egret.model.train import TrainingOptions, cut_streams, learning_rate_factor, segment_lengths, train
+from egret.model.train import TrainingOptions, cut_streams, event_weights, learning_rate_factor, segment_lengths, train
 
 TEXT = "to be or not to be that is the question\nwhether tis nobler in the mind to suffer\n" * 6
 
@@ -302,6 +302,20 @@ def test_activity_regularisation_lowers_activity(tmp_path, texts):
     free = train(options(texts, **common), tmp_path / "free")
     held = train(options(texts, activity_weight=10.0, **common), tmp_path / "held")
     assert sum(held.history[-1]["activity"]) < 0.8 * sum(free.history[-1]["activity"])
+
+
+def test_mac_penalty_lowers_the_activity_of_the_layer_with_more_weights_behind_it(tmp_path, texts):
+    """Layer 1 has 12 * 36 weights of its own and 12 * 24 of layer 2 behind it, layer 2 has 8 * 24."""
+    common = {"epochs": 5, "threshold_mean": 0.1, "dropout_recurrent": 0.0, "learning_rate": 2e-2}
+    changes = {"free": {}, "by_macs": {"mac_weight": 0.01}, "by_activity": {"activity_weight": 0.01}}
+    free, by_macs, by_activity = (
+        train(options(texts, **common, **change), tmp_path / name).history[-1]["activity"]
+        for name, change in changes.items()
+    )
+    model = LanguageModel.from_checkpoint(load_checkpoint(tmp_path / "free"))
+    assert event_weights(model.layers) == pytest.approx([720 / 912, 192 / 912])
+    assert by_macs[0] < 0.8 * free[0]
+    assert by_macs[0] < by_activity[0] and by_macs[1] > by_activity[1]
 
 
 def test_penalties_lower_outputs_and_their_changes(tmp_path, texts):
