@@ -36,7 +36,7 @@ from egret.host.board import Board
 from egret.host.measure import measure, pipeline_images, sample, simulation_images
 from egret.host.speed import Speed
 from egret.host.transport import open_virtual
-from egret.model.compile import column_words, compile_image, configuration_for
+from egret.model.compile import column_words, compile_image, configuration_for, row_format
 from egret.model.configuration import RESIDENT_BYTES, RUN_BITS, SDRAM_BITS, SDRAM_WORDS, SEGMENTS, WIDEST_RUN
 from egret.model.counts import SourceCounts, integer_columns
 from egret.model.errors import InputError
@@ -304,10 +304,12 @@ class Work:
         Of each layer: x, y and s.
     events : tuple of float
         Of each layer in a step.
-    lanes, weight_bits, accumulator_bits : int
+    lanes, weight_bits : int
     store : str
     folded, folded_share : int, float
         Tokens with a row, and how much of the text they are.
+    row_bits : int
+        Of a number in a row.
     width : int
         Bits a cycle that the memory brings, where that is not block RAM.
     resident : tuple of tuple of float
@@ -322,9 +324,9 @@ class Work:
     lanes: int
     store: str
     weight_bits: int = 4
-    accumulator_bits: int = 24
     folded: int = 0
     folded_share: float = 0.0
+    row_bits: int = 24
     width: int = SDRAM_BITS
     resident: tuple[tuple[float, ...], ...] = ()
 
@@ -352,7 +354,8 @@ class Work:
         vocabulary, embedding = parameters.embedding.shape
         return cls(parameters.hidden, embedding, vocabulary, matrices=tuple(matrices),
                    events=tuple(count / steps for count in sources.events), folded=folded,
-                   folded_share=float(np.mean(tokens < folded)), accumulator_bits=parameters.accumulator_bits, **core)
+                   folded_share=float(np.mean(tokens < folded)), row_bits=row_format(parameters, folded or None)[0],
+                   **core)
 
     def wider(self, factor):
         """The same with layers and embedding ``factor`` times as wide, as dense and as active."""
@@ -539,7 +542,7 @@ def cycles(work, constants, words=None):
         if work.folded_share:
             row = depth_of(work.hidden[0], work.lanes, "x")[0]
             if external:
-                row *= max(1, -(-2 * work.lanes * work.accumulator_bits // work.width))
+                row *= max(1, -(-2 * work.lanes * work.row_bits // work.width))
             total += work.folded_share * (row + (k.burst if external else 0))
         if plain > 0:
             own = takes(0, 0, plain)
@@ -637,7 +640,10 @@ def traffic(work, words=None):
     pointer = start + count + work.lanes * (3 + max((span - 1).bit_length() - RUN_BITS, 1))
     columns = sum(columns.number.sum() for layer in work.matrices for columns in layer)
     taken = sum(columns.taken.sum() for layer in work.matrices for columns in layer)
-    row = depth_of(work.hidden[0], work.lanes, "x")[0] * 2 * work.lanes * work.accumulator_bits / 8
+    numbers = 2 * work.lanes * work.row_bits
+    if work.store == "sdram":
+        numbers += -numbers % work.width
+    row = depth_of(work.hidden[0], work.lanes, "x")[0] * numbers / 8
     return {"words": float(total), "bytes": float(read + taken * pointer / 8 + work.folded_share * row),
             "weights": float(stored), "columns": float(columns * pointer / 8),
             "embedding": float(work.vocabulary * work.embedding), "row": float(row), "rows": float(work.folded * row)}

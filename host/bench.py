@@ -17,6 +17,7 @@ from egret.host.measure import (
 )
 from egret.model import lookups
 from egret.model.compile import column_bytes
+from egret.model.configuration import SDRAM_BITS
 
 __all__ = ["Variant", "column_lookups", "compare", "plot", "weight_bytes_per_token"]
 
@@ -112,7 +113,7 @@ def weight_bytes_per_token(image, measurement, ids, embedding):
     """
     c = image.configuration
     columns = float(column_lookups(image, measurement, ids, embedding) @ column_bytes(image))
-    row = c.layer_depth(0) * c.banks * c.accumulator_bits / 8
+    row = c.layer_depth(0) * (SDRAM_BITS * c.row_beats if c.store == "sdram" else c.banks * c.row_bits) / 8
     return (columns + row * int((ids[:-1] < c.folded).sum())) / measurement.evaluation.sources.steps
 
 

@@ -183,7 +183,7 @@ def activity(image, measurement, ids, embedding, hertz):
     else:
         bits["weights"] = float((8 * column_bytes(image) - pointer) @ lookups)
         bits["embedding"] = embedded
-        bits["folded rows"] = folded * row * c.accumulator_bits
+        bits["folded rows"] = folded * row * c.row_bits
     result |= {name: ("bits", count) for name, count in bits.items() if count}
     # The reset pass multiplies each event once, the update pass 17 bits by 8 for each neuron: twice.
     result["multiplications and additions"] = ("MACs", counters["macs"] + y + 2 * updates)

@@ -41,10 +41,11 @@ from egret.model.lookups import estimate_lookups
 from egret.model.tokens import Vocabulary
 
 __all__ = ["Matrix", "column_bytes", "column_words", "compile_image", "configuration_for", "folded_rows",
-           "matrices", "pack_matrix", "read_image"]
+           "matrices", "pack_matrix", "read_image", "row_format"]
 
 _SKIP = 1 << RUN_BITS
 _SPEED_SHARE = 1.002  # of the fewest words: what narrower runs may cost when the goal is speed
+_ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -304,6 +305,9 @@ def configuration_for(parameters, *, weight_bytes=None, weight_bits=None, goal="
     weight_words = 1 if words == resident else words
     needed = Configuration(**options, weight_bits=weight_bits, weight_words=max(1, weight_words), wide_words=wide,
                            resident_words=resident)
+    if folded != 0:
+        row_bits, row_shift = row_format(parameters, folded)
+        needed = dataclasses.replace(needed, row_bits=row_bits, row_shift=row_shift)
     if folded is None:
         row = needed.layer_depth(0) * needed.row_beats
         folded = min(needed.vocabulary, (SDRAM_WORDS - needed.sdram_words) // row)
@@ -317,12 +321,34 @@ def configuration_for(parameters, *, weight_bytes=None, weight_bits=None, goal="
 
 
 def folded_rows(parameters, tokens):
-    """What the embedding of each token adds to the accumulators of the first layer: int32 [tokens, 3H], gates stacked.
+    """What the embedding of each of some tokens adds to the accumulators of the first layer: int32 [tokens, 3H], gates
+    stacked.
 
-    Exactly the sum that the columns of x would add, by the definition of the integer network.
+    Exactly the sum that the columns of x would add, by the definition of the integer network, in which no sum is
+    more than 24 bits wide.
+
+    Parameters
+    ----------
+    parameters : IntegerParameters
+    tokens : int or slice
+        The first so many, or which.
     """
-    values = 2.0 * parameters.embedding[:tokens]
-    return (values @ parameters.layers[0].weight_x.T.astype(np.float64)).astype(np.int32)
+    chosen = tokens if isinstance(tokens, slice) else slice(tokens)
+    values = 2 * parameters.embedding[chosen].astype(np.float32)
+    return (values @ parameters.layers[0].weight_x.T.astype(np.float32)).astype(np.int32)
+
+
+def row_format(parameters, tokens=None):
+    """Width of the narrowest numbers that hold the folded rows of the first tokens, or of all, and how many zeros end
+    all of these: (bits, shift), as a `Configuration` has them."""
+    tokens = len(parameters.embedding) if tokens is None else tokens
+    least, most, ones = 0, 0, 0
+    for start in range(0, tokens, _ROWS_AT_ONCE):
+        rows = folded_rows(parameters, slice(start, min(start + _ROWS_AT_ONCE, tokens)))
+        least, most = min(least, int(rows.min())), max(most, int(rows.max()))
+        ones |= int(np.bitwise_or.reduce(rows, axis=None))
+    shift = (ones & -ones).bit_length() - 1 if ones else 0
+    return max(most >> shift, ~(least >> shift)).bit_length() + 1, shift
 
 
 def compile_image(parameters, configuration, *, lookups=None):
@@ -405,6 +431,10 @@ def compile_image(parameters, configuration, *, lookups=None):
         memories["codebook"] = b"".join(
             b"\0" + values.astype(np.int8).tobytes() + bytes(CODEBOOK - len(values)) for values in codebooks)
     if c.folded:
+        bits, shift = row_format(parameters, c.folded)
+        if shift < c.row_shift or bits + shift > c.row_bits + c.row_shift:
+            raise InputError(f"the core is built for folded rows of {c.row_bits} bits followed by {c.row_shift} zeros; "
+                             f"the network's have {bits} and {shift}")
         memories["rows"] = _row_words(folded_rows(parameters, c.folded), c)
     assert set(memories) == set(sections)
     vocabulary, bias, weight = parameters.vocabulary, parameters.readout_bias, parameters.readout_weight
@@ -460,16 +490,16 @@ def _pack_into(parts, c):
 
 
 def _row_words(rows, c):
-    """Folded rows [tokens, 3H] as words of one accumulator a bank, a word an address of the first layer."""
+    """Folded rows [tokens, 3H] as words of one number a bank, a word an address of the first layer."""
     size = c.hidden[0]
     table = np.zeros((len(rows), c.layer_depth(0), c.banks), np.int64)
     for gate in range(len(GATES)):
         bank, address = c.place(0, gate, np.arange(size))
         table[:, address, bank] = rows[:, gate * size:(gate + 1) * size]
-    flat = table.reshape(-1, c.banks)
-    fields = [(flat[:, bank], c.accumulator_bits) for bank in range(c.banks)]
+    flat = table.reshape(-1, c.banks) >> c.row_shift
+    fields = [(flat[:, bank], c.row_bits) for bank in range(c.banks)]
     if c.store == "sdram":
-        fields.append((np.zeros(len(flat), np.int64), c.row_beats * SDRAM_BITS - c.banks * c.accumulator_bits))
+        fields.append((np.zeros(len(flat), np.int64), c.row_beats * SDRAM_BITS - c.banks * c.row_bits))
     return _to_words(fields)
 
 

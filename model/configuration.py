@@ -48,7 +48,7 @@ SDRAM_WORDS = 1 << 24
 RESIDENT_BYTES = 192 * 1024
 """Of weights in block RAM beside an SDRAM: what an ECP5-85F has left."""
 
-FORMAT = 4
+FORMAT = 5
 """Counts changes of the arithmetic or of a memory's layout; part of the digest."""
 
 
@@ -82,6 +82,9 @@ class Configuration:
         Words of weights in block RAM beside those in an SDRAM, 0 to 2^20: the first addresses.
     folded : int
         Tokens, from the first one on, whose folded rows are stored: 0 to ``vocabulary``.
+    row_bits, row_shift : int
+        Width of a number in a folded row, and how many zeros follow it: 1 to 24, 0 to 23, not more than an accumulator
+        together.
     accumulator_bits : int
         Width of an accumulator, 16 to 24 (the integer network relies on 24 bits being exact in float32).
     gate_index_bits : int
@@ -105,6 +108,8 @@ class Configuration:
     wide_words: tuple[int, ...] = ()
     resident_words: int = 0
     folded: int = 0
+    row_bits: int = 16
+    row_shift: int = 0
     accumulator_bits: int = 24
     gate_index_bits: int = 10
     store: str = "bram"
@@ -135,6 +140,8 @@ class Configuration:
         check("resident_words", self.resident_words, 0, 1 << 20)
         check("folded", self.folded, 0, self.vocabulary)
         check("accumulator_bits", self.accumulator_bits, 16, 24)
+        check("row_bits", self.row_bits, 1, self.accumulator_bits)
+        check("row_shift", self.row_shift, 0, self.accumulator_bits - self.row_bits)
         check("gate_index_bits", self.gate_index_bits, 8, 12)
         if self.store not in STORES:
             raise InputError(f"configuration: store must be {' or '.join(STORES)}, not {self.store!r}")
@@ -293,7 +300,7 @@ class Configuration:
     @property
     def row_beats(self):
         """Words of an SDRAM that an address of a folded row takes."""
-        return -(-self.banks * self.accumulator_bits // SDRAM_BITS)
+        return -(-self.banks * self.row_bits // SDRAM_BITS)
 
     @cached_property
     def sdram_sizes(self):

@@ -65,7 +65,7 @@ def memory_sections(configuration):
         ``columns``: {start, count} of each source's words, then where each lane begins. ``embedding``: V * E signed
         bytes. ``bias``: {u, r, z} of each neuron. ``threshold``: one a neuron. ``shift``: three a layer, u, r, z.
         Where the configuration has them: ``codebook``: 16 signed bytes a matrix; ``rows``: folded rows, a word an
-        address of the first layer, one accumulator a bank; ``run_4`` and so on: further bits of the runs, one a lane.
+        address of the first layer, one number a bank; ``run_4`` and so on: further bits of the runs, one a lane.
         ``resident``: words of weights that are in block RAM although the others are in an SDRAM; what is in an SDRAM
         has the same bytes, in words of 16 bits.
     """
@@ -83,7 +83,7 @@ def memory_sections(configuration):
     if c.weight_bits == 4:
         sections.append(MemorySection(6, "codebook", WEIGHT_BITS, len(SEGMENTS) * c.layers * (CODEBOOK + 1)))
     if c.folded:
-        sections.append(MemorySection(7, "rows", c.banks * c.accumulator_bits, c.folded * c.layer_depth(0)))
+        sections.append(MemorySection(7, "rows", c.banks * c.row_bits, c.folded * c.layer_depth(0)))
     sections += [MemorySection(8 + index, f"run_{RUN_BITS + index}", c.lanes, words)
                  for index, words in enumerate(c.wide_words)]
     if c.resident_words:

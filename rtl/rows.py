@@ -59,6 +59,11 @@ class FoldedRows(wiring.Component):
         (self._row_of_a_burst if self._c.store == "sdram" else self._row_of_a_table)(m)
         return m
 
+    def _addends(self, numbers):
+        """A word of the row, one number a bank, becomes addends."""
+        numbers = data.View(data.ArrayLayout(signed(self._c.row_bits), self._c.banks), numbers)
+        return [self.o.p.addends[bank].eq(numbers[bank] << self._c.row_shift) for bank in range(self._c.banks)]
+
     def _row_of_a_burst(self, m):
         c = self._c
         height = c.layer_depth(0)
@@ -90,7 +95,7 @@ class FoldedRows(wiring.Component):
             m.d.sync += [part.eq(Mux(part == c.row_beats - 1, 0, part + 1)),
                          Cat(words).eq(Cat(words[1:], self.beat.p.word))]
         with m.If(whole):
-            m.d.sync += [self.o.p.address.eq(target), Value.cast(self.o.p.addends).eq(Cat(words)),
+            m.d.sync += [self.o.p.address.eq(target), *self._addends(Cat(words)[:c.banks * c.row_bits]),
                          target.eq(target + 1), left.eq(left - 1)]
         with m.If(self.start):
             m.d.sync += [left.eq(height), target.eq(c.bank_base[0])]
@@ -99,7 +104,7 @@ class FoldedRows(wiring.Component):
         c = self._c
         depth, height = c.folded * c.layer_depth(0), c.layer_depth(0)
         section = {section.name: section for section in memory_sections(c)}["rows"]
-        m.submodules.table = table = BlockMemory(data.ArrayLayout(signed(c.accumulator_bits), c.banks), depth)
+        m.submodules.table = table = BlockMemory(section.word_bits, depth)
         address = Signal(range(max(depth, 2)))
         left = Signal(range(height + 1))
         reading = Signal(LATENCY)
@@ -107,7 +112,7 @@ class FoldedRows(wiring.Component):
         targets = [Signal.like(target, name=f"target_{stage}", reset_less=True) for stage in range(LATENCY)]
         m.d.comb += [
             table.write_address.eq(self.load.index),
-            Value.cast(table.write_data).eq(self.load.data),
+            table.write_data.eq(self.load.data),
             table.write_valid.eq(self.load_valid & (self.load.section == section.number)),
             table.address.eq(address),
             self.coming.eq(reading[-1]),
@@ -116,7 +121,7 @@ class FoldedRows(wiring.Component):
         m.d.sync += [Cat(reading, self.o.valid).eq(Cat(left != 0, reading)), Cat(targets).eq(Cat(target, targets)),
                      Value.cast(self.o.payload).eq(0)]
         with m.If(reading[-1]):
-            m.d.sync += [self.o.p.address.eq(targets[-1]), self.o.p.addends.eq(table.data)]
+            m.d.sync += [self.o.p.address.eq(targets[-1]), *self._addends(table.data)]
         with m.If(left != 0):
             m.d.sync += [address.eq(address + 1), target.eq(target + 1), left.eq(left - 1)]
         with m.If(self.start):

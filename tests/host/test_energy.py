@@ -74,7 +74,7 @@ def test_activity_from_block_ram():
     assert done["gate tables"] == 16 * (2 * 16 + 12)
     assert done["events"] == (2 + 8) * (16 + 2 * 12)
     assert done["embedding"] == 3 * 3 * 8
-    assert done["folded rows"] == 12 * 24
+    assert done["folded rows"] == 12 * c.row_bits
     _, words = column_words(image)
     x, y, s = (words[c.column_base[0][segment]:][:size].sum() for segment, size in zip(SEGMENTS, (3, 4, 4),
                                                                                        strict=True))

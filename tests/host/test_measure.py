@@ -214,7 +214,7 @@ def test_bytes_per_token(network, folded):
         for layer, trace in enumerate(integer.step(np.array([token]))):
             for segment, values in (("x", trace.x[0]), ("y", trace.y_before[0]), ("s", trace.s[0])):
                 if (layer, segment) == (0, "x") and token < folded:
-                    total += c.layer_depth(0) * 8 * 24 / 8
+                    total += c.layer_depth(0) * c.row_bits
                 else:
                     base = c.column_base[layer][segment]
                     total += sum(costs[base + source] for source in np.flatnonzero(values))

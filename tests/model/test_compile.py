@@ -16,6 +16,7 @@ from egret.model.compile import (
     matrices,
     pack_matrix,
     read_image,
+    row_format,
 )
 from egret.model.configuration import GATES, GOALS, RESIDENT_BYTES, SEGMENTS
 from egret.model.errors import InputError
@@ -263,13 +264,41 @@ def test_folded_rows(tokens):
                         for j in range(5)) for row in range(27)]
         assert rows[token].tolist() == expected
     c = configuration_for(parameters, lanes=2, folded=tokens)
-    words = fields_of(compile_image(parameters, c).memories["rows"], [24] * 4)
+    ones = int(np.bitwise_or.reduce(rows, axis=None))
+    assert ones % (1 << c.row_shift) == 0 != ones % (2 << c.row_shift)
+    fits = [(-1 << bits - 1 <= rows >> c.row_shift).all() and (rows >> c.row_shift < 1 << bits - 1).all()
+            for bits in (c.row_bits - 1, c.row_bits)]
+    assert fits == [False, True]
+    words = fields_of(compile_image(parameters, c).memories["rows"], [c.row_bits] * 4)
     assert len(words) == tokens * c.layer_depth(0)
     for gate in range(3):
         for neuron in range(9):
             bank, address = c.place(0, gate, neuron)
             value = words[(tokens - 1) * c.layer_depth(0) + address][bank]
-            assert value - (value >> 23 << 24) == rows[-1, 9 * gate + neuron]
+            value -= value >> c.row_bits - 1 << c.row_bits
+            assert value << c.row_shift == rows[-1, 9 * gate + neuron]
+
+
+@pytest.mark.parametrize("values, expected", [
+    ([0, 0, 0], (1, 0)), ([1, 0, 0], (2, 1)), ([-1, 0, 0], (1, 1)), ([4, -8, 0], (2, 3)), ([127, -127, 3], (8, 1))])
+def test_row_format(values, expected):
+    """Of weights 1 and an embedding of one value a token, of which a row has twice."""
+    parameters = random_network(6, hidden=(2,), embedding=1, vocabulary=3)
+    layer = dataclasses.replace(parameters.layers[0], weight_x=np.ones((6, 1), np.int8))
+    embedding = np.array(values, np.int8)[:, None]
+    parameters = dataclasses.replace(parameters, embedding=embedding, layers=(layer,))
+    assert row_format(parameters) == row_format(parameters, 3) == expected
+    assert row_format(parameters, 1) == row_format(dataclasses.replace(
+        parameters, embedding=np.where([[True], [False], [False]], embedding, 0).astype(np.int8)))
+
+
+def test_rows_that_a_core_has_no_room_for_are_refused():
+    parameters = random_network(6, hidden=(9,), embedding=5)
+    c = configuration_for(parameters, folded=7)
+    compile_image(parameters, dataclasses.replace(c, row_bits=c.row_bits + 1))
+    for change in ({"row_bits": c.row_bits - 1}, {"row_bits": c.row_bits - 1, "row_shift": c.row_shift + 1}):
+        with pytest.raises(InputError, match=f"the network's have {c.row_bits} and {c.row_shift}"):
+            compile_image(parameters, dataclasses.replace(c, **change))
 
 
 @pytest.mark.parametrize("folded, accumulator_bits", [(0, 24), (None, 24), (3, 22)])

@@ -26,11 +26,14 @@ def configurations(draw, largest=1 << 14, layers=15):
         most = draw(st.integers(1, most))
         wide.append(most)
     vocabulary = draw(st.one_of(st.integers(2, 1 << 16), st.just(0)))
+    accumulator_bits = draw(st.integers(16, 24))
+    row_bits = draw(st.integers(1, accumulator_bits))
     return Configuration(
         vocabulary=vocabulary, embedding=draw(st.integers(1, 1 << 14)),
         hidden=tuple(draw(st.lists(st.integers(1, largest), min_size=1, max_size=layers))), lanes=draw(lanes),
         weight_bits=draw(st.sampled_from([4, 8])), weight_words=words, wide_words=tuple(wide),
-        folded=draw(st.one_of(st.just(0), st.integers(0, vocabulary))), accumulator_bits=draw(st.integers(16, 24)),
+        folded=draw(st.one_of(st.just(0), st.integers(0, vocabulary))), accumulator_bits=accumulator_bits,
+        row_bits=row_bits, row_shift=draw(st.integers(0, accumulator_bits - row_bits)),
         gate_index_bits=draw(st.integers(8, 12)))
 
 
@@ -123,10 +126,10 @@ def test_digests_differ():
 
 def test_digest_does_not_drift():
     """A change here makes every image and board of today unusable: it must be wanted, and count `FORMAT` up."""
-    assert TINY.to_json() == ('{"accumulator_bits":24,"embedding":3,"folded":0,"format":4,"gate_index_bits":10,'
-                              '"hidden":[4,3],"lanes":2,"resident_words":0,"store":"bram","vocabulary":5,"weight_bits":8,'
-                              '"weight_words":256,"wide_words":[]}')
-    assert TINY.digest.hex() == "c8ae151aaf37878e"
+    assert TINY.to_json() == ('{"accumulator_bits":24,"embedding":3,"folded":0,"format":5,"gate_index_bits":10,'
+                              '"hidden":[4,3],"lanes":2,"resident_words":0,"row_bits":16,"row_shift":0,"store":"bram",'
+                              '"vocabulary":5,"weight_bits":8,"weight_words":256,"wide_words":[]}')
+    assert TINY.digest.hex() == "b5224bd3bd603cee"
 
 
 @pytest.mark.parametrize("change, message", [
@@ -141,6 +144,9 @@ def test_digest_does_not_drift():
     ({"store": "spram", "resident_words": 7}, "configuration: resident_words must be 0 with the store spram, not 7"),
     ({"resident_words": -1}, "configuration: resident_words must be an integer from 0 to 1048576, not -1"),
     ({"store": "spram", "wide_words": (1,)}, "configuration: wide_words must be () with the store spram, not (1,)"),
+    ({"row_bits": 0}, "configuration: row_bits must be an integer from 1 to 24, not 0"),
+    ({"accumulator_bits": 20, "row_bits": 21}, "configuration: row_bits must be an integer from 1 to 20, not 21"),
+    ({"row_bits": 17, "row_shift": 8}, "configuration: row_shift must be an integer from 0 to 7, not 8"),
     ({"vocabulary": 1}, "configuration: vocabulary must be an integer from 2 to 65536, not 1"),
     ({"vocabulary": 65537}, "configuration: vocabulary must be an integer from 2 to 65536, not 65537"),
     ({"vocabulary": True}, "configuration: vocabulary must be an integer from 2 to 65536, not True"),
@@ -196,7 +202,7 @@ def test_other_json_is_refused(text):
         Configuration.from_json(text)
 
 
-@pytest.mark.parametrize("change", [{"extra": 1}, {"format": 3}, {"format": 5}, {"format": "4"}, {"lanes": None},
+@pytest.mark.parametrize("change", [{"extra": 1}, {"format": 4}, {"format": 6}, {"format": "5"}, {"lanes": None},
                                     {"lanes": {}}, {"hidden": [[1]]}, {"hidden": {"1": 2}}, {"wide_words": 3},
                                     {"wide_words": [[1]]}, {"wide_words": {"1": 2}}, {"folded": None},
                                     {"weight_bits": "8"}, {"weight_bytes": 1024}])
@@ -213,14 +219,15 @@ def test_json_that_lacks_something_is_refused(name):
         Configuration.from_json(json.dumps(values))
     assert str(error.value) == (
         "configuration: must be an object with exactly the keys accumulator_bits, embedding, folded, format, "
-        "gate_index_bits, hidden, lanes, resident_words, store, vocabulary, weight_bits, weight_words, wide_words")
+        "gate_index_bits, hidden, lanes, resident_words, row_bits, row_shift, store, vocabulary, weight_bits, "
+        "weight_words, wide_words")
 
 
-@pytest.mark.parametrize("version", [3, 5])
+@pytest.mark.parametrize("version", [4, 6])
 def test_another_format_is_refused(version):
     with pytest.raises(InputError) as error:
-        Configuration.from_json(TINY.to_json().replace('"format":4', f'"format":{version}'))
-    assert str(error.value) == "configuration: format must be 4; compile the image again"
+        Configuration.from_json(TINY.to_json().replace('"format":5', f'"format":{version}'))
+    assert str(error.value) == "configuration: format must be 5; compile the image again"
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -240,12 +247,13 @@ def test_targets(name):
 def test_what_an_sdram_holds():
     c = dataclasses.replace(TINY, store="sdram", weight_bits=4, embedding=6, weight_words=100, folded=3)
     # A word of two lanes is one of the memory; an address of a row is four numbers of 24 bits.
+    c = dataclasses.replace(c, row_bits=24)
     assert (c.word_beats, c.row_beats) == (1, 6)
     assert c.sdram_sizes == {"weights": 100, "embedding": 5 * 3, "rows": 3 * c.layer_depth(0) * 6}
     assert c.sdram_base == {"weights": 0, "embedding": 100, "rows": 115}
     assert c.sdram_words == sum(c.sdram_sizes.values())
     assert dataclasses.replace(c, lanes=4).word_beats == 2
-    assert dataclasses.replace(c, accumulator_bits=22).row_beats == 6
+    assert dataclasses.replace(c, row_bits=17).row_beats == 5
     sections = {section.name: section for section in memory_sections(c)}
     assert {name: sections[name].words for name in c.sdram_sizes} == c.sdram_sizes
     assert {section.word_bits for name, section in sections.items() if name in c.sdram_sizes} == {16}

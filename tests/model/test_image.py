@@ -196,8 +196,8 @@ def test_other_headers_are_refused(text):
     (b'"tokens":"char"', b'"tokens":"byte"', "x: image: vocabulary_kind must be 'word' or 'char', not 'byte'"),
     (b'"tokens":"char"', b'"tokens":null', "x: image: vocabulary_kind must be 'word' or 'char', not None"),
     (b'"tokens":"char"', b'"tokens":[]', "x: image: vocabulary_kind must be 'word' or 'char', not []"),
-    (b'"format":4', b'"format":3', "x: configuration: format must be 4; compile the image again"),
-    (b'"format":4', b'"format":5', "x: configuration: format must be 4; compile the image again"),
+    (b'"format":5', b'"format":4', "x: configuration: format must be 5; compile the image again"),
+    (b'"format":5', b'"format":6', "x: configuration: format must be 5; compile the image again"),
     (b'"lanes":1', b'"lanes":3', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 3"),
     (b'"lanes":1', b'"lanes":true', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not True"),
     (b'"lanes":1', b'"lanes":[]', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not []"),
@@ -255,9 +255,9 @@ def with_configuration(data, **changes):
     ("plain", {"folded": 1}, "image: needs the memories weights, columns, embedding, bias, threshold, shift, rows"),
     ("plain", {"wide_words": (40, 3)},
      "image: needs the memories weights, columns, embedding, bias, threshold, shift, run_4, run_5"),
-    ("folded", {"folded": 1}, "image: memory 'rows' holds 3 words of 6 bytes, not 36 bytes"),
-    ("folded", {"folded": 3}, "image: memory 'rows' holds 9 words of 6 bytes, not 36 bytes"),
-    ("folded", {"folded": 0}, "section 7 with words of 6 bytes is not one of this configuration"),
+    ("folded", {"folded": 1}, "image: memory 'rows' holds 3 words of 4 bytes, not 24 bytes"),
+    ("folded", {"folded": 3}, "image: memory 'rows' holds 9 words of 4 bytes, not 24 bytes"),
+    ("folded", {"folded": 0}, "section 7 with words of 4 bytes is not one of this configuration"),
     ("four bits", {"weight_bits": 8}, "section 0 with words of 1 bytes is not one of this configuration"),
     ("plain", {"weight_bits": 4}, "section 0 with words of 2 bytes is not one of this configuration"),
     ("full", {"wide_words": (290, 200)}, "section 10 with words of 1 bytes is not one of this configuration"),
@@ -319,8 +319,8 @@ def test_refusals(change, message):
 @pytest.mark.parametrize("name, content, message", [
     ("codebook", bytes(47), "memory 'codebook' holds 48 words of 1 bytes, not 47 bytes"),
     ("codebook", bytes(64), "memory 'codebook' holds 48 words of 1 bytes, not 64 bytes"),
-    ("rows", bytes(570), "memory 'rows' holds 96 words of 6 bytes, not 570 bytes"),
-    ("rows", bytes(582), "memory 'rows' holds 96 words of 6 bytes, not 582 bytes"),
+    ("rows", bytes(380), "memory 'rows' holds 96 words of 4 bytes, not 380 bytes"),
+    ("rows", bytes(388), "memory 'rows' holds 96 words of 4 bytes, not 388 bytes"),
     ("weights", bytes(301), "memory 'weights' holds 300 words of 1 bytes, not 301 bytes"),
     ("run_4", bytes(291), "memory 'run_4' holds 170 words of 1 bytes, not 291 bytes"),
     ("run_5", bytes(201), "memory 'run_5' holds 170 words of 1 bytes, not 201 bytes"),
@@ -365,7 +365,8 @@ def test_sections():
 def test_all_sections(lanes):
     """Numbers, names, widths and depths, also of the optional sections."""
     c = Configuration(vocabulary=50, embedding=7, hidden=(30, 20), lanes=lanes, weight_bits=4, weight_words=300,
-                      wide_words=(300, 17, 2, 1), folded=11, accumulator_bits=20)
+                      wide_words=(300, 17, 2, 1), folded=11, accumulator_bits=20,
+                      row_bits=17)
     # A layer's addresses: gates u and r, then z, over twice as many banks as there are lanes.
     depths = [-(-60 // (2 * lanes)) + -(-30 // (2 * lanes)), -(-40 // (2 * lanes)) + -(-20 // (2 * lanes))]
     span = max(16, *depths)
@@ -373,7 +374,7 @@ def test_all_sections(lanes):
     assert [(section.number, section.name, section.word_bits, section.words) for section in memory_sections(c)] == [
         (0, "weights", 8 * lanes, 300), (1, "columns", start + count + lanes * (3 + block), 7 + 60 + 30 + 40),
         (2, "embedding", 8, 350), (3, "bias", 60, 50), (4, "threshold", 15, 50), (5, "shift", 4, 6),
-        (6, "codebook", 8, 2 * 3 * 16), (7, "rows", 2 * lanes * 20, 11 * depths[0]),
+        (6, "codebook", 8, 2 * 3 * 16), (7, "rows", 2 * lanes * 17, 11 * depths[0]),
         (8, "run_4", lanes, 300), (9, "run_5", lanes, 17), (10, "run_6", lanes, 2), (11, "run_7", lanes, 1)]
     resident = dataclasses.replace(c, store="sdram", embedding=8, wide_words=(), lanes=4, resident_words=21)
     assert memory_sections(resident)[-1] == MemorySection(12, "resident", 32, 21)

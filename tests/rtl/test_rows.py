@@ -14,22 +14,22 @@ from tests.networks import random_network
 LATENCY = 4
 
 
-def configuration(hidden, lanes, folded, accumulator_bits=24):
+def configuration(hidden, lanes, folded, row_bits=24, row_shift=0):
     return Configuration(vocabulary=max(2, folded), embedding=1, hidden=hidden, lanes=lanes, weight_words=64,
-                         folded=folded, accumulator_bits=accumulator_bits)
+                         folded=folded, row_bits=row_bits, row_shift=row_shift)
 
 
 def random_table(rng, c):
     """Addends by token, address and bank, also the largest and the smallest."""
-    limit = (1 << c.accumulator_bits - 1) - 1
-    return [[tuple(rng.choice([0, limit, -limit - 1, rng.randint(-limit, limit)]) for _ in range(c.banks))
-             for _ in range(c.layer_depth(0))] for _ in range(c.folded)]
+    limit = (1 << c.row_bits - 1) - 1
+    return [[tuple(rng.choice([0, limit, -limit - 1, rng.randint(-limit, limit)]) << c.row_shift
+                   for _ in range(c.banks)) for _ in range(c.layer_depth(0))] for _ in range(c.folded)]
 
 
 def words_of(c, table):
     """The table as words of the memory."""
-    mask = (1 << c.accumulator_bits) - 1
-    return [sum((addend & mask) << c.accumulator_bits * bank for bank, addend in enumerate(addends))
+    mask = (1 << c.row_bits) - 1
+    return [sum((addend >> c.row_shift & mask) << c.row_bits * bank for bank, addend in enumerate(addends))
             for row in table for addends in row]
 
 
@@ -83,12 +83,12 @@ def run(c, words, table, tokens, *, seed=0, pause=None):
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("accumulator_bits", [16, 24])
+@pytest.mark.parametrize("row_bits, row_shift", [(24, 0), (17, 3), (1, 23)])
 @pytest.mark.parametrize("lanes, hidden", [(1, (3,)), (1, (11, 4)), (2, (5, 20)), (4, (40, 3, 7)), (32, (9,))])
-def test_random_tables(lanes, hidden, accumulator_bits, seed):
+def test_random_tables(lanes, hidden, row_bits, row_shift, seed):
     """Rows in any order, also the same one twice; only the first layer counts."""
     rng = random.Random(seed)
-    c = configuration(hidden, lanes, rng.randint(3, 9), accumulator_bits)
+    c = configuration(hidden, lanes, rng.randint(3, 9), row_bits, row_shift)
     table = random_table(rng, c)
     run(c, words_of(c, table), table, [rng.randrange(c.folded) for _ in range(12)], seed=seed)
 

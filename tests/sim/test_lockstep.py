@@ -321,16 +321,19 @@ def test_wrong_walk_is_found(kind, monkeypatch):
                                 f"expected {good.accumulators[0, wrong[0]]}, actual {bad.accumulators[0, wrong[0]]}")
 
 
-@pytest.mark.parametrize("gate, neuron, bit", [(0, 0, 3), (0, 5, 12), (2, 4, 20)])
+@pytest.mark.parametrize("gate, neuron, bit", [(0, 0, 3), (0, 5, 9), (2, 4, -1)])
 def test_wrong_folded_row_is_found(gate, neuron, bit, monkeypatch):
-    """One bit of an addend of a token's row: the accumulator is off by it, in the token's first step."""
+    """One bit of a number of a token's row: the accumulator is off by it, in the token's first step. The last bit is
+    its sign."""
     parameters = random_network(15, hidden=(6, 5), embedding=4, density=0.7, z_bias=4000, embedding_density=1)
     c = configuration_for(parameters, lanes=2, folded=5)
     image = compile_image(parameters, c)
     token = 4
     bank, address = c.place(0, gate, neuron)
-    index, place = token * c.layer_depth(0) + address, bank * c.accumulator_bits + bit
-    off = -(1 << bit) if word(image, "rows", index) >> place & 1 else 1 << bit
+    index, place = token * c.layer_depth(0) + address, bank * c.row_bits + bit % c.row_bits
+    off = (1 << bit if bit >= 0 else -1 << c.row_bits - 1) << c.row_shift
+    if word(image, "rows", index) >> place & 1:
+        off = -off
     network, step = IntegerNetwork(parameters), FAULT_TOKENS.index(token)
     for before in FAULT_TOKENS[:step]:
         network.step(np.array([before]))
