@@ -73,16 +73,16 @@ class SelfTest:
     seconds: float
 
 
-def pattern(parameters, weight_bits, number):
+def pattern(parameters, configuration, number):
     """A random network with as many weights in each column, in another order, as a given one.
 
-    It needs the same memories. Gates are chosen such that neither all nor none of the neurons have events, and that the
+    It needs the same memories, and has folded rows that the core has room for. Gates are chosen such that neither all nor none of the neurons have events, and that the
     sums lie where the gates are steep.
 
     Parameters
     ----------
     parameters : IntegerParameters
-    weight_bits : int
+    configuration : Configuration
         Of the core.
     number : int
         The same number gives the same network.
@@ -91,24 +91,31 @@ def pattern(parameters, weight_bits, number):
     -------
     IntegerParameters
     """
-    rng = np.random.default_rng(number)
+    c, rng = configuration, np.random.default_rng(number)
     magnitude = _MAGNITUDES[number % len(_MAGNITUDES)]
     limit = (1 << parameters.accumulator_bits - 1) - 1
 
     def scramble(weights, most):
         nonzero = rng.permutation((weights != 0).T).T
-        values = rng.integers(1, most + 1, CODEBOOK if weight_bits == 4 else weights.shape)
+        values = rng.integers(1, most + 1, CODEBOOK if c.weight_bits == 4 else weights.shape)
         values *= rng.choice((-1, 1), values.shape)
-        if weight_bits == 4:
+        if c.weight_bits == 4:
             values = rng.choice(values, weights.shape)
         return np.where(nonzero, values, 0).astype(np.int8)
 
+    # A folded row holds twice the sum of products of at most so many weights with the embedding of its token.
+    step = max(1, 1 << c.row_shift >> 1)
+    room = (1 << c.row_bits + c.row_shift - 1) - 1
+    room //= 2 * max(1, int(np.count_nonzero(parameters.layers[0].weight_x, axis=1).max()))
     layers, largest, power = [], INPUT_MAX, INPUT_MAX ** 2 / 3
     for layer in parameters.layers:
         size = len(layer.threshold)
         reach = IntegerLayer(np.sign(layer.weight_x), np.sign(layer.weight_y), np.zeros_like(layer.bias),
                              layer.threshold, layer.shift)
         most = max(1, min(magnitude, limit // (2 * int(parameters.reach(reach, largest).max() or 1))))
+        if c.folded and not layers:
+            most = max(1, min(most, room // step))
+            in_rows = min(127, room // most) // step
         gates = [slice(gate * size, (gate + 1) * size) for gate in range(3)]
         # Of a gate's sums, about: half of them lie within this.
         spread = [max(1, most / 2 * np.sqrt(np.count_nonzero(layer.weight_x[rows]) / size * power
@@ -128,7 +135,16 @@ def pattern(parameters, weight_bits, number):
             bias.astype(np.int32), threshold.astype(np.int32), shift))
         largest, power = EVENT_MAX, _EVENT_POWER
     embedding = rng.integers(1, 128, parameters.embedding.shape) * rng.choice((-1, 1), parameters.embedding.shape)
+    if c.folded:
+        shape = embedding[:c.folded].shape
+        embedding[:c.folded] = step * rng.integers(-in_rows, in_rows + 1, shape)
     return dataclasses.replace(parameters, embedding=embedding.astype(np.int8), layers=tuple(layers))
+
+
+def _either(one, other):
+    """Bitwise or of bytes: which columns are resident is each pattern's own, so the other words are not always as many."""
+    size = max(len(one), len(other))
+    return np.pad(one, (0, size - len(one))) | np.pad(other, (0, size - len(other)))
 
 
 def self_test(board, image, parameters, *, patterns=PATTERNS, progress=None):
@@ -161,12 +177,12 @@ def self_test(board, image, parameters, *, patterns=PATTERNS, progress=None):
     wrong, first, first_pattern = 0, None, None
     seen = {}
     for number in range(patterns):
-        network = pattern(parameters, c.weight_bits, number)
+        network = pattern(parameters, c, number)
         test_image = compile_image(network, c)
         for name, content in test_image.memories.items():
             bits = np.frombuffer(content, np.uint8)
-            zeros, ones = seen.get(name, (0, 0))
-            seen[name] = (zeros | ~bits, ones | bits)
+            zeros, ones = seen.get(name, (bits[:0], bits[:0]))
+            seen[name] = _either(zeros, ~bits), _either(ones, bits)
         board.load(test_image)
         reference = IntegerNetwork(network)
         # Every token, in an order of its own.

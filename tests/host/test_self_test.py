@@ -119,7 +119,7 @@ def test_a_memory_that_takes_nothing_is_found(compiled):
 def test_patterns_differ_and_repeat(compiled):
     image, parameters = compiled
     c = image.configuration
-    contents = [compile_image(pattern(parameters, c.weight_bits, number), c).memories for number in (0, 1, 2, 0)]
+    contents = [compile_image(pattern(parameters, c, number), c).memories for number in (0, 1, 2, 0)]
     assert contents[0] == contents[3]
     for name in contents[0]:
         if name not in ("shift", "codebook"):
