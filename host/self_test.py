@@ -76,8 +76,8 @@ class SelfTest:
 def pattern(parameters, configuration, number):
     """A random network with as many weights in each column, in another order, as a given one.
 
-    It needs the same memories, and has folded rows that the core has room for. Gates are chosen such that neither all nor none of the neurons have events, and that the
-    sums lie where the gates are steep.
+    It needs the same memories, and its folded rows are no wider. Gates are chosen such that neither all nor none of the
+    neurons have events, and that the sums lie where the gates are steep.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def pattern(parameters, configuration, number):
 
 
 def _either(one, other):
-    """Bitwise or of bytes: which columns are resident is each pattern's own, so the other words are not always as many."""
+    """Bitwise or of bytes. Which columns are resident is a pattern's own, so the other words may differ in number."""
     size = max(len(one), len(other))
     return np.pad(one, (0, size - len(one))) | np.pad(other, (0, size - len(other)))
 
