@@ -62,7 +62,8 @@ def check(parameters, *, lanes=4, simulator="icarus", seed=1, tokens=TOKENS, res
         assert (result.counters["rows"] > rows * c.layer_depth(0) * c.row_beats) == (rows > 0)
     else:
         assert result.counters["rows"] == rows * (c.layer_depth(0) + 4)
-    if options.get("backpressure"):
+    # Of a few outputs, all may happen to be taken at once.
+    if implied["output"] * options.get("backpressure", 0) > 10:
         assert result.stalls["o_events"] > 0
     return result, steps
 
