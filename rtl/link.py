@@ -131,7 +131,10 @@ class Link(wiring.Component):
 
         m.submodules.queue = queue = SyncFIFOBuffered(width=8, depth=self.identity.receive_bytes)
         m.submodules.payloads = payloads = Memory(shape=8, depth=protocol.MAX_PAYLOAD + protocol.CRC_BYTES, init=[])
-        m.submodules.replies = replies = BlockMemory(8, window * self.reply_bytes)
+        # A reply's slot is a power of two of bytes: its header, of six, at the end, its payload from the start.
+        place_bits = (self.reply_bytes - 1).bit_length()
+        header_bytes = protocol.HEADER.size + 1
+        m.submodules.replies = replies = BlockMemory(8, window << place_bits)
         m.submodules.receive_crc = receive_crc = CRC32_ISO_HDLC(8).create()
         m.submodules.send_crc = send_crc = CRC32_ISO_HDLC(8).create()
         m.submodules.load_crc = load_crc = CRC32_ISO_HDLC(8).create()
@@ -224,21 +227,18 @@ class Link(wiring.Component):
         finished, repeat, awaits_core = Signal(), Signal(), Signal()
         m.d.comb += age.eq(expected - 1 - sequence)
 
-        slot_base = Signal(range(window * self.reply_bytes))
-        with m.Switch(slot):
-            for number in range(window):
-                with m.Case(number):
-                    m.d.comb += slot_base.eq(number * self.reply_bytes)
         writes_payload, writes_bitmap = Signal(), Signal()
         reply_byte = Signal(8)
-        header_index = Signal(range(6))
+        header_index = Signal(3, init=8 - header_bytes)
         writes_header = Signal()
-        header = Cat(sequence, command | protocol.REPLY, (Cat(reply_length, Const(0, 16)) + 1)[:16], status)
+        header = Cat(Const(0, 8 * (8 - header_bytes)),
+                     sequence, command | protocol.REPLY, (Cat(reply_length, Const(0, 16)) + 1)[:16], status)
         # Written a cycle later, for the clock's sake; the sender does not come to a header's last byte that soon.
         m.d.sync += [
             replies.write_valid.eq(writes_payload | writes_bitmap | writes_header),
-            replies.write_address.eq(slot_base + Mux(
-                writes_header, header_index, Mux(writes_bitmap, index, reply_length) + protocol.HEADER.size + 1)),
+            replies.write_address.eq(Cat(
+                Mux(writes_header, Cat(header_index, Const(-1, place_bits - 3)),
+                    Mux(writes_bitmap, index, reply_length))[:place_bits], slot)),
             replies.write_data.eq(Mux(writes_header, header.word_select(header_index, 8), reply_byte)),
         ]
         with m.If(writes_payload):
@@ -454,8 +454,8 @@ class Link(wiring.Component):
             with m.State("HEADER"):
                 m.d.comb += writes_header.eq(1)
                 m.d.sync += header_index.eq(header_index + 1)
-                with m.If(header_index == protocol.HEADER.size):
-                    m.d.sync += [header_index.eq(0), connected.eq(1), expected.eq(sequence + 1)]
+                with m.If(header_index == 7):
+                    m.d.sync += [header_index.eq(header_index.init), connected.eq(1), expected.eq(sequence + 1)]
                     with m.If(command == Command.IDENTIFY):
                         m.d.sync += kept.eq(1)
                     with m.Elif(kept != window):
@@ -469,27 +469,22 @@ class Link(wiring.Component):
         # Sender.
         refusal_pending, refusal_status = Signal(), Signal(8)
         refusing = Signal()
-        refusal_content = Signal(8 * (protocol.HEADER.size + 1))
-        send_slot, send_base = Signal(range(window)), Signal.like(slot_base)
-        send_index, send_last = (Signal(range(self.reply_bytes + 1), name=name)
-                                 for name in ("send_index", "send_last"))
+        refusal_content = Signal(8 * header_bytes)
+        send_slot = Signal(range(window))
+        send_index, send_last = (Signal(place_bits, name=name) for name in ("send_index", "send_last"))
         send_byte, stuffed = Signal(8), Signal()
         needs_escape = (send_byte == protocol.FLAG) | (send_byte == protocol.ESCAPE)
         ahead = Signal()
         crc_byte = Signal()
-        with m.Switch(send_slot):
-            for number in range(window):
-                with m.Case(number):
-                    m.d.comb += send_base.eq(number * self.reply_bytes)
         m.d.comb += [
-            replies.address.eq(send_base + send_index + ahead),
+            replies.address.eq(Cat((send_index + ahead)[:place_bits], send_slot)),
             send_crc.data.eq(send_byte),
         ]
         sending = Signal()
         with m.FSM(name="sender"):
             with m.State("IDLE"):
                 m.d.comb += send_crc.start.eq(1)
-                m.d.sync += [send_index.eq(0), send_last.eq(protocol.HEADER.size), refusing.eq(0)]
+                m.d.sync += [send_index.eq(-header_bytes), send_last.eq(0), refusing.eq(0)]
                 with m.If(refusal_pending):
                     m.d.sync += [
                         refusal_pending.eq(0),
@@ -528,12 +523,12 @@ class Link(wiring.Component):
                         m.d.sync += [stuffed.eq(0), send_index.eq(send_index + 1),
                                      refusal_content.eq(refusal_content[8:])]
                         with m.If(~crc_byte):
-                            # The content says itself how long it is.
-                            with m.If(send_index == 3):
+                            # The content says itself how long it is: status and payload.
+                            with m.If(send_index == (1 << place_bits) - 3):
                                 m.d.sync += send_last[:8].eq(send_byte)
-                            with m.If(send_index == 4):
-                                m.d.sync += send_last.eq(Cat(send_last[:8], send_byte) + protocol.HEADER.size - 1)
-                            with m.If((send_index > 4) & (send_index == send_last)):
+                            with m.Elif(send_index == (1 << place_bits) - 2):
+                                m.d.sync += send_last.eq(Cat(send_last[:8], send_byte) - 2)
+                            with m.Elif(send_index == send_last):
                                 m.d.sync += [crc_byte.eq(1), send_index.eq(0)]
                         with m.Elif(send_index == protocol.CRC_BYTES - 1):
                             m.d.sync += crc_byte.eq(0)
