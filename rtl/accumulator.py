@@ -148,16 +148,18 @@ class Accumulators(wiring.Component):
             if c.compact:
                 m.d.comb += [content.eq(Mux(matches[0], newest, read.data)), write.data.eq(sum_)]
             else:
-                near = signal(1, "near")
-                held = signal(accumulator, "held")
-                older = signal(accumulator, "older")
+                # Nothing but a register is behind the memory, so that it can be the block RAM's own.
+                near, passed = signal(1, "near"), signal(1, "passed")
+                held, forward, older = (signal(accumulator, name) for name in ("held", "forward", "older"))
                 m.d.sync += [
                     # HOLD
                     near.eq(matches[0]),
-                    held.eq(Mux(matches[1], newest, Mux(matches[2], older, read.data))),
+                    passed.eq(matches[1] | matches[2]),
+                    held.eq(read.data),
+                    forward.eq(Mux(matches[1], newest, older)),
                     older.eq(newest),
                 ]
-                m.d.comb += [content.eq(Mux(near, newest, held)), write.data.eq(newest)]
+                m.d.comb += [content.eq(Mux(near, newest, Mux(passed, forward, held))), write.data.eq(newest)]
             contents.append(content)
 
         for gate, (out, place) in enumerate(zip(self.found, places, strict=True)):

@@ -121,7 +121,7 @@ class WeightStore(wiring.Component):
         # ASKED (a burst, unless resident), under way, PLACE (which word), WORD (memory), output register. Words of a
         # burst wait in a queue while those of a resident column before it are sent.
         c = self._c
-        column = data.StructLayout({"of": head.shape(), "resident": 1})
+        column = data.StructLayout({"of": head.shape(), "resident": 1, "last": c.count_bits})
         asked, asked_valid = Signal(column, reset_less=True), Signal()
         m.submodules.under_way = under_way = fifo.SyncFIFO(width=column.size, depth=UNDER_WAY)
         m.submodules.arrived = arrived = fifo.SyncFIFOBuffered(width=c.lanes * c.narrow_bits, depth=ARRIVED)
@@ -130,8 +130,9 @@ class WeightStore(wiring.Component):
         # sent faster than it comes.
         owed = Signal(range(ARRIVED + (1 << c.count_bits)))
         room, moves, waiting = Signal(), Signal(), Signal()
+        # Of the cycle before, for the clock's sake: there is never less room than before but for a burst that was taken.
+        m.d.sync += room.eq(asked_valid & ~moves & ((owed + pointer.count <= ARRIVED) | ~under_way.r_rdy))
         m.d.comb += [
-            room.eq((owed + pointer.count <= ARRIVED) | ~under_way.r_rdy),
             waiting.eq(asked_valid & under_way.w_rdy),
             self.burst.valid.eq(waiting & ~asked.resident & room),
             self.burst.p.address.eq(c.sdram_base["weights"] + (pointer.start - c.resident_words) * c.word_beats),
@@ -144,7 +145,8 @@ class WeightStore(wiring.Component):
         ]
         m.d.sync += asked_valid.eq(head_valid & ~asked_valid | asked_valid & ~moves)
         with m.If(~asked_valid):
-            m.d.sync += [asked.of.eq(head), asked.resident.eq(head.pointer.start < c.resident_words)]
+            m.d.sync += [asked.of.eq(head), asked.resident.eq(head.pointer.start < c.resident_words),
+                         asked.last.eq(head.pointer.count - 1)]
 
         mine, whole = Signal(), Signal()
         beats = [self.beat.p.word]
@@ -165,7 +167,7 @@ class WeightStore(wiring.Component):
         m.d.comb += [
             goes.eq(under_way.r_rdy & (next_.resident | arrived.r_rdy)),
             leaves.eq(goes & ~next_.resident),
-            last.eq(place == next_.of.pointer.count - 1),
+            last.eq(place == next_.last),
             under_way.r_en.eq(goes & last),
             arrived.r_en.eq(leaves),
         ]
