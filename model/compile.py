@@ -449,12 +449,13 @@ def compile_image(parameters, configuration, *, lookups=None):
 def _resident(parts, counts, lookups, c):
     """Numbers of the columns that shall be resident, in falling order of how often they are looked up.
 
-    Those that are looked up most often, as many as fit; but of a matrix no more than are sent, a word a cycle, while
-    its others come.
+    Those that are looked up most often, as many as fit; but of a matrix no more than leave time for its others to come,
+    each in `word_beats` cycles, while all are sent, a word a cycle; and a twentieth more, for gaps between bursts, and
+    because no two tokens are alike.
     """
     part = np.repeat(np.arange(len(parts)), [matrix.sources for matrix in parts])
     sent, room = counts * lookups, c.resident_words
-    left = np.bincount(part, sent) * c.word_beats / (c.word_beats + 1)
+    left = np.bincount(part, sent) * (1 - 1 / c.word_beats + 1 / 20)
     chosen = []
     for column in np.argsort(-lookups, kind="stable"):
         if 0 < counts[column] <= room and sent[column] <= left[part[column]]:

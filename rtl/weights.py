@@ -130,7 +130,7 @@ class WeightStore(wiring.Component):
         # sent faster than it comes.
         owed = Signal(range(ARRIVED + (1 << c.count_bits)))
         room, moves, waiting = Signal(), Signal(), Signal()
-        # Of the cycle before, for the clock's sake: there is never less room than before but for a burst that was taken.
+        # Of the cycle before, for the clock's sake: only a burst that is taken leaves less room than there was.
         m.d.sync += room.eq(asked_valid & ~moves & ((owed + pointer.count <= ARRIVED) | ~under_way.r_rdy))
         m.d.comb += [
             waiting.eq(asked_valid & under_way.w_rdy),
