@@ -225,7 +225,7 @@ class Link(wiring.Component):
         reply_length, index = (Signal(range(max(self.reply_bytes, protocol.MAX_PAYLOAD) + 1), name=name)
                                for name in ("reply_length", "index"))
         finished, repeat, awaits_core = Signal(), Signal(), Signal()
-        m.d.comb += age.eq(expected + ~sequence)
+        m.d.comb += age.eq(expected + ~sequence)  # expected - 1 - sequence, with one adder
 
         writes_payload, writes_bitmap = Signal(), Signal()
         reply_byte = Signal(8)

@@ -121,6 +121,7 @@ class WeightStore(wiring.Component):
         # ASKED (a burst, unless resident), under way, PLACE (which word), WORD (memory), output register. Words of a
         # burst wait in a queue while those of a resident column before it are sent.
         c = self._c
+        # `last`, the place of its last word, and `resident` follow from the pointer; known early for the clock's sake.
         column = data.StructLayout({"of": head.shape(), "resident": 1, "last": c.count_bits})
         asked, asked_valid = Signal(column, reset_less=True), Signal()
         m.submodules.under_way = under_way = fifo.SyncFIFO(width=column.size, depth=UNDER_WAY)
