@@ -351,10 +351,10 @@ def sweep(study, output, train, valid, test, device, ray, limit_seconds, as_json
 
 @egret.command()
 @click.option("--study", required=True, help="Directory that egret sweep wrote.")
-@click.option("-o", "--output", help="HTML file to write, CSV files beside it; report.html in the study by default.")
+@click.option("-o", "--output", help="HTML file to write, CSV and SVG beside it; report.html in the study by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def report(study, output, as_json):
-    """Write the report of a study beside the papers' numbers: one HTML page, and its data as CSV."""
+    """Write the report of a study beside the papers' numbers: one HTML page, its data as CSV, its figures as SVG."""
     with _needs("matplotlib", "matplotlib", "the report"):
         from egret.model.report import write_report
     with _progress("figures") as progress:
@@ -367,6 +367,7 @@ def report(study, output, as_json):
         ("points finished", f"{result.finished} of {result.finished + result.missing}"),
         ("goals reached", f"{reached} of {len(result.goals)}"),
         ("tables", "\n".join(result.tables)),
+        ("figures", "\n".join(result.figures)),
     ]
     _table(result.page, rows)
 

@@ -1,18 +1,19 @@
-"""The report of a study: one HTML page with every figure and table beside the papers' numbers, and CSV files.
+"""The report of a study: one HTML page with every figure and table beside the papers' numbers, CSV and SVG files.
 
 Called by ``egret report --study`` as::
 
     report = write_report(directory, path)
 
 It reads what `egret.model.sweep` left: ``study.json`` and each point's ``result.json``. The page needs nothing beside
-it; its figures are inline SVG. Where several points compete (seeds, weight decays) the one with the lowest validation
-perplexity stands for them, so that the test text chooses nothing.
+it; its figures are inline SVG, and each is a file of its own too. Where several points compete (seeds, weight decays)
+the one with the lowest validation perplexity stands for them, so that the test text chooses nothing.
 """
 
 import csv
 import io
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -49,6 +50,8 @@ class Report:
     page : str
     tables : list of str
         CSV files.
+    figures : list of str
+        SVG files.
     finished, missing : int
         Points.
     goals : list of dict
@@ -58,6 +61,7 @@ class Report:
 
     page: str
     tables: list
+    figures: list
     finished: int
     missing: int
     goals: list
@@ -71,7 +75,8 @@ def write_report(directory, path=None, *, progress=None):
     directory : str or Path
         Of the study.
     path : str or Path, optional
-        HTML file; ``report.html`` in the directory when not given. The CSV files lie beside it and begin with its name.
+        HTML file; ``report.html`` in the directory when not given. The CSV and SVG files lie beside it and begin with
+        its name.
     progress : callable, optional
         Called as ``progress(done, total)``, in figures.
 
@@ -88,13 +93,22 @@ def write_report(directory, path=None, *, progress=None):
     path = directory / "report.html" if path is None else Path(path)
     title, corpus, points, missing = _load(directory)
     goals = _goals(points, corpus)
-    page = _page(title, corpus, points, missing, goals, progress or (lambda done, total: None))
+    figures = {}
+    for number, section in enumerate(_SECTIONS):
+        shown = section.select(points)
+        if shown:
+            with rc_context(_STYLE):
+                figures[section.name] = _svg(section.plot(shown, corpus), section.heading)
+        if progress is not None:
+            progress(number + 1, len(_SECTIONS))
     tables = {"points": _points_table(points, missing, corpus)}
     tables |= {name: _histogram_table(points, name) for name in _HISTOGRAMS}
-    files = {path.with_name(f"{path.stem}-{name}.csv"): _as_csv(rows) for name, rows in tables.items()}
-    for file, content in {**files, path: page}.items():
+    csvs = {str(path.with_name(f"{path.stem}-{name}.csv")): _as_csv(rows) for name, rows in tables.items()}
+    svgs = {str(path.with_name(f"{path.stem}-{name}.svg")): figure for name, figure in figures.items()}
+    page = _page(title, corpus, points, missing, goals, figures)
+    for file, content in {**csvs, **svgs, path: page}.items():
         write_aside(file, content.encode())
-    return Report(str(path), [str(file) for file in files], len(points), len(missing), goals)
+    return Report(str(path), list(csvs), list(svgs), len(points), len(missing), goals)
 
 
 # Reading
@@ -436,7 +450,7 @@ def _svg(figure, label):
     """A figure as inline SVG, without the ids that other figures of the page have too."""
     buffer = io.StringIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    figure.savefig(buffer, format="svg", metadata=metadata)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
@@ -447,8 +461,34 @@ def _svg(figure, label):
 # The page
 
 _BEST = "Where seeds or weight decays compete, the point with the lowest validation perplexity stands for them."
+@dataclass(frozen=True)
+class _Section:
+    """A figure of the page.
+
+    Parameters
+    ----------
+    name : str
+        Ends the name of its file.
+    heading, caption : str
+    note : str or None
+        Key of `NOTES`.
+    plot : callable
+        ``plot(points, corpus)``, a `Figure`.
+    select : callable
+        The points that it plots, of all.
+    """
+
+    name: str
+    heading: str
+    caption: str
+    note: str | None
+    plot: Callable
+    select: Callable
+
+
 _SECTIONS = (
-    (
+    _Section(
+        "macs",
         "Perplexity against operations",
         """Test perplexity against multiply-accumulates per token (read-out excluded, zero weights and silent neurons
         skipped); beside each mark the share of weights that are zero. Small dots: all points; line: the best at each
@@ -457,7 +497,8 @@ _SECTIONS = (
         _perplexity_against_macs,
         list,
     ),
-    (
+    _Section(
+        "sparsity",
         "Perplexity against weight sparsity",
         """Test perplexity against the share of recurrent-layer weights that are zero. Small dots: all points; line: the
         best at each sparsity; hollow: the papers (arXiv 2405.00433, tables 3 and 4).""",
@@ -465,7 +506,8 @@ _SECTIONS = (
         _perplexity_against_sparsity,
         list,
     ),
-    (
+    _Section(
+        "activity",
         "Activity against weight sparsity",
         """Neurons with an event per step on the test text; thick: all layers together, thin: each layer
         (compare arXiv 2405.00433, fig. 3).""",
@@ -473,14 +515,16 @@ _SECTIONS = (
         _activity_against_sparsity,
         _egrus,
     ),
-    (
+    _Section(
+        "weight-decay",
         "Perplexity and activity against weight decay",
         "Dense EGRUs; lines: the best seed of each weight decay (compare arXiv 2405.00433, fig. 4).",
         "weight decay",
         _against_weight_decay,
         _dense_egrus,
     ),
-    (
+    _Section(
+        "parameters",
         "Weights and biases",
         """Distributions of the recurrent layers' non-zero weights and of their biases in dense networks, a line for
         each weight decay; dotted: means (compare arXiv 2405.00433, fig. 5).""",
@@ -488,7 +532,8 @@ _SECTIONS = (
         _parameters,
         _one_a_decay,
     ),
-    (
+    _Section(
+        "neurons",
         "Activity of neurons",
         """Distribution over neurons of the share of steps in which a neuron has an event, a line for each weight
         sparsity (compare arXiv 2311.07625, fig. 4).""",
@@ -496,7 +541,8 @@ _SECTIONS = (
         _neurons,
         _one_a_sparsity,
     ),
-    (
+    _Section(
+        "distances",
         "Distance of states to thresholds",
         """Distribution over neurons and steps of the state before reset minus its threshold; at and right of the dashed
         line there is an event; a line for each weight sparsity (compare arXiv 2311.07625, fig. 5).""",
@@ -505,7 +551,6 @@ _SECTIONS = (
         _one_a_sparsity,
     ),
 )
-"""Of the page: heading, caption, key of `NOTES`, what plots the points, and what selects them."""
 _CSS = """
 :root { color-scheme: light }
 body { margin: 0 auto; max-width: 60rem; padding: 2.5rem 1.5rem 4rem; color: #212529; background: #fff;
@@ -628,7 +673,7 @@ def _all_points(points, missing):
     return _html_table(head, rows, caption)
 
 
-def _page(title, corpus, points, missing, goals, progress):
+def _page(title, corpus, points, missing, goals, figures):
     total = len(points) + len(missing)
     lead = f"{len(points)} of {total} points are finished"
     lead += f", trained on {CORPORA[corpus]}" if corpus else ""
@@ -639,18 +684,17 @@ def _page(title, corpus, points, missing, goals, progress):
         f'<p class="lead">{escape(lead)}</p>',
         _summary(goals, corpus),
     ]
-    for number, (heading, caption, note, plot, select) in enumerate(_SECTIONS):
-        shown = select(points)
-        with rc_context(_STYLE):
-            figure = _svg(plot(shown, corpus), heading) if shown else "<p>Missing: no such point is finished.</p>"
-        parts.append(f"<h2>{escape(heading)}</h2>\n<figure>{figure}<figcaption>{escape(caption)}</figcaption></figure>")
-        if note is not None:
-            parts.append(f'<p class="note">{escape(NOTES[note])}</p>')
+    for section in _SECTIONS:
+        figure = figures.get(section.name, "<p>Missing: no such point is finished.</p>")
+        parts.append(f"<h2>{escape(section.heading)}</h2>")
+        parts.append(f"<figure>{figure}<figcaption>{escape(section.caption)}</figcaption></figure>")
+        if section.note is not None:
+            parts.append(f'<p class="note">{escape(NOTES[section.note])}</p>')
+        shown = section.select(points)
         names = "all" if len(shown) == len(points) else ", ".join(point["name"] for point in shown) or "none"
         parts.append(f'<p class="points">Points: {escape(names)}.</p>')
-        if plot is _perplexity_against_sparsity:
+        if section.name == "sparsity":
             parts.append(_sparsity_table(points, missing, corpus))
-        progress(number + 1, len(_SECTIONS))
     parts += ["<h2>All points</h2>", _all_points(points, missing)]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><meta name="viewport" content="width=device-width">'
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{_CSS}</style></head>\n<body>\n' + "\n".join(

@@ -139,6 +139,15 @@ def test_the_page_needs_nothing_beside_it(written):
         assert len(set(identities)) == len(identities)
 
 
+def test_the_figures_are_files_too(written):
+    directory, report = written
+    names = ["macs", "sparsity", "activity", "weight-decay", "parameters", "neurons", "distances"]
+    assert report.figures == [f"{directory}/report-{name}.svg" for name in names]
+    text = (directory / "report.html").read_text()
+    for name in names:
+        assert (directory / f"report-{name}.svg").read_text() in text
+
+
 def test_the_tables(written):
     directory, report = written
     names = ["points", "weights", "biases", "activity", "distances"]
@@ -199,6 +208,7 @@ def test_figures_without_points(tmp_path):
     text = (tmp_path / "report.html").read_text()
     assert text.count("<svg ") == 2
     assert text.count("Missing: no such point is finished.") == 5
+    assert {path.name for path in tmp_path.glob("*.svg")} == {"report-macs.svg", "report-sparsity.svg"}
 
 
 def test_the_same_results_give_the_same_page(written, tmp_path):
@@ -213,7 +223,7 @@ def test_what_is_refused(tmp_path):
     def refused(directory=tmp_path, path=None):
         with pytest.raises(InputError) as caught:
             write_report(directory, path)
-        assert not list(tmp_path.rglob("*.html")) and not list(tmp_path.rglob("*.csv"))
+        assert not any(path.suffix in (".html", ".csv", ".svg") for path in tmp_path.rglob("*"))
         return str(caught.value)
 
     assert refused(tmp_path / "no") == f"{tmp_path}/no: no such directory; expected one that `egret sweep` wrote"
