@@ -379,7 +379,8 @@ def report(study, output, as_json):
 @click.option("--batch", type=int, default=64, show_default=True, help="Streams that the text is cut into.")
 @click.option("--weight-bits", type=int, help="Calibrate for egret quantise with these bits, 8 or 4.")
 @click.option("--embedding-bits", type=int, help="Likewise, 4 to 8.")
-def calibrate(checkpoint, output, text, batch, weight_bits, embedding_bits):
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def calibrate(checkpoint, output, text, batch, weight_bits, embedding_bits, as_json):
     """Scale the read-out of the float network of CHECKPOINT to be as sure of its predictions as it should be.
 
     The scale is the one that predicts the text best, with the float network, or with the integer network where bits
@@ -401,6 +402,9 @@ def calibrate(checkpoint, output, text, batch, weight_bits, embedding_bits):
     with _progress("network") as progress:
         scale = calibrate(network, ids, batch=batch, progress=progress)
     save_checkpoint(scale_readout(source, scale), output)
+    if as_json:
+        click.echo(json.dumps({"checkpoint": output, "scale": scale}))
+        return
     _table(output, [("scale of the read-out", f"{scale:.4f}")])
 
 
@@ -411,7 +415,8 @@ def calibrate(checkpoint, output, text, batch, weight_bits, embedding_bits):
 @click.option("--embedding-bits", type=int, default=8, show_default=True, help="Of embedding and read-out, 4 to 8.")
 @click.option("--accumulator-bits", type=int, default=24, show_default=True, help="Width of an accumulator, 16 to 24.")
 @click.option("--gate-index-bits", type=int, default=10, show_default=True, help="Index of a gate table, 8 to 12.")
-def quantise(checkpoint, output, **options):
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def quantise(checkpoint, output, as_json, **options):
     """Turn the float network of CHECKPOINT into the integer network, one file.
 
     Weights become 8-bit integers with one power-of-two scale for each gate of each layer; every rounding is defined,
@@ -429,16 +434,18 @@ def quantise(checkpoint, output, **options):
     before = sum(layer.nonzeros for layer in checkpoint_columns(source))
     columns = integer_columns(parameters)
     after, weights = sum(layer.nonzeros for layer in columns), sum(layer.weights for layer in columns)
+    shifts = [list(map(int, layer.shift)) for layer in parameters.layers]
+    if as_json:
+        counts = {"weights": weights, "nonzero_float": before, "nonzero_integer": after}
+        click.echo(json.dumps({"network": output, **counts, "shifts": shifts}))
+        return
     _table(
         f"{output}",
         [
             ("RNN weights", f"{weights:,}"),
             ("non-zero, float", f"{before:,} ({before / weights:.1%})"),
             ("non-zero, integer", f"{after:,} ({after / weights:.1%})"),
-            *(
-                (f"layer {number}: shifts of u, r, z", ", ".join(map(str, layer.shift)))
-                for number, layer in enumerate(parameters.layers)
-            ),
+            *((f"layer {n}: shifts of u, r, z", ", ".join(map(str, layer))) for n, layer in enumerate(shifts)),
         ],
     )
 
@@ -453,7 +460,8 @@ def quantise(checkpoint, output, **options):
 @click.option("--folded", type=int, help=FOLDED)
 @click.option("--resident-bytes", type=click.IntRange(min=0), help=RESIDENT)
 @click.option("--verilog", help="File to write the core's Verilog to.")
-def compile_(source, output, target, lanes, weight_bytes, goal, folded, resident_bytes, verilog):
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def compile_(source, output, target, lanes, weight_bytes, goal, folded, resident_bytes, verilog, as_json):
     """Compile SOURCE (a checkpoint or an integer network) into an image and the Verilog of its core."""
     import numpy as np
 
@@ -479,8 +487,9 @@ def compile_(source, output, target, lanes, weight_bytes, goal, folded, resident
     sections = {section.name: section for section in memory_sections(configuration)}
     words = int(column_words(image)[1].sum())
     layers = parameters.layers
-    entries = sum(np.count_nonzero(layer.weight_x) + np.count_nonzero(layer.weight_y) for layer in layers)
+    entries = int(sum(np.count_nonzero(layer.weight_x) + np.count_nonzero(layer.weight_y) for layer in layers))
     used = dataclasses.replace(configuration, weight_words=max(1, words)).weight_memory_bytes
+    slots_filled = entries / max(1, words * configuration.lanes)
     pointers = sections["columns"].word_bits * configuration.columns // 8
     rows = [
         ("configuration", configuration.digest.hex()),
@@ -489,7 +498,7 @@ def compile_(source, output, target, lanes, weight_bytes, goal, folded, resident
         ("non-zero weights", f"{entries:,}"),
         ("bits of a weight", str(configuration.weight_bits)),
         ("weight memory", f"{words:,} of {configuration.weight_words:,} words, {used:,} bytes"),
-        ("lane slots filled", f"{entries / max(1, words * configuration.lanes):.1%}"),
+        ("lane slots filled", f"{slots_filled:.1%}"),
         ("bytes a non-zero weight, without and with pointers",
          f"{used / max(1, entries):.3f}, {(used + pointers) / max(1, entries):.3f}"),
     ]
@@ -506,6 +515,12 @@ def compile_(source, output, target, lanes, weight_bytes, goal, folded, resident
     if output is not None:
         image.save(output)
         rows.append(("image", f"{output}, {Path(output).stat().st_size:,} bytes"))
+    if as_json:
+        figures = {"nonzeros": entries, "words": words, "weight_bytes": used, "slots_filled": slots_filled}
+        configured = json.loads(configuration.to_json())
+        click.echo(json.dumps({"source": source, "configuration": configured, **figures, "image": output,
+                               "verilog": verilog}))  # fmt: skip
+        return
     _table(source, rows)
 
 

@@ -86,16 +86,29 @@ def test_quantise_and_compile(egret, network):
     assert re.search(r"│ lanes +│ 2 +│", out)
 
 
+def test_quantise_and_compile_for_machines(egret, network):
+    made = json.loads(egret("quantise", "network", "-o", "integer", "--json")[1])
+    assert made["network"] == "integer" and len(made["shifts"]) == len(CONFIGURATION.hidden_sizes)
+    assert 0 < made["nonzero_integer"] <= made["nonzero_float"] <= made["weights"]
+    compiled = json.loads(egret("compile", "integer", "-o", "image", "--lanes", 2, "--weight-bytes", 0, "--json")[1])
+    assert compiled["image"] == "image" and compiled["verilog"] is None
+    assert compiled["configuration"]["lanes"] == 2
+    assert compiled["nonzeros"] == made["nonzero_integer"]
+    assert compiled["slots_filled"] == compiled["nonzeros"] / (2 * compiled["words"])
+
+
 def test_calibrate(egret, network):
-    status, out, _ = egret("calibrate", "network", "-o", "calibrated", "--text", "text", "--batch", 2)
-    assert status == 0 and re.search(r"│ scale of the read-out +│ [0-2]\.\d{4} │", out)
+    calibrate = ("calibrate", "network", "-o", "calibrated", "--text", "text", "--batch", 2)
+    status, out, _ = egret(*calibrate)
+    shown = re.search(r"│ scale of the read-out +│ ([0-2]\.\d{4}) │", out)
+    assert status == 0 and f"{json.loads(egret(*calibrate, '--json')[1])['scale']:.4f}" == shown[1]
     losses = []
     for name in ("network", "calibrated"):
         _, out, _ = egret("evaluate", name, "--text", "text", "--engine", "float", "--batch", 2, "--json")
         losses.append(json.loads(out)["perplexity"])
     assert losses[1] < losses[0]
     bits = ("--weight-bits", 4, "--embedding-bits", 6)
-    assert egret("calibrate", "network", "-o", "calibrated", "--text", "text", "--batch", 2, *bits)[0] == 0
+    assert egret(*calibrate, *bits)[0] == 0
     losses = []
     for name in ("network", "calibrated"):
         egret("quantise", name, "-o", "integer", *bits)
