@@ -21,6 +21,7 @@ import dataclasses
 import json
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import ceil, lgamma
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from egret.boards.ulx3s import BOARD
+from egret.boards.catalogue import board_named
 from egret.host.bench import weight_bytes_per_token
 from egret.host.board import Board
 from egret.host.measure import measure, pipeline_images, sample, simulation_images
@@ -744,7 +745,8 @@ def link_bytes(work):
 def speed(work, constants, core, hertz):
     """`Speed` of a board at a clock, its link as on the boards with an ECP5."""
     sent, received = link_bytes(work)
-    return Speed(hertz, divisor_for(hertz, BOARD.baud), BOARD.window, BOARD.receive_bytes,
+    board = board_named("ulx3s-85f")
+    return Speed(hertz, divisor_for(hertz, board.baud), board.window, board.receive_bytes,
                  on_board(work, constants, core), sent, received)
 
 
@@ -926,6 +928,8 @@ def _show(rows, constants, ahead):
 @click.option("--plot", "picture", help="Picture to write: .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True)
 def main(results, text, tokens, large, picture, as_json):
+    if find_spec("amaranth_boards") is None:
+        raise InputError("the link's speed needs amaranth_boards; install it: pip install 'egret-fpga[build]'")
     points = POINTS + (LARGE if large else [])
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=len(points) + 1 + len(STUDIED))
