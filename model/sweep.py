@@ -19,7 +19,7 @@ A study file (those in ``model/configs`` are named ``study-*.toml``) holds::
     seeds = [1]
     weight_decays = [0.1]       # the configuration's own when left out
     prune = true                # whether all of [[prunings]] follow; false when left out
-    set = {epochs = 500}        # other fields of `TrainingOptions`
+    set = {epochs = 500}        # other fields of `TrainingOptions`; teachers relative to the file
     [[prunings]]                # fields of `PruningOptions`, and again `set`
     sparsity = 0.85
 
@@ -95,19 +95,19 @@ class Point:
         return self.prunings[-1][0].sparsity if self.prunings else 0.0
 
     def specification(self):
-        """Everything that determines the result but the machine: a dict for JSON, texts by their SHA-256.
+        """Everything that determines the result but the machine: a dict for JSON, texts and teachers by their SHA-256.
 
         Raises
         ------
         InputError
-            If a text cannot be read.
+            If a text or a teacher cannot be read.
         """
         options = {name: value for name, value in asdict(self.options).items() if name not in CHANGEABLE}
         paths = {"train": self.options.train, "valid": self.options.valid, "test": self.test}
         paths["vocabulary"] = self.options.vocabulary
         return {
-            "options": {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
-            "prunings": [{**asdict(pruning), "set": changes} for pruning, changes in self.prunings],
+            "options": _by_content(options),
+            "prunings": [{**asdict(pruning), "set": _by_content(changes)} for pruning, changes in self.prunings],
             "texts": {name: path and _digest(path) for name, path in paths.items()},
             "streams": self.streams,
         }
@@ -119,11 +119,24 @@ class Point:
         return {**known, "weight_decay": options.weight_decay, "sparsity": self.sparsity}
 
 
+def _by_content(options):
+    """`TrainingOptions` fields for JSON, teachers by their SHA-256."""
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+    if values.get("teachers"):
+        values["teachers"] = [_digest(_weights(Path(path))) for path in values["teachers"]]
+    return values
+
+
+def _weights(network):
+    """The file that makes a network what it is: an integer network's own, or the one of a checkpoint's directory."""
+    return next(network.glob("model.safetensors*"), network) if network.is_dir() else network
+
+
 def _digest(path):
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:
-        raise InputError(f"{path}: cannot read the text: {error.strerror or error}") from error
+        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)
@@ -201,7 +214,7 @@ class Study:
         for number, table in enumerate(_tables(content, "prunings", [])):
             where = f"prunings[{number}]"
             _check_keys(table, _PRUNING, where)
-            changes = _changes(table, where)
+            changes = _changes(table, where, folder)
             values = {name: value for name, value in table.items() if name != "set"}
             if not values.get("sparsity"):
                 raise InputError(f"{where}: lacks a sparsity above 0")
@@ -247,11 +260,13 @@ def _tables(content, name, default=None):
     return tables
 
 
-def _changes(table, where):
+def _changes(table, where, folder):
     changes = _typed(table, "set", dict, "a table", {})
     for name in changes:
         if name not in _FIELDS - set(_TEXTS) - {"seed", "weight_decay"}:
             raise InputError(f"{where}: set holds {name!r}, which is no field that it may change")
+    if isinstance(changes.get("teachers"), list):
+        changes["teachers"] = [os.path.abspath(folder / str(path)) for path in changes["teachers"]]
     return changes
 
 
@@ -261,7 +276,7 @@ def _run_points(table, folder, paths, device, streams, prunings, chained):
     name = _typed(table, "name", str, "a string")
     if not name or not all(letter.isalnum() or letter in "-_" for letter in name):
         raise InputError(f"name must be of letters, digits, - and _, not {name!r}")
-    changes = _changes(table, "the run") | ({} if device is None else {"device": device})
+    changes = _changes(table, "the run", folder) | ({} if device is None else {"device": device})
     base = TrainingOptions.from_toml(
         folder / _typed(table, "config", str, "a path"), train=paths["train"], valid=paths["valid"], **changes
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -254,6 +255,27 @@ def test_a_changed_pruning_is_refused_before_anything_runs(tmp_path, texts, trai
     ]  # fmt: skip
 
 
+def test_teachers_count_by_their_content(tmp_path, texts, trained):
+    """Another place of the same teacher is the same study; another teacher in the same place is not."""
+    def taught(place):
+        pruning = f'{PRUNING}set = {{teachers = ["{place}"]}}\n'
+        return small(tmp_path, texts, pruning=pruning)
+
+    sweep(small(tmp_path, texts), tmp_path / "teacher")
+    shutil.copytree(tmp_path / "teacher" / "a-decay0.1-seed1-dense", tmp_path / "elsewhere")
+    sweep(taught("teacher/a-decay0.1-seed1-dense"), tmp_path / "out")
+    assert len(trained) == 3
+    sweep(taught("elsewhere"), tmp_path / "out")
+    assert len(trained) == 3
+    shutil.copy(tmp_path / "out" / "a-decay0.1-seed1-sparse50" / "model.safetensors", tmp_path / "elsewhere")
+    message = "finished with prunings.0.set.teachers = .'[0-9a-f]{64}'., not .'[0-9a-f]{64}'.; give the same study"
+    with pytest.raises(InputError, match=message):
+        sweep(taught("elsewhere"), tmp_path / "out")
+    with pytest.raises(InputError) as caught:
+        sweep(taught("nowhere"), tmp_path / "out")
+    assert str(caught.value) == f"{tmp_path}/nowhere: cannot read it: No such file or directory"
+
+
 def test_another_study_and_damaged_results_are_refused(study, tmp_path, texts):
     out = tmp_path / "out"
     one = small(tmp_path, texts)
@@ -286,7 +308,7 @@ def test_texts_are_checked_before_anything_runs(study, tmp_path, texts):
     texts["test"].write_text("the rain")
     assert refused() == f"{texts['test']}: 8 tokens are too few for 8 streams"
     texts["test"].unlink()
-    assert refused() == f"{texts['test']}: cannot read the text: No such file or directory"
+    assert refused() == f"{texts['test']}: cannot read it: No such file or directory"
 
 
 KEYS = {
