@@ -261,6 +261,20 @@ def _dense_egrus(points):
     return [point for point in _egrus(points) if point["sparsity"] == 0]
 
 
+def _over_sparsity(points):
+    """Of each run the points of the weight decay that has the most sparsities; of several, of the best network's."""
+    chosen = {}
+    for point in _best(points, "run", "weight_decay").values():
+        own = [other for other in points if all(other[key] == point[key] for key in ("run", "weight_decay"))]
+        rank = (-len({other["sparsity"] for other in own}), point["valid"]["perplexity"])
+        chosen[point["run"]] = min(chosen.get(point["run"], (rank, own)), (rank, own), key=lambda item: item[0])
+    return [point for point in points if point in chosen[point["run"]][1]]
+
+
+def _egrus_over_sparsity(points):
+    return _over_sparsity(_egrus(points))
+
+
 def _one_a_decay(points):
     """One dense EGRU for each run and weight decay."""
     return list(_best(_dense_egrus(points), "run", "weight_decay").values())
@@ -297,6 +311,21 @@ def _lines(axes, points, x, y):
         axes.plot([x(p) for p in best], [y(p) for p in best], "o-", color=colour, markersize=5.5, label=run)
 
 
+def _layers(axes, points, x, colour):
+    """The activity of each layer as a thin line, its name at the end; names that would touch are set apart."""
+    ends, apart = {}, 0.045 * max(100 * share for point in points for share in point["activity"])
+    for layer in range(len(points[0]["activity"])):
+        heights = [100 * point["activity"][layer] for point in points]
+        axes.plot([x(point) for point in points], heights, color=colour, linewidth=0.8, alpha=0.7)
+        ends[layer] = heights[-1]
+    height = -apart
+    for layer in sorted(ends, key=ends.get):
+        height = max(ends[layer], height + apart)
+        place = (x(points[-1]), height)
+        text = f"layer {layer + 1}"
+        axes.annotate(text, place, (6, -3), textcoords="offset points", fontsize=8, color="#868e96")
+
+
 def _published_line(axes, points, corpus, place):
     """The papers' numbers as hollow marks; ``place(number)`` gives x and y, or None."""
     for cell in dict.fromkeys(point["cell"] for point in points):
@@ -314,9 +343,9 @@ def _perplexity_against_macs(points, corpus):
     colours = _colours(points)
     for point in _best(points, "run", "sparsity").values():
         place = (_macs(point), point["test"]["perplexity"])
-        offset, colour = (0, -14 if point["cell"] == "egru" else 8), colours[point["run"]]
-        label = _label(point["sparsity"])
-        axes.annotate(label, place, offset, textcoords="offset points", ha="center", fontsize=8, color=colour)
+        offset = (0, -14) if point["cell"] == "egru" else (10, 8)  # the two lines may cross
+        style = {"textcoords": "offset points", "ha": "center", "fontsize": 8, "color": colours[point["run"]]}
+        axes.annotate(_label(point["sparsity"]), place, offset, **style)
 
     def place(number):
         macs = published(number.corpus, number.cell, number.sparsity, "macs")
@@ -348,12 +377,7 @@ def _activity_against_sparsity(points, _corpus):
     _lines(axes, points, lambda point: 100 * point["sparsity"], lambda point: 100 * _activity(point))
     for run, colour in _colours(points).items():
         best = list(_best([point for point in points if point["run"] == run], "sparsity").values())
-        for layer in range(len(best[0]["activity"])):
-            heights = [100 * point["activity"][layer] for point in best]
-            axes.plot([100 * p["sparsity"] for p in best], heights, color=colour, linewidth=0.8, alpha=0.7)
-            place = (100 * best[-1]["sparsity"], heights[-1])
-            text = f"layer {layer + 1}"
-            axes.annotate(text, place, (6, -3), textcoords="offset points", fontsize=8, color="#868e96")
+        _layers(axes, best, lambda point: 100 * point["sparsity"], colour)
     axes.set(xlabel="weights that are zero, %", ylabel="neurons with an event per step, %", xlim=(-3, 103))
     axes.set_ylim(0)
     axes.legend()
@@ -372,12 +396,7 @@ def _against_weight_decay(points, _corpus):
         heights = [p["test"]["perplexity"] for p in own]
         left.plot([p["weight_decay"] for p in own], heights, "o", color=colour, alpha=0.35)
         right.plot(decays, [100 * _activity(p) for p in best], "o-", color=colour, label=f"{run}, all layers")
-        for layer in range(len(best[0]["activity"])):
-            heights = [100 * point["activity"][layer] for point in best]
-            right.plot(decays, heights, color=colour, linewidth=0.8, alpha=0.7)
-            text = f"layer {layer + 1}"
-            place = (decays[-1], heights[-1])
-            right.annotate(text, place, (6, -3), textcoords="offset points", fontsize=8, color="#868e96")
+        _layers(right, best, lambda point: point["weight_decay"], colour)
     for axes in (left, right):
         decays = sorted({point["weight_decay"] for point in points})
         axes.set(xscale="log" if decays[0] > 0 else "linear", xlabel="weight decay")
@@ -491,20 +510,20 @@ _SECTIONS = (
         "macs",
         "Perplexity against operations",
         """Test perplexity against multiply-accumulates per token (read-out excluded, zero weights and silent neurons
-        skipped); beside each mark the share of weights that are zero. Small dots: all points; line: the best at each
+        skipped); beside each mark the share of weights that are zero. Small dots: all seeds; line: the best at each
         sparsity; hollow: the papers (arXiv 2405.00433, fig. 2).""",
         "macs",
         _perplexity_against_macs,
-        list,
+        _over_sparsity,
     ),
     _Section(
         "sparsity",
         "Perplexity against weight sparsity",
-        """Test perplexity against the share of recurrent-layer weights that are zero. Small dots: all points; line: the
+        """Test perplexity against the share of recurrent-layer weights that are zero. Small dots: all seeds; line: the
         best at each sparsity; hollow: the papers (arXiv 2405.00433, tables 3 and 4).""",
         None,
         _perplexity_against_sparsity,
-        list,
+        _over_sparsity,
     ),
     _Section(
         "activity",
@@ -513,7 +532,7 @@ _SECTIONS = (
         (compare arXiv 2405.00433, fig. 3).""",
         "activity",
         _activity_against_sparsity,
-        _egrus,
+        _egrus_over_sparsity,
     ),
     _Section(
         "weight-decay",

@@ -148,6 +148,20 @@ def test_the_figures_are_files_too(written):
         assert (directory / f"report-{name}.svg").read_text() in text
 
 
+def test_figures_over_sparsity_show_one_weight_decay(tmp_path):
+    """The one that was pruned, even if another's dense network is better; with none pruned, the better."""
+    write_study(tmp_path, [*RESULTS[:4], result(decay=0.03, test=40)])
+    write_report(tmp_path)
+    shown = re.findall(r'<p class="points">Points: (.*)\.</p>', (tmp_path / "report.html").read_text())
+    assert shown[:3] == [", ".join(point["name"] for point in RESULTS[:3])] * 3
+    assert "egru-decay0.03-seed1-dense" in shown[3]
+    for path in tmp_path.glob("*sparse*/result.json"):
+        path.unlink()
+    write_report(tmp_path)
+    shown = re.findall(r'<p class="points">Points: (.*)\.</p>', (tmp_path / "report.html").read_text())
+    assert shown[:3] == ["egru-decay0.03-seed1-dense"] * 3
+
+
 def test_the_tables(written):
     directory, report = written
     names = ["points", "weights", "biases", "activity", "distances"]
