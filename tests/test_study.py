@@ -1,0 +1,84 @@
+"""The published study: its report, its table in the documents and its study file say the same."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from egret.model import sweep as sweeping
+from egret.model.errors import InputError
+from egret.model.report import write_report
+from egret.model.sweep import Study
+
+ROOT = Path(__file__).parent.parent
+STUDY = ROOT / "docs" / "study-ptb"
+SECTION = (ROOT / "docs" / "training.md").read_text().split("### The Penn Treebank study\n")[1].split("\n## ")[0]
+
+
+@pytest.fixture(scope="module")
+def points():
+    with open(STUDY / "report-points.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def row(start):
+    """Cells of the one row of the document that begins with these, numbers of each."""
+    line, = re.findall(rf"^\| {re.escape(start)} \|(.*)\|$", SECTION, re.MULTILINE)
+    return [re.findall(r"-?\d+\.?\d*", cell) for cell in line.split("|")]
+
+
+def millions(text):
+    return f"{float(text) / 1e6:.2f}"
+
+
+def percent(point):
+    return [f"{100 * float(point[f'activity_layer_{layer}']):.1f}" for layer in (1, 2, 3)]
+
+
+def perplexities(point):
+    return [f"{float(point[name]):.2f}" for name in ("valid_perplexity", "test_perplexity")]
+
+
+def test_the_report_is_that_of_the_results(tmp_path):
+    """The tables to the last digit; figures depend on matplotlib's version."""
+    report = write_report(STUDY, tmp_path / "report.html")
+    assert (report.finished, report.missing) == (22, 0)
+    assert sum(goal["gap"] <= 0 for goal in report.goals) == 12 and len(report.goals) == 13
+    for path in map(Path, report.tables):
+        assert path.read_text() == (STUDY / path.name).read_text()
+    assert all((STUDY / Path(path).name).exists() for path in report.figures)
+
+
+def test_the_document_has_the_figures_over_sparsity(points):
+    for sparsity in (0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95):
+        cells = row(f"{100 * sparsity:g} %" if sparsity else "dense")
+        egru, lstm = (next(point for point in points if (point["run"], float(point["sparsity"])) == (run, sparsity)
+                           and point["weight_decay"] in ("0.1", "0.06")) for run in ("egru", "lstm"))
+        papers = [list(filter(None, [point["papers_test_perplexity"]])) for point in (egru, lstm)]
+        assert cells == [perplexities(egru), papers[0], percent(egru), [millions(egru["macs_per_token"])],
+                         perplexities(lstm), papers[1], [millions(lstm["macs_per_token"])]]
+
+
+def test_the_document_has_the_figures_over_weight_decay(points):
+    dense = [point for point in points if point["run"] == "egru" and float(point["sparsity"]) == 0]
+    assert sorted(float(point["weight_decay"]) for point in dense) == [0.01, 0.03, 0.1, 0.3, 1]
+    for point in dense:
+        cells = row(f"{float(point['weight_decay']):g}")
+        assert cells[:3] == [perplexities(point), percent(point), [millions(point["macs_per_token"])]]
+
+
+def test_the_results_are_those_of_the_study_file(tmp_path):
+    """But for the texts, which are not at hand."""
+    text = tmp_path / "text"
+    text.write_text("a b\n")
+    study = Study.from_toml(ROOT / "model" / "configs" / "study-ptb.toml", train=text, valid=text, test=text)
+    assert len(study.points) == 22
+    for point in study.points:
+        path = STUDY / point.name / sweeping.RESULT
+        result = sweeping._read_result(path)
+        specification = {**point.specification(), "texts": result["specification"]["texts"]}
+        sweeping._check_specification(path, result, specification)
+        changed = {**specification, "streams": 64}
+        with pytest.raises(InputError, match="finished with streams = 10, not 64"):
+            sweeping._check_specification(path, result, changed)
