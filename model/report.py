@@ -480,6 +480,8 @@ def _svg(figure, label):
 # The page
 
 _BEST = "Where seeds or weight decays compete, the point with the lowest validation perplexity stands for them."
+
+
 @dataclass(frozen=True)
 class _Section:
     """A figure of the page.
