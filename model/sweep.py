@@ -46,7 +46,7 @@ from egret.model.observe import histogram, observe, parameter_histograms
 from egret.model.papers import CORPORA
 from egret.model.prune import PruningOptions, prune
 from egret.model.tokens import read_text
-from egret.model.train import CHANGEABLE, TrainingOptions, read_texts, train
+from egret.model.train import CHANGEABLE, TrainingOptions, read_texts, relative_paths, train
 
 __all__ = ["RESULT", "STUDY", "Point", "Study", "SweepResult", "run_point", "sweep"]
 
@@ -265,8 +265,9 @@ def _changes(table, where, folder):
     for name in changes:
         if name not in _FIELDS - set(_TEXTS) - {"seed", "weight_decay"}:
             raise InputError(f"{where}: set holds {name!r}, which is no field that it may change")
-    if isinstance(changes.get("teachers"), list):
-        changes["teachers"] = [os.path.abspath(folder / str(path)) for path in changes["teachers"]]
+    if "teachers" in changes:
+        teachers = relative_paths(changes["teachers"], folder.absolute())
+        changes["teachers"] = [teachers] if isinstance(teachers, str) else teachers
     return changes
 
 
@@ -292,8 +293,9 @@ def _run_points(table, folder, paths, device, streams, prunings, chained):
             stem = f"{name}-decay{decay:g}-seed{seed}"
             dense = last = Point(f"{stem}-dense", name, options, (), paths["test"], streams, None)
             points.append(dense)
-            for pruning, changed in wanted:
-                replace(options, **changed)  # refused now rather than after hours
+            for number, (pruning, changed) in enumerate(wanted):
+                with _named(f"prunings[{number}]"):
+                    replace(options, **changed)  # refused now rather than after hours
                 parent = last if chained else dense
                 last = replace(
                     dense,

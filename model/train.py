@@ -37,7 +37,7 @@ from egret.model.tokens import KINDS, Vocabulary, read_text
 
 __all__ = [
     "CHANGEABLE", "Trainer", "TrainingOptions", "TrainingResult", "cut_streams", "event_weights",
-    "learning_rate_factor", "load_network", "train",
+    "learning_rate_factor", "load_network", "relative_paths", "train",
 ]  # fmt: skip
 
 QUANTUM = 5  # steps; segment lengths are multiples of it
@@ -49,6 +49,7 @@ _STATE = "training.json"
 _STATE_VERSION = 1
 CHANGEABLE = ("device", "shard_mib", "save_seconds", "train", "valid", "vocabulary")
 _SECTIONS = ("network", "text", "training", "dropout", "events")
+_PATHS = ("train", "valid", "vocabulary", "teachers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,11 +270,7 @@ class TrainingOptions:
                 name = f"dropout_{key}" if section == "dropout" else key
                 if name not in names:
                     raise InputError(f"{path}: unknown field {key!r} in [{section}]")
-                if name in ("train", "valid", "vocabulary") and isinstance(value, str):
-                    value = str(path.parent / value)
-                if name == "teachers" and isinstance(value, list):
-                    value = [str(path.parent / item) if isinstance(item, str) else item for item in value]
-                values[name] = value
+                values[name] = relative_paths(value, path.parent) if name in _PATHS else value
         values |= {name: value for name, value in overrides.items() if value is not None}
         for name in ("train", "valid"):
             if name not in values:
@@ -284,6 +281,13 @@ class TrainingOptions:
             raise InputError(f"{path}: {error}") from error
         except TypeError as error:
             raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def relative_paths(value, folder):
+    """A string, or strings of a list, as paths relative to a folder; what is neither stays as it is."""
+    if isinstance(value, list):
+        return [relative_paths(item, folder) for item in value]
+    return str(folder / value) if isinstance(value, str) else value
 
 
 @dataclass

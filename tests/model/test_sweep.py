@@ -271,9 +271,13 @@ def test_teachers_count_by_their_content(tmp_path, texts, trained):
     message = "finished with prunings.0.set.teachers = .'[0-9a-f]{64}'., not .'[0-9a-f]{64}'.; give the same study"
     with pytest.raises(InputError, match=message):
         sweep(taught("elsewhere"), tmp_path / "out")
-    with pytest.raises(InputError) as caught:
-        sweep(taught("nowhere"), tmp_path / "out")
-    assert str(caught.value) == f"{tmp_path}/nowhere: cannot read it: No such file or directory"
+    for nowhere in ('["nowhere"]', '"nowhere"'):
+        pruning = f"{PRUNING}set = {{teachers = {nowhere}}}\n"
+        with pytest.raises(InputError) as caught:
+            sweep(small(tmp_path, texts, pruning=pruning), tmp_path / "out")
+        assert str(caught.value) == f"{tmp_path}/nowhere: cannot read it: No such file or directory"
+    with pytest.raises(InputError, match=r"runs.0.: prunings.0.: teachers must be paths of networks, not 3"):
+        small(tmp_path, texts, pruning=f"{PRUNING}set = {{teachers = 3}}\n")
 
 
 def test_another_study_and_damaged_results_are_refused(study, tmp_path, texts):
@@ -339,7 +343,7 @@ KEYS = {
         ("sparsity = 0.5", "", "prunings[0]: lacks a sparsity above 0"),
         ("steps = 2", "a = 2", "prunings[1] holds the unknown key 'a'; accepted are " + KEYS["pruning"]),
         ("dropout_recurrent", "seed", "prunings[1]: set holds 'seed', which is no field that it may change"),
-        ("dropout_recurrent = 0.0", "bptt = 0", "runs[0]: bptt must be an integer of at least 1, not 0"),
+        ("dropout_recurrent = 0.0", "bptt = 0", "runs[0]: prunings[1]: bptt must be an integer of at least 1, not 0"),
     ],
 )  # fmt: skip
 def test_bad_studies_are_refused(tmp_path, texts, old, new, message):
