@@ -30,7 +30,7 @@ import safetensors.numpy
 from egret.model.errors import InputError
 from egret.model.tokens import KINDS, Vocabulary
 
-__all__ = ["CELLS", "RESETS", "Checkpoint", "NetworkConfiguration", "load_checkpoint", "save_checkpoint"]
+__all__ = ["CELLS", "RESETS", "Checkpoint", "NetworkConfiguration", "load_checkpoint", "model_file", "save_checkpoint"]
 
 CELLS = ("egru", "lstm")
 RESETS = ("before", "after")
@@ -255,15 +255,20 @@ def load_checkpoint(path):
         raise InputError(f"{path}: no checkpoint there; expected a directory with {_CONFIG}, {_MODEL}, {_VOCABULARY}")
     configuration = NetworkConfiguration.from_json(_read(path / _CONFIG), where=path / _CONFIG)
     vocabulary = Vocabulary.from_bytes(_read(path / _VOCABULARY), configuration.tokens, where=path / _VOCABULARY)
-    model = path / _MODEL
-    if not model.exists() and (path / f"{_MODEL}.gz").exists():
-        model = path / f"{_MODEL}.gz"
-        data = _decompress(_read(model), configuration, model)
-    else:
-        data = _read(model)
+    model = model_file(path)
+    data = _read(model)
+    if model.suffix == ".gz":
+        data = _decompress(data, configuration, model)
     checkpoint = Checkpoint(configuration, _parse_tensors(data, model), vocabulary)
     checkpoint.check(where=model)
     return checkpoint
+
+
+def model_file(path):
+    """The file of a checkpoint directory that holds the tensors, or should: `Path`."""
+    compressed = Path(path) / f"{_MODEL}.gz"
+    model = Path(path) / _MODEL
+    return compressed if compressed.exists() and not model.exists() else model
 
 
 def _read(path):

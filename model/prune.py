@@ -21,7 +21,11 @@ from egret.model.errors import InputError
 from egret.model.network import LanguageModel
 from egret.model.train import Trainer, load_network, read_texts
 
-__all__ = ["PruningOptions", "prune", "prune_magnitude", "schedule"]
+__all__ = ["UNUSED", "PruningOptions", "prune", "prune_magnitude", "schedule"]
+
+SHAPE = ("tokens", "cell", "reset", "tied", "embedding_size", "hidden_sizes")
+UNUSED = (*SHAPE, "vocabulary", "epochs", "learning_rate", "warmup", "decay_from")
+"""Fields of `TrainingOptions` that a pruning takes from its parent and from its `PruningOptions`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,20 +150,9 @@ def prune(checkpoint, directory, training, pruning, *, progress=False, limit_sec
         If the checkpoint, a text or an option is not accepted.
     """
     parent = load_network(checkpoint)
-    shape = parent.configuration
-    options = replace(
-        training,
-        tokens=shape.tokens,
-        cell=shape.cell,
-        reset=shape.reset,
-        tied=shape.tied,
-        embedding_size=shape.embedding_size,
-        hidden_sizes=shape.hidden_sizes,
-        epochs=pruning.epochs,
-        learning_rate=pruning.learning_rate,
-        warmup=0.0,
-        decay_from=0.0,
-    )
+    shape = {name: getattr(parent.configuration, name) for name in SHAPE}
+    fixed = {"epochs": pruning.epochs, "learning_rate": pruning.learning_rate, "warmup": 0.0, "decay_from": 0.0}
+    options = replace(training, **shape, **fixed)
     vocabulary, train_ids, valid_ids = read_texts(options, parent.vocabulary)
     model = LanguageModel.from_checkpoint(parent, options.dropout, slope=options.slope, width=options.width)
     weights = [weight for layer in model.layers for weight in (layer.weight_x, layer.weight_y)]

@@ -125,12 +125,12 @@ def _load(directory):
             if path.name == "result.json":
                 points[content["name"]] = _checked(content)
             else:
-                study = {key: content[key] for key in study}
+                study = _checked_study(content)
         except FileNotFoundError:
             continue
         except OSError as error:
             raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             raise InputError(f"{path}: not a file of `egret sweep`, or damaged") from error
     if not points:
         raise InputError(f"{directory}: no point is finished there (no */result.json); run `egret sweep` first")
@@ -140,17 +140,33 @@ def _load(directory):
     return study["title"], study["corpus"], [points[name] for name in names], missing
 
 
+def _checked_study(content):
+    """Title, corpus and points of ``study.json``, once they are there."""
+    study = {key: content[key] for key in ("title", "corpus", "points")}
+    if not isinstance(study["title"], str) or study["corpus"] not in (None, *CORPORA):
+        raise ValueError
+    for point in study["points"]:
+        [point[name] for name in _KNOWN]
+    return study
+
+
 def _checked(content):
     """A result, once everything that the report takes from it is there."""
     if content["version"] != 1 or content["cell"] not in _CELLS:
         raise ValueError
     for name in (*_KNOWN, "zeros", "epochs", "seconds", "device", "tokens_per_second", "streams"):
         content[name]
-    for number in (content["valid"]["perplexity"], content["test"]["perplexity"], *content["activity"]):
-        float(number)
+    macs, activity = content["macs"], content["activity"]
+    numbers = [content["valid"]["perplexity"], content["test"]["perplexity"], content["sparsity"], *activity]
+    numbers += [macs["dense"], macs["pruned"], macs["event_driven"], macs["event_driven_pruned"], *macs["layers"]]
     for name in _HISTOGRAMS:
         for histogram in content["histograms"][name]:
-            float(histogram["low"]), float(histogram["high"]), sum(histogram["counts"])
+            numbers += [histogram["low"], histogram["high"], sum(histogram["counts"]), histogram["counts"][0]]
+            numbers += [histogram.get("mean", 0.0)]
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise TypeError
+    if not len(activity) == len(macs["layers"]) == len(content["specification"]["options"]["hidden_sizes"]):
+        raise ValueError
     return content
 
 
@@ -263,12 +279,12 @@ def _dense_egrus(points):
 
 def _over_sparsity(points):
     """Of each run the points of the weight decay that has the most sparsities; of several, of the best network's."""
-    chosen = {}
-    for point in _best(points, "run", "weight_decay").values():
-        own = [other for other in points if all(other[key] == point[key] for key in ("run", "weight_decay"))]
-        rank = (-len({other["sparsity"] for other in own}), point["valid"]["perplexity"])
-        chosen[point["run"]] = min(chosen.get(point["run"], (rank, own)), (rank, own), key=lambda item: item[0])
-    return [point for point in points if point in chosen[point["run"]][1]]
+    ranks = {}
+    for (run, decay), best in _best(points, "run", "weight_decay").items():
+        sparsities = {point["sparsity"] for point in points if (point["run"], point["weight_decay"]) == (run, decay)}
+        ranks.setdefault(run, []).append((-len(sparsities), best["valid"]["perplexity"], decay))
+    decays = {run: min(candidates)[-1] for run, candidates in ranks.items()}
+    return [point for point in points if point["weight_decay"] == decays[point["run"]]]
 
 
 def _egrus_over_sparsity(points):
@@ -281,8 +297,8 @@ def _one_a_decay(points):
 
 
 def _one_a_sparsity(points):
-    """One EGRU for each run and sparsity."""
-    return list(_best(_egrus(points), "run", "sparsity").values())
+    """One EGRU for each run and sparsity, of one weight decay."""
+    return list(_best(_egrus_over_sparsity(points), "run", "sparsity").values())
 
 
 # Figures
@@ -314,16 +330,16 @@ def _lines(axes, points, x, y):
 def _layers(axes, points, x, colour):
     """The activity of each layer as a thin line, its name at the end; names that would touch are set apart."""
     ends, apart = {}, 0.045 * max(100 * share for point in points for share in point["activity"])
-    for layer in range(len(points[0]["activity"])):
-        heights = [100 * point["activity"][layer] for point in points]
-        axes.plot([x(point) for point in points], heights, color=colour, linewidth=0.8, alpha=0.7)
-        ends[layer] = heights[-1]
+    for layer in range(max(len(point["activity"]) for point in points)):
+        own = [point for point in points if layer < len(point["activity"])]
+        heights = [100 * point["activity"][layer] for point in own]
+        axes.plot([x(point) for point in own], heights, color=colour, linewidth=0.8, alpha=0.7)
+        ends[layer] = (x(own[-1]), heights[-1])
     height = -apart
-    for layer in sorted(ends, key=ends.get):
-        height = max(ends[layer], height + apart)
-        place = (x(points[-1]), height)
+    for layer, (end, own_height) in sorted(ends.items(), key=lambda item: item[1][1]):
+        height = max(own_height, height + apart)
         text = f"layer {layer + 1}"
-        axes.annotate(text, place, (6, -3), textcoords="offset points", fontsize=8, color="#868e96")
+        axes.annotate(text, (end, height), (6, -3), textcoords="offset points", fontsize=8, color="#868e96")
 
 
 def _published_line(axes, points, corpus, place):
@@ -345,6 +361,7 @@ def _perplexity_against_macs(points, corpus):
         place = (_macs(point), point["test"]["perplexity"])
         offset = (0, -14) if point["cell"] == "egru" else (10, 8)  # the two lines may cross
         style = {"textcoords": "offset points", "ha": "center", "fontsize": 8, "color": colours[point["run"]]}
+        style["bbox"] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.4}
         axes.annotate(_label(point["sparsity"]), place, offset, **style)
 
     def place(number):
@@ -655,7 +672,7 @@ def _summary(goals, corpus):
 
 def _sparsity_table(points, missing, corpus):
     """Papers' tables 3 and 4."""
-    best = _best(points, "run", "cell", "sparsity")
+    best = _best(_over_sparsity(points), "run", "cell", "sparsity")
     keys = set(best) | {(point["run"], point["cell"], point["sparsity"]) for point in missing}
     rows = []
     for key in sorted(keys):

@@ -29,6 +29,7 @@ finished, ``result.json``, which holds everything that `egret.model.report` show
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import socket
@@ -39,14 +40,14 @@ from pathlib import Path
 
 import torch
 
-from egret.model.checkpoint import load_checkpoint
+from egret.model.checkpoint import load_checkpoint, model_file
 from egret.model.errors import InputError
 from egret.model.files import write_aside
 from egret.model.observe import histogram, observe, parameter_histograms
 from egret.model.papers import CORPORA
-from egret.model.prune import PruningOptions, prune
+from egret.model.prune import UNUSED, PruningOptions, prune
 from egret.model.tokens import read_text
-from egret.model.train import CHANGEABLE, TrainingOptions, read_texts, relative_paths, train
+from egret.model.train import CHANGEABLE, PATHS, TrainingOptions, load_teacher, read_texts, relative_paths, train
 
 __all__ = ["RESULT", "STUDY", "Point", "Study", "SweepResult", "run_point", "sweep"]
 
@@ -123,13 +124,8 @@ def _by_content(options):
     """`TrainingOptions` fields for JSON, teachers by their SHA-256."""
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
     if values.get("teachers"):
-        values["teachers"] = [_digest(_weights(Path(path))) for path in values["teachers"]]
+        values["teachers"] = [_digest(model_file(path) if Path(path).is_dir() else path) for path in values["teachers"]]
     return values
-
-
-def _weights(network):
-    """The file that makes a network what it is: an integer network's own, or the one of a checkpoint's directory."""
-    return next(network.glob("model.safetensors*"), network) if network.is_dir() else network
 
 
 def _digest(path):
@@ -214,7 +210,7 @@ class Study:
         for number, table in enumerate(_tables(content, "prunings", [])):
             where = f"prunings[{number}]"
             _check_keys(table, _PRUNING, where)
-            changes = _changes(table, where, folder)
+            changes = _changes(table, where, folder, UNUSED)
             values = {name: value for name, value in table.items() if name != "set"}
             if not values.get("sparsity"):
                 raise InputError(f"{where}: lacks a sparsity above 0")
@@ -260,14 +256,14 @@ def _tables(content, name, default=None):
     return tables
 
 
-def _changes(table, where, folder):
+def _changes(table, where, folder, unused=()):
     changes = _typed(table, "set", dict, "a table", {})
     for name in changes:
-        if name not in _FIELDS - set(_TEXTS) - {"seed", "weight_decay"}:
+        if name not in _FIELDS - {*_TEXTS, "seed", "weight_decay", *unused}:
             raise InputError(f"{where}: set holds {name!r}, which is no field that it may change")
-    if "teachers" in changes:
-        teachers = relative_paths(changes["teachers"], folder.absolute())
-        changes["teachers"] = [teachers] if isinstance(teachers, str) else teachers
+    changes |= {name: relative_paths(changes[name], folder.absolute()) for name in PATHS if name in changes}
+    if isinstance(changes.get("teachers"), str):
+        changes["teachers"] = [changes["teachers"]]
     return changes
 
 
@@ -400,13 +396,15 @@ def _read_result(path):
 
 
 def _check_specification(path, result, specification):
-    then = dict(_leaves(result.get("specification")))
-    for name, value in _leaves(specification):
-        # A field that did not exist then has the value that it had no name for.
-        if then.get(name, value) != value:
+    then, now = (dict(_leaves(content)) for content in (result.get("specification"), specification))
+    for name in dict.fromkeys((*now, *then)):
+        # A field that did not exist then has the value that it had no name for, save where fields may be left out.
+        if ".set." not in name and not (name in now and name in then):
+            continue
+        before, value = then.get(name), now.get(name)
+        if before != value:
             raise InputError(
-                f"{path}: finished with {name} = {then[name]!r}, not {value!r}; "
-                "give the same study or another directory"
+                f"{path}: finished with {name} = {before!r}, not {value!r}; give the same study or another directory"
             )
 
 
@@ -422,18 +420,22 @@ def _leaves(value, name=""):
 
 
 def _check_texts(study):
-    """Refuse texts that a point could not use, before any point runs."""
-    checked = set()
+    """Refuse texts and teachers that a point could not use, before any point runs."""
+    vocabularies, teachers = {}, set()
     for point in study.points:
         kind = (point.options.tokens, point.options.vocabulary)
-        if kind not in checked:
-            checked.add(kind)
-            vocabulary, _, valid = read_texts(point.options)
+        if kind not in vocabularies:
+            vocabularies[kind], _, valid = read_texts(point.options)
             with _named(point.test):
-                test = vocabulary.encode(read_text(point.test))
+                test = vocabularies[kind].encode(read_text(point.test))
             for path, ids in ((point.options.valid, valid), (point.test, test)):
                 if len(ids) <= point.streams:
                     raise InputError(f"{path}: {len(ids)} tokens are too few for {point.streams} streams")
+        changed = (changes.get("teachers", ()) for _, changes in point.prunings)
+        for teacher in (*point.options.teachers, *itertools.chain(*changed)):
+            if (kind, teacher) not in teachers:
+                load_teacher(teacher, vocabularies[kind])
+                teachers.add((kind, teacher))
 
 
 def _write_study(study, directory):

@@ -36,8 +36,8 @@ from egret.model.quantise import dequantise
 from egret.model.tokens import KINDS, Vocabulary, read_text
 
 __all__ = [
-    "CHANGEABLE", "Trainer", "TrainingOptions", "TrainingResult", "cut_streams", "event_weights",
-    "learning_rate_factor", "load_network", "relative_paths", "train",
+    "CHANGEABLE", "PATHS", "Trainer", "TrainingOptions", "TrainingResult", "cut_streams", "event_weights",
+    "learning_rate_factor", "load_network", "load_teacher", "relative_paths", "train",
 ]  # fmt: skip
 
 QUANTUM = 5  # steps; segment lengths are multiples of it
@@ -49,7 +49,8 @@ _STATE = "training.json"
 _STATE_VERSION = 1
 CHANGEABLE = ("device", "shard_mib", "save_seconds", "train", "valid", "vocabulary")
 _SECTIONS = ("network", "text", "training", "dropout", "events")
-_PATHS = ("train", "valid", "vocabulary", "teachers")
+PATHS = ("train", "valid", "vocabulary", "teachers")
+"""Fields that are paths, in a file relative to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,10 +181,13 @@ class TrainingOptions:
     shard_mib: int | None = None
 
     def __post_init__(self):
-        for name in ("train", "valid"):
-            if not isinstance(getattr(self, name), str | os.PathLike):
-                raise InputError(f"{name} must be the path of a text file, not {getattr(self, name)!r}")
-            object.__setattr__(self, name, str(getattr(self, name)))
+        for name in ("train", "valid", "vocabulary"):
+            path = getattr(self, name)
+            if name == "vocabulary" and path is None:
+                continue
+            if not isinstance(path, str | os.PathLike):
+                raise InputError(f"{name} must be the path of a text file, not {path!r}")
+            object.__setattr__(self, name, str(path))
         choices = {"tokens": KINDS, "cell": CELLS, "reset": RESETS, "device": ("auto", "cpu", "cuda")}
         for name, accepted in choices.items():
             if getattr(self, name) not in accepted:
@@ -270,7 +274,7 @@ class TrainingOptions:
                 name = f"dropout_{key}" if section == "dropout" else key
                 if name not in names:
                     raise InputError(f"{path}: unknown field {key!r} in [{section}]")
-                values[name] = relative_paths(value, path.parent) if name in _PATHS else value
+                values[name] = relative_paths(value, path.parent) if name in PATHS else value
         values |= {name: value for name, value in overrides.items() if value is not None}
         for name in ("train", "valid"):
             if name not in values:
@@ -284,9 +288,9 @@ class TrainingOptions:
 
 
 def relative_paths(value, folder):
-    """A string, or strings of a list, as paths relative to a folder; what is neither stays as it is."""
+    """A string, or the strings of a list, as paths relative to a folder; all else stays as it is."""
     if isinstance(value, list):
-        return [relative_paths(item, folder) for item in value]
+        return [str(folder / item) if isinstance(item, str) else item for item in value]
     return str(folder / value) if isinstance(value, str) else value
 
 
@@ -479,9 +483,7 @@ class Trainer:
         """Mean of the teachers' probabilities for what follows each training token, float16 [N - 1, B, V]."""
         teachers = []
         for path in paths:
-            checkpoint = load_network(path)
-            if checkpoint.vocabulary.tokens != self.vocabulary.tokens:
-                raise InputError(f"{path}: a teacher needs the vocabulary of the network in training, not another")
+            checkpoint = load_teacher(path, self.vocabulary)
             teachers.append(LanguageModel.from_checkpoint(checkpoint).to(self.device).eval())
         steps, streams = self._train.shape
         taught = torch.empty(steps - 1, streams, self.vocabulary.size, dtype=torch.float16, device=self.device)
@@ -980,6 +982,14 @@ def load_network(path):
         If there is none, or it is damaged.
     """
     return dequantise(load_integer(path)) if Path(path).is_file() else load_checkpoint(path)
+
+
+def load_teacher(path, vocabulary):
+    """`load_network`, for a network with this vocabulary that is to learn from it; refuses another vocabulary."""
+    teacher = load_network(path)
+    if teacher.vocabulary.tokens != vocabulary.tokens:
+        raise InputError(f"{path}: a teacher needs the vocabulary of the network in training, not another")
+    return teacher
 
 
 def _clone(parameters):

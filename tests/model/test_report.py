@@ -162,6 +162,22 @@ def test_figures_over_sparsity_show_one_weight_decay(tmp_path):
     assert shown[:3] == ["egru-decay0.03-seed1-dense"] * 3
 
 
+def test_layers_differ_in_number(tmp_path):
+    """One run whose networks have one and two layers."""
+    one = result(sparsity=0.5)
+    one = one | {"activity": [0.3], "specification": {"options": {"hidden_sizes": [3]}},
+                 "macs": one["macs"] | {"layers": [1.0]},
+                 "histograms": {name: layers[:1] for name, layers in one["histograms"].items()}}
+    for directory, results in (("first", [result(), one]), ("last", [one | {"sparsity": 0.0}, result(sparsity=0.5)])):
+        (tmp_path / directory).mkdir()
+        for number, content in enumerate(results):
+            content["name"] = f"{number}"
+        write_study(tmp_path / directory, results)
+        write_report(tmp_path / directory)
+        figure = (tmp_path / directory / "report-activity.svg").read_text()
+        assert figure.count(">layer 1<") == figure.count(">layer 2<") == 1
+
+
 def test_the_tables(written):
     directory, report = written
     names = ["points", "weights", "biases", "activity", "distances"]
@@ -247,8 +263,18 @@ def test_what_is_refused(tmp_path):
     assert refused(path=tmp_path / "no" / "page.html") == (
         f"{tmp_path}/no/page-points.csv: cannot write it: No such file or directory"
     )
-    for damage in ({"version": 2}, {"activity": ["a"]}, {"histograms": {}}, {"cell": "gru"}, {"valid": 1}):
+    histograms = RESULTS[0]["histograms"]
+    for damage in ({"version": 2}, {"activity": ["a"]}, {"histograms": {}}, {"cell": "gru"}, {"valid": 1}, {"macs": {}},
+                   {"activity": [0.5]}, {"specification": {}}, {"sparsity": "0"},
+                   {"histograms": histograms | {"biases": [histogram(9, mean=None)]}},
+                   {"histograms": histograms | {"weights": [{"low": 0, "high": 1, "counts": []}]}}):
         path.write_text(json.dumps({**RESULTS[0], **damage}))
         assert refused() == f"{path}: not a file of `egret sweep`, or damaged"
+    path.write_text(json.dumps(RESULTS[0]))
+    study = json.loads((tmp_path / "study.json").read_text())
+    for damage in ({"title": 3}, {"corpus": "other"}, {"points": 3}, {"points": [{"name": "a"}]}):
+        (tmp_path / "study.json").write_text(json.dumps(study | damage))
+        assert refused() == f"{tmp_path}/study.json: not a file of `egret sweep`, or damaged"
+    (tmp_path / "study.json").write_text(json.dumps(study))
     path.write_text(json.dumps(RESULTS[0])[:-1])
     assert refused() == f"{path}: not a file of `egret sweep`, or damaged"

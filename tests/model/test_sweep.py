@@ -244,6 +244,34 @@ def test_a_changed_specification_is_refused(tmp_path, texts, trained):
     assert len(trained) == 1
 
 
+def test_what_a_pruning_sets_is_compared_both_ways(tmp_path, texts, trained):
+    """Added or taken away, where the name alone has no value to compare with."""
+    one, two = "set = {dropout_words = 0.1}\n", "set = {dropout_words = 0.1, clip = 0.5}\n"
+    for first, second, message in ((one, two, "clip = None, not 0.5;"), (two, one, "clip = 0.5, not None;")):
+        out = tmp_path / message[7:10]
+        sweep(small(tmp_path, texts, pruning=PRUNING + first), out)
+        with pytest.raises(InputError, match=f"finished with prunings.0.set.{message} give the same study"):
+            sweep(small(tmp_path, texts, pruning=PRUNING + second), out)
+    assert len(trained) == 4
+
+
+def test_teachers_are_checked_before_anything_runs(tmp_path, texts, trained):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "junk").write_text("junk")
+    other = small(tmp_path, texts | {"train": texts["test"], "valid": texts["test"]})
+    sweep(other, tmp_path / "other")
+    trained.clear()
+    for place, message in (("empty", "empty/model.safetensors: cannot read it: No such file or directory"),
+                           ("junk", "junk: "),
+                           ("other/a-decay0.1-seed1-dense", "dense: a teacher needs the vocabulary of the network ")):
+        run = f'[[runs]]\nname = "b"\nconfig = "{CONFIGS / "tiny-egru.toml"}"\n'
+        for table in (PRUNING, run):
+            table += f'set = {{teachers = ["{place}"]}}\n'
+            with pytest.raises(InputError, match=f"^{tmp_path}/.*{message}"):
+                sweep(small(tmp_path, texts, pruning=table), tmp_path / "out")
+    assert not trained
+
+
 def test_a_changed_pruning_is_refused_before_anything_runs(tmp_path, texts, trained):
     sweep(small(tmp_path, texts, pruning=PRUNING), tmp_path / "out")
     more = small(tmp_path, texts, pruning="[[prunings]]\nsparsity = 0.4\n" + PRUNING.replace("= 1", "= 2"))
@@ -343,6 +371,7 @@ KEYS = {
         ("sparsity = 0.5", "", "prunings[0]: lacks a sparsity above 0"),
         ("steps = 2", "a = 2", "prunings[1] holds the unknown key 'a'; accepted are " + KEYS["pruning"]),
         ("dropout_recurrent", "seed", "prunings[1]: set holds 'seed', which is no field that it may change"),
+        ("dropout_recurrent", "epochs", "prunings[1]: set holds 'epochs', which is no field that it may change"),
         ("dropout_recurrent = 0.0", "bptt = 0", "runs[0]: prunings[1]: bptt must be an integer of at least 1, not 0"),
     ],
 )  # fmt: skip
