@@ -359,9 +359,8 @@ def _perplexity_against_macs(points, corpus):
     colours = _colours(points)
     for point in _best(points, "run", "sparsity").values():
         place = (_macs(point), point["test"]["perplexity"])
-        offset = (0, -14) if point["cell"] == "egru" else (10, 8)  # the two lines may cross
+        offset = (-9, -13) if point["cell"] == "egru" else (10, 8)  # the two lines may cross
         style = {"textcoords": "offset points", "ha": "center", "fontsize": 8, "color": colours[point["run"]]}
-        style["bbox"] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.4}
         axes.annotate(_label(point["sparsity"]), place, offset, **style)
 
     def place(number):

@@ -1,6 +1,7 @@
 """The published study: its report, its table in the documents and its study file say the same."""
 
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -60,12 +61,20 @@ def test_the_document_has_the_figures_over_sparsity(points):
                          perplexities(lstm), papers[1], [millions(lstm["macs_per_token"])]]
 
 
+def means(point, name):
+    """Of a histogram of the point, one a layer."""
+    histograms = json.loads((STUDY / point["name"] / sweeping.RESULT).read_bytes())["histograms"][name]
+    return [histogram["mean"] for histogram in histograms]
+
+
 def test_the_document_has_the_figures_over_weight_decay(points):
     dense = [point for point in points if point["run"] == "egru" and float(point["sparsity"]) == 0]
     assert sorted(float(point["weight_decay"]) for point in dense) == [0.01, 0.03, 0.1, 0.3, 1]
     for point in dense:
         cells = row(f"{float(point['weight_decay']):g}")
-        assert cells[:3] == [perplexities(point), percent(point), [millions(point["macs_per_token"])]]
+        assert cells == [perplexities(point), percent(point), [millions(point["macs_per_token"])],
+                         [f"{mean:.3f}" for mean in means(point, "weights")],
+                         [f"{mean:.2f}" for mean in means(point, "biases")]]
 
 
 def test_the_results_are_those_of_the_study_file(tmp_path):
