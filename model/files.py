@@ -1,12 +1,31 @@
-"""Writing files so that a reader never sees half of one."""
+"""Files written so that a reader never sees half of one, and known by what they hold."""
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
 
 from egret.model.errors import InputError
 
-__all__ = ["write_aside"]
+__all__ = ["digest", "write_aside"]
+
+
+def digest(path):
+    """SHA-256 of a file, in hexadecimal digits.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Raises
+    ------
+    InputError
+        The file cannot be read.
+    """
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
 
 
 def write_aside(path, data):

@@ -28,7 +28,6 @@ finished, ``result.json``, which holds everything that `egret.model.report` show
 """
 
 import contextlib
-import hashlib
 import itertools
 import json
 import os
@@ -40,14 +39,23 @@ from pathlib import Path
 
 import torch
 
-from egret.model.checkpoint import load_checkpoint, model_file
+from egret.model.checkpoint import load_checkpoint
 from egret.model.errors import InputError
-from egret.model.files import write_aside
+from egret.model.files import digest, write_aside
 from egret.model.observe import histogram, observe, parameter_histograms
 from egret.model.papers import CORPORA
 from egret.model.prune import UNUSED, PruningOptions, prune
 from egret.model.tokens import read_text
-from egret.model.train import CHANGEABLE, PATHS, TrainingOptions, load_teacher, read_texts, relative_paths, train
+from egret.model.train import (
+    CHANGEABLE,
+    PATHS,
+    TrainingOptions,
+    by_content,
+    load_teacher,
+    read_texts,
+    relative_paths,
+    train,
+)
 
 __all__ = ["RESULT", "STUDY", "Point", "Study", "SweepResult", "run_point", "sweep"]
 
@@ -107,9 +115,9 @@ class Point:
         paths = {"train": self.options.train, "valid": self.options.valid, "test": self.test}
         paths["vocabulary"] = self.options.vocabulary
         return {
-            "options": _by_content(options),
-            "prunings": [{**asdict(pruning), "set": _by_content(changes)} for pruning, changes in self.prunings],
-            "texts": {name: path and _digest(path) for name, path in paths.items()},
+            "options": by_content(options),
+            "prunings": [{**asdict(pruning), "set": by_content(changes)} for pruning, changes in self.prunings],
+            "texts": {name: path and digest(path) for name, path in paths.items()},
             "streams": self.streams,
         }
 
@@ -118,21 +126,6 @@ class Point:
         options = self.options
         known = {"name": self.name, "run": self.run, "cell": options.cell, "seed": options.seed}
         return {**known, "weight_decay": options.weight_decay, "sparsity": self.sparsity}
-
-
-def _by_content(options):
-    """`TrainingOptions` fields for JSON, teachers by their SHA-256."""
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
-    if values.get("teachers"):
-        values["teachers"] = [_digest(model_file(path) if Path(path).is_dir() else path) for path in values["teachers"]]
-    return values
-
-
-def _digest(path):
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)

@@ -28,15 +28,16 @@ import safetensors.torch
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from egret.model.checkpoint import CELLS, RESETS, load_checkpoint, save_checkpoint
+from egret.model.checkpoint import CELLS, RESETS, load_checkpoint, model_file, save_checkpoint
 from egret.model.errors import InputError
+from egret.model.files import digest
 from egret.model.integer_file import load_integer
 from egret.model.network import Dropout, LanguageModel, configuration_of
 from egret.model.quantise import dequantise
 from egret.model.tokens import KINDS, Vocabulary, read_text
 
 __all__ = [
-    "CHANGEABLE", "PATHS", "Trainer", "TrainingOptions", "TrainingResult", "cut_streams", "event_weights",
+    "CHANGEABLE", "PATHS", "Trainer", "TrainingOptions", "TrainingResult", "by_content", "cut_streams", "event_weights",
     "learning_rate_factor", "load_network", "load_teacher", "relative_paths", "train",
 ]  # fmt: skip
 
@@ -435,6 +436,7 @@ class Trainer:
             raise InputError(f"{options.valid}: the validation text needs at least 2 tokens")
         self._train = torch.from_numpy(cut_streams(train_ids, options.batch)).to(self.device)
         self._taught = self._ask(options.teachers) if options.teachers else None
+        self._known = by_content(asdict(options))
         streams = max(1, min(options.eval_batch, len(valid_ids) // 2))
         self._valid = torch.from_numpy(cut_streams(valid_ids, streams)).to(self.device)
         torch.manual_seed(options.seed)
@@ -828,7 +830,7 @@ class Trainer:
             self._best_is_saved = True
         content = {
             "version": _STATE_VERSION,
-            "options": asdict(self.options),
+            "options": self._known,
             "prune_at": {str(epoch): sparsity for epoch, sparsity in self.prune_at.items()},
             "epoch": self.epoch,
             "segment": self.segment,
@@ -919,8 +921,7 @@ class Trainer:
         return True
 
     def _check_options(self, content, path):
-        now = json.loads(json.dumps(asdict(self.options)))
-        for name, value in now.items():
+        for name, value in self._known.items():
             if name not in CHANGEABLE and content["options"].get(name, value) != value:
                 raise InputError(
                     f"{path}: training began with {name} = {content['options'].get(name)!r}, not {value!r}; "
@@ -982,6 +983,28 @@ def load_network(path):
         If there is none, or it is damaged.
     """
     return dequantise(load_integer(path)) if Path(path).is_file() else load_checkpoint(path)
+
+
+def by_content(options):
+    """Fields of `TrainingOptions` for JSON: lists for tuples, and for teachers the SHA-256 of their files.
+
+    Parameters
+    ----------
+    options : dict
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    InputError
+        If a teacher cannot be read.
+    """
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+    if values.get("teachers"):
+        values["teachers"] = [digest(model_file(path) if Path(path).is_dir() else path) for path in values["teachers"]]
+    return values
 
 
 def load_teacher(path, vocabulary):

@@ -396,6 +396,19 @@ def test_teachers_are_predicted_beside_the_text(texts, tmp_path):
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
 
 
+def test_teachers_are_known_by_their_content(texts, tmp_path):
+    """A teacher may move while a run is stopped; another in its place is refused."""
+    for seed in (1, 2):
+        train(options(texts, seed=seed, epochs=1), tmp_path / f"teacher-{seed}")
+    taught = options(texts, teachers=str(tmp_path / "teacher-1"))
+    train(taught, tmp_path / "student", limit_seconds=0)
+    (tmp_path / "teacher-1").rename(tmp_path / "moved")
+    train(options(texts, teachers=str(tmp_path / "moved")), tmp_path / "student", limit_seconds=0)
+    (tmp_path / "teacher-2").rename(tmp_path / "teacher-1")
+    with pytest.raises(InputError, match=r"training began with teachers = \['\w{64}'\], not \['\w{64}'\]; give the"):
+        train(taught, tmp_path / "student")
+
+
 def test_teachers_need_the_vocabulary(texts, tmp_path):
     (tmp_path / "letters.txt").write_text("abc" * 50)
     letters = {"train": tmp_path / "letters.txt", "valid": tmp_path / "letters.txt"}
