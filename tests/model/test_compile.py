@@ -1,6 +1,7 @@
 """Compiler: packing, layout, and the way back."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from egret.model.compile import (
     Matrix,
+    _resident,
     column_words,
     compile_image,
     configuration_for,
@@ -345,6 +347,15 @@ def test_what_is_resident():
     assert 0 < len(others) < c.columns - 3 and full and left < count.max()
     others.sort()
     assert start[others].tolist() == (50 + np.cumsum(count[others]) - count[others]).tolist()
+
+
+@pytest.mark.parametrize("word_beats, most", [(1, 2), (2, 22), (3, 28)])
+def test_how_much_of_a_matrix_is_resident(word_beats, most):
+    """With columns all alike, the share of them for which the memory is not kept waiting, and a twentieth."""
+    parts = [SimpleNamespace(sources=40), SimpleNamespace(sources=40)]
+    c = SimpleNamespace(resident_words=1000, word_beats=word_beats)
+    chosen = _resident(parts, np.full(80, 3), np.ones(80), c)
+    assert chosen.tolist() == [*range(most), *range(40, 40 + most)]
 
 
 def test_what_is_resident_by_default():
