@@ -47,7 +47,7 @@ class StuckBoard:
             yield self._network.step(np.array([token]))[-1].y[0] if self._network else np.full(SHAPE["hidden"][-1], -1)
 
 
-@pytest.fixture(scope="module", params=["8 bit", "4 bit", "folded", "sdram"])
+@pytest.fixture(scope="module", params=[pytest.param("8 bit", marks=pytest.mark.slow), "4 bit", "folded", "sdram"])
 def compiled(request):
     parameters = random_network(3, **SHAPE)
     few = request.param in ("4 bit", "sdram")

@@ -86,7 +86,7 @@ def multiplications(parameters, tokens, steps, folded):
 @pytest.mark.parametrize("variant", [{}, {"few": True}, {"folded": 4}, {"few": True, "folded": 7, "goal": "size"},
                                      {"few": True, "store": "spram"}, {"few": True, "store": "sdram"},
                                      {"few": True, "store": "sdram", "folded": 4, "resident_bytes": 200}])
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3, 4))])
 def test_random_networks(seed, variant):
     """One to four layers, any lanes, density, idle, backpressure, restart; 4-bit weights, folded rows."""
     rng = np.random.default_rng(1000 + seed)
@@ -162,7 +162,8 @@ def test_output_alone():
 
 
 @pytest.mark.parametrize("hidden, lanes, variant", [
-    ((5, 3), 2, {}), ((6, 3), 2, {"few": True, "folded": 4}),
+    ((6, 3), 2, {"few": True, "folded": 4}),
+    pytest.param((5, 3), 2, {}, marks=pytest.mark.slow),
     pytest.param((37, 29), 8, {}, marks=pytest.mark.slow),
     pytest.param((150, 29), 8, {"few": True, "folded": 4}, marks=pytest.mark.slow),
     pytest.param((5, 3, 7, 4), 4, {"goal": "size"}, marks=pytest.mark.slow)])
