@@ -21,7 +21,6 @@ import dataclasses
 import json
 import sys
 from dataclasses import dataclass
-from importlib.util import find_spec
 from math import ceil, lgamma
 from pathlib import Path
 
@@ -40,7 +39,7 @@ from egret.host.transport import open_virtual
 from egret.model.compile import column_words, compile_image, configuration_for, row_format
 from egret.model.configuration import RESIDENT_BYTES, RUN_BITS, SDRAM_BITS, SDRAM_WORDS, SEGMENTS, WIDEST_RUN
 from egret.model.counts import SourceCounts, integer_columns
-from egret.model.errors import InputError
+from egret.model.errors import InputError, needs
 from egret.model.files import write_aside
 from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
@@ -928,8 +927,8 @@ def _show(rows, constants, ahead):
 @click.option("--plot", "picture", help="Picture to write: .png, .svg or .pdf.")
 @click.option("--json", "as_json", is_flag=True)
 def main(results, text, tokens, large, picture, as_json):
-    if find_spec("amaranth_boards") is None:
-        raise InputError("the link's speed needs amaranth_boards; install it: pip install 'egret-fpga[build]'")
+    with needs("amaranth_boards", "'egret-fpga[build]'", "the link's speed"):
+        board_named("ulx3s-85f")  # refused before the long part
     points = POINTS + (LARGE if large else [])
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=len(points) + 1 + len(STUDIED))

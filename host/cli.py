@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from egret.model.configuration import GOALS, RESIDENT_BYTES, STORES
-from egret.model.errors import InputError
+from egret.model.errors import InputError, needs
 
 __all__ = ["main"]
 
@@ -65,6 +65,9 @@ def main(arguments=None):
 def _refuse(message):
     click.echo(f"egret: error: {' '.join(message.split())}", err=True)
     return 2
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.group(context_settings=_help)
@@ -181,17 +184,6 @@ def _load_text(path, vocabulary, tokens):
     return ids[: tokens + 1]
 
 
-@contextlib.contextmanager
-def _needs(module, package, what):
-    """Turn the lack of a module, imported within, into one line."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise InputError(f"{what} needs {module}, which is not installed; install it: pip install {package}") from error
-
-
 def _settings(assignments):
     """Fields of `TrainingOptions` from ``NAME=VALUE`` arguments; a value that is not TOML is a string."""
     import tomllib
@@ -242,7 +234,7 @@ def _training_decorators(command):
             click.option("--device", help="auto, cpu or cuda."),
             click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help=_training_help),
             click.option("--limit-seconds", type=float, help="Save and stop after this time; run again to go on."),
-            click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+            _as_json,
         ]
     ):
         command = decorator(command)
@@ -277,7 +269,7 @@ def train(output, config, train, valid, device, settings, limit_seconds, as_json
 
     Started again with the same options after it was stopped or killed, it goes on where it last saved.
     """
-    with _needs("torch", "torch", "training"):
+    with needs("torch", "torch", "training"):
         from egret.model.train import train as run
     options = _training_options(config, settings, train=train, valid=valid, device=device)
     result = run(options, output, progress=sys.stderr.isatty(), limit_seconds=limit_seconds)
@@ -302,7 +294,7 @@ def prune(
     and the read-out are left alone. The configuration gives texts, batch and dropout; the network's
     shape is the checkpoint's. Like `egret train`, it resumes.
     """
-    with _needs("torch", "torch", "training"):
+    with needs("torch", "torch", "training"):
         from egret.model.prune import PruningOptions
         from egret.model.prune import prune as run
     options = _training_options(config, settings, train=train, valid=valid, device=device)
@@ -320,18 +312,18 @@ def prune(
 @click.option("--device", help="auto, cpu or cuda.")
 @click.option("--ray", help="Ray cluster to run on: HOST:PORT, or local to start one here.")
 @click.option("--limit-seconds", type=float, help="Save and stop after this time; run again to go on.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_as_json
 def sweep(study, output, train, valid, test, device, ray, limit_seconds, as_json):
     """Train, prune and measure every network of STUDY (TOML, such as model/configs/study-ptb.toml).
 
     Started again with the same options it goes on where it last saved, and never repeats a finished network. On a Ray
     cluster, all nodes must see the texts and the directory under the same paths.
     """
-    with _needs("torch", "torch", "training"):
+    with needs("torch", "torch", "training"):
         from egret.model.sweep import Study
         from egret.model.sweep import sweep as run
     if ray is not None:
-        with _needs("ray", "ray", "--ray"):
+        with needs("ray", "ray", "--ray"):
             importlib.import_module("ray")
     study = Study.from_toml(study, train=train, valid=valid, test=test, device=device)
     shown = {}
@@ -352,10 +344,10 @@ def sweep(study, output, train, valid, test, device, ray, limit_seconds, as_json
 @egret.command()
 @click.option("--study", required=True, help="Directory that egret sweep wrote.")
 @click.option("-o", "--output", help="HTML file to write, CSV and SVG beside it; report.html in the study by default.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_as_json
 def report(study, output, as_json):
     """Write the report of a study beside the papers' numbers: one HTML page, its data as CSV, its figures as SVG."""
-    with _needs("matplotlib", "matplotlib", "the report"):
+    with needs("matplotlib", "matplotlib", "the report"):
         from egret.model.report import write_report
     with _progress("figures") as progress:
         result = write_report(study, output, progress=progress)
@@ -379,7 +371,7 @@ def report(study, output, as_json):
 @click.option("--batch", type=int, default=64, show_default=True, help="Streams that the text is cut into.")
 @click.option("--weight-bits", type=int, help="Calibrate for egret quantise with these bits, 8 or 4.")
 @click.option("--embedding-bits", type=int, help="Likewise, 4 to 8.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_as_json
 def calibrate(checkpoint, output, text, batch, weight_bits, embedding_bits, as_json):
     """Scale the read-out of the float network of CHECKPOINT to be as sure of its predictions as it should be.
 
@@ -415,7 +407,7 @@ def calibrate(checkpoint, output, text, batch, weight_bits, embedding_bits, as_j
 @click.option("--embedding-bits", type=int, default=8, show_default=True, help="Of embedding and read-out, 4 to 8.")
 @click.option("--accumulator-bits", type=int, default=24, show_default=True, help="Width of an accumulator, 16 to 24.")
 @click.option("--gate-index-bits", type=int, default=10, show_default=True, help="Index of a gate table, 8 to 12.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_as_json
 def quantise(checkpoint, output, as_json, **options):
     """Turn the float network of CHECKPOINT into the integer network, one file.
 
@@ -460,7 +452,7 @@ def quantise(checkpoint, output, as_json, **options):
 @click.option("--folded", type=int, help=FOLDED)
 @click.option("--resident-bytes", type=click.IntRange(min=0), help=RESIDENT)
 @click.option("--verilog", help="File to write the core's Verilog to.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_as_json
 def compile_(source, output, target, lanes, weight_bytes, goal, folded, resident_bytes, verilog, as_json):
     """Compile SOURCE (a checkpoint or an integer network) into an image and the Verilog of its core."""
     import numpy as np
@@ -535,7 +527,7 @@ def compile_(source, output, target, lanes, weight_bytes, goal, folded, resident
 @click.option("--lanes", type=int, help="For rtl: multiply-accumulate lanes, a power of two from 1 to 32.")
 @click.option("--store", type=click.Choice(STORES), help="For rtl: where the weights are; bram by default.")
 @click.option("--folded", type=int, help=f"For rtl: {FOLDED[0].lower()}{FOLDED[1:]}")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_as_json
 def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, lanes, store, folded, as_json):
     """Measure perplexity, activity and operations of CHECKPOINT over a text.
 
@@ -619,7 +611,7 @@ def _measure_icarus(image, parameters, ids):
 
 
 def _lockstep(image, tokens, **options):
-    with _needs("cocotb_tools", "cocotb==2.1.*", "this simulation"):
+    with needs("cocotb_tools", "cocotb==2.1.*", "this simulation"):
         from egret.sim.lockstep import LockstepError, run
         try:
             return run(image, tokens, **options)
@@ -714,7 +706,7 @@ def _percentages(shares):
 @click.option("--backpressure", type=float, default=0.0, show_default=True, help="Probability of a cycle not read.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of idle cycles and backpressure.")
 @click.option("--waves", help="Waveform to write: VCD from Verilator, FST from Icarus.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_as_json
 def simulate(source, text, tokens, simulator, lanes, idle, backpressure, seed, waves, as_json):
     """Run SOURCE under a simulator and compare every stream inside the core with the integer network.
 
@@ -753,7 +745,7 @@ def simulate(source, text, tokens, simulator, lanes, idle, backpressure, seed, w
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the placement.")
 @click.option("--tokens", type=int, default=200, show_default=True,
               help="Steps to simulate first, for the tokens a second to expect; 0 leaves that out.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_as_json
 def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module, seed, tokens, as_json):
     """Build the bitstream of a board for SOURCE: a checkpoint, an integer network or an image; the demo network.
 
@@ -834,7 +826,7 @@ def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module
 
 def _board_named(name, what):
     """The board of a name, for something that needs the tables of boards."""
-    with _needs("amaranth_boards", "'egret-fpga[build]'", what):
+    with needs("amaranth_boards", "'egret-fpga[build]'", what):
         from egret.boards.catalogue import board_named
 
         return board_named(name)
@@ -919,7 +911,7 @@ def _minutes(seconds):
 @click.option("--pins", type=click.IntRange(min=4), metavar="CYCLES",
               help="Drive the UART pins of the virtual board bit by bit, with so many clock cycles a bit: 27 as on the "
                    "ULX3S, 8 as on the iCEBreaker. Slower than whole bytes.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_as_json
 def run(source, port, baud, text, prompt, tokens, folded, temperature, seed, check, trace, pins, as_json):
     """Generate text on a board, or measure one: SOURCE is an image, or what can be compiled into one.
 
@@ -1005,7 +997,7 @@ def _run_text(image, parameters, ids, title, where, check, as_json):
 @click.option("--port", help="Serial port of a board; a virtual board by default.")
 @click.option("--baud", type=int, help="Bits a second on that port.")
 @click.option("--patterns", type=int, help="Images to load and compare, 8 by default; more find more.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_as_json
 def self_test(source, port, baud, patterns, as_json):
     """Test the memories of a board, and the core that reads them: SOURCE is an image for it, or becomes one.
 
@@ -1071,7 +1063,7 @@ def demo(checkpoint, text, tokens, seed):
 @click.option("--energy", is_flag=True, help="Estimate the energy of a token, by cause (docs/energy.md).")
 @click.option("--peers", is_flag=True, help="Compare with PyTorch on this processor, and with published figures.")
 @click.option("--plot", help="Picture to write: .png, .svg or .pdf.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_as_json
 def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, resident_bytes, name, split, speed_ups, energy,
           peers, plot, as_json):
     """Measure cycles and lane utilisation of the simulated core with CHECKPOINT, every event checked."""
@@ -1081,10 +1073,10 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, resident_
     if tokens < 1:
         raise InputError(f"--tokens must be at least 1, not {tokens}")
     if plot is not None:
-        with _needs("matplotlib", "matplotlib", "--plot"):
+        with needs("matplotlib", "matplotlib", "--plot"):
             importlib.import_module("matplotlib")  # refused before the long part
     if peers:
-        with _needs("torch", "torch", "--peers"):
+        with needs("torch", "torch", "--peers"):
             importlib.import_module("torch")
     options = {"lanes": lanes, "weight_bits": weight_bits, "folded": folded, "store": store,
                "resident_bytes": resident_bytes}
