@@ -28,6 +28,7 @@ import safetensors
 import safetensors.numpy
 
 from egret.model.errors import InputError
+from egret.model.files import read
 from egret.model.tokens import KINDS, Vocabulary
 
 __all__ = ["CELLS", "RESETS", "Checkpoint", "NetworkConfiguration", "load_checkpoint", "model_file", "save_checkpoint"]
@@ -253,10 +254,10 @@ def load_checkpoint(path):
     path = Path(path)
     if not path.is_dir():
         raise InputError(f"{path}: no checkpoint there; expected a directory with {_CONFIG}, {_MODEL}, {_VOCABULARY}")
-    configuration = NetworkConfiguration.from_json(_read(path / _CONFIG), where=path / _CONFIG)
-    vocabulary = Vocabulary.from_bytes(_read(path / _VOCABULARY), configuration.tokens, where=path / _VOCABULARY)
+    configuration = NetworkConfiguration.from_json(read(path / _CONFIG), where=path / _CONFIG)
+    vocabulary = Vocabulary.from_bytes(read(path / _VOCABULARY), configuration.tokens, where=path / _VOCABULARY)
     model = model_file(path)
-    data = _read(model)
+    data = read(model)
     if model.suffix == ".gz":
         data = _decompress(data, configuration, model)
     checkpoint = Checkpoint(configuration, _parse_tensors(data, model), vocabulary)
@@ -269,13 +270,6 @@ def model_file(path):
     compressed = Path(path) / f"{_MODEL}.gz"
     model = Path(path) / _MODEL
     return compressed if compressed.exists() and not model.exists() else model
-
-
-def _read(path):
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
 
 
 def _decompress(data, configuration, where):

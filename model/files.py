@@ -1,4 +1,4 @@
-"""Files written so that a reader never sees half of one, and known by what they hold."""
+"""Files: read, known by what they hold, and written so that a reader never sees half of one."""
 
 import hashlib
 import os
@@ -7,11 +7,11 @@ from pathlib import Path
 
 from egret.model.errors import InputError
 
-__all__ = ["digest", "write_aside"]
+__all__ = ["digest", "read", "write_aside"]
 
 
-def digest(path):
-    """SHA-256 of a file, in hexadecimal digits.
+def read(path):
+    """Content of a file: bytes.
 
     Parameters
     ----------
@@ -23,9 +23,14 @@ def digest(path):
         The file cannot be read.
     """
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
+
+
+def digest(path):
+    """SHA-256 of a file, in hexadecimal digits; `read` says what is raised."""
+    return hashlib.sha256(read(path)).hexdigest()
 
 
 def write_aside(path, data):

@@ -8,7 +8,6 @@ import json
 import struct
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 from egret.model.configuration import (
     CODEBOOK,
@@ -20,7 +19,7 @@ from egret.model.configuration import (
     Configuration,
 )
 from egret.model.errors import InputError
-from egret.model.files import write_aside
+from egret.model.files import read, write_aside
 
 __all__ = ["HOST_SECTIONS", "INPUT_SECTION", "MAGIC", "VERSION", "Image", "MemorySection", "input_section",
            "memory_sections"]
@@ -261,9 +260,4 @@ class Image:
     @classmethod
     def load(cls, path):
         """Read and check a file. Raises `InputError` where it cannot be read or is no whole image."""
-        path = Path(path)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
-        return cls.from_bytes(data, path)
+        return cls.from_bytes(read(path), path)
