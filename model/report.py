@@ -93,19 +93,19 @@ def write_report(directory, path=None, *, progress=None):
     path = directory / "report.html" if path is None else Path(path)
     title, corpus, points, missing = _load(directory)
     goals = _goals(points, corpus)
+    shown = {section.name: section.select(points) for section in _SECTIONS}
     figures = {}
     for number, section in enumerate(_SECTIONS):
-        shown = section.select(points)
-        if shown:
+        if shown[section.name]:
             with rc_context(_STYLE):
-                figures[section.name] = _svg(section.plot(shown, corpus), section.heading)
+                figures[section.name] = _svg(section.plot(shown[section.name], corpus), section.heading)
         if progress is not None:
             progress(number + 1, len(_SECTIONS))
     tables = {"points": _points_table(points, missing, corpus)}
     tables |= {name: _histogram_table(points, name) for name in _HISTOGRAMS}
     csvs = {str(path.with_name(f"{path.stem}-{name}.csv")): _as_csv(rows) for name, rows in tables.items()}
     svgs = {str(path.with_name(f"{path.stem}-{name}.svg")): figure for name, figure in figures.items()}
-    page = _page(title, corpus, points, missing, goals, figures)
+    page = _page(title, corpus, points, missing, goals, shown, figures)
     for file, content in {**csvs, **svgs, path: page}.items():
         write_aside(file, content.encode())
     return Report(str(path), list(csvs), list(svgs), len(points), len(missing), goals)
@@ -710,7 +710,7 @@ def _all_points(points, missing):
     return _html_table(head, rows, caption)
 
 
-def _page(title, corpus, points, missing, goals, figures):
+def _page(title, corpus, points, missing, goals, shown, figures):
     total = len(points) + len(missing)
     lead = f"{len(points)} of {total} points are finished"
     lead += f", trained on {CORPORA[corpus]}" if corpus else ""
@@ -727,8 +727,8 @@ def _page(title, corpus, points, missing, goals, figures):
         parts.append(f"<figure>{figure}<figcaption>{escape(section.caption)}</figcaption></figure>")
         if section.note is not None:
             parts.append(f'<p class="note">{escape(NOTES[section.note])}</p>')
-        shown = section.select(points)
-        names = "all" if len(shown) == len(points) else ", ".join(point["name"] for point in shown) or "none"
+        own = shown[section.name]
+        names = "all" if len(own) == len(points) else ", ".join(point["name"] for point in own) or "none"
         parts.append(f'<p class="points">Points: {escape(names)}.</p>')
         if section.name == "sparsity":
             parts.append(_sparsity_table(points, missing, corpus))

@@ -254,10 +254,7 @@ def _changes(table, where, folder, unused=()):
     for name in changes:
         if name not in _FIELDS - {*_TEXTS, "seed", "weight_decay", *unused}:
             raise InputError(f"{where}: set holds {name!r}, which is no field that it may change")
-    changes |= {name: relative_paths(changes[name], folder.absolute()) for name in PATHS if name in changes}
-    if isinstance(changes.get("teachers"), str):
-        changes["teachers"] = [changes["teachers"]]
-    return changes
+    return changes | {name: relative_paths(changes[name], folder.absolute()) for name in PATHS if name in changes}
 
 
 def _run_points(table, folder, paths, device, streams, prunings, chained):
@@ -284,7 +281,8 @@ def _run_points(table, folder, paths, device, streams, prunings, chained):
             points.append(dense)
             for number, (pruning, changed) in enumerate(wanted):
                 with _named(f"prunings[{number}]"):
-                    replace(options, **changed)  # refused now rather than after hours
+                    checked = replace(options, **changed)  # refused now rather than after hours
+                changed = {name: getattr(checked, name) for name in changed}
                 parent = last if chained else dense
                 last = replace(
                     dense,
@@ -351,9 +349,9 @@ def sweep(study, directory, *, ray=None, limit_seconds=None, progress=None, tell
         if result is not None:
             _check_specification(directory / point.name / RESULT, result, specifications[point.name])
             finished[point.name] = result
-    _check_texts(study)
     before = set(finished)
     waiting = [point for point in study.points if point.name not in finished]
+    _check_texts(waiting)
     if ray is not None and waiting:
         _check_address(ray)
     _write_study(study, directory)
@@ -412,10 +410,10 @@ def _leaves(value, name=""):
         yield name, value
 
 
-def _check_texts(study):
+def _check_texts(points):
     """Refuse texts and teachers that a point could not use, before any point runs."""
     vocabularies, teachers = {}, set()
-    for point in study.points:
+    for point in points:
         kind = (point.options.tokens, point.options.vocabulary)
         if kind not in vocabularies:
             vocabularies[kind], _, valid = read_texts(point.options)
