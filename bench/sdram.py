@@ -63,11 +63,35 @@ PART = "mt48lc16m16a2-75"
 HERTZ = 100e6
 CELLS = ("LUT4", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4", "DP16KD")
 _MAIN = Path(__file__).with_suffix(".cpp")
-_OPTIONS = ["--cc", "--exe", "--build", "--prefix", "Vtop", "--top-module", "top", "-O3", "--x-assign", "fast",
-            "--x-initial", "fast", "--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style",
-            *(part for name, value in (("ADDRESS_BITS", ADDRESS_BITS), ("COUNT_BITS", COUNT_BITS),
-                                       ("TAG_BITS", TAG_BITS), ("WORD_BITS", WORD_BITS))
-              for part in ("-CFLAGS", f"-D{name}={value}"))]
+_OPTIONS = [
+    "--cc",
+    "--exe",
+    "--build",
+    "--prefix",
+    "Vtop",
+    "--top-module",
+    "top",
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "--no-timing",
+    "--no-assert",
+    "-Wno-fatal",
+    "-Wno-lint",
+    "-Wno-style",
+    *(
+        part
+        for name, value in (
+            ("ADDRESS_BITS", ADDRESS_BITS),
+            ("COUNT_BITS", COUNT_BITS),
+            ("TAG_BITS", TAG_BITS),
+            ("WORD_BITS", WORD_BITS),
+        )
+        for part in ("-CFLAGS", f"-D{name}={value}")
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -112,26 +136,51 @@ def litedram_verilog(lite, timing):
             raise InputError(f"LiteDRAM keeps another time {name} than {getattr(timing, name)} cycles")
     theirs.tREFI = timing.refresh  # theirs is rounded up, so that refreshes would come late by some microseconds
     # As GENSDRPHY says, save that our model has a register more on the way: latency only.
-    phy = PhySettings(phytype="GENSDRPHY", memtype="SDR", databits=WORD_BITS, dfi_databits=WORD_BITS, nphases=1,
-                      rdphase=0, wrphase=0, cl=timing.latency, read_latency=timing.latency + 2, write_latency=0)
+    phy = PhySettings(
+        phytype="GENSDRPHY",
+        memtype="SDR",
+        databits=WORD_BITS,
+        dfi_databits=WORD_BITS,
+        nphases=1,
+        rdphase=0,
+        wrphase=0,
+        cl=timing.latency,
+        read_latency=timing.latency + 2,
+        write_latency=0,
+    )
 
     top = MigenModule()
     top.clock_domains.cd_sys = domain = MigenDomain("sys")
     top.submodules.controller = controller = LiteDRAMController(
-        phy, geometry, theirs, HERTZ, ControllerSettings(
-            cmd_buffer_depth=lite.depth, refresh_postponing=lite.refreshes, address_mapping="ROW_BANK_COL"))
+        phy,
+        geometry,
+        theirs,
+        HERTZ,
+        ControllerSettings(
+            cmd_buffer_depth=lite.depth, refresh_postponing=lite.refreshes, address_mapping="ROW_BANK_COL"
+        ),
+    )
     top.submodules.crossbar = crossbar = LiteDRAMCrossbar(controller.interface)
     signals = {"sys_clk": domain.clk, "sys_rst": domain.rst}
     for number in range(lite.ports):
         port = crossbar.get_port()
-        signals |= {f"cmd_valid_{number}": port.cmd.valid, f"cmd_ready_{number}": port.cmd.ready,
-                    f"cmd_we_{number}": port.cmd.we, f"cmd_addr_{number}": port.cmd.addr,
-                    f"wdata_valid_{number}": port.wdata.valid, f"wdata_ready_{number}": port.wdata.ready,
-                    f"wdata_we_{number}": port.wdata.we, f"wdata_data_{number}": port.wdata.data,
-                    f"rdata_valid_{number}": port.rdata.valid, f"rdata_data_{number}": port.rdata.data}
+        signals |= {
+            f"cmd_valid_{number}": port.cmd.valid,
+            f"cmd_ready_{number}": port.cmd.ready,
+            f"cmd_we_{number}": port.cmd.we,
+            f"cmd_addr_{number}": port.cmd.addr,
+            f"wdata_valid_{number}": port.wdata.valid,
+            f"wdata_ready_{number}": port.wdata.ready,
+            f"wdata_we_{number}": port.wdata.we,
+            f"wdata_data_{number}": port.wdata.data,
+            f"rdata_valid_{number}": port.rdata.valid,
+            f"rdata_data_{number}": port.rdata.data,
+        }
     phase = controller.dfi.phases[0]
-    signals |= {name: getattr(phase, name) for name in ("cs_n", "ras_n", "cas_n", "we_n", "bank", "address", "wrdata",
-                                                        "wrdata_en", "rddata")}
+    signals |= {
+        name: getattr(phase, name)
+        for name in ("cs_n", "ras_n", "cas_n", "we_n", "bank", "address", "wrdata", "wrdata_en", "rddata")
+    }
     for name, signal in signals.items():
         signal.name_override = name
     return str(convert(top, set(signals.values()), name="litedram"))
@@ -151,33 +200,61 @@ class LiteDram(wiring.Component):
 
     def __init__(self, lite, timing):
         self._lite, self._t = lite, timing
-        super().__init__({
-            "i": In(stream.Signature(burst_layout())),
-            "o": Out(stream.Signature(beat_layout(), always_ready=True)),
-            "write": In(stream.Signature(write_layout())),
-            "ready": Out(1),
-            "busy": Out(1),
-            "sdram": Out(SdramPins),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(burst_layout())),
+                "o": Out(stream.Signature(beat_layout(), always_ready=True)),
+                "write": In(stream.Signature(write_layout())),
+                "ready": Out(1),
+                "busy": Out(1),
+                "sdram": Out(SdramPins),
+            }
+        )
 
     def elaborate(self, platform):
         t, m, pins = self._t, Module(), self.sdram
         ports = []
         for _ in range(self._lite.ports):
-            ports.append({name: Signal(width) for name, width in (
-                ("cmd_valid", 1), ("cmd_ready", 1), ("cmd_we", 1), ("cmd_addr", ADDRESS_BITS), ("wdata_valid", 1),
-                ("wdata_ready", 1), ("wdata_we", WORD_BITS // 8), ("wdata_data", WORD_BITS), ("rdata_valid", 1),
-                ("rdata_data", WORD_BITS))})
+            ports.append(
+                {
+                    name: Signal(width)
+                    for name, width in (
+                        ("cmd_valid", 1),
+                        ("cmd_ready", 1),
+                        ("cmd_we", 1),
+                        ("cmd_addr", ADDRESS_BITS),
+                        ("wdata_valid", 1),
+                        ("wdata_ready", 1),
+                        ("wdata_we", WORD_BITS // 8),
+                        ("wdata_data", WORD_BITS),
+                        ("rdata_valid", 1),
+                        ("rdata_data", WORD_BITS),
+                    )
+                }
+            )
         outputs = {"cmd_ready", "wdata_ready", "rdata_valid", "rdata_data"}
         started = Signal()
         cs_n, ras_n, cas_n, we_n = (Signal(name=name) for name in ("cs_n", "ras_n", "cas_n", "we_n"))
         bank, address = Signal(len(pins.ba)), Signal(len(pins.a))
         m.submodules.litedram = Instance(
-            "litedram", i_sys_clk=ClockSignal(), i_sys_rst=ResetSignal() | ~started,
-            o_cs_n=cs_n, o_ras_n=ras_n, o_cas_n=cas_n, o_we_n=we_n, o_bank=bank, o_address=address,
-            o_wrdata=pins.dq_o, o_wrdata_en=pins.dq_oe, i_rddata=pins.dq_i,
-            **{f"{'o' if name in outputs else 'i'}_{name}_{number}": signal
-               for number, port in enumerate(ports) for name, signal in port.items()})
+            "litedram",
+            i_sys_clk=ClockSignal(),
+            i_sys_rst=ResetSignal() | ~started,
+            o_cs_n=cs_n,
+            o_ras_n=ras_n,
+            o_cas_n=cas_n,
+            o_we_n=we_n,
+            o_bank=bank,
+            o_address=address,
+            o_wrdata=pins.dq_o,
+            o_wrdata_en=pins.dq_oe,
+            i_rddata=pins.dq_i,
+            **{
+                f"{'o' if name in outputs else 'i'}_{name}_{number}": signal
+                for number, port in enumerate(ports)
+                for name, signal in port.items()
+            },
+        )
 
         # The start: precharge, two refreshes, mode.
         count = Signal(range(t.start + 100))
@@ -206,8 +283,10 @@ class LiteDram(wiring.Component):
             free = Signal(name=f"free_{number}")
             m.d.comb += [
                 free.eq(started & (~left | last & port["cmd_ready"])),
-                port["cmd_valid"].eq(left), port["cmd_addr"].eq(burst.address),
-                came[number].eq(port["rdata_valid"]), asked[number].eq(left & port["cmd_ready"] & ~port["cmd_we"]),
+                port["cmd_valid"].eq(left),
+                port["cmd_addr"].eq(burst.address),
+                came[number].eq(port["rdata_valid"]),
+                asked[number].eq(left & port["cmd_ready"] & ~port["cmd_we"]),
             ]
             with m.If(left & port["cmd_ready"]):
                 m.d.sync += [burst.address.eq(burst.address + 1), burst.count.eq(burst.count - 1), left.eq(~last)]
@@ -224,8 +303,12 @@ class LiteDram(wiring.Component):
                 with m.If(started & writes.valid & ~self.busy):
                     m.next = "ASK"
             with m.State("ASK"):
-                m.d.comb += [port["cmd_valid"].eq(1), port["cmd_we"].eq(1), port["cmd_addr"].eq(writes.p.address),
-                             port["wdata_valid"].eq(1)]
+                m.d.comb += [
+                    port["cmd_valid"].eq(1),
+                    port["cmd_we"].eq(1),
+                    port["cmd_addr"].eq(writes.p.address),
+                    port["wdata_valid"].eq(1),
+                ]
                 with m.If(port["cmd_ready"]):
                     m.next = "GIVE"
             with m.State("GIVE"):
@@ -248,8 +331,12 @@ class Plain(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.inner = inner = self._inner
-        m.d.comb += [self.valid.eq(inner.o.valid), self.beat.eq(inner.o.payload), self.ready.eq(inner.ready),
-                     self.busy.eq(inner.busy)]
+        m.d.comb += [
+            self.valid.eq(inner.o.valid),
+            self.beat.eq(inner.o.payload),
+            self.ready.eq(inner.ready),
+            self.busy.eq(inner.busy),
+        ]
         for name in ("i", "write"):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(inner, name))
         wiring.connect(m, inner.sdram, wiring.flipped(self.sdram))
@@ -279,12 +366,14 @@ def bursts_of(image, kind, count, activity, seed=1):
     if kind == "random":
         return [(rng.randrange((1 << ADDRESS_BITS) - 400), rng.randint(80, 320)) for _ in range(count)]
     c = image.configuration
-    starts, words = _from_words(image.memories["columns"],
-                                [c.start_bits, c.count_bits, *[3, c.block_bits] * c.lanes])[:2]
+    starts, words = _from_words(image.memories["columns"], [c.start_bits, c.count_bits, *[3, c.block_bits] * c.lanes])[
+        :2
+    ]
     each = c.lanes * c.narrow_bits // WORD_BITS
     base = c.sdram_base["weights"]
-    columns = [(base + start * each, size * each) for start, size in zip(starts.tolist(), words.tolist(), strict=True)
-               if size]
+    columns = [
+        (base + start * each, size * each) for start, size in zip(starts.tolist(), words.tolist(), strict=True) if size
+    ]
     if not columns:
         raise InputError("the network has no weights")
     if kind == "anywhere":
@@ -328,8 +417,9 @@ class Bench:
         Raises `InputError` where a word was wrong or the memory was used against its data sheet.
         """
         lines = [f"{address} {count} {number % self._ports}" for number, (address, count) in enumerate(bursts)]
-        result = subprocess.run([self._program], input="\n".join([str(len(lines)), *lines]), capture_output=True,
-                                text=True, check=False)
+        result = subprocess.run(
+            [self._program], input="\n".join([str(len(lines)), *lines]), capture_output=True, text=True, check=False
+        )
         if result.returncode:
             raise InputError(f"the simulation failed: {result.stderr.strip() or result.returncode}")
         words, cycles, wrong, violated = map(int, result.stdout.split())
@@ -364,9 +454,19 @@ def _yosys(component, sources, directory, top, last):
     files = {"component.v": to_verilog(component, "component"), **sources}
     for name, text in files.items():
         (directory / name).write_text(text)
-    (directory / "synthesis.ys").write_text("\n".join([
-        *(f"read_verilog {name}" for name in files), f"hierarchy -top {top}", "proc", PREPARATION,
-        f"synth_ecp5 {SYNTHESIS['ecp5']} -top {top}", last, ""]))
+    (directory / "synthesis.ys").write_text(
+        "\n".join(
+            [
+                *(f"read_verilog {name}" for name in files),
+                f"hierarchy -top {top}",
+                "proc",
+                PREPARATION,
+                f"synth_ecp5 {SYNTHESIS['ecp5']} -top {top}",
+                last,
+                "",
+            ]
+        )
+    )
     run("yosys", ["-q", "-s", "synthesis.ys"], directory)
 
 
@@ -376,8 +476,14 @@ def controllers(timing):
     if importlib.util.find_spec("litedram"):
         for lite in LITES:
             name = f"LiteDRAM: ports {lite.ports}, queue {lite.depth}, refreshes {lite.refreshes}"
-            found.append((name, lambda lite=lite: LiteDram(lite, timing), lite.ports,
-                          {"litedram.v": litedram_verilog(lite, timing)}))
+            found.append(
+                (
+                    name,
+                    lambda lite=lite: LiteDram(lite, timing),
+                    lite.ports,
+                    {"litedram.v": litedram_verilog(lite, timing)},
+                )
+            )
     return found
 
 
@@ -394,8 +500,9 @@ def main(network, lanes, bursts, activity, with_area, with_clock, as_json):
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("packing the network", total=None)
         parameters = load_integer(network)
-        configuration = configuration_for(parameters, lanes=lanes, weight_bits=4, store="sdram", folded=0,
-                                          resident_bytes=0)
+        configuration = configuration_for(
+            parameters, lanes=lanes, weight_bits=4, store="sdram", folded=0, resident_bytes=0
+        )
         image = compile_image(parameters, configuration)
         lists = {kind: bursts_of(image, kind, bursts, activity) for kind in ("random", "anywhere", "rising")}
         results = {}
@@ -415,11 +522,26 @@ def main(network, lanes, bursts, activity, with_area, with_clock, as_json):
             bar.advance(task)
     mean = {kind: sum(count for _, count in jobs) / len(jobs) for kind, jobs in lists.items()}
     if as_json:
-        print(json.dumps({"network": network, "lanes": lanes, "bursts": bursts, "part": PART, "hertz": HERTZ,
-                          "words_per_burst": mean, "controllers": results}))
+        print(
+            json.dumps(
+                {
+                    "network": network,
+                    "lanes": lanes,
+                    "bursts": bursts,
+                    "part": PART,
+                    "hertz": HERTZ,
+                    "words_per_burst": mean,
+                    "controllers": results,
+                }
+            )
+        )
         return
-    table = Table("cycles with a word", *lists, title=f"{PART} at {HERTZ / 1e6:g} MHz, {bursts} bursts a list",
-                  title_justify="left")
+    table = Table(
+        "cycles with a word",
+        *lists,
+        title=f"{PART} at {HERTZ / 1e6:g} MHz, {bursts} bursts a list",
+        title_justify="left",
+    )
     table.add_row("words of a burst, mean", *(f"{words:.0f}" for words in mean.values()))
     table.add_row("bound", *["100 %"] * len(lists))
     for name, result in results.items():
@@ -428,8 +550,11 @@ def main(network, lanes, bursts, activity, with_area, with_clock, as_json):
     if with_area or with_clock:
         table = Table("on an ECP5", *(CELLS if with_area else ()), *(["MHz"] if with_clock else []))
         for name, result in results.items():
-            table.add_row(name, *(f"{count:,}" for count in result.get("area", {}).values()),
-                          *([f"{result['megahertz']:.0f}"] if with_clock else []))
+            table.add_row(
+                name,
+                *(f"{count:,}" for count in result.get("area", {}).values()),
+                *([f"{result['megahertz']:.0f}"] if with_clock else []),
+            )
         Console().print(table)
 
 

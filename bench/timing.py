@@ -58,7 +58,7 @@ class Edges(wiring.Component):
         m.d.sync += level.eq(Cat(outputs))
         while len(level) > 1:
             narrower = Signal(-(-len(level) // 4))
-            m.d.sync += narrower.eq(Cat(level[at:at + 4].xor() for at in range(0, len(level), 4)))
+            m.d.sync += narrower.eq(Cat(level[at : at + 4].xor() for at in range(0, len(level), 4)))
             level = narrower
         m.d.comb += self.o.eq(level)
         return m
@@ -67,35 +67,74 @@ class Edges(wiring.Component):
 def synthesise(configuration, directory):
     """Netlist of the core, and its cells: dict of str to int."""
     (directory / "core.il").write_text(rtlil.convert(Edges(Core(configuration)), name="top"))
-    (directory / "core.ys").write_text("\n".join([
-        "read_rtlil core.il", PREPARATION, f"synth_ecp5 {SYNTHESIS['ecp5']} -top top -json core.json",
-        "tee -o stat stat", ""]))
+    (directory / "core.ys").write_text(
+        "\n".join(
+            [
+                "read_rtlil core.il",
+                PREPARATION,
+                f"synth_ecp5 {SYNTHESIS['ecp5']} -top top -json core.json",
+                "tee -o stat stat",
+                "",
+            ]
+        )
+    )
     run("yosys", ["-q", "-s", "core.ys"], directory)
     netlist = json.loads((directory / "core.json").read_text())
     absorb_registers(netlist)
     (directory / "core.json").write_text(json.dumps(netlist))
     text = (directory / "stat").read_text()
-    return {cell: int(found[1]) if (found := re.search(rf"^\s+(\d+)\s+{cell}\s*$", text, re.M)) else
-            int(found[1]) if (found := re.search(rf"^\s+{cell}\s+(\d+)\s*$", text, re.M)) else 0 for cell in CELLS}
+    return {
+        cell: int(found[1])
+        if (found := re.search(rf"^\s+(\d+)\s+{cell}\s*$", text, re.M))
+        else int(found[1])
+        if (found := re.search(rf"^\s+{cell}\s+(\d+)\s*$", text, re.M))
+        else 0
+        for cell in CELLS
+    }
 
 
 def place(directory, seed, megahertz):
     """nextpnr's clock in MHz, and where its critical path begins and ends."""
     report = f"report-{seed}.json"
-    run("nextpnr-ecp5", ["--85k", "--package", "CABGA381", "--speed", "6", "--json", "core.json", "--seed", seed,
-                         "--freq", megahertz, "--timing-allow-fail", "--report", report, "-q",
-                         *PLACEMENT["ecp5"].split()], directory)
+    run(
+        "nextpnr-ecp5",
+        [
+            "--85k",
+            "--package",
+            "CABGA381",
+            "--speed",
+            "6",
+            "--json",
+            "core.json",
+            "--seed",
+            seed,
+            "--freq",
+            megahertz,
+            "--timing-allow-fail",
+            "--report",
+            report,
+            "-q",
+            *PLACEMENT["ecp5"].split(),
+        ],
+        directory,
+    )
     content = json.loads((directory / report).read_text())
     clock = max(content["fmax"].values(), key=lambda entry: entry["achieved"])["achieved"]
-    path = max((path for path in content["critical_paths"] if path["from"] == path["to"]),
-               key=lambda path: sum(step["delay"] for step in path["path"]))["path"]
-    return clock, f"{path[0]['from']['cell']} to {path[-1]['to']['cell']}", [
-        (step["type"], step["to"]["cell"], round(step["delay"], 2)) for step in path]
+    path = max(
+        (path for path in content["critical_paths"] if path["from"] == path["to"]),
+        key=lambda path: sum(step["delay"] for step in path["path"]),
+    )["path"]
+    return (
+        clock,
+        f"{path[0]['from']['cell']} to {path[-1]['to']['cell']}",
+        [(step["type"], step["to"]["cell"], round(step["delay"], 2)) for step in path],
+    )
 
 
 def run(tool, options, directory):
-    result = subprocess.run([Tools.find("ecp5").paths[tool], *map(str, options)], capture_output=True, text=True,
-                            check=False, cwd=directory)
+    result = subprocess.run(
+        [Tools.find("ecp5").paths[tool], *map(str, options)], capture_output=True, text=True, check=False, cwd=directory
+    )
     if result.returncode:
         lines = (result.stderr or result.stdout).strip().splitlines() or [f"ended with status {result.returncode}"]
         raise InputError(f"{tool}: {lines[-1]}")
@@ -110,8 +149,9 @@ def run(tool, options, directory):
 @click.option("--path", is_flag=True, help="Print the steps of the critical path, too.")
 @click.option("--json", "as_json", is_flag=True)
 def main(network, lanes, weight_bits, megahertz, seeds, path, as_json):
-    parameters = (quantise(load_checkpoint(network), weight_bits=weight_bits) if Path(network).is_dir()
-                  else load_integer(network))
+    parameters = (
+        quantise(load_checkpoint(network), weight_bits=weight_bits) if Path(network).is_dir() else load_integer(network)
+    )
     configuration = configuration_for(parameters, lanes=lanes, weight_bits=weight_bits)
     with tempfile.TemporaryDirectory() as name, Progress(console=Console(stderr=True)) as bar:
         directory = Path(name)
@@ -124,8 +164,15 @@ def main(network, lanes, weight_bits, megahertz, seeds, path, as_json):
     clocks = [clock for clock, *_ in placed]
     median = statistics.median_low(clocks)
     _, ends, steps = placed[clocks.index(median)]
-    result = {"lanes": lanes, "weight_bits": weight_bits, "hidden": configuration.hidden, "cells": cells,
-              "megahertz": clocks, "median_megahertz": median, "critical_path": ends}
+    result = {
+        "lanes": lanes,
+        "weight_bits": weight_bits,
+        "hidden": configuration.hidden,
+        "cells": cells,
+        "megahertz": clocks,
+        "median_megahertz": median,
+        "critical_path": ends,
+    }
     if as_json:
         print(json.dumps(result | ({"steps": steps} if path else {})))
         return

@@ -21,13 +21,29 @@ from egret.rtl.sdram import PARTS, Timing
 from egret.rtl.uart import divisor_for
 
 __all__ = [
-    "PLACEMENT", "PREPARATION", "SYNTHESIS", "Design", "Estimate", "Result", "Tools", "estimate", "generate",
-    "publish", "refuse_what_cannot_fit", "run", "working_directory",
+    "PLACEMENT",
+    "PREPARATION",
+    "SYNTHESIS",
+    "Design",
+    "Estimate",
+    "Result",
+    "Tools",
+    "estimate",
+    "generate",
+    "publish",
+    "refuse_what_cannot_fit",
+    "run",
+    "working_directory",
 ]
 
 NAME = "top"
-_TOOLS = {"yosys": "YOSYS", "nextpnr-ecp5": "NEXTPNR_ECP5", "ecppack": "ECPPACK", "nextpnr-ice40": "NEXTPNR_ICE40",
-          "icepack": "ICEPACK"}
+_TOOLS = {
+    "yosys": "YOSYS",
+    "nextpnr-ecp5": "NEXTPNR_ECP5",
+    "ecppack": "ECPPACK",
+    "nextpnr-ice40": "NEXTPNR_ICE40",
+    "icepack": "ICEPACK",
+}
 _FAMILY_TOOLS = {"ecp5": ("yosys", "nextpnr-ecp5", "ecppack"), "ice40": ("yosys", "nextpnr-ice40", "icepack")}
 _BITSTREAM = {"ecp5": "bit", "ice40": "bin"}
 
@@ -101,13 +117,21 @@ def generate(board, configuration, *, hertz=None, seed=1, sdram=None):
     except ValueError as error:
         raise InputError(f"{board.title}: {error}") from error
     plan = platform.prepare(
-        Top(board, configuration, settings, divisor, timing), NAME, script_after_read=PREPARATION,
-        script_after_synth="tee -q -o cells.json stat -json", synth_opts=SYNTHESIS[board.device.family],
-        nextpnr_opts=f"--seed {seed} --report report.json --timing-allow-fail {PLACEMENT[board.device.family]}")
+        Top(board, configuration, settings, divisor, timing),
+        NAME,
+        script_after_read=PREPARATION,
+        script_after_synth="tee -q -o cells.json stat -json",
+        synth_opts=SYNTHESIS[board.device.family],
+        nextpnr_opts=f"--seed {seed} --report report.json --timing-allow-fail {PLACEMENT[board.device.family]}",
+    )
     commands = json.loads(plan.files[f"build_{NAME}.json"])["commands"]
     # Some platforms go on behind the bitstream, with a tool of their loader.
-    return Design(board, settings.hertz, plan.files,
-                  [command for command in commands if command[0] in _FAMILY_TOOLS[board.device.family]])
+    return Design(
+        board,
+        settings.hertz,
+        plan.files,
+        [command for command in commands if command[0] in _FAMILY_TOOLS[board.device.family]],
+    )
 
 
 def _sdram_timing(board, configuration, sdram, hertz):
@@ -181,8 +205,11 @@ def estimate(design):
                 block_rams, block_bits = block_rams + blocks, block_bits + words * width
             else:
                 logic += width * words // 10 if device.family == "ecp5" else width * words
-    used = {"luts": round(bits * _LUTS_PER_BIT[device.family] + logic),
-            "block_rams": block_rams, "multipliers": multipliers}
+    used = {
+        "luts": round(bits * _LUTS_PER_BIT[device.family] + logic),
+        "block_rams": block_rams,
+        "multipliers": multipliers,
+    }
     if "large_rams" in device.capacity:
         used["large_rams"] = large
     least, per_lut = _SECONDS[device.family]
@@ -191,11 +218,16 @@ def estimate(design):
 
 def refuse_what_cannot_fit(board, used, source):
     """Raise `InputError`, by what ``source`` says, where something is used more often than the device has it."""
-    wrong = [f"{used[name]:,} {name.replace('_', ' ')} of {board.device.capacity[name]:,}"
-             for name in used if name in board.device.capacity and used[name] > board.device.capacity[name]]
+    wrong = [
+        f"{used[name]:,} {name.replace('_', ' ')} of {board.device.capacity[name]:,}"
+        for name in used
+        if name in board.device.capacity and used[name] > board.device.capacity[name]
+    ]
     if wrong:
-        raise InputError(f"{board.title}: does not fit, by {source}: {', '.join(wrong)}; fewer lanes, fewer weights, "
-                         "or a larger board would")
+        raise InputError(
+            f"{board.title}: does not fit, by {source}: {', '.join(wrong)}; fewer lanes, fewer weights, "
+            "or a larger board would"
+        )
 
 
 # Tools
@@ -228,10 +260,15 @@ class Tools:
             if variable in os.environ:
                 if (found := shutil.which(os.environ[variable])) is None:
                     raise InputError(f"{variable} names {os.environ[variable]!r}, which is no command")
-            elif (found := shutil.which(f"yowasp-{name}", path=beside) or shutil.which(f"yowasp-{name}")
-                  or shutil.which(name)) is None:
-                raise InputError(f"building needs {name}, which was not found; install it: "
-                                 f"pip install 'egret-fpga[build]', or name its command in {variable}")
+            elif (
+                found := shutil.which(f"yowasp-{name}", path=beside)
+                or shutil.which(f"yowasp-{name}")
+                or shutil.which(name)
+            ) is None:
+                raise InputError(
+                    f"building needs {name}, which was not found; install it: "
+                    f"pip install 'egret-fpga[build]', or name its command in {variable}"
+                )
             paths[name] = found
         return cls(paths)
 
@@ -315,13 +352,18 @@ def run(design, tools, directory, *, progress):
     report = json.loads((directory / "report.json").read_text())
     cells = design.board.device.cells
     clock = min(report["fmax"].values(), key=lambda entry: entry["achieved"] / entry["constraint"])
-    path = max((path["path"] for path in report["critical_paths"] if path["from"] == path["to"]),
-               key=lambda path: sum(step["delay"] for step in path))
+    path = max(
+        (path["path"] for path in report["critical_paths"] if path["from"] == path["to"]),
+        key=lambda path: sum(step["delay"] for step in path),
+    )
     return Result(
-        megahertz=clock["achieved"], wanted_megahertz=clock["constraint"],
+        megahertz=clock["achieved"],
+        wanted_megahertz=clock["constraint"],
         used={name: report["utilization"][cell]["used"] for name, cell in cells.items()},
         critical_path=f"{path[0]['from']['cell']} to {path[-1]['to']['cell']}",
-        seconds=seconds, bitstream=directory / f"{NAME}.{_BITSTREAM[design.board.device.family]}")
+        seconds=seconds,
+        bitstream=directory / f"{NAME}.{_BITSTREAM[design.board.device.family]}",
+    )
 
 
 @contextlib.contextmanager
@@ -377,8 +419,14 @@ class _Process:
     """A tool in a session of its own, ended with all its children when the context ends."""
 
     def __init__(self, command, directory, output):
-        self._process = subprocess.Popen([str(part) for part in command], cwd=directory, stdin=subprocess.DEVNULL,
-                                         stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        self._process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         self.poll = self._process.poll
 
     @property
@@ -425,11 +473,17 @@ def _synthesised(directory, device):
     """What the netlist uses, as far as it is certain before packing."""
     cells = json.loads((directory / "cells.json").read_text())["design"]["num_cells_by_type"]
     if device.family == "ecp5":
-        used = {"luts": cells.get("LUT4", 0) + 2 * cells.get("CCU2C", 0) + 6 * cells.get("TRELLIS_DPR16X4", 0),
-                "flip_flops": cells.get("TRELLIS_FF", 0),
-                "block_rams": cells.get("DP16KD", 0) + cells.get("PDPW16KD", 0),
-                "multipliers": cells.get("MULT18X18D", 0)}
+        used = {
+            "luts": cells.get("LUT4", 0) + 2 * cells.get("CCU2C", 0) + 6 * cells.get("TRELLIS_DPR16X4", 0),
+            "flip_flops": cells.get("TRELLIS_FF", 0),
+            "block_rams": cells.get("DP16KD", 0) + cells.get("PDPW16KD", 0),
+            "multipliers": cells.get("MULT18X18D", 0),
+        }
     else:
-        used = {"luts": cells.get("SB_LUT4", 0), "block_rams": cells.get("SB_RAM40_4K", 0),
-                "large_rams": cells.get("SB_SPRAM256KA", 0), "multipliers": cells.get("SB_MAC16", 0)}
+        used = {
+            "luts": cells.get("SB_LUT4", 0),
+            "block_rams": cells.get("SB_RAM40_4K", 0),
+            "large_rams": cells.get("SB_SPRAM256KA", 0),
+            "multipliers": cells.get("SB_MAC16", 0),
+        }
     return used

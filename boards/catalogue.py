@@ -6,8 +6,12 @@ from egret.model.errors import InputError
 
 __all__ = ["BOARDS", "board_named"]
 
-BOARDS = {"ulx3s-85f": "ulx3s", "ulx3s-85f-sdram": "ulx3s_sdram", "icebreaker": "icebreaker",
-          "orangecrab-85f": "orangecrab"}
+BOARDS = {
+    "ulx3s-85f": "ulx3s",
+    "ulx3s-85f-sdram": "ulx3s_sdram",
+    "icebreaker": "icebreaker",
+    "orangecrab-85f": "orangecrab",
+}
 """File of each board."""
 
 

@@ -27,8 +27,9 @@ def _nearest(reference, hertz, candidates):
     best = min(candidates, key=lambda settings: (abs(settings.hertz - hertz), settings.reference), default=None)
     if best is None or abs(best.hertz / hertz - 1) > TOLERANCE:
         found = "" if best is None else f", the nearest is {best.hertz / 1e6:g} MHz"
-        raise ValueError(f"hertz must be a clock that the PLL makes of {reference / 1e6:g} MHz, "
-                         f"not {hertz / 1e6:g} MHz{found}")
+        raise ValueError(
+            f"hertz must be a clock that the PLL makes of {reference / 1e6:g} MHz, not {hertz / 1e6:g} MHz{found}"
+        )
     return best
 
 
@@ -87,8 +88,7 @@ def ice40_settings(reference, hertz):
         for feedback in range(64):
             oscillator = compared * (feedback + 1)
             if 533e6 <= oscillator <= 1066e6:
-                candidates += [PllSettings(divider, feedback, output, oscillator / 2 ** output)
-                               for output in range(1, 7)]
+                candidates += [PllSettings(divider, feedback, output, oscillator / 2**output) for output in range(1, 7)]
     return _nearest(reference, hertz, candidates)
 
 
@@ -132,13 +132,40 @@ class Ecp5Pll(_Pll):
         s = self._settings
         m.submodules.pin = buffer = io.Buffer("i", pin)
         return Instance(
-            "EHXPLLL", p_CLKI_DIV=s.reference, p_CLKFB_DIV=s.feedback, p_CLKOP_DIV=s.output,
-            p_CLKOP_CPHASE=s.output // 2, p_CLKOP_FPHASE=0, p_CLKOP_ENABLE="ENABLED", p_FEEDBK_PATH="CLKOP",
-            p_PLLRST_ENA="DISABLED", p_INTFB_WAKE="DISABLED", p_STDBY_ENABLE="DISABLED", p_DPHASE_SOURCE="DISABLED",
-            p_OUTDIVIDER_MUXA="DIVA", p_OUTDIVIDER_MUXB="DIVB", p_OUTDIVIDER_MUXC="DIVC", p_OUTDIVIDER_MUXD="DIVD",
-            a_ICP_CURRENT="12", a_LPF_RESISTOR="8", a_MFG_ENABLE_FILTEROPAMP="1", a_MFG_GMCREF_SEL="2",
-            i_CLKI=buffer.i, i_CLKFB=clock, i_RST=0, i_STDBY=0, i_PHASESEL0=0, i_PHASESEL1=0, i_PHASEDIR=1,
-            i_PHASESTEP=1, i_PHASELOADREG=1, i_PLLWAKESYNC=0, i_ENCLKOP=0, o_CLKOP=clock, o_LOCK=locked)
+            "EHXPLLL",
+            p_CLKI_DIV=s.reference,
+            p_CLKFB_DIV=s.feedback,
+            p_CLKOP_DIV=s.output,
+            p_CLKOP_CPHASE=s.output // 2,
+            p_CLKOP_FPHASE=0,
+            p_CLKOP_ENABLE="ENABLED",
+            p_FEEDBK_PATH="CLKOP",
+            p_PLLRST_ENA="DISABLED",
+            p_INTFB_WAKE="DISABLED",
+            p_STDBY_ENABLE="DISABLED",
+            p_DPHASE_SOURCE="DISABLED",
+            p_OUTDIVIDER_MUXA="DIVA",
+            p_OUTDIVIDER_MUXB="DIVB",
+            p_OUTDIVIDER_MUXC="DIVC",
+            p_OUTDIVIDER_MUXD="DIVD",
+            a_ICP_CURRENT="12",
+            a_LPF_RESISTOR="8",
+            a_MFG_ENABLE_FILTEROPAMP="1",
+            a_MFG_GMCREF_SEL="2",
+            i_CLKI=buffer.i,
+            i_CLKFB=clock,
+            i_RST=0,
+            i_STDBY=0,
+            i_PHASESEL0=0,
+            i_PHASESEL1=0,
+            i_PHASEDIR=1,
+            i_PHASESTEP=1,
+            i_PHASELOADREG=1,
+            i_PLLWAKESYNC=0,
+            i_ENCLKOP=0,
+            o_CLKOP=clock,
+            o_LOCK=locked,
+        )
 
 
 class Ice40Pll(_Pll):
@@ -146,14 +173,24 @@ class Ice40Pll(_Pll):
 
     def instance(self, m, pin, clock, locked):
         s = self._settings
-        compared = s.hertz * 2 ** s.output / (s.feedback + 1)
+        compared = s.hertz * 2**s.output / (s.feedback + 1)
         # The loop's filter, by the frequency that is compared, as icepll has it.
-        filter_range = next(index for index, limit in enumerate((17e6, 26e6, 44e6, 66e6, 101e6, 134e6), 1)
-                            if compared < limit)
+        filter_range = next(
+            index for index, limit in enumerate((17e6, 26e6, 44e6, 66e6, 101e6, 134e6), 1) if compared < limit
+        )
         return Instance(
-            "SB_PLL40_PAD", p_FEEDBACK_PATH="SIMPLE", p_DIVR=Const(s.reference, 4), p_DIVF=Const(s.feedback, 7),
-            p_DIVQ=Const(s.output, 3), p_FILTER_RANGE=Const(filter_range, 3),
-            i_PACKAGEPIN=pin.io, i_RESETB=1, i_BYPASS=0, o_PLLOUTGLOBAL=clock, o_LOCK=locked)
+            "SB_PLL40_PAD",
+            p_FEEDBACK_PATH="SIMPLE",
+            p_DIVR=Const(s.reference, 4),
+            p_DIVF=Const(s.feedback, 7),
+            p_DIVQ=Const(s.output, 3),
+            p_FILTER_RANGE=Const(filter_range, 3),
+            i_PACKAGEPIN=pin.io,
+            i_RESETB=1,
+            i_BYPASS=0,
+            o_PLLOUTGLOBAL=clock,
+            o_LOCK=locked,
+        )
 
 
 PLLS = {"ecp5": (ecp5_settings, Ecp5Pll), "ice40": (ice40_settings, Ice40Pll)}

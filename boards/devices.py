@@ -45,11 +45,19 @@ class Device:
 
 def _ecp5(size, luts, blocks, multipliers):
     return Device(
-        title=f"ECP5 LFE5U-{size}F", family="ecp5",
+        title=f"ECP5 LFE5U-{size}F",
+        family="ecp5",
         capacity={"luts": luts, "flip_flops": luts, "block_rams": blocks, "multipliers": multipliers, "plls": 2},
-        cells={"luts": "TRELLIS_COMB", "flip_flops": "TRELLIS_FF", "block_rams": "DP16KD",
-               "multipliers": "MULT18X18D", "plls": "EHXPLLL"},
-        block_shapes=((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)), least_block_bits=1024)
+        cells={
+            "luts": "TRELLIS_COMB",
+            "flip_flops": "TRELLIS_FF",
+            "block_rams": "DP16KD",
+            "multipliers": "MULT18X18D",
+            "plls": "EHXPLLL",
+        },
+        block_shapes=((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
+        least_block_bits=1024,
+    )
 
 
 DEVICES = {
@@ -57,9 +65,17 @@ DEVICES = {
     "lfe5u-45f": _ecp5(45, 43848, 108, 72),
     "lfe5u-85f": _ecp5(85, 83640, 208, 156),
     "up5k": Device(
-        title="iCE40 UP5K", family="ice40",
+        title="iCE40 UP5K",
+        family="ice40",
         capacity={"luts": 5280, "block_rams": 30, "large_rams": 4, "multipliers": 8, "plls": 1},
-        cells={"luts": "ICESTORM_LC", "block_rams": "ICESTORM_RAM", "large_rams": "ICESTORM_SPRAM",
-               "multipliers": "ICESTORM_DSP", "plls": "ICESTORM_PLL"},
-        block_shapes=((256, 16), (512, 8), (1024, 4), (2048, 2)), least_block_bits=256),
+        cells={
+            "luts": "ICESTORM_LC",
+            "block_rams": "ICESTORM_RAM",
+            "large_rams": "ICESTORM_SPRAM",
+            "multipliers": "ICESTORM_DSP",
+            "plls": "ICESTORM_PLL",
+        },
+        block_shapes=((256, 16), (512, 8), (1024, 4), (2048, 2)),
+        least_block_bits=256,
+    ),
 }

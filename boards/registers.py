@@ -55,8 +55,9 @@ def _absorb_into_memory(name, ram, registers):
 def _absorb_into_multiplier(name, multiplier, registers):
     connections = multiplier["connections"]
     for found, move, parameters in (
-            (registers.behind(name, "P"), registers.move_over, ["REG_OUTPUT_CLK"]),
-            (registers.before(name, ("A", "B")), registers.move_back, ["REG_INPUTA_CLK", "REG_INPUTB_CLK"])):
+        (registers.behind(name, "P"), registers.move_over, ["REG_OUTPUT_CLK"]),
+        (registers.before(name, ("A", "B")), registers.move_back, ["REG_INPUTA_CLK", "REG_INPUTB_CLK"]),
+    ):
         clock, enable = registers.controls(found.values())
         if clock is None or enable != "1" or connections.get("CLK0", [clock]) != [clock]:
             continue
@@ -94,7 +95,7 @@ class _Registers:
                 continue
             if len(self._sinks[bits[0]]) != 1:
                 return {}
-            (sink, port), = self._sinks[bits[0]]
+            ((sink, port),) = self._sinks[bits[0]]
             if sink is None or self._cells[sink]["type"] != "TRELLIS_FF" or port != "DI":
                 return {}
             found[output] = sink
@@ -102,10 +103,16 @@ class _Registers:
 
     def before(self, name, prefixes):
         """Flip-flops by input of a cell; empty where an input is neither constant nor held by one."""
-        inputs = {port: bits[0] for port, bits in self._cells[name]["connections"].items()
-                  if port.startswith(prefixes) and not isinstance(bits[0], str)}
-        return ({port: self._flip_flops[bit] for port, bit in inputs.items()}
-                if self._flip_flops.keys() >= set(inputs.values()) else {})
+        inputs = {
+            port: bits[0]
+            for port, bits in self._cells[name]["connections"].items()
+            if port.startswith(prefixes) and not isinstance(bits[0], str)
+        }
+        return (
+            {port: self._flip_flops[bit] for port, bit in inputs.items()}
+            if self._flip_flops.keys() >= set(inputs.values())
+            else {}
+        )
 
     def controls(self, names):
         """Clock and clock enable that flip-flops share; None twice where they share none or a block's cannot be so."""
@@ -116,8 +123,13 @@ class _Registers:
     def _controls(cell):
         connections, parameters = cell["connections"], cell["parameters"]
         enable = parameters.get("CEMUX", "CE").strip()
-        if (connections.get("LSR", ["0"]) != ["0"] or enable == "INV" or parameters.get("CLKMUX", "CLK") != "CLK"
-                or parameters.get("REGSET", "RESET") != "RESET" or "DI" not in connections):
+        if (
+            connections.get("LSR", ["0"]) != ["0"]
+            or enable == "INV"
+            or parameters.get("CLKMUX", "CLK") != "CLK"
+            or parameters.get("REGSET", "RESET") != "RESET"
+            or "DI" not in connections
+        ):
             return None, None
         return connections["CLK"][0], "1" if enable == "1" else connections.get("CE", ["1"])[0]
 

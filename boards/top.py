@@ -41,8 +41,9 @@ class Top(Elaboratable):
         m.d.comb += [sync.clk.eq(pll.clock), sync.rst.eq(pll.reset)]
         m.submodules.uart = uart = Uart(self._divisor)
         memory = {} if self._timing is None else {"timing": self._timing}
-        m.submodules.board = top = BoardTop(self._configuration, window=board.window,
-                                            receive_bytes=board.receive_bytes, **memory)
+        m.submodules.board = top = BoardTop(
+            self._configuration, window=board.window, receive_bytes=board.receive_bytes, **memory
+        )
         if memory:
             self._connect_memory(m, platform, top.sdram)
         wiring.connect(m, uart.o, top.i)

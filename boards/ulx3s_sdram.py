@@ -6,5 +6,6 @@ from egret.boards import ulx3s
 
 __all__ = ["BOARD"]
 
-BOARD = dataclasses.replace(ulx3s.BOARD, title="ULX3S-85F with SDRAM", target="sdram", sdram="any",
-                            quantised={"weight_bits": 4})
+BOARD = dataclasses.replace(
+    ulx3s.BOARD, title="ULX3S-85F with SDRAM", target="sdram", sdram="any", quantised={"weight_bits": 4}
+)

@@ -84,7 +84,7 @@ def compare(parameters, ids, *, lanes, folded, open_board, progress):
             variants.append(Variant("events and pruning", measure(board, image, parameters, ids, progress=show)))
     if folded:
         name = "events, pruning and folded rows"
-        image, = simulation_images(parameters, lanes=lanes, weight_bits=8, folded=folded)
+        (image,) = simulation_images(parameters, lanes=lanes, weight_bits=8, folded=folded)
         with open_board(image.configuration) as board, progress(name) as show:
             variants.append(Variant(name, measure(board, image, parameters, ids, progress=show)))
     return variants
@@ -102,8 +102,13 @@ def column_lookups(image, measurement, ids, embedding):
     embedding : np.ndarray, shape [V, E]
     """
     sources = measurement.evaluation.sources
-    return np.concatenate([part for layer in lookups.column_lookups(
-        sources, ids[:-1], embedding, image.configuration.folded) for part in layer])
+    return np.concatenate(
+        [
+            part
+            for layer in lookups.column_lookups(sources, ids[:-1], embedding, image.configuration.folded)
+            for part in layer
+        ]
+    )
 
 
 def weight_bytes_per_token(image, measurement, ids, embedding):
@@ -133,8 +138,9 @@ def plot(path, title, measurement, variants):
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2 if variants else 1, figsize=(11 if variants else 6, 3.6), squeeze=False,
-                                   layout="constrained")
+    figure, axes = pyplot.subplots(
+        1, 2 if variants else 1, figsize=(11 if variants else 6, 3.6), squeeze=False, layout="constrained"
+    )
     figure.suptitle(title)
     shares = {name: share for name, share in measurement.shares.items() if share >= 0.0005}
     axis = axes[0][0]

@@ -1,14 +1,14 @@
 """The board client: `Board` speaks the link protocol over a transport.
 
-    image = Image.load("build/ulx3s-85f/image")
-    with Board(open_serial("/dev/ttyUSB0")) as board:   # or open_virtual(image.configuration); closes it at the end
-        board.load(image)                               # verified, and left out where the board holds it; zero state
-        events = board.step(3)                          # uint8 [H_last]
-        for events in board.step_many([1, 4, 1, 5]):    # streaming: sent ahead, link and core busy at once
-            print(events)                               # where events enter, give those: uint8 [E]
-        finish = board.begin_step(9)                    # or one step, and something else meanwhile
-        events = finish()
-        board.clear()                                   # zero state
+image = Image.load("build/ulx3s-85f/image")
+with Board(open_serial("/dev/ttyUSB0")) as board:   # or open_virtual(image.configuration); closes it at the end
+    board.load(image)                               # verified, and left out where the board holds it; zero state
+    events = board.step(3)                          # uint8 [H_last]
+    for events in board.step_many([1, 4, 1, 5]):    # streaming: sent ahead, link and core busy at once
+        print(events)                               # where events enter, give those: uint8 [E]
+    finish = board.begin_step(9)                    # or one step, and something else meanwhile
+    events = finish()
+    board.clear()                                   # zero state
 """
 
 import os
@@ -115,17 +115,20 @@ class Board:
     # Commands.
 
     def _identify(self):
-        payload, = self._call(Command.IDENTIFY)
+        (payload,) = self._call(Command.IDENTIFY)
         size = protocol.IDENTITY.size + protocol.LOAD_STATE.size
-        magic, version, *members = protocol.IDENTITY.unpack(payload[:protocol.IDENTITY.size].ljust(
-            protocol.IDENTITY.size, b"\0"))
+        magic, version, *members = protocol.IDENTITY.unpack(
+            payload[: protocol.IDENTITY.size].ljust(protocol.IDENTITY.size, b"\0")
+        )
         if magic != protocol.MAGIC:
             raise BoardError(f"{self._name}: what answers there is not an Egret board")
         if version != protocol.VERSION or len(payload) != size:
-            raise BoardError(f"{self._name}: the board speaks protocol version {version}, this program "
-                             f"{protocol.VERSION}: build the bitstream again")
+            raise BoardError(
+                f"{self._name}: the board speaks protocol version {version}, this program "
+                f"{protocol.VERSION}: build the bitstream again"
+            )
         self.identity = protocol.Identity(*members)
-        self.load_state = self._unpack_load_state(payload[protocol.IDENTITY.size:])
+        self.load_state = self._unpack_load_state(payload[protocol.IDENTITY.size :])
 
     def load(self, image, *, progress=None):
         """Load an image into the board's memories, verify it, and clear the state.
@@ -151,9 +154,12 @@ class Board:
                 f"the image is for configuration {configuration.digest.hex()} ({configuration.vocabulary} tokens, "
                 f"layers {'-'.join(map(str, configuration.hidden))}, {configuration.lanes} lanes), but {self._name} "
                 f"has configuration {identity.digest.hex()} ({identity.tokens} tokens, last layer "
-                f"{identity.outputs}): compile the image for this board, or build the board for this image")
-        memories = [(section.number, section.word_bytes, image.memories[section.name])
-                    for section in memory_sections(configuration)]
+                f"{identity.outputs}): compile the image for this board, or build the board for this image"
+            )
+        memories = [
+            (section.number, section.word_bytes, image.memories[section.name])
+            for section in memory_sections(configuration)
+        ]
         self.load_memories(configuration.digest, memories, progress=progress)
         self.clear()
 
@@ -179,24 +185,26 @@ class Board:
             if progress is not None:
                 progress(total, total)
             return
-        first = next((number for number, state in enumerate(held)
-                      if self.load_state == protocol.LoadState(True, False, *state)), None)
+        first = next(
+            (number for number, state in enumerate(held) if self.load_state == protocol.LoadState(True, False, *state)),
+            None,
+        )
         self.load_state = protocol.LoadState()
         if first is None:
             self._call(Command.BEGIN, digest)
             first = 0
         loads = self._exchange((Command.LOAD, payload) for payload in payloads[first:])
-        for (loaded, _), _ in zip(held[first + 1:], loads, strict=True):
+        for (loaded, _), _ in zip(held[first + 1 :], loads, strict=True):
             if progress is not None:
                 progress(loaded, total)
-        reply, = self._call(Command.CHECK, protocol.LOAD_CHECK.pack(total, crc))
+        (reply,) = self._call(Command.CHECK, protocol.LOAD_CHECK.pack(total, crc))
         self.load_state = self._unpack_load_state(reply)
 
     def _load_payloads(self, section, word_bytes, content):
         words = (self.identity.max_payload - protocol.LOAD_HEADER.size) // word_bytes
         for start in range(0, len(content), words * word_bytes):
             index = (start // word_bytes).to_bytes(3, "little")
-            yield protocol.LOAD_HEADER.pack(section, index) + content[start:start + words * word_bytes]
+            yield protocol.LOAD_HEADER.pack(section, index) + content[start : start + words * word_bytes]
 
     def clear(self):
         """Set the state of all neurons to zero."""
@@ -258,6 +266,7 @@ class Board:
                 for request in self._requests(token):
                     sent.append(request[0] == Command.STEP)
                     yield request
+
         for payload in self._exchange(requests(), announce=announce):
             if payload is None:
                 yield None
@@ -268,13 +277,16 @@ class Board:
         """The commands of a step: pairs of command and payload."""
         if isinstance(token, np.ndarray):
             if token.shape != (self.identity.tokens - 1,):
-                raise InputError(f"events of {self.identity.tokens - 1} neurons enter the board, not "
-                                 f"{list(token.shape)}")
+                raise InputError(
+                    f"events of {self.identity.tokens - 1} neurons enter the board, not {list(token.shape)}"
+                )
             index = np.flatnonzero(token)
             events = np.empty(len(index), _EVENT)
             events["index"], events["value"] = index, token[index]
-            yield from ((Command.EVENTS, payload) for payload in self._load_payloads(
-                INPUT_SECTION, _EVENT.itemsize, events.tobytes()))
+            yield from (
+                (Command.EVENTS, payload)
+                for payload in self._load_payloads(INPUT_SECTION, _EVENT.itemsize, events.tobytes())
+            )
             token = len(index)
         yield Command.STEP, self._token(token)
 
@@ -287,7 +299,7 @@ class Board:
             Those of the core (`egret.rtl.protocol.counter_names` says what they count), then ``bad_frames`` and
             ``repeated_frames`` of the link.
         """
-        payload, = self._call(Command.COUNTERS)
+        (payload,) = self._call(Command.COUNTERS)
         count = self.identity.counters
         core = protocol.COUNTER_BYTES * count
         if len(payload) != core + protocol.LINK_COUNTERS.size:
@@ -299,8 +311,9 @@ class Board:
 
     def _token(self, token):
         if not 0 <= token < self.identity.tokens:
-            raise InputError(f"token {token} is not one of the board's {self.identity.tokens} (0 to "
-                             f"{self.identity.tokens - 1})")
+            raise InputError(
+                f"token {token} is not one of the board's {self.identity.tokens} (0 to {self.identity.tokens - 1})"
+            )
         return protocol.TOKEN.pack(token)
 
     def _events(self, payload):
@@ -331,9 +344,9 @@ class Board:
         may be were sent.
         """
         requests = iter(requests)
-        sent = deque()                  # (sequence, command, frame) of each command whose result was not yielded yet
-        replies = {}                    # payload by sequence number
-        held = None                     # the next of these, when it may not be sent yet
+        sent = deque()  # (sequence, command, frame) of each command whose result was not yielded yet
+        replies = {}  # payload by sequence number
+        held = None  # the next of these, when it may not be sent yet
         more = True
         try:
             while True:
@@ -432,8 +445,10 @@ class Board:
         if strangers:
             return "another program talks to this board; close it and start again"
         if self.identity is None:
-            return (f"no Egret board answers there; is it powered, programmed, and set to {self._serial.baudrate} "
-                    "bits a second?")
+            return (
+                f"no Egret board answers there; is it powered, programmed, and set to {self._serial.baudrate} "
+                "bits a second?"
+            )
         return f"the board stopped answering ({self._attempts} attempts)"
 
     def _nonsense(self, command):

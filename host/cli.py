@@ -285,9 +285,7 @@ def train(output, config, train, valid, device, settings, limit_seconds, as_json
 @click.option("--spread", type=float, default=0.4, show_default=True, help="Share of epochs before the last pruning.")
 @click.option("--learning-rate", type=float, default=5e-4, show_default=True, help="At the start of fine-tuning.")
 @click.option("--regrow", is_flag=True, help="With --sparsity 0: let weights that are zero grow again.")
-def prune(
-    checkpoint, output, config, train, valid, device, settings, limit_seconds, as_json, sparsity, **pruning
-):
+def prune(checkpoint, output, config, train, valid, device, settings, limit_seconds, as_json, sparsity, **pruning):
     """Prune the smallest RNN weights of CHECKPOINT, all layers together, and fine-tune what is left.
 
     CHECKPOINT is a checkpoint directory, or an integer network's file, such as those in model/networks. The embedding
@@ -491,8 +489,10 @@ def compile_(source, output, target, lanes, weight_bytes, goal, folded, resident
         ("bits of a weight", str(configuration.weight_bits)),
         ("weight memory", f"{words:,} of {configuration.weight_words:,} words, {used:,} bytes"),
         ("lane slots filled", f"{slots_filled:.1%}"),
-        ("bytes a non-zero weight, without and with pointers",
-         f"{used / max(1, entries):.3f}, {(used + pointers) / max(1, entries):.3f}"),
+        (
+            "bytes a non-zero weight, without and with pointers",
+            f"{used / max(1, entries):.3f}, {(used + pointers) / max(1, entries):.3f}",
+        ),
     ]
     if configuration.resident_words:
         rows.append(("of these in block RAM", f"{configuration.resident_bytes:,} bytes"))
@@ -606,13 +606,23 @@ def _measure_icarus(image, parameters, ids):
     begin = time.perf_counter()
     result = _lockstep(image, ids[:-1], simulator="icarus")
     seconds = time.perf_counter() - begin
-    return Measurement(evaluation, 0, 0, None, result.counters, image.configuration.lanes, bytes_sent=0,
-                       bytes_received=0, seconds=seconds)
+    return Measurement(
+        evaluation,
+        0,
+        0,
+        None,
+        result.counters,
+        image.configuration.lanes,
+        bytes_sent=0,
+        bytes_received=0,
+        seconds=seconds,
+    )
 
 
 def _lockstep(image, tokens, **options):
     with needs("cocotb_tools", "cocotb==2.1.*", "this simulation"):
         from egret.sim.lockstep import LockstepError, run
+
         try:
             return run(image, tokens, **options)
         except LockstepError as error:
@@ -724,8 +734,11 @@ def simulate(source, text, tokens, simulator, lanes, idle, backpressure, seed, w
     options = {"seed": seed, "idle": idle, "backpressure": backpressure, "waves": waves and Path(waves)}
     result = _lockstep(image, ids, simulator=simulator, **options)
     if as_json:
-        click.echo(json.dumps({"simulator": simulator, "tokens": tokens, "compared": result.compared,
-                               "counters": result.counters}))
+        click.echo(
+            json.dumps(
+                {"simulator": simulator, "tokens": tokens, "compared": result.compared, "counters": result.counters}
+            )
+        )
         return
     rows = [("steps", f"{tokens:,}"), *((f"compared: {name}", f"{count:,}") for name, count in result.compared.items())]
     rows += [(f"counter: {name}", f"{count:,}") for name, count in result.counters.items()]
@@ -734,8 +747,9 @@ def simulate(source, text, tokens, simulator, lanes, idle, backpressure, seed, w
 
 @egret.command()
 @click.argument("source", required=False)
-@click.option("--board", "name", required=True,
-              help="Name of a board: ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f.")
+@click.option(
+    "--board", "name", required=True, help="Name of a board: ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f."
+)
 @click.option("-o", "--output", help="Directory to write to; build/BOARD by default.")
 @click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
 @click.option("--weight-bytes", type=int, help="Size of the weight memory; 0 makes it just large enough.")
@@ -743,8 +757,13 @@ def simulate(source, text, tokens, simulator, lanes, idle, backpressure, seed, w
 @click.option("--clock", type=float, help="Clock of the core in MHz instead of the board's.")
 @click.option("--sdram-module", help="The SDRAM that the board carries, e.g. is42s16160g-7; any of those by default.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the placement.")
-@click.option("--tokens", type=int, default=200, show_default=True,
-              help="Steps to simulate first, for the tokens a second to expect; 0 leaves that out.")
+@click.option(
+    "--tokens",
+    type=int,
+    default=200,
+    show_default=True,
+    help="Steps to simulate first, for the tokens a second to expect; 0 leaves that out.",
+)
 @_as_json
 def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module, seed, tokens, as_json):
     """Build the bitstream of a board for SOURCE: a checkpoint, an integer network or an image; the demo network.
@@ -769,15 +788,19 @@ def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module
     output = Path(output) if output is not None else Path("build") / name
     console = Console(stderr=True)
     with console.status("generating the design"):
-        design = builder.generate(board, image.configuration, hertz=clock and clock * 1e6, seed=seed,
-                                  sdram=sdram_module)
+        design = builder.generate(
+            board, image.configuration, hertz=clock and clock * 1e6, seed=seed, sdram=sdram_module
+        )
         estimate = builder.estimate(design)
     capacity = board.device.capacity
     if not as_json:
-        _table(f"{board.title}, estimate", [
-            *((key.replace("_", " "), _share(count, capacity[key])) for key, count in estimate.used.items()),
-            ("time", f"about {_minutes(estimate.seconds)}"),
-        ])
+        _table(
+            f"{board.title}, estimate",
+            [
+                *((key.replace("_", " "), _share(count, capacity[key])) for key, count in estimate.used.items()),
+                ("time", f"about {_minutes(estimate.seconds)}"),
+            ],
+        )
     certain = estimate.used | {"block_rams": estimate.least_block_rams}
     del certain["luts"]
     builder.refuse_what_cannot_fit(board, certain, "its memories and multipliers")
@@ -794,12 +817,21 @@ def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module
         with console.status("synthesis") as status:
             result = builder.run(design, tools, directory, progress=status.update)
         summary = {
-            "board": name, "source": source, "configuration": json.loads(image.configuration.to_json()),
-            "digest": image.configuration.digest.hex(), "seed": seed, "megahertz": result.megahertz,
-            "wanted_megahertz": result.wanted_megahertz, "met": result.met, "baud": board.baud, "used": result.used,
-            "available": {key: capacity[key] for key in result.used}, "critical_path": result.critical_path,
+            "board": name,
+            "source": source,
+            "configuration": json.loads(image.configuration.to_json()),
+            "digest": image.configuration.digest.hex(),
+            "seed": seed,
+            "megahertz": result.megahertz,
+            "wanted_megahertz": result.wanted_megahertz,
+            "met": result.met,
+            "baud": board.baud,
+            "used": result.used,
+            "available": {key: capacity[key] for key in result.used},
+            "critical_path": result.critical_path,
             "seconds": {key: round(value, 1) for key, value in result.seconds.items()},
-            "estimate": {"used": estimate.used, "seconds": round(estimate.seconds)}, "tools": tools.paths,
+            "estimate": {"used": estimate.used, "seconds": round(estimate.seconds)},
+            "tools": tools.paths,
             "speed": speed and speed.summary(),
         }
         (directory / "report.json").write_text(json.dumps(summary, indent=1) + "\n")
@@ -809,17 +841,23 @@ def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module
     if as_json:
         click.echo(json.dumps(summary))
     else:
-        _table(f"{board.title}, {source}", [
-            ("clock", f"{result.megahertz:.1f} MHz, {result.wanted_megahertz:.1f} wanted"),
-            *((key.replace("_", " "), _share(count, capacity[key])) for key, count in result.used.items()),
-            ("critical path", result.critical_path),
-            ("time", ", ".join(f"{key} {value:.0f} s" for key, value in result.seconds.items())),
-            *(speed.rows() if speed else []),
-            *((key, str(path)) for key, path in files.items()),
-        ])
+        _table(
+            f"{board.title}, {source}",
+            [
+                ("clock", f"{result.megahertz:.1f} MHz, {result.wanted_megahertz:.1f} wanted"),
+                *((key.replace("_", " "), _share(count, capacity[key])) for key, count in result.used.items()),
+                ("critical path", result.critical_path),
+                ("time", ", ".join(f"{key} {value:.0f} s" for key, value in result.seconds.items())),
+                *(speed.rows() if speed else []),
+                *((key, str(path)) for key, path in files.items()),
+            ],
+        )
     if not result.met:
-        click.echo(f"egret: {board.title}: the clock is missed: {result.megahertz:.1f} of {result.wanted_megahertz:.1f}"
-                   f" MHz; no bitstream is written; try another --seed, or --clock {result.megahertz:.0f}", err=True)
+        click.echo(
+            f"egret: {board.title}: the clock is missed: {result.megahertz:.1f} of {result.wanted_megahertz:.1f}"
+            f" MHz; no bitstream is written; try another --seed, or --clock {result.megahertz:.0f}",
+            err=True,
+        )
         return 1
     return 0
 
@@ -838,9 +876,15 @@ def _speed(board, measurement, hertz):
     from egret.rtl.uart import divisor_for
 
     tokens = measurement.evaluation.tokens
-    return Speed(hertz=hertz, divisor=divisor_for(hertz, board.baud), window=board.window,
-                 receive_bytes=board.receive_bytes, cycles=measurement.cycles_per_token,
-                 sent=measurement.bytes_sent / tokens, received=measurement.bytes_received / tokens)
+    return Speed(
+        hertz=hertz,
+        divisor=divisor_for(hertz, board.baud),
+        window=board.window,
+        receive_bytes=board.receive_bytes,
+        cycles=measurement.cycles_per_token,
+        sent=measurement.bytes_sent / tokens,
+        received=measurement.bytes_received / tokens,
+    )
 
 
 def _image_network(image):
@@ -858,8 +902,10 @@ def _board_image(board, source, *, lanes, folded, weight_bytes=None):
     if Path(source).is_file() and _is_image(source):
         image = Image.load(source)
         if any(value is not None for value in (lanes, weight_bytes, folded)):
-            raise InputError(f"{source}: an image is compiled already; give its checkpoint, or leave --lanes, "
-                             "--weight-bytes and --folded out")
+            raise InputError(
+                f"{source}: an image is compiled already; give its checkpoint, or leave --lanes, "
+                "--weight-bytes and --folded out"
+            )
         return image
     parameters = _board_network(board, source)
     options = _board_options(board, lanes, folded, weight_bytes)
@@ -908,9 +954,13 @@ def _minutes(seconds):
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same text.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Compare with the integer network.")
 @click.option("--trace", help="Waveform (VCD) of the virtual board to write; much slower.")
-@click.option("--pins", type=click.IntRange(min=4), metavar="CYCLES",
-              help="Drive the UART pins of the virtual board bit by bit, with so many clock cycles a bit: 27 as on the "
-                   "ULX3S, 8 as on the iCEBreaker. Slower than whole bytes.")
+@click.option(
+    "--pins",
+    type=click.IntRange(min=4),
+    metavar="CYCLES",
+    help="Drive the UART pins of the virtual board bit by bit, with so many clock cycles a bit: 27 as on the "
+    "ULX3S, 8 as on the iCEBreaker. Slower than whole bytes.",
+)
 @_as_json
 def run(source, port, baud, text, prompt, tokens, folded, temperature, seed, check, trace, pins, as_json):
     """Generate text on a board, or measure one: SOURCE is an image, or what can be compiled into one.
@@ -947,7 +997,8 @@ def run(source, port, baud, text, prompt, tokens, folded, temperature, seed, che
         with _progress("loading") as progress:
             board.load(image, progress=progress)
         session = generate_text(
-            board, image, parameters if check else None, ids, 400 if tokens is None else tokens, sampler, write)
+            board, image, parameters if check else None, ids, 400 if tokens is None else tokens, sampler, write
+        )
     if as_json:
         click.echo(json.dumps({"text": "".join(pieces), **session.summary()}))
     else:
@@ -972,18 +1023,28 @@ def _run_text(image, parameters, ids, title, where, check, as_json):
     else:
         result = _stream(image, ids, *where)
         tokens, perplexity, mismatches = result.tokens, result.perplexity, None
-    figures = {"tokens": tokens, "perplexity": perplexity, "mismatches": mismatches,
-               "tokens_per_second": tokens / result.seconds, "bytes_sent_per_token": result.bytes_sent / tokens,
-               "bytes_received_per_token": result.bytes_received / tokens}
+    figures = {
+        "tokens": tokens,
+        "perplexity": perplexity,
+        "mismatches": mismatches,
+        "tokens_per_second": tokens / result.seconds,
+        "bytes_sent_per_token": result.bytes_sent / tokens,
+        "bytes_received_per_token": result.bytes_received / tokens,
+    }
     if port is not None:
         figures["link_busy"] = line_share(result, baud_rate or BAUD_RATE)
     if as_json:
         click.echo(json.dumps(figures))
     else:
-        rows = [("tokens predicted", f"{tokens:,}"), ("perplexity", f"{perplexity:.3f}"),
-                ("tokens a second", f"{figures['tokens_per_second']:,.0f}"),
-                ("bytes to and from the board, per token",
-                 f"{figures['bytes_sent_per_token']:.1f} and {figures['bytes_received_per_token']:.1f}")]
+        rows = [
+            ("tokens predicted", f"{tokens:,}"),
+            ("perplexity", f"{perplexity:.3f}"),
+            ("tokens a second", f"{figures['tokens_per_second']:,.0f}"),
+            (
+                "bytes to and from the board, per token",
+                f"{figures['bytes_sent_per_token']:.1f} and {figures['bytes_received_per_token']:.1f}",
+            ),
+        ]
         if check:
             rows.append(("event values unlike the integer network's", f"{mismatches:,}"))
         if port is not None:
@@ -1017,14 +1078,26 @@ def self_test(source, port, baud, patterns, as_json):
         first = None if result.first_mismatch is None else str(result.first_mismatch)
         click.echo(json.dumps(dataclasses.asdict(result) | {"first_mismatch": first}))
     else:
-        rows = [(f"memory {name}", f"{one.used:,} of {one.words:,} words, {one.toggled:.0%} of bits both 0 and 1")
-                for name, one in result.coverage.items()]
-        _table(source, [*rows, ("images", str(result.patterns)), ("steps", f"{result.steps:,}"),
-                        ("steps with a wrong event", f"{result.wrong_steps:,}"), ("time", f"{result.seconds:.1f} s")])
+        rows = [
+            (f"memory {name}", f"{one.used:,} of {one.words:,} words, {one.toggled:.0%} of bits both 0 and 1")
+            for name, one in result.coverage.items()
+        ]
+        _table(
+            source,
+            [
+                *rows,
+                ("images", str(result.patterns)),
+                ("steps", f"{result.steps:,}"),
+                ("steps with a wrong event", f"{result.wrong_steps:,}"),
+                ("time", f"{result.seconds:.1f} s"),
+            ],
+        )
     if result.first_mismatch is None:
         return 0
-    click.echo(f"egret: the board's memories, or its core, are faulty: image {result.first_pattern}, "
-               f"{result.first_mismatch}", err=True)
+    click.echo(
+        f"egret: the board's memories, or its core, are faulty: image {result.first_pattern}, {result.first_mismatch}",
+        err=True,
+    )
     return 1
 
 
@@ -1057,15 +1130,33 @@ def demo(checkpoint, text, tokens, seed):
 @click.option("--folded", type=int, help=FOLDED)
 @click.option("--resident-bytes", type=click.IntRange(min=0), help=RESIDENT)
 @click.option("--board", "name", help="The core of this board, and tokens a second at its clock and over its link.")
-@click.option("--split", help="Layers behind which the network is cut, such as 1 or 1,2; each part runs on a board of "
-              "its own, whose events enter the next one.")
+@click.option(
+    "--split",
+    help="Layers behind which the network is cut, such as 1 or 1,2; each part runs on a board of "
+    "its own, whose events enter the next one.",
+)
 @click.option("--speed-ups", is_flag=True, help="Measure what events, pruning and folding gain on the same core, too.")
 @click.option("--energy", is_flag=True, help="Estimate the energy of a token, by cause (docs/energy.md).")
 @click.option("--peers", is_flag=True, help="Compare with PyTorch on this processor, and with published figures.")
 @click.option("--plot", help="Picture to write: .png, .svg or .pdf.")
 @_as_json
-def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, resident_bytes, name, split, speed_ups, energy,
-          peers, plot, as_json):
+def bench(
+    checkpoint,
+    lanes,
+    store,
+    text,
+    tokens,
+    weight_bits,
+    folded,
+    resident_bytes,
+    name,
+    split,
+    speed_ups,
+    energy,
+    peers,
+    plot,
+    as_json,
+):
     """Measure cycles and lane utilisation of the simulated core with CHECKPOINT, every event checked."""
     from egret.host import bench as benches
     from egret.host.measure import sample
@@ -1078,8 +1169,13 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, resident_
     if peers:
         with needs("torch", "torch", "--peers"):
             importlib.import_module("torch")
-    options = {"lanes": lanes, "weight_bits": weight_bits, "folded": folded, "store": store,
-               "resident_bytes": resident_bytes}
+    options = {
+        "lanes": lanes,
+        "weight_bits": weight_bits,
+        "folded": folded,
+        "store": store,
+        "resident_bytes": resident_bytes,
+    }
     board = None
     if name is not None:
         if speed_ups or any(value is not None for value in (weight_bits, store, resident_bytes)):
@@ -1087,8 +1183,9 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, resident_
         board = _board_named(name, "--board")
     if split is not None:
         if speed_ups or energy or peers or plot is not None:
-            raise InputError("--split prints the boards' figures alone: --speed-ups, --energy, --peers and --plot do "
-                             "not go with it")
+            raise InputError(
+                "--split prints the boards' figures alone: --speed-ups, --energy, --peers and --plot do not go with it"
+            )
         return _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json)
     if board is not None:
         image = _board_image(board, checkpoint, lanes=lanes, folded=folded)
@@ -1129,16 +1226,22 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, resident_
         rows += speed.rows()
     variants = []
     if speed_ups:
-        variants = benches.compare(parameters, ids, lanes=lanes, folded=image.configuration.folded,
-                                   open_board=_open_board, progress=_progress)
+        variants = benches.compare(
+            parameters, ids, lanes=lanes, folded=image.configuration.folded, open_board=_open_board, progress=_progress
+        )
         dense = variants[0]
         result["variants"] = [
-            {"uses": variant.name, "mismatches": variant.measurement.mismatches,
-             "tokens": variant.measurement.evaluation.tokens, "activity": variant.measurement.evaluation.activity,
-             "macs_per_token": variant.measurement.macs_per_token,
-             "cycles_per_token": variant.measurement.cycles_per_token,
-             "bound_cycles_per_token": variant.measurement.bound,
-             "speed_up": variant.speed_up(dense), "speed_up_in_macs": variant.theory(dense)}
+            {
+                "uses": variant.name,
+                "mismatches": variant.measurement.mismatches,
+                "tokens": variant.measurement.evaluation.tokens,
+                "activity": variant.measurement.evaluation.activity,
+                "macs_per_token": variant.measurement.macs_per_token,
+                "cycles_per_token": variant.measurement.cycles_per_token,
+                "bound_cycles_per_token": variant.measurement.bound,
+                "speed_up": variant.speed_up(dense),
+                "speed_up_in_macs": variant.theory(dense),
+            }
             for variant in variants
         ]
     tables, wrong = [], None
@@ -1151,8 +1254,9 @@ def bench(checkpoint, lanes, store, text, tokens, weight_bits, folded, resident_
             result["energy"] = estimate
             tables.append(table)
     if peers:
-        result["peers"], table, wrong = _compare_peers(measurement, parameters, ids, hertz,
-                                                          estimate["joules_per_token"])
+        result["peers"], table, wrong = _compare_peers(
+            measurement, parameters, ids, hertz, estimate["joules_per_token"]
+        )
         tables.append(table)
     if plot is not None:
         benches.plot(plot, f"{checkpoint}, {tokens:,} tokens", measurement, variants)
@@ -1185,8 +1289,9 @@ def _estimate_energy(image, measurement, ids, parameters, hertz, board):
     for name, (unit, count) in done.items():
         bounds = np.unique(count).tolist()
         result["causes"][name] = {"unit": unit, "count": bounds, "joules": costs[name].tolist()}
-        counts.append((name, " to ".join(f"{bound:,.0f}" if bound >= 1 else f"{bound:.3g}" for bound in bounds)
-                       + f" {unit}"))
+        counts.append(
+            (name, " to ".join(f"{bound:,.0f}" if bound >= 1 else f"{bound:.3g}" for bound in bounds) + f" {unit}")
+        )
         lows.append((name, f"{costs[name][0] * 1e6:,.1f}"))
         highs.append((name, f"{costs[name][1] * 1e6:,.1f}"))
     for rows, total in ((counts, ""), (lows, f"{low * 1e6:,.1f}"), (highs, f"{high * 1e6:,.1f}")):
@@ -1207,26 +1312,53 @@ def _compare_peers(measurement, parameters, ids, hertz, joules):
 
     with _progress("PyTorch") as progress:
         runs = run_engines(parameters, ids, progress=progress)
-    core = {"this core": (measurement.cycles_per_token, joules),
-            "its bound: lanes": (measurement.bound, None)}
+    core = {"this core": (measurement.cycles_per_token, joules), "its bound: lanes": (measurement.bound, None)}
     if "beats" in measurement.counters:
         core["its bound: bus"] = measurement.counters["beats"] / measurement.counters["tokens"], None
-    peers = [{"name": name, "network": "this", "steps_per_second": hertz / cycles, "joules_per_step": energy,
-              "source": "bound" if energy is None else "simulated, energy estimated"}
-             for name, (cycles, energy) in core.items()]
-    peers += [{"name": f"PyTorch, {run.name}", "network": "this", "steps_per_second": run.tokens_per_second,
-               "joules_per_step": None, "threads": run.threads, "mismatches": run.mismatches,
-               "source": f"measured, threads: {run.threads}"} for run in runs]
-    peers += [{"name": one.name, "network": one.network, "steps_per_second": 1 / one.seconds,
-               "joules_per_step": one.joules, "source": one.source} for one in PUBLISHED]
+    peers = [
+        {
+            "name": name,
+            "network": "this",
+            "steps_per_second": hertz / cycles,
+            "joules_per_step": energy,
+            "source": "bound" if energy is None else "simulated, energy estimated",
+        }
+        for name, (cycles, energy) in core.items()
+    ]
+    peers += [
+        {
+            "name": f"PyTorch, {run.name}",
+            "network": "this",
+            "steps_per_second": run.tokens_per_second,
+            "joules_per_step": None,
+            "threads": run.threads,
+            "mismatches": run.mismatches,
+            "source": f"measured, threads: {run.threads}",
+        }
+        for run in runs
+    ]
+    peers += [
+        {
+            "name": one.name,
+            "network": one.network,
+            "steps_per_second": 1 / one.seconds,
+            "joules_per_step": one.joules,
+            "source": one.source,
+        }
+        for one in PUBLISHED
+    ]
 
     def millijoules(value):
         if value is None:
             return ""
         return " to ".join(f"{joules * 1e3:.3g}" for joules in (value if isinstance(value, list) else [value]))
-    columns = {"network": lambda peer: peer["network"],
-               "steps a second": lambda peer: f"{peer['steps_per_second']:,.0f}",
-               "mJ a step": lambda peer: millijoules(peer["joules_per_step"]), "from": lambda peer: peer["source"]}
+
+    columns = {
+        "network": lambda peer: peer["network"],
+        "steps a second": lambda peer: f"{peer['steps_per_second']:,.0f}",
+        "mJ a step": lambda peer: millijoules(peer["joules_per_step"]),
+        "from": lambda peer: peer["source"],
+    }
     title = f"Peers; this core at {hertz / 1e6:g} MHz, before the link (docs/energy.md)"
     table = (title, [(name, [(peer["name"], value(peer)) for peer in peers]) for name, value in columns.items()])
     wrong = [f"{run.mismatches} event values of PyTorch, {run.name}" for run in runs if run.mismatches]
@@ -1251,21 +1383,33 @@ def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
         progress = stack.enter_context(_progress(f"{len(boards)} simulated boards"))
         measurements = measure_pipeline(boards, images, parameters, ids, progress=progress)
     slowest = max(one.cycles_per_token for one in measurements)
-    result = {"tokens": tokens, "perplexity": measurements[0].evaluation.perplexity,
-              "cycles_per_token": slowest, "boards": []}
+    result = {
+        "tokens": tokens,
+        "perplexity": measurements[0].evaluation.perplexity,
+        "cycles_per_token": slowest,
+        "boards": [],
+    }
     columns = []
     for first, last, measurement in zip([0, *behind], [*behind, len(parameters.layers)], measurements, strict=True):
         name = f"layer {last}" if last == first + 1 else f"layers {first + 1} to {last}"
         sent, received = measurement.bytes_sent / tokens, measurement.bytes_received / tokens
-        figures = {"layers": [first + 1, last], "mismatches": measurement.mismatches,
-                   "macs_per_token": measurement.macs_per_token, "cycles_per_token": measurement.cycles_per_token,
-                   "lane_utilisation": measurement.lane_utilisation, "bytes_sent_per_token": sent,
-                   "bytes_received_per_token": received, "counters": measurement.counters}
-        rows = [("event values unlike the integer network's", f"{measurement.mismatches:,}"),
-                ("MACs per token", f"{measurement.macs_per_token:,.0f}"),
-                ("cycles per token", f"{measurement.cycles_per_token:,.0f}"),
-                (f"utilisation of {measurement.lanes} lanes", f"{measurement.lane_utilisation:.1%}"),
-                ("bytes to and from the board, per token", f"{sent:,.1f} and {received:,.1f}")]
+        figures = {
+            "layers": [first + 1, last],
+            "mismatches": measurement.mismatches,
+            "macs_per_token": measurement.macs_per_token,
+            "cycles_per_token": measurement.cycles_per_token,
+            "lane_utilisation": measurement.lane_utilisation,
+            "bytes_sent_per_token": sent,
+            "bytes_received_per_token": received,
+            "counters": measurement.counters,
+        }
+        rows = [
+            ("event values unlike the integer network's", f"{measurement.mismatches:,}"),
+            ("MACs per token", f"{measurement.macs_per_token:,.0f}"),
+            ("cycles per token", f"{measurement.cycles_per_token:,.0f}"),
+            (f"utilisation of {measurement.lanes} lanes", f"{measurement.lane_utilisation:.1%}"),
+            ("bytes to and from the board, per token", f"{sent:,.1f} and {received:,.1f}"),
+        ]
         if board is not None:
             speed = _speed(board, measurement, board.hertz)
             figures["speed"] = speed.summary()
@@ -1303,9 +1447,14 @@ def _show_variants(variants):
         table.add_column(name, justify="right")
     for variant in variants:
         measurement = variant.measurement
-        table.add_row(variant.name, f"{measurement.macs_per_token:,.0f}", f"{measurement.cycles_per_token:,.0f}",
-                      f"{measurement.bound:,.0f}", f"{variant.speed_up(variants[0]):.1f}",
-                      f"{variant.theory(variants[0]):.1f}")
+        table.add_row(
+            variant.name,
+            f"{measurement.macs_per_token:,.0f}",
+            f"{measurement.cycles_per_token:,.0f}",
+            f"{measurement.bound:,.0f}",
+            f"{variant.speed_up(variants[0]):.1f}",
+            f"{variant.theory(variants[0]):.1f}",
+        )
     Console().print(table)
 
 

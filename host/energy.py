@@ -72,10 +72,26 @@ class Sheet:
 
 
 SHEETS = {
-    "K4S561632E-75": Sheet(row=0.09, standby=0.025, burst=0.13, refresh=0.18, row_seconds=65e-9, row_words=1,
-                           clock_seconds=7.5e-9, refresh_seconds=65e-9),
-    "MT48LC8M16A2-75": Sheet(row=0.15, standby=0.05, burst=0.15, refresh=0.31, row_seconds=66e-9, row_words=2,
-                             clock_seconds=7.5e-9, refresh_seconds=66e-9),
+    "K4S561632E-75": Sheet(
+        row=0.09,
+        standby=0.025,
+        burst=0.13,
+        refresh=0.18,
+        row_seconds=65e-9,
+        row_words=1,
+        clock_seconds=7.5e-9,
+        refresh_seconds=65e-9,
+    ),
+    "MT48LC8M16A2-75": Sheet(
+        row=0.15,
+        standby=0.05,
+        burst=0.15,
+        refresh=0.31,
+        row_seconds=66e-9,
+        row_words=2,
+        clock_seconds=7.5e-9,
+        refresh_seconds=66e-9,
+    ),
 }
 """Of Samsung, 256 Mb, and of Micron, 128 Mb."""
 

@@ -28,7 +28,7 @@ class ReadOut:
         # Products of float64 are fast and exact here: no sum reaches 2^53.
         self._columns = weight.reshape(vocabulary, outputs).T.astype(np.float64, order="C")
         self._bias = np.frombuffer(image.readout_bias, "<i4").astype(np.float64)
-        self._scale = 2.0 ** -image.readout_fraction
+        self._scale = 2.0**-image.readout_fraction
 
     def __call__(self, events):
         """Logits, float64 [V], from events, uint8 [H_last]."""
@@ -123,4 +123,5 @@ def generate(board, read_out, sampler, prompt, count, *, observe=None):
                 if finish is not None:
                     events = finish()
             observed = (token, events) if observe is not None and finish is not None else None
+
     return run()

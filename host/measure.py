@@ -20,8 +20,20 @@ from egret.model.integer import IntegerLayer, IntegerNetwork, split
 from egret.model.lookups import estimate_lookups
 from egret.rtl.protocol import CAUSES
 
-__all__ = ["DENSE_STEPS", "Measurement", "Mismatch", "Stream", "dense_counterpart", "measure", "measure_pipeline",
-           "pipeline_images", "sample", "simulation_images", "stream", "unpruned_counterpart"]
+__all__ = [
+    "DENSE_STEPS",
+    "Measurement",
+    "Mismatch",
+    "Stream",
+    "dense_counterpart",
+    "measure",
+    "measure_pipeline",
+    "pipeline_images",
+    "sample",
+    "simulation_images",
+    "stream",
+    "unpruned_counterpart",
+]
 
 _SHOWN = 100  # steps between two reports of progress
 
@@ -120,8 +132,11 @@ class Measurement:
         """
         slots = self.lanes * self.counters["cycles"]
         packing = self.lanes * self.counters["words"] - self.counters["macs"]
-        return {"macs": self.counters["macs"] / slots, "packing": packing / slots,
-                **{name: self.lanes * self.counters[name] / slots for name in CAUSES if name in self.counters}}
+        return {
+            "macs": self.counters["macs"] / slots,
+            "packing": packing / slots,
+            **{name: self.lanes * self.counters[name] / slots for name in CAUSES if name in self.counters},
+        }
 
     @property
     def tokens_per_second(self):
@@ -223,7 +238,7 @@ def measure(board, image, parameters, ids, *, progress=None):
     InputError
         The text has fewer than two tokens, or the board does not do what it should.
     """
-    measurement, = measure_pipeline([board], [image], parameters, ids, progress=progress)
+    (measurement,) = measure_pipeline([board], [image], parameters, ids, progress=progress)
     return measurement
 
 
@@ -264,17 +279,20 @@ def measure_pipeline(boards, images, parameters, ids, *, progress=None):
     pipeline.finish()
     traffic = [one.bytes for one in checked]  # before the counters are asked for
     after = [board.counters() for board in boards]
-    return [Measurement(
-        evaluation=evaluation,
-        mismatches=one.mismatches,
-        wrong_steps=one.wrong_steps,
-        first_mismatch=one.first,
-        counters={name: now[name] - then[name] for name in now},
-        lanes=image.configuration.lanes,
-        bytes_sent=sent,
-        bytes_received=received,
-        seconds=seconds,
-    ) for one, image, (sent, received), then, now in zip(checked, images, traffic, before, after, strict=True)]
+    return [
+        Measurement(
+            evaluation=evaluation,
+            mismatches=one.mismatches,
+            wrong_steps=one.wrong_steps,
+            first_mismatch=one.first,
+            counters={name: now[name] - then[name] for name in now},
+            lanes=image.configuration.lanes,
+            bytes_sent=sent,
+            bytes_received=received,
+            seconds=seconds,
+        )
+        for one, image, (sent, received), then, now in zip(checked, images, traffic, before, after, strict=True)
+    ]
 
 
 def stream(board, image, ids, *, progress=None):
@@ -308,8 +326,13 @@ def stream(board, image, ids, *, progress=None):
         likelihood += log_likelihood(read_out(events)[None], targets)
         if progress is not None and (done % _SHOWN == 0 or done == total):
             progress(done, total)
-    return Stream(total, float(np.exp(-likelihood / total)), board.bytes_sent - sent,
-                  board.bytes_received - received, time.perf_counter() - begin)
+    return Stream(
+        total,
+        float(np.exp(-likelihood / total)),
+        board.bytes_sent - sent,
+        board.bytes_received - received,
+        time.perf_counter() - begin,
+    )
 
 
 def simulation_images(parameters, *others, **options):
@@ -402,6 +425,7 @@ def dense_counterpart(parameters, *, pruned=False):
     -------
     IntegerParameters
     """
+
     def ones(weights):
         return (weights != 0).astype(weights.dtype) if pruned else np.ones_like(weights)
 
@@ -438,6 +462,10 @@ def unpruned_counterpart(parameters, *, seed=0):
         least = rng.integers(0, 2, weights.shape, np.int8) * 2 - 1
         return np.where(weights == 0, least, weights).astype(np.int8)
 
-    return dataclasses.replace(parameters, layers=tuple(
-        dataclasses.replace(layer, weight_x=fill(layer.weight_x), weight_y=fill(layer.weight_y))
-        for layer in parameters.layers))
+    return dataclasses.replace(
+        parameters,
+        layers=tuple(
+            dataclasses.replace(layer, weight_x=fill(layer.weight_x), weight_y=fill(layer.weight_y))
+            for layer in parameters.layers
+        ),
+    )

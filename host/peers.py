@@ -50,8 +50,9 @@ def _pruned(weights):
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         rows = torch.from_numpy(weights.astype(np.float32)).to_sparse_csr()
         # With indices of 32 bits the product is MKL's.
-        rows = torch.sparse_csr_tensor(rows.crow_indices().int(), rows.col_indices().int(), rows.values(), rows.shape,
-                                       check_invariants=True)
+        rows = torch.sparse_csr_tensor(
+            rows.crow_indices().int(), rows.col_indices().int(), rows.values(), rows.shape, check_invariants=True
+        )
     return lambda values: rows @ values
 
 
@@ -62,8 +63,10 @@ def _events(weights):
 
     def product(values):
         active = values.nonzero()[:, 0]
-        return torch.nn.functional.embedding_bag(
-            active, columns, begin, mode="sum", per_sample_weights=values[active])[0]
+        return torch.nn.functional.embedding_bag(active, columns, begin, mode="sum", per_sample_weights=values[active])[
+            0
+        ]
+
     return product
 
 
@@ -80,6 +83,7 @@ def _events_pruned(weights):
         places += torch.arange(len(places))
         products = kept[places] * torch.repeat_interleave(values[active], counts)
         return torch.zeros(len(weights)).index_add_(0, rows[places], products)
+
     return product
 
 
@@ -111,6 +115,7 @@ class TorchNetwork:
 
         def tensor(values):
             return torch.from_numpy(np.asarray(values, np.float32))
+
         bits = parameters.gate_index_bits
         self._lowest, self._highest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
         self._sigmoid, self._tanh = tensor(sigmoid_table(bits)), tensor(tanh_table(bits))
@@ -118,10 +123,16 @@ class TorchNetwork:
         self._layers = []
         for layer in parameters.layers:
             size = len(layer.threshold)
-            self._layers.append((
-                multiplier(layer.weight_x), multiplier(layer.weight_y[:2 * size]),
-                multiplier(layer.weight_y[2 * size:]), tensor(layer.bias), tensor(layer.threshold),
-                tensor(np.repeat(0.5 ** np.array(layer.shift), size))))
+            self._layers.append(
+                (
+                    multiplier(layer.weight_x),
+                    multiplier(layer.weight_y[: 2 * size]),
+                    multiplier(layer.weight_y[2 * size :]),
+                    tensor(layer.bias),
+                    tensor(layer.threshold),
+                    tensor(np.repeat(0.5 ** np.array(layer.shift), size)),
+                )
+            )
         self.reset()
 
     def reset(self):
@@ -136,12 +147,12 @@ class TorchNetwork:
         for (times_x, times_y, times_s, bias, threshold, scale), state in zip(self._layers, self._states, strict=True):
             size, (before, y) = len(threshold), state
             sums = times_x(x).add_(bias)
-            sums[:2 * size] += times_y(y)
-            u, r = self._sigmoid[self._index(sums[:2 * size], scale[:2 * size])].split(size)
-            z = self._tanh[self._index(sums[2 * size:] + times_s(_half_up(r * y, 2 ** -8)), scale[2 * size:])]
-            p = before + _half_up(u * (z - before), 2 ** -8)
+            sums[: 2 * size] += times_y(y)
+            u, r = self._sigmoid[self._index(sums[: 2 * size], scale[: 2 * size])].split(size)
+            z = self._tanh[self._index(sums[2 * size :] + times_s(_half_up(r * y, 2**-8)), scale[2 * size :])]
+            p = before + _half_up(u * (z - before), 2**-8)
             fires = p >= threshold
-            x = _half_up(p, 2 ** -6).clamp_(max=EVENT_MAX) * fires
+            x = _half_up(p, 2**-6).clamp_(max=EVENT_MAX) * fires
             state[:] = p - threshold * fires, x
             events.append(x)
         return events
@@ -189,9 +200,10 @@ def run_engines(parameters, ids, *, progress=None):
     import torch
 
     integer = IntegerNetwork(parameters)
-    expected = [[trace.y[0] for trace in integer.step(ids[step:step + 1])] for step in range(len(ids) - 1)]
-    engines = {name: engine for name, engine in ENGINES.items()
-               if engine is not _pruned or torch.backends.mkl.is_available()}
+    expected = [[trace.y[0] for trace in integer.step(ids[step : step + 1])] for step in range(len(ids) - 1)]
+    engines = {
+        name: engine for name, engine in ENGINES.items() if engine is not _pruned or torch.backends.mkl.is_available()
+    }
     usual = torch.get_num_threads()
     runs = []
     try:
@@ -223,8 +235,7 @@ def _time(network, tokens, expected, limit):
             events = network.step(int(token))
             seconds = time.perf_counter() - begin
             least[step] = min(least[step], seconds)
-            mismatches += sum(np.count_nonzero(one.numpy() != other)
-                              for one, other in zip(events, right, strict=True))
+            mismatches += sum(np.count_nonzero(one.numpy() != other) for one, other in zip(events, right, strict=True))
             left -= seconds
             if left < 0:
                 return float("inf"), int(mismatches)

@@ -107,20 +107,30 @@ def pattern(parameters, configuration, number):
     step = max(1, 1 << c.row_shift >> 1)
     room = (1 << c.row_bits + c.row_shift - 1) - 1
     room //= 2 * max(1, int(np.count_nonzero(parameters.layers[0].weight_x, axis=1).max()))
-    layers, largest, power = [], INPUT_MAX, INPUT_MAX ** 2 / 3
+    layers, largest, power = [], INPUT_MAX, INPUT_MAX**2 / 3
     for layer in parameters.layers:
         size = len(layer.threshold)
-        reach = IntegerLayer(np.sign(layer.weight_x), np.sign(layer.weight_y), np.zeros_like(layer.bias),
-                             layer.threshold, layer.shift)
+        reach = IntegerLayer(
+            np.sign(layer.weight_x), np.sign(layer.weight_y), np.zeros_like(layer.bias), layer.threshold, layer.shift
+        )
         most = max(1, min(magnitude, limit // (2 * int(parameters.reach(reach, largest).max() or 1))))
         if c.folded and not layers:
             most = max(1, min(most, room // step))
             in_rows = min(127, room // most) // step
         gates = [slice(gate * size, (gate + 1) * size) for gate in range(3)]
         # Of a gate's sums, about: half of them lie within this.
-        spread = [max(1, most / 2 * np.sqrt(np.count_nonzero(layer.weight_x[rows]) / size * power
-                                            + np.count_nonzero(layer.weight_y[rows]) / size * _EVENT_POWER))
-                  for rows in gates]
+        spread = [
+            max(
+                1,
+                most
+                / 2
+                * np.sqrt(
+                    np.count_nonzero(layer.weight_x[rows]) / size * power
+                    + np.count_nonzero(layer.weight_y[rows]) / size * _EVENT_POWER
+                ),
+            )
+            for rows in gates
+        ]
         bias = np.concatenate([rng.integers(-int(part), int(part) + 1, size) for part in spread])
         bias[gates[2]] += int(spread[2])  # a state above zero is what an event shows
         threshold = rng.integers(0, THRESHOLD_MAX // 4, size) >> rng.integers(0, 6, size)
@@ -129,15 +139,22 @@ def pattern(parameters, configuration, number):
         any_of_them = np.random.default_rng(size).integers(0, THRESHOLD_MAX + 1, size)[rare]
         threshold[rare] = any_of_them ^ THRESHOLD_MAX * (number // _RARE % 2)
         shift = tuple(int(np.clip(np.log2(part) - parameters.gate_index_bits + 3, 1, 15)) for part in spread)
-        layers.append(IntegerLayer(
-            scramble(layer.weight_x, most),
-            np.concatenate([scramble(layer.weight_y[:2 * size], most), scramble(layer.weight_y[2 * size:], most)]),
-            bias.astype(np.int32), threshold.astype(np.int32), shift))
+        layers.append(
+            IntegerLayer(
+                scramble(layer.weight_x, most),
+                np.concatenate(
+                    [scramble(layer.weight_y[: 2 * size], most), scramble(layer.weight_y[2 * size :], most)]
+                ),
+                bias.astype(np.int32),
+                threshold.astype(np.int32),
+                shift,
+            )
+        )
         largest, power = EVENT_MAX, _EVENT_POWER
     embedding = rng.integers(1, 128, parameters.embedding.shape) * rng.choice((-1, 1), parameters.embedding.shape)
     if c.folded:
-        shape = embedding[:c.folded].shape
-        embedding[:c.folded] = step * rng.integers(-in_rows, in_rows + 1, shape)
+        shape = embedding[: c.folded].shape
+        embedding[: c.folded] = step * rng.integers(-in_rows, in_rows + 1, shape)
     return dataclasses.replace(parameters, embedding=embedding.astype(np.int8), layers=tuple(layers))
 
 
@@ -188,7 +205,7 @@ def self_test(board, image, parameters, *, patterns=PATTERNS, progress=None):
         # Every token, in an order of its own.
         tokens = np.resize(np.random.default_rng(number).permutation(c.vocabulary), count)
         for step, events in enumerate(board.step_many(map(int, tokens))):
-            expected = reference.step(tokens[step:step + 1])[-1].y[0]
+            expected = reference.step(tokens[step : step + 1])[-1].y[0]
             found = Mismatch.find(step, expected, events)
             wrong += found is not None
             if first is None and found is not None:

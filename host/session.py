@@ -58,9 +58,15 @@ class Session:
     def summary(self):
         """The figures by name, for JSON."""
         first = None if self.first_mismatch is None else str(self.first_mismatch)
-        return {"tokens": self.tokens, "steps": self.steps, "matching": self.matching, "first_mismatch": first,
-                "cycles_per_token": self.cycles_per_token, "tokens_per_second": self.steps / self.seconds,
-                "counters": self.counters}
+        return {
+            "tokens": self.tokens,
+            "steps": self.steps,
+            "matching": self.matching,
+            "first_mismatch": first,
+            "cycles_per_token": self.cycles_per_token,
+            "tokens_per_second": self.steps / self.seconds,
+            "counters": self.counters,
+        }
 
 
 def prompt_ids(vocabulary, prompt):

@@ -58,8 +58,11 @@ class Speed:
 
     def _paces(self, delay):
         """Cycles between two steps that each part would need, by its name."""
-        return {"core": self.cycles, "link": max(self._line(self.sent), self._line(self.received)),
-                "window": self._round_trip(delay) / self._ahead}
+        return {
+            "core": self.cycles,
+            "link": max(self._line(self.sent), self._line(self.received)),
+            "window": self._round_trip(delay) / self._ahead,
+        }
 
     def streamed(self, delay=0.0):
         """Tokens a second where the tokens are known, a round trip being longer by ``delay`` seconds."""
@@ -77,23 +80,37 @@ class Speed:
 
     def summary(self):
         """The figures by name, for JSON; ``usb`` are those with `USB_SECONDS`."""
-        figures = {"megahertz": self.hertz / 1e6, "baud": round(self.hertz / self.divisor), "window": self.window,
-                   "cycles_per_token": self.cycles, "bytes_sent_per_token": self.sent,
-                   "bytes_received_per_token": self.received}
+        figures = {
+            "megahertz": self.hertz / 1e6,
+            "baud": round(self.hertz / self.divisor),
+            "window": self.window,
+            "cycles_per_token": self.cycles,
+            "bytes_sent_per_token": self.sent,
+            "bytes_received_per_token": self.received,
+        }
         for name, delay in (("at_once", 0.0), ("usb", USB_SECONDS)):
-            figures[name] = {"generated_tokens_per_second": self.generated(delay),
-                             "streamed_tokens_per_second": self.streamed(delay),
-                             "limit": self.limit(delay), "link_busy": self.link_busy(delay)}
+            figures[name] = {
+                "generated_tokens_per_second": self.generated(delay),
+                "streamed_tokens_per_second": self.streamed(delay),
+                "limit": self.limit(delay),
+                "link_busy": self.link_busy(delay),
+            }
         return figures
 
     def rows(self):
         """The same as rows of a table."""
-        rows = [("cycles, bytes to and from the board, per token",
-                 f"{self.cycles:,.0f}, {self.sent:.1f} and {self.received:.1f}")]
+        rows = [
+            (
+                "cycles, bytes to and from the board, per token",
+                f"{self.cycles:,.0f}, {self.sent:.1f} and {self.received:.1f}",
+            )
+        ]
         for name, delay in (("", 0.0), (f", host {USB_SECONDS * 1e3:g} ms away", USB_SECONDS)):
             by = f"limit: {self.limit(delay)}; link busy {self.link_busy(delay):.0%}"
-            rows += [(f"expected tokens a second, generated{name}", f"{self.generated(delay):,.0f}"),
-                     (f"expected tokens a second, streamed{name}", f"{self.streamed(delay):,.0f} ({by})")]
+            rows += [
+                (f"expected tokens a second, generated{name}", f"{self.generated(delay):,.0f}"),
+                (f"expected tokens a second, streamed{name}", f"{self.streamed(delay):,.0f} ({by})"),
+            ]
         return rows
 
 

@@ -40,8 +40,18 @@ from egret.model.integer import IntegerLayer, IntegerParameters
 from egret.model.lookups import estimate_lookups
 from egret.model.tokens import Vocabulary
 
-__all__ = ["Matrix", "column_bytes", "column_words", "compile_image", "configuration_for", "folded_rows",
-           "matrices", "pack_matrix", "read_image", "row_format"]
+__all__ = [
+    "Matrix",
+    "column_bytes",
+    "column_words",
+    "compile_image",
+    "configuration_for",
+    "folded_rows",
+    "matrices",
+    "pack_matrix",
+    "read_image",
+    "row_format",
+]
 
 _SKIP = 1 << RUN_BITS
 _SPEED_SHARE = 1.002  # of the fewest words: what narrower runs may cost when the goal is speed
@@ -102,18 +112,29 @@ def matrices(parameters, configuration):
         for segment in SEGMENTS:
             weights = layer.weight_x if segment == "x" else layer.weight_y
             positions = _positions(configuration, number, segment)
-            rows = np.argsort(positions, kind="stable")[np.count_nonzero(positions < 0):]
+            rows = np.argsort(positions, kind="stable")[np.count_nonzero(positions < 0) :]
             sources, places = np.nonzero(weights[rows].T)
-            result.append(Matrix(number, segment, configuration.segment_span(number, segment), weights.shape[1],
-                                 sources, positions[rows[places]], weights[rows[places], sources]))
+            result.append(
+                Matrix(
+                    number,
+                    segment,
+                    configuration.segment_span(number, segment),
+                    weights.shape[1],
+                    sources,
+                    positions[rows[places]],
+                    weights[rows[places], sources],
+                )
+            )
     return result
 
 
 def _most_values(parameters):
     """Most non-zero values that a matrix has."""
-    return max(np.count_nonzero(np.unique(np.concatenate([weights[rows] for _, rows in _gate_rows(size, segment)])))
-               for layer, size in zip(parameters.layers, parameters.hidden, strict=True)
-               for segment, weights in (("x", layer.weight_x), ("y", layer.weight_y), ("s", layer.weight_y)))
+    return max(
+        np.count_nonzero(np.unique(np.concatenate([weights[rows] for _, rows in _gate_rows(size, segment)])))
+        for layer, size in zip(parameters.layers, parameters.hidden, strict=True)
+        for segment, weights in (("x", layer.weight_x), ("y", layer.weight_y), ("s", layer.weight_y))
+    )
 
 
 def _skips(distance, span, run_bits):
@@ -153,15 +174,22 @@ def _choose_all(parts, weight_bits, lanes, goal, wide=True):
 
 def _words_by_width(widths, packed):
     """How many words have runs of at least 4, 5, ... 8 bits: list of int."""
-    return [sum(len(part[0]) for part, own in zip(packed, widths, strict=True) if own >= width)
-            for width in range(RUN_BITS, WIDEST_RUN + 1)]
+    return [
+        sum(len(part[0]) for part, own in zip(packed, widths, strict=True) if own >= width)
+        for width in range(RUN_BITS, WIDEST_RUN + 1)
+    ]
 
 
 def _shape(parameters):
     """Parameters of `Configuration` that are the network's: dict."""
     vocabulary, embedding = parameters.embedding.shape
-    return {"vocabulary": vocabulary, "embedding": embedding, "hidden": parameters.hidden,
-            "accumulator_bits": parameters.accumulator_bits, "gate_index_bits": parameters.gate_index_bits}
+    return {
+        "vocabulary": vocabulary,
+        "embedding": embedding,
+        "hidden": parameters.hidden,
+        "accumulator_bits": parameters.accumulator_bits,
+        "gate_index_bits": parameters.gate_index_bits,
+    }
 
 
 def pack_matrix(matrix, run_bits, lanes):
@@ -256,8 +284,9 @@ def _slots(columns, begins, ends, first, cost):
     return entries, lane, cost[entries] - cost[first[owner, lane]]
 
 
-def configuration_for(parameters, *, weight_bytes=None, weight_bits=None, goal="speed", resident_bytes=RESIDENT_BYTES,
-                      **options):
+def configuration_for(
+    parameters, *, weight_bytes=None, weight_bits=None, goal="speed", resident_bytes=RESIDENT_BYTES, **options
+):
     """Configuration of a core for a network.
 
     Parameters
@@ -303,8 +332,9 @@ def configuration_for(parameters, *, weight_bytes=None, weight_bits=None, goal="
     resident = min(words, 8 * resident_bytes // (bare.lanes * bare.narrow_bits)) if bare.store == "sdram" else 0
     # Which words are resident is for the image to say: the SDRAM has room for all of them, unless there is no choice.
     weight_words = 1 if words == resident else words
-    needed = Configuration(**options, weight_bits=weight_bits, weight_words=max(1, weight_words), wide_words=wide,
-                           resident_words=resident)
+    needed = Configuration(
+        **options, weight_bits=weight_bits, weight_words=max(1, weight_words), wide_words=wide, resident_words=resident
+    )
     if folded != 0:
         row_bits, row_shift = row_format(parameters, folded)
         needed = dataclasses.replace(needed, row_bits=row_bits, row_shift=row_shift)
@@ -384,8 +414,12 @@ def compile_image(parameters, configuration, *, lookups=None):
     weights, runs, counts, begins = (np.concatenate(part) for part in zip(*packed, strict=True))
     weights = weights.astype(np.uint8)
     if c.weight_bits == 4:
-        weights = np.concatenate([np.where(part == 0, 0, 1 + np.searchsorted(codebook, part))
-                                  for (part, *_), codebook in zip(packed, codebooks, strict=True)])
+        weights = np.concatenate(
+            [
+                np.where(part == 0, 0, 1 + np.searchsorted(codebook, part))
+                for (part, *_), codebook in zip(packed, codebooks, strict=True)
+            ]
+        )
     sections = {section.name: section for section in memory_sections(c)}
     resident = np.zeros(0, np.int64)
     if c.resident_words:
@@ -406,17 +440,31 @@ def compile_image(parameters, configuration, *, lookups=None):
         return np.repeat((np.cumsum(counts) - counts)[columns] - (np.cumsum(own) - own), own) + np.arange(own.sum())
 
     def narrow(at):
-        return _to_words([field for lane in range(c.lanes) for field in (
-            (weights[at, lane], c.weight_bits), (runs[at, lane] & (_SKIP - 1), RUN_BITS))])
+        return _to_words(
+            [
+                field
+                for lane in range(c.lanes)
+                for field in ((weights[at, lane], c.weight_bits), (runs[at, lane] & (_SKIP - 1), RUN_BITS))
+            ]
+        )
 
     at = words_of(others)
     memories = {
         "weights": narrow(at),
-        "columns": _to_words([(np.where(counts > 0, starts, 0), c.start_bits), (counts, c.count_bits), *(
-            field for lane in range(c.lanes)
-            for field in ((begins[:, lane, 0], 3), (begins[:, lane, 1], c.block_bits)))]),
-        "bias": b"".join(_to_words([(part, c.accumulator_bits) for part in np.split(layer.bias, 3)])
-                         for layer in parameters.layers),
+        "columns": _to_words(
+            [
+                (np.where(counts > 0, starts, 0), c.start_bits),
+                (counts, c.count_bits),
+                *(
+                    field
+                    for lane in range(c.lanes)
+                    for field in ((begins[:, lane, 0], 3), (begins[:, lane, 1], c.block_bits))
+                ),
+            ]
+        ),
+        "bias": b"".join(
+            _to_words([(part, c.accumulator_bits) for part in np.split(layer.bias, 3)]) for layer in parameters.layers
+        ),
         "threshold": np.concatenate([layer.threshold for layer in parameters.layers]).astype("<u2").tobytes(),
         "shift": bytes(shift for layer in parameters.layers for shift in layer.shift),
     }
@@ -424,26 +472,33 @@ def compile_image(parameters, configuration, *, lookups=None):
         memories["embedding"] = parameters.embedding.astype(np.int8).tobytes()
     if c.resident_words:
         memories["resident"] = narrow(words_of(resident)).ljust(
-            c.resident_words * sections["resident"].word_bytes, b"\0")
+            c.resident_words * sections["resident"].word_bytes, b"\0"
+        )
     for bit, count in enumerate(c.wide_words, RUN_BITS):
         memories[f"run_{bit}"] = _to_words([(runs[at[:count], lane] >> bit & 1, 1) for lane in range(c.lanes)])
     if c.weight_bits == 4:
         memories["codebook"] = b"".join(
-            b"\0" + values.astype(np.int8).tobytes() + bytes(CODEBOOK - len(values)) for values in codebooks)
+            b"\0" + values.astype(np.int8).tobytes() + bytes(CODEBOOK - len(values)) for values in codebooks
+        )
     if c.folded:
         bits, shift = row_format(parameters, c.folded)
         if shift < c.row_shift or bits + shift > c.row_bits + c.row_shift:
-            raise InputError(f"the core is built for folded rows of {c.row_bits} bits followed by {c.row_shift} zeros; "
-                             f"the network's have {bits} and {shift}")
+            raise InputError(
+                f"the core is built for folded rows of {c.row_bits} bits followed by {c.row_shift} zeros; "
+                f"the network's have {bits} and {shift}"
+            )
         memories["rows"] = _row_words(folded_rows(parameters, c.folded), c)
     assert set(memories) == set(sections)
     vocabulary, bias, weight = parameters.vocabulary, parameters.readout_bias, parameters.readout_weight
     return Image(
-        configuration=c, memories=memories, vocabulary_kind="word" if vocabulary is None else vocabulary.kind,
+        configuration=c,
+        memories=memories,
+        vocabulary_kind="word" if vocabulary is None else vocabulary.kind,
         vocabulary=b"" if vocabulary is None else vocabulary.to_bytes(),
         readout_fraction=parameters.readout_fraction,
         readout_bias=b"" if bias is None else bias.astype("<i4").tobytes(),
-        readout_weight=b"" if weight is None else weight.astype(np.int8).tobytes())
+        readout_weight=b"" if weight is None else weight.astype(np.int8).tobytes(),
+    )
 
 
 def _resident(parts, counts, lookups, c):
@@ -468,8 +523,10 @@ def _resident(parts, counts, lookups, c):
 def _too_small(c, words, weight_bytes):
     """The error of a weight memory that has fewer words than a network needs."""
     need = dataclasses.replace(c, weight_words=words).weight_memory_bytes
-    return InputError(f"the network needs {need} bytes of weight memory, the store has {weight_bytes}; "
-                      "prune further, or compile with --weight-bytes")
+    return InputError(
+        f"the network needs {need} bytes of weight memory, the store has {weight_bytes}; "
+        "prune further, or compile with --weight-bytes"
+    )
 
 
 def _fits(packed, widths, c):
@@ -496,7 +553,7 @@ def _row_words(rows, c):
     table = np.zeros((len(rows), c.layer_depth(0), c.banks), np.int64)
     for gate in range(len(GATES)):
         bank, address = c.place(0, gate, np.arange(size))
-        table[:, address, bank] = rows[:, gate * size:(gate + 1) * size]
+        table[:, address, bank] = rows[:, gate * size : (gate + 1) * size]
     flat = table.reshape(-1, c.banks) >> c.row_shift
     fields = [(flat[:, bank], c.row_bits) for bank in range(c.banks)]
     if c.store == "sdram":
@@ -511,7 +568,7 @@ def _to_words(fields):
     at = 0
     for values, width in fields:
         bytes_of = np.ascontiguousarray(np.asarray(values).astype("<i8")).view(np.uint8).reshape(count, 8)
-        bits[:, at:at + width] = np.unpackbits(bytes_of, axis=1, count=width, bitorder="little")
+        bits[:, at : at + width] = np.unpackbits(bytes_of, axis=1, count=width, bitorder="little")
         at += width
     return np.packbits(bits, axis=1, bitorder="little").tobytes()
 
@@ -524,9 +581,9 @@ def _from_words(data, widths, signed=False):
     fields = []
     for end, width in zip(ends, widths, strict=True):
         padded = np.zeros((len(bits), 64), np.uint8)
-        padded[:, :min(width, 64)] = bits[:, end - width:end][:, :64]
+        padded[:, : min(width, 64)] = bits[:, end - width : end][:, :64]
         if signed:
-            padded[:, width:] = bits[:, end - 1:end]
+            padded[:, width:] = bits[:, end - 1 : end]
         fields.append(np.packbits(padded, axis=1, bitorder="little").view("<i8")[:, 0])
     return fields
 
@@ -548,12 +605,13 @@ def read_image(image):
         The memories do not hold a network.
     """
     c = image.configuration
-    words = _from_words(image.memories.get("resident", b"") + image.memories["weights"],
-                        [c.weight_bits, RUN_BITS] * c.lanes)
+    words = _from_words(
+        image.memories.get("resident", b"") + image.memories["weights"], [c.weight_bits, RUN_BITS] * c.lanes
+    )
     codes, runs = np.stack(words[0::2], axis=1), np.stack(words[1::2], axis=1)
     for bit in range(RUN_BITS, c.run_bits):
         wide = np.stack(_from_words(image.memories[f"run_{bit}"], [1] * c.lanes), axis=1)
-        runs[:len(wide)] |= wide << bit
+        runs[: len(wide)] |= wide << bit
     pointers = _from_words(image.memories["columns"], [c.start_bits, c.count_bits, *[3, c.block_bits] * c.lanes])
     thresholds = np.frombuffer(image.memories["threshold"], "<u2").astype(np.int32)
     biases = np.stack(_from_words(image.memories["bias"], [c.accumulator_bits] * 3, signed=True)).astype(np.int32)
@@ -565,27 +623,41 @@ def read_image(image):
             own = slice(column, column := column + weight[segment].shape[1])
             if c.weight_bits == 4:
                 at = (len(SEGMENTS) * number + place) << c.weight_bits
-                book = np.frombuffer(image.memories["codebook"], np.int8)[at:at + CODEBOOK + 1]
+                book = np.frombuffer(image.memories["codebook"], np.int8)[at : at + CODEBOOK + 1]
             else:
                 book = np.arange(1 << WEIGHT_BITS).astype(np.uint8).view(np.int8)
-            _unpack_columns(codes, runs, [pointer[own] for pointer in pointers], own.start, book, weight[segment], c,
-                            number, segment)
+            _unpack_columns(
+                codes,
+                runs,
+                [pointer[own] for pointer in pointers],
+                own.start,
+                book,
+                weight[segment],
+                c,
+                number,
+                segment,
+            )
         base = c.neuron_base[number]
-        shift = tuple(image.memories["shift"][3 * number:3 * number + 3])
-        layers.append(IntegerLayer(weight["x"], weight["y"], biases[:, base:base + size].ravel(),
-                                   thresholds[base:base + size], shift))
+        shift = tuple(image.memories["shift"][3 * number : 3 * number + 3])
+        layers.append(
+            IntegerLayer(
+                weight["x"], weight["y"], biases[:, base : base + size].ravel(), thresholds[base : base + size], shift
+            )
+        )
     readout = None
     if image.readout_weight:
         readout = np.frombuffer(image.readout_weight, np.int8).reshape(c.vocabulary, c.hidden[-1])
-    vocabulary = (None if c.takes_events
-                  else Vocabulary.from_bytes(image.vocabulary, image.vocabulary_kind, "image"))
+    vocabulary = None if c.takes_events else Vocabulary.from_bytes(image.vocabulary, image.vocabulary_kind, "image")
     parameters = IntegerParameters(
         vocabulary=vocabulary,
         embedding=np.frombuffer(image.memories.get("embedding", b""), np.int8).reshape(c.vocabulary, c.embedding),
-        layers=tuple(layers), readout_weight=readout,
+        layers=tuple(layers),
+        readout_weight=readout,
         readout_bias=np.frombuffer(image.readout_bias, "<i4").astype(np.int32) if image.readout_bias else None,
-        readout_fraction=image.readout_fraction, accumulator_bits=c.accumulator_bits,
-        gate_index_bits=c.gate_index_bits)
+        readout_fraction=image.readout_fraction,
+        accumulator_bits=c.accumulator_bits,
+        gate_index_bits=c.gate_index_bits,
+    )
     if c.folded and image.memories["rows"] != _row_words(folded_rows(parameters, c.folded), c):
         raise InputError("image: the folded rows are not those of its embedding and weights")
     return parameters
@@ -631,6 +703,8 @@ def _unpack_columns(codes, runs, pointers, first_column, codebook, weights, c, l
         used = code != 0
         row = rows[np.clip(place[used], 0, len(rows) - 1)]
         if (wrong := np.flatnonzero((row < 0) | (place[used] < 0) | (place[used] >= len(rows)))).size:
-            raise InputError(f"image: column {first_column + owner[used][wrong[0]]} has a weight at position "
-                             f"{place[used][wrong[0]]} of layer {layer}, segment {segment}, where no row is")
+            raise InputError(
+                f"image: column {first_column + owner[used][wrong[0]]} has a weight at position "
+                f"{place[used][wrong[0]]} of layer {layer}, segment {segment}, where no row is"
+            )
         weights[row, owner[used]] = codebook[code[used]]

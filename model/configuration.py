@@ -13,9 +13,25 @@ from itertools import accumulate
 from egret.model.errors import InputError
 
 __all__ = [
-    "CODEBOOK", "GATES", "GOALS", "RESIDENT_BYTES", "RUN_BITS", "SDRAM_BITS", "SDRAM_WORDS", "SEGMENTS",
-    "STATE_FRACTION", "STORES", "TARGETS", "TINY", "VALUE_BITS", "VALUE_FRACTION", "WEIGHT_BITS", "WIDEST_RUN",
-    "WINDOW", "Configuration", "first_bank",
+    "CODEBOOK",
+    "GATES",
+    "GOALS",
+    "RESIDENT_BYTES",
+    "RUN_BITS",
+    "SDRAM_BITS",
+    "SDRAM_WORDS",
+    "SEGMENTS",
+    "STATE_FRACTION",
+    "STORES",
+    "TARGETS",
+    "TINY",
+    "VALUE_BITS",
+    "VALUE_FRACTION",
+    "WEIGHT_BITS",
+    "WIDEST_RUN",
+    "WINDOW",
+    "Configuration",
+    "first_bank",
 ]
 
 GATES = ("u", "r", "z")
@@ -118,6 +134,7 @@ class Configuration:
         def check(name, value, low, high):
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
                 raise InputError(f"configuration: {name} must be an integer from {low} to {high}, not {value!r}")
+
         if type(self.vocabulary) is not int or self.vocabulary:
             check("vocabulary", self.vocabulary, 2, 1 << 16)
         check("embedding", self.embedding, 1, 1 << 14)
@@ -131,8 +148,10 @@ class Configuration:
             raise InputError(f"configuration: weight_bits must be 4 or 8, not {self.weight_bits!r}")
         check("weight_words", self.weight_words, 1, 1 << 24)
         if not isinstance(self.wide_words, tuple) or len(self.wide_words) > WIDEST_RUN - RUN_BITS:
-            raise InputError(f"configuration: wide_words must be a tuple of at most {WIDEST_RUN - RUN_BITS} numbers, "
-                             f"not {self.wide_words!r}")
+            raise InputError(
+                f"configuration: wide_words must be a tuple of at most {WIDEST_RUN - RUN_BITS} numbers, "
+                f"not {self.wide_words!r}"
+            )
         most = self.weight_words
         for index, words in enumerate(self.wide_words):
             check(f"wide_words[{index}]", words, 1, most)
@@ -146,20 +165,26 @@ class Configuration:
         if self.store not in STORES:
             raise InputError(f"configuration: store must be {' or '.join(STORES)}, not {self.store!r}")
         if self.store != "bram" and self.wide_words:
-            raise InputError(f"configuration: wide_words must be () with the store {self.store}, "
-                             f"not {self.wide_words!r}")
+            raise InputError(
+                f"configuration: wide_words must be () with the store {self.store}, not {self.wide_words!r}"
+            )
         if self.store != "sdram" and self.resident_words:
-            raise InputError(f"configuration: resident_words must be 0 with the store {self.store}, "
-                             f"not {self.resident_words}")
+            raise InputError(
+                f"configuration: resident_words must be 0 with the store {self.store}, not {self.resident_words}"
+            )
         if self.store == "sdram":
             if self.lanes * self.narrow_bits % SDRAM_BITS:
-                raise InputError(f"configuration: lanes must be such that {self.narrow_bits} bits each fill words of "
-                                 f"{SDRAM_BITS} bits with the store sdram, not {self.lanes}")
+                raise InputError(
+                    f"configuration: lanes must be such that {self.narrow_bits} bits each fill words of "
+                    f"{SDRAM_BITS} bits with the store sdram, not {self.lanes}"
+                )
             if self.embedding % 2 and self.vocabulary:
                 raise InputError(f"configuration: embedding must be even with the store sdram, not {self.embedding}")
             if self.sdram_words > SDRAM_WORDS:
-                raise InputError(f"configuration: weights, embedding and {self.folded} folded rows need "
-                                 f"{2 * self.sdram_words} bytes of SDRAM; it has {2 * SDRAM_WORDS}")
+                raise InputError(
+                    f"configuration: weights, embedding and {self.folded} folded rows need "
+                    f"{2 * self.sdram_words} bytes of SDRAM; it has {2 * SDRAM_WORDS}"
+                )
 
     # Shape.
 
@@ -305,8 +330,11 @@ class Configuration:
     @cached_property
     def sdram_sizes(self):
         """Words of an SDRAM that each of its sections takes: dict, in their order."""
-        return {"weights": self.weight_words * self.word_beats, "embedding": self.vocabulary * self.embedding // 2,
-                "rows": self.folded * self.layer_depth(0) * self.row_beats}
+        return {
+            "weights": self.weight_words * self.word_beats,
+            "embedding": self.vocabulary * self.embedding // 2,
+            "rows": self.folded * self.layer_depth(0) * self.row_beats,
+        }
 
     @cached_property
     def sdram_base(self):

@@ -125,7 +125,10 @@ def evaluate(network, columns, ids, *, batch=1, progress=None):
     for y, targets in outputs(network, ids, batch, sources=sources, progress=progress):
         likelihood += log_likelihood(network.read_out(y), targets)
     return Evaluation(
-        tokens=total, loss=-likelihood / total, activity=sources.activity, macs=count_macs(columns, sources),
+        tokens=total,
+        loss=-likelihood / total,
+        activity=sources.activity,
+        macs=count_macs(columns, sources),
         sources=sources,
     )
 

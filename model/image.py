@@ -21,8 +21,16 @@ from egret.model.configuration import (
 from egret.model.errors import InputError
 from egret.model.files import read, write_aside
 
-__all__ = ["HOST_SECTIONS", "INPUT_SECTION", "MAGIC", "VERSION", "Image", "MemorySection", "input_section",
-           "memory_sections"]
+__all__ = [
+    "HOST_SECTIONS",
+    "INPUT_SECTION",
+    "MAGIC",
+    "VERSION",
+    "Image",
+    "MemorySection",
+    "input_section",
+    "memory_sections",
+]
 
 MAGIC = b"EGRETIMG"
 VERSION = 2
@@ -34,9 +42,9 @@ HOST_NAMES = {VOCABULARY: "vocabulary", READOUT_BIAS: "readout_bias", READOUT_WE
 
 INPUT_SECTION = 2
 """Of the embedding; or of the events that enter, in a core that takes these instead."""
-_HEADER = struct.Struct("<8sHHI8s")       # magic, version, sections, bytes of the configuration, digest
-_SECTION = struct.Struct("<HHIII")        # number, bytes a word, words, offset from the file's start, CRC-32
-_CRC = struct.Struct("<I")                # CRC-32 of all bytes before it
+_HEADER = struct.Struct("<8sHHI8s")  # magic, version, sections, bytes of the configuration, digest
+_SECTION = struct.Struct("<HHIII")  # number, bytes a word, words, offset from the file's start, CRC-32
+_CRC = struct.Struct("<I")  # CRC-32 of all bytes before it
 
 
 @dataclass(frozen=True)
@@ -83,13 +91,18 @@ def memory_sections(configuration):
         sections.append(MemorySection(6, "codebook", WEIGHT_BITS, len(SEGMENTS) * c.layers * (CODEBOOK + 1)))
     if c.folded:
         sections.append(MemorySection(7, "rows", c.banks * c.row_bits, c.folded * c.layer_depth(0)))
-    sections += [MemorySection(8 + index, f"run_{RUN_BITS + index}", c.lanes, words)
-                 for index, words in enumerate(c.wide_words)]
+    sections += [
+        MemorySection(8 + index, f"run_{RUN_BITS + index}", c.lanes, words) for index, words in enumerate(c.wide_words)
+    ]
     if c.resident_words:
         sections.append(MemorySection(12, "resident", c.lanes * c.narrow_bits, c.resident_words))
     if c.store == "sdram":
-        sections = [MemorySection(section.number, section.name, SDRAM_BITS, c.sdram_sizes[section.name])
-                    if section.name in c.sdram_sizes else section for section in sections]
+        sections = [
+            MemorySection(section.number, section.name, SDRAM_BITS, c.sdram_sizes[section.name])
+            if section.name in c.sdram_sizes
+            else section
+            for section in sections
+        ]
     return tuple(sections)
 
 
@@ -145,8 +158,10 @@ class Image:
             elif section.name.startswith("run_"):
                 most = least = min(section.words, weight_words)
             if rest or not least <= words <= most:
-                raise InputError(f"image: memory {section.name!r} holds {most} words of {section.word_bytes} "
-                                 f"bytes, not {len(data)} bytes")
+                raise InputError(
+                    f"image: memory {section.name!r} holds {most} words of {section.word_bytes} "
+                    f"bytes, not {len(data)} bytes"
+                )
         if self.vocabulary_kind not in ("word", "char"):
             raise InputError(f"image: vocabulary_kind must be 'word' or 'char', not {self.vocabulary_kind!r}")
         if type(self.readout_fraction) is not int or not 0 <= self.readout_fraction <= 30:
@@ -159,18 +174,25 @@ class Image:
             raise InputError(f"image: readout_bias must have {4 * c.vocabulary} bytes, not {len(self.readout_bias)}")
         if self.readout_weight:
             if len(self.readout_weight) != c.vocabulary * c.hidden[-1]:
-                raise InputError(f"image: readout_weight must have {c.vocabulary * c.hidden[-1]} bytes, "
-                                 f"not {len(self.readout_weight)}")
+                raise InputError(
+                    f"image: readout_weight must have {c.vocabulary * c.hidden[-1]} bytes, "
+                    f"not {len(self.readout_weight)}"
+                )
         elif c.hidden[-1] != c.embedding:
             raise InputError("image: lacks readout_weight, which a network with another embedding width needs")
 
     def to_bytes(self):
         """The file's content."""
         header = json.loads(self.configuration.to_json())
-        header = json.dumps({"configuration": header, "readout_fraction": self.readout_fraction,
-                             "tokens": self.vocabulary_kind}, sort_keys=True, separators=(",", ":")).encode()
-        sections = [(section.number, section.word_bytes, self.memories[section.name])
-                    for section in memory_sections(self.configuration)]
+        header = json.dumps(
+            {"configuration": header, "readout_fraction": self.readout_fraction, "tokens": self.vocabulary_kind},
+            sort_keys=True,
+            separators=(",", ":"),
+        ).encode()
+        sections = [
+            (section.number, section.word_bytes, self.memories[section.name])
+            for section in memory_sections(self.configuration)
+        ]
         sections += [(VOCABULARY, 1, self.vocabulary), (READOUT_BIAS, 4, self.readout_bias)]
         if self.readout_weight:
             sections.append((READOUT_WEIGHT, 1, self.readout_weight))
@@ -179,8 +201,14 @@ class Image:
         for number, word_bytes, data in sections:
             table += _SECTION.pack(number, word_bytes, len(data) // word_bytes, offset, zlib.crc32(data))
             offset += len(data)
-        content = b"".join([_HEADER.pack(MAGIC, VERSION, len(sections), len(header), self.configuration.digest),
-                            header, table, *(data for _, _, data in sections)])
+        content = b"".join(
+            [
+                _HEADER.pack(MAGIC, VERSION, len(sections), len(header), self.configuration.digest),
+                header,
+                table,
+                *(data for _, _, data in sections),
+            ]
+        )
         return content + _CRC.pack(zlib.crc32(content))
 
     @classmethod
@@ -198,15 +226,17 @@ class Image:
         InputError
             Not an image, another version, cut short, corrupted, or inconsistent.
         """
-        if data[:len(MAGIC)] != MAGIC[:len(data)] or not data:
-            raise InputError(f"{where}: not an image (it must begin with {MAGIC.decode()!r}); "
-                             "`egret compile` writes one")
+        if data[: len(MAGIC)] != MAGIC[: len(data)] or not data:
+            raise InputError(
+                f"{where}: not an image (it must begin with {MAGIC.decode()!r}); `egret compile` writes one"
+            )
         if len(data) < _HEADER.size + _CRC.size:
             raise InputError(f"{where}: the image is cut short at {len(data)} bytes")
         _, version, count, header_bytes, digest = _HEADER.unpack_from(data)
         if version != VERSION:
-            raise InputError(f"{where}: image version {version}; this program reads version {VERSION}: "
-                             "compile it again")
+            raise InputError(
+                f"{where}: image version {version}; this program reads version {VERSION}: compile it again"
+            )
         table_at = _HEADER.size + header_bytes
         data_at = table_at + count * _SECTION.size
         if data_at + _CRC.size > len(data):
@@ -222,7 +252,7 @@ class Image:
         if _CRC.unpack_from(data, end)[0] != zlib.crc32(data[:end]):
             raise InputError(f"{where}: the image is corrupted: its CRC does not match")
         try:
-            header = json.loads(data[_HEADER.size:table_at])
+            header = json.loads(data[_HEADER.size : table_at])
             configuration = Configuration.from_json(json.dumps(header["configuration"]))
             fraction, kind = header["readout_fraction"], header["tokens"]
         except InputError as error:
@@ -230,12 +260,14 @@ class Image:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{where}: the image's header cannot be read ({type(error).__name__})") from error
         if digest != configuration.digest:
-            raise InputError(f"{where}: the image's digest {digest.hex()} is not that of its configuration, "
-                             f"{configuration.digest.hex()}")
+            raise InputError(
+                f"{where}: the image's digest {digest.hex()} is not that of its configuration, "
+                f"{configuration.digest.hex()}"
+            )
         memories, host = {}, {}
         known = {section.number: section for section in memory_sections(configuration)}
         for number, word_bytes, words, offset, crc in table:
-            content = data[offset:offset + word_bytes * words]
+            content = data[offset : offset + word_bytes * words]
             if zlib.crc32(content) != crc:
                 raise InputError(f"{where}: section {number} of the image is corrupted: its CRC does not match")
             if number in known and known[number].word_bytes == word_bytes:
@@ -243,13 +275,15 @@ class Image:
             elif number in HOST_NAMES:
                 host[HOST_NAMES[number]] = content
             else:
-                raise InputError(f"{where}: section {number} with words of {word_bytes} bytes is not one of "
-                                 "this configuration")
+                raise InputError(
+                    f"{where}: section {number} with words of {word_bytes} bytes is not one of this configuration"
+                )
         if len(memories) + len(host) != count or not {"vocabulary", "readout_bias"} <= set(host):
             raise InputError(f"{where}: the image lacks a section, or has one twice")
         try:
-            return cls(configuration=configuration, memories=memories, vocabulary_kind=kind,
-                       readout_fraction=fraction, **host)
+            return cls(
+                configuration=configuration, memories=memories, vocabulary_kind=kind, readout_fraction=fraction, **host
+            )
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
 

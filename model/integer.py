@@ -30,8 +30,20 @@ from egret.model.errors import InputError
 from egret.model.tokens import Vocabulary
 
 __all__ = [
-    "EVENT_MAX", "THRESHOLD_MAX", "IntegerLayer", "IntegerNetwork", "IntegerParameters", "LayerTrace",
-    "fire", "gate_index", "half_up", "reset_value", "sigmoid_table", "split", "tanh_table", "update_state",
+    "EVENT_MAX",
+    "THRESHOLD_MAX",
+    "IntegerLayer",
+    "IntegerNetwork",
+    "IntegerParameters",
+    "LayerTrace",
+    "fire",
+    "gate_index",
+    "half_up",
+    "reset_value",
+    "sigmoid_table",
+    "split",
+    "tanh_table",
+    "update_state",
 ]
 
 EVENT_MAX = 255
@@ -46,14 +58,18 @@ def half_up(value, bits):
 
 def sigmoid_table(index_bits):
     """Sigmoid over the signed index -8 to 8 in two's-complement order, as 8 fraction bits, 0 to 255: [2^index_bits]."""
-    return [min(255, math.floor(256 / (1 + math.exp(-index * 2.0 ** (4 - index_bits))) + 0.5))
-            for index in _signed(index_bits)]
+    return [
+        min(255, math.floor(256 / (1 + math.exp(-index * 2.0 ** (4 - index_bits))) + 0.5))
+        for index in _signed(index_bits)
+    ]
 
 
 def tanh_table(index_bits):
     """Tanh over the signed index -4 to 4 in two's-complement order, as 14 fraction bits: [2^index_bits]."""
-    return [math.floor((1 << STATE_FRACTION) * math.tanh(index * 2.0 ** (3 - index_bits)) + 0.5)
-            for index in _signed(index_bits)]
+    return [
+        math.floor((1 << STATE_FRACTION) * math.tanh(index * 2.0 ** (3 - index_bits)) + 0.5)
+        for index in _signed(index_bits)
+    ]
 
 
 def _signed(bits):
@@ -139,8 +155,10 @@ class IntegerParameters:
             if not np.issubdtype(array.dtype, np.integer):
                 raise InputError(f"integer network: {name} must hold integers, not {array.dtype}")
             if array.size and not (low <= array.min() and array.max() <= high):
-                raise InputError(f"integer network: {name} must lie within {low} to {high}, "
-                                 f"not {array.min()} to {array.max()}")
+                raise InputError(
+                    f"integer network: {name} must lie within {low} to {high}, not {array.min()} to {array.max()}"
+                )
+
         for name, low, high in (("accumulator_bits", 16, 24), ("gate_index_bits", 8, 12), ("readout_fraction", 0, 30)):
             if type(value := getattr(self, name)) is not int or not low <= value <= high:
                 raise InputError(f"integer network: {name} must be {low} to {high}, not {value!r}")
@@ -160,12 +178,15 @@ class IntegerParameters:
             check(f"layers.{number}.bias", layer.bias, (3 * size,), -limit, limit)
             check(f"layers.{number}.threshold", layer.threshold, (size,), 0, THRESHOLD_MAX)
             if len(layer.shift) != 3 or not all(
-                    isinstance(shift, int | np.integer) and 1 <= shift <= 15 for shift in layer.shift):
+                isinstance(shift, int | np.integer) and 1 <= shift <= 15 for shift in layer.shift
+            ):
                 raise InputError(f"integer network: layers.{number}.shift must be three numbers from 1 to 15")
             reach = self.reach(layer, largest)
             if reach.max() > limit:
-                raise InputError(f"integer network: layers.{number} row {int(reach.argmax())} can reach "
-                                 f"{int(reach.max())}; an accumulator of {self.accumulator_bits} bits holds {limit}")
+                raise InputError(
+                    f"integer network: layers.{number} row {int(reach.argmax())} can reach "
+                    f"{int(reach.max())}; an accumulator of {self.accumulator_bits} bits holds {limit}"
+                )
             inputs, largest = size, EVENT_MAX
         if self.readout_bias is None:
             if self.readout_weight is not None:
@@ -174,16 +195,20 @@ class IntegerParameters:
         if self.readout_weight is not None:
             check("readout.weight", self.readout_weight, (vocabulary, inputs), -127, 127)
         elif inputs != self.embedding.shape[1]:
-            raise InputError(f"integer network: a tied read-out needs a last layer of {self.embedding.shape[1]} "
-                             f"neurons, not {inputs}")
+            raise InputError(
+                f"integer network: a tied read-out needs a last layer of {self.embedding.shape[1]} "
+                f"neurons, not {inputs}"
+            )
         check("readout.bias", self.readout_bias, (vocabulary,), -(1 << 31), (1 << 31) - 1)
 
     @staticmethod
     def reach(layer, largest_input=EVENT_MAX):
         """Largest magnitude that each accumulator of a layer can pass through, in any order of addition: [3H]."""
-        return (np.abs(layer.bias.astype(np.int64))
-                + np.abs(layer.weight_x.astype(np.int64)).sum(1) * largest_input
-                + np.abs(layer.weight_y.astype(np.int64)).sum(1) * EVENT_MAX)
+        return (
+            np.abs(layer.bias.astype(np.int64))
+            + np.abs(layer.weight_x.astype(np.int64)).sum(1) * largest_input
+            + np.abs(layer.weight_y.astype(np.int64)).sum(1) * EVENT_MAX
+        )
 
     @property
     def hidden(self):
@@ -215,15 +240,22 @@ def split(parameters, behind):
     layers = len(parameters.layers)
     cuts = [0, *behind, layers]
     if not all(one < other for one, other in zip(cuts, cuts[1:], strict=False)):
-        raise InputError(f"a network of {layers} layers can be cut behind layers 1 to {layers - 1}, in rising order, "
-                         f"not {', '.join(map(str, behind))}" if layers > 1 else
-                         "a network of one layer cannot be cut")
+        raise InputError(
+            f"a network of {layers} layers can be cut behind layers 1 to {layers - 1}, in rising order, "
+            f"not {', '.join(map(str, behind))}"
+            if layers > 1
+            else "a network of one layer cannot be cut"
+        )
     parts = []
     for first, last in zip(cuts, cuts[1:], strict=False):
-        events = {} if first == 0 else {
-            "vocabulary": None, "embedding": np.zeros((0, parameters.hidden[first - 1]), np.int8)}
-        parts.append(replace(parameters, layers=parameters.layers[first:last], readout_weight=None,
-                             readout_bias=None, **events))
+        events = (
+            {}
+            if first == 0
+            else {"vocabulary": None, "embedding": np.zeros((0, parameters.hidden[first - 1]), np.int8)}
+        )
+        parts.append(
+            replace(parameters, layers=parameters.layers[first:last], readout_weight=None, readout_bias=None, **events)
+        )
     return parts
 
 
@@ -271,9 +303,13 @@ class IntegerNetwork:
         for layer in parameters.layers:
             size = len(layer.threshold)
             weight_y = layer.weight_y.astype(np.float32)
-            self._products.append((layer.weight_x.T.astype(np.float32, order="C"),
-                                   np.ascontiguousarray(weight_y[:2 * size].T),
-                                   np.ascontiguousarray(weight_y[2 * size:].T)))
+            self._products.append(
+                (
+                    layer.weight_x.T.astype(np.float32, order="C"),
+                    np.ascontiguousarray(weight_y[: 2 * size].T),
+                    np.ascontiguousarray(weight_y[2 * size :].T),
+                )
+            )
         readout = parameters.embedding if parameters.readout_weight is None else parameters.readout_weight
         self._readout = None if parameters.readout_bias is None else readout.T.astype(np.float64, order="C")
         self.reset_state()
@@ -312,12 +348,12 @@ class IntegerNetwork:
         weight_x, weight_ur, weight_z = self._products[number]
         state, y_before = self.states[number], self.events[number]
         accumulators = (x.astype(np.float32) @ weight_x).astype(np.int32) + layer.bias.astype(np.int32)
-        accumulators[:, :2 * size] += (y_before.astype(np.float32) @ weight_ur).astype(np.int32)
+        accumulators[:, : 2 * size] += (y_before.astype(np.float32) @ weight_ur).astype(np.int32)
         u = self._sigmoid[gate_index(accumulators[:, :size], layer.shift[0], bits)]
-        r = self._sigmoid[gate_index(accumulators[:, size:2 * size], layer.shift[1], bits)]
+        r = self._sigmoid[gate_index(accumulators[:, size : 2 * size], layer.shift[1], bits)]
         s = reset_value(r, y_before)
-        accumulators[:, 2 * size:] += (s.astype(np.float32) @ weight_z).astype(np.int32)
-        z = self._tanh[gate_index(accumulators[:, 2 * size:], layer.shift[2], bits)]
+        accumulators[:, 2 * size :] += (s.astype(np.float32) @ weight_z).astype(np.int32)
+        z = self._tanh[gate_index(accumulators[:, 2 * size :], layer.shift[2], bits)]
         p = update_state(state, u, z)
         y, c = fire(p, layer.threshold.astype(np.int32))
         return LayerTrace(x, y_before, s, accumulators, u, r, z, p, c, y)
@@ -325,4 +361,4 @@ class IntegerNetwork:
     def read_out(self, y):
         """Logits, float64 [B, V], exact, from the last layer's events [B, H]."""
         logits = y.astype(np.float64) @ self._readout + self.parameters.readout_bias
-        return logits * 2.0 ** -self.parameters.readout_fraction
+        return logits * 2.0**-self.parameters.readout_fraction

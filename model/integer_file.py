@@ -62,9 +62,15 @@ def save_integer(parameters, path):
         for name in ("bias", "threshold", "shift"):
             tensors[f"layers.{number}.{name}"] = _pack(np.asarray(getattr(layer, name)).astype("<i4").tobytes())
     vocabulary, embedding = parameters.embedding.shape
-    metadata = {"format": FORMAT, "tokens": parameters.vocabulary.kind, "vocabulary_size": vocabulary,
-                "embedding_size": embedding, "hidden": list(parameters.hidden),
-                "tied": parameters.readout_weight is None, **{name: getattr(parameters, name) for name in _NUMBERS}}
+    metadata = {
+        "format": FORMAT,
+        "tokens": parameters.vocabulary.kind,
+        "vocabulary_size": vocabulary,
+        "embedding_size": embedding,
+        "hidden": list(parameters.hidden),
+        "tied": parameters.readout_weight is None,
+        **{name: getattr(parameters, name) for name in _NUMBERS},
+    }
     write_aside(path, safetensors.numpy.save(tensors, {"egret": json.dumps(metadata)}))
 
 
@@ -95,8 +101,9 @@ def load_integer(path):
         raise InputError(f"{path}: not a safetensors file, or cut short: {' '.join(str(error).split())}") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         found = metadata.get("format") if isinstance(metadata, dict) else None
-        raise InputError(f"{path}: not an integer network: its format must be {FORMAT!r}, not {found!r}; "
-                         "`egret quantise` writes one")
+        raise InputError(
+            f"{path}: not an integer network: its format must be {FORMAT!r}, not {found!r}; `egret quantise` writes one"
+        )
     try:
         parameters = _parse(metadata, packed, path)
     except KeyError as error:
@@ -129,16 +136,23 @@ def _parse(metadata, packed, path):
 
     text = _inflate(packed.pop("vocabulary"), _LARGEST_VOCABULARY)
     layers = tuple(
-        IntegerLayer(sparse(f"layers.{number}.weight_x", 3 * size, inputs),
-                     sparse(f"layers.{number}.weight_y", 3 * size, size),
-                     numbers(f"layers.{number}.bias", 3 * size), numbers(f"layers.{number}.threshold", size),
-                     tuple(numbers(f"layers.{number}.shift", 3).tolist()))
-        for number, (inputs, size) in enumerate(zip([embedding, *hidden], hidden, strict=False)))
+        IntegerLayer(
+            sparse(f"layers.{number}.weight_x", 3 * size, inputs),
+            sparse(f"layers.{number}.weight_y", 3 * size, size),
+            numbers(f"layers.{number}.bias", 3 * size),
+            numbers(f"layers.{number}.threshold", size),
+            tuple(numbers(f"layers.{number}.shift", 3).tolist()),
+        )
+        for number, (inputs, size) in enumerate(zip([embedding, *hidden], hidden, strict=False))
+    )
     return IntegerParameters(
         vocabulary=Vocabulary.from_bytes(text, metadata["tokens"], where=path),
-        embedding=matrix("embedding", vocabulary, embedding), layers=layers,
+        embedding=matrix("embedding", vocabulary, embedding),
+        layers=layers,
         readout_weight=None if metadata["tied"] is True else matrix("readout.weight", vocabulary, hidden[-1]),
-        readout_bias=numbers("readout.bias", vocabulary), **{name: metadata[name] for name in _NUMBERS})
+        readout_bias=numbers("readout.bias", vocabulary),
+        **{name: metadata[name] for name in _NUMBERS},
+    )
 
 
 def _gaps(places):

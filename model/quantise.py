@@ -51,27 +51,39 @@ def quantise(checkpoint, *, weight_bits=8, embedding_bits=8, accumulator_bits=24
     """
     configuration = checkpoint.configuration
     if configuration.cell != "egru" or configuration.reset != "before":
-        raise InputError(f"only an EGRU with reset 'before' has an integer network, not "
-                         f"{configuration.cell!r} with reset {configuration.reset!r}")
+        raise InputError(
+            f"only an EGRU with reset 'before' has an integer network, not "
+            f"{configuration.cell!r} with reset {configuration.reset!r}"
+        )
     if weight_bits not in (4, 8):
         raise InputError(f"weight_bits must be 4 or 8, not {weight_bits!r}")
     if embedding_bits not in range(4, 9):
         raise InputError(f"embedding_bits must be 4 to 8, not {embedding_bits!r}")
     tensors = checkpoint.tensors
+
     def layer(number, power=0, weight_bits=weight_bits):
         prefix = f"layers.{number}."
-        return _quantise_layer(tensors[prefix + "weight_x"] * 2.0 ** power, tensors[prefix + "weight_y"],
-                               tensors[prefix + "bias"], tensors[prefix + "threshold"],
-                               weight_bits, accumulator_bits, gate_index_bits, f"layers.{number}")
+        return _quantise_layer(
+            tensors[prefix + "weight_x"] * 2.0**power,
+            tensors[prefix + "weight_y"],
+            tensors[prefix + "bias"],
+            tensors[prefix + "threshold"],
+            weight_bits,
+            accumulator_bits,
+            gate_index_bits,
+            f"layers.{number}",
+        )
 
     def first(power):
         embedding = _table(tensors["embedding.weight"], power, embedding_bits)
         quantised = layer(0, power, 8)
         size = len(quantised.threshold)
         fractions = np.repeat(_weight_fractions(quantised.shift, gate_index_bits), size)[:, None]
-        loss = (_relative_error(embedding * 2.0 ** (power - EMBEDDING_FRACTION), tensors["embedding.weight"])
-                + _relative_error(quantised.weight_x * 2.0 ** (-fractions - power), tensors["layers.0.weight_x"])
-                + 2 * _relative_error(quantised.weight_y * 2.0 ** -fractions, tensors["layers.0.weight_y"]))
+        loss = (
+            _relative_error(embedding * 2.0 ** (power - EMBEDDING_FRACTION), tensors["embedding.weight"])
+            + _relative_error(quantised.weight_x * 2.0 ** (-fractions - power), tensors["layers.0.weight_x"])
+            + 2 * _relative_error(quantised.weight_y * 2.0**-fractions, tensors["layers.0.weight_y"])
+        )
         return loss, power, embedding
 
     alone = _least_error_power(tensors["embedding.weight"])
@@ -91,14 +103,22 @@ def quantise(checkpoint, *, weight_bits=8, embedding_bits=8, accumulator_bits=24
         power = _least_error_power(tensors["readout.weight"])
         readout_weight = _table(tensors["readout.weight"], power, embedding_bits)
     readout_fraction = EMBEDDING_FRACTION + VALUE_FRACTION - power
-    readout_bias = np.rint(tensors["readout.bias"].astype(np.float64) * 2.0 ** readout_fraction)
+    readout_bias = np.rint(tensors["readout.bias"].astype(np.float64) * 2.0**readout_fraction)
     if (largest := np.abs(readout_bias).max()) >= 1 << 31:
-        raise InputError(f"readout.bias: must lie within +-{2.0 ** (31 - readout_fraction):g} beside such read-out "
-                         f"weights, not reach {largest * 2.0 ** -readout_fraction:g}")
+        raise InputError(
+            f"readout.bias: must lie within +-{2.0 ** (31 - readout_fraction):g} beside such read-out "
+            f"weights, not reach {largest * 2.0**-readout_fraction:g}"
+        )
     return IntegerParameters(
-        vocabulary=checkpoint.vocabulary, embedding=embedding, layers=tuple(layers), readout_weight=readout_weight,
+        vocabulary=checkpoint.vocabulary,
+        embedding=embedding,
+        layers=tuple(layers),
+        readout_weight=readout_weight,
         readout_bias=readout_bias.astype(np.int32),
-        readout_fraction=readout_fraction, accumulator_bits=accumulator_bits, gate_index_bits=gate_index_bits)
+        readout_fraction=readout_fraction,
+        accumulator_bits=accumulator_bits,
+        gate_index_bits=gate_index_bits,
+    )
 
 
 def dequantise(parameters):
@@ -119,24 +139,31 @@ def dequantise(parameters):
         tensors["readout.weight"] = parameters.readout_weight * 2.0 ** (VALUE_FRACTION - parameters.readout_fraction)
     for number, layer in enumerate(parameters.layers):
         fractions = _weight_fractions(layer.shift, parameters.gate_index_bits)
-        scale = np.repeat(2.0 ** -fractions, len(layer.threshold))
+        scale = np.repeat(2.0**-fractions, len(layer.threshold))
         tensors |= {
             f"layers.{number}.weight_x": layer.weight_x * scale[:, None] * 2.0 ** (0 if number else -power),
             f"layers.{number}.weight_y": layer.weight_y * scale[:, None],
-            f"layers.{number}.bias": layer.bias * scale * 2.0 ** -VALUE_FRACTION,
-            f"layers.{number}.threshold": layer.threshold * 2.0 ** -STATE_FRACTION,
+            f"layers.{number}.bias": layer.bias * scale * 2.0**-VALUE_FRACTION,
+            f"layers.{number}.threshold": layer.threshold * 2.0**-STATE_FRACTION,
         }
-    tensors["readout.bias"] = parameters.readout_bias * 2.0 ** -parameters.readout_fraction
+    tensors["readout.bias"] = parameters.readout_bias * 2.0**-parameters.readout_fraction
     configuration = NetworkConfiguration(
-        cell="egru", tokens=parameters.vocabulary.kind, vocab_size=parameters.vocabulary.size,
-        embedding_size=parameters.embedding.shape[1], hidden_sizes=parameters.hidden, reset="before", tied=tied)
-    return Checkpoint(configuration, {name: tensor.astype(np.float32) for name, tensor in tensors.items()},
-                      parameters.vocabulary)
+        cell="egru",
+        tokens=parameters.vocabulary.kind,
+        vocab_size=parameters.vocabulary.size,
+        embedding_size=parameters.embedding.shape[1],
+        hidden_sizes=parameters.hidden,
+        reset="before",
+        tied=tied,
+    )
+    return Checkpoint(
+        configuration, {name: tensor.astype(np.float32) for name, tensor in tensors.items()}, parameters.vocabulary
+    )
 
 
 def _round(array, fraction, limit):
     """Nearest multiples of 2^-fraction, as integers that saturate at +-limit."""
-    return np.clip(np.rint(array * 2.0 ** fraction), -limit, limit)
+    return np.clip(np.rint(array * 2.0**fraction), -limit, limit)
 
 
 def _table(matrix, power, bits):
@@ -147,8 +174,10 @@ def _table(matrix, power, bits):
 
 def _least_error(array, fractions, limit):
     """The number of fraction bits among ``fractions`` with the smallest squared error over ``array``."""
+
     def error(fraction):
-        return float(np.square(_round(array, fraction, limit) * 2.0 ** -fraction - array, dtype=np.float64).sum())
+        return float(np.square(_round(array, fraction, limit) * 2.0**-fraction - array, dtype=np.float64).sum())
+
     return min(fractions, key=error)
 
 
@@ -194,15 +223,17 @@ def _quantise_layer(weight_x, weight_y, bias, threshold, weight_bits, accumulato
             if np.abs(exact_bias).max() <= limit and IntegerParameters.reach(layer).max() <= limit:
                 break
             if fraction == fractions[0]:
-                raise InputError(f"{where}: the weights and biases of gate {'urz'[gate]} are too large for an "
-                                 f"accumulator of {accumulator_bits} bits; at most {limit} at {fraction} fraction bits")
+                raise InputError(
+                    f"{where}: the weights and biases of gate {'urz'[gate]} are too large for an "
+                    f"accumulator of {accumulator_bits} bits; at most {limit} at {fraction} fraction bits"
+                )
             fraction -= 1
         shift.append(fraction + VALUE_FRACTION - index_fraction)
     if weight_bits == 4:
         scale = np.repeat(2.0 ** _weight_fractions(shift, gate_index_bits), size)[:, None]
         integer_x = _to_codebook(weight_x * scale)
         integer_y = np.concatenate([_to_codebook(part) for part in np.split(weight_y * scale, [2 * size])])
-    integer_threshold = np.minimum(np.rint(threshold * 2.0 ** STATE_FRACTION), THRESHOLD_MAX).astype(np.int32)
+    integer_threshold = np.minimum(np.rint(threshold * 2.0**STATE_FRACTION), THRESHOLD_MAX).astype(np.int32)
     return IntegerLayer(integer_x, integer_y, integer_bias, integer_threshold, tuple(shift))
 
 

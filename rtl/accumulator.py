@@ -47,13 +47,18 @@ class Accumulators(wiring.Component):
 
     def __init__(self, configuration):
         self._c = c = configuration
-        super().__init__({
-            "coming": In(c.banks),
-            "add": In(add_layout(c)).array(c.banks),
-            "row": In(stream.Signature(row_layout(c), always_ready=True)),
-            **{f"access_{gate}": In(stream.Signature(access_layout(c, number))) for number, gate in enumerate(GATES)},
-            "found": Out(stream.Signature(signed(c.accumulator_bits), always_ready=True)).array(len(GATES)),
-        })
+        super().__init__(
+            {
+                "coming": In(c.banks),
+                "add": In(add_layout(c)).array(c.banks),
+                "row": In(stream.Signature(row_layout(c), always_ready=True)),
+                **{
+                    f"access_{gate}": In(stream.Signature(access_layout(c, number)))
+                    for number, gate in enumerate(GATES)
+                },
+                "found": Out(stream.Signature(signed(c.accumulator_bits), always_ready=True)).array(len(GATES)),
+            }
+        )
 
     @property
     def access(self):
@@ -75,17 +80,20 @@ class Accumulators(wiring.Component):
         candidate = self.access[GATES.index("z")]
         for gate, access in enumerate(self.access):
             banks = c.gate_banks(gate)
-            busy = self.coming[banks.start::banks.step]
+            busy = self.coming[banks.start :: banks.step]
             if access is not candidate:
-                busy |= Mux(candidate.valid, candidate.p.banks[banks.start::banks.step], 0)
+                busy |= Mux(candidate.valid, candidate.p.banks[banks.start :: banks.step], 0)
             take = Signal(len(banks), name=f"take_{gate}")
             entered = Signal.like(access.p, name=f"entered_{gate}", reset_less=True)
-            known = [Signal(range(len(banks)), name=f"place_{gate}_{stage}", reset_less=True)
-                     for stage in range(latency - 2)]
+            known = [
+                Signal(range(len(banks)), name=f"place_{gate}_{stage}", reset_less=True) for stage in range(latency - 2)
+            ]
             found = Signal(latency - 1, name=f"found_{gate}")
             m.d.comb += access.ready.eq((access.p.banks & busy) == 0)
-            place = Cat(_or([C(0, 1), *(take[place] for place in range(len(banks)) if place >> bit & 1)])
-                        for bit in range(len(known[0])))
+            place = Cat(
+                _or([C(0, 1), *(take[place] for place in range(len(banks)) if place >> bit & 1)])
+                for bit in range(len(known[0]))
+            )
             m.d.sync += [
                 take.eq(Mux(access.valid & access.ready, access.p.banks, 0)),
                 entered.address.eq(access.p.address),
@@ -107,8 +115,11 @@ class Accumulators(wiring.Component):
                 return Signal(shape, name=f"{name}_{bank}", reset_less=True)
 
             # Where nothing is added the lanes and rows send zeros, so that the sources can be joined by OR.
-            accesses = [(takes[gate][c.gate_banks(gate).index(bank)], entered)
-                        for gate, entered in enumerate(entering) if bank in c.gate_banks(gate)]
+            accesses = [
+                (takes[gate][c.gate_banks(gate).index(bank)], entered)
+                for gate, entered in enumerate(entering)
+                if bank in c.gate_banks(gate)
+            ]
             addends = [add.addend, *(Mux(take, entered.bias, 0) for take, entered in accesses)]
             if c.folded:
                 addends.append(self.row.p.addends[bank])
@@ -118,8 +129,15 @@ class Accumulators(wiring.Component):
             m.d.sync += [
                 # JOIN
                 reading.eq(_or([add.valid, self.row.valid, *(take for take, _ in accesses)])),
-                address.eq(_or([add.address, self.row.p.address,
-                                *(Mux(take, entered.address, 0) for take, entered in accesses)])),
+                address.eq(
+                    _or(
+                        [
+                            add.address,
+                            self.row.p.address,
+                            *(Mux(take, entered.address, 0) for take, entered in accesses),
+                        ]
+                    )
+                ),
                 replaces.eq(Cat(_or(take & entered.replace for take, entered in accesses), replaces)),
             ]
             m.d.comb += [read.addr.eq(address), read.en.eq(reading)]
@@ -134,9 +152,10 @@ class Accumulators(wiring.Component):
                 # READ
                 valids.eq(Cat(reading, valids)),
                 Cat(addresses).eq(Cat(address, addresses)),
-                Cat(matches).eq(Cat(valid & (address == other)
-                                    for valid, other in zip(valids, addresses, strict=True))),
-                Cat(sums).eq(Cat(_or(addend.as_signed() for addend in addends)[:len(sums[0])], sums)),
+                Cat(matches).eq(
+                    Cat(valid & (address == other) for valid, other in zip(valids, addresses, strict=True))
+                ),
+                Cat(sums).eq(Cat(_or(addend.as_signed() for addend in addends)[: len(sums[0])], sums)),
                 # SUM
                 newest.eq(sum_),
             ]

@@ -37,11 +37,18 @@ class Biases(wiring.Component):
 
     def __init__(self, configuration):
         self._c = c = configuration
-        members = {"load": In(load_layout(c)), "load_valid": In(1), "start": In(1), "layer": In(layer_bits(c)),
-                   "o": Out(stream.Signature(biases_layout(c)))}
+        members = {
+            "load": In(load_layout(c)),
+            "load_valid": In(1),
+            "start": In(1),
+            "layer": In(layer_bits(c)),
+            "o": Out(stream.Signature(biases_layout(c))),
+        }
         if c.store == "spram":
-            members |= {"ask": Out(stream.Signature((max(c.neurons, 2) - 1).bit_length())),
-                        "found": In(stream.Signature(biases_layout(c).size))}
+            members |= {
+                "ask": Out(stream.Signature((max(c.neurons, 2) - 1).bit_length())),
+                "found": In(stream.Signature(biases_layout(c).size)),
+            }
         super().__init__(members)
 
     def elaborate(self, platform):
@@ -56,20 +63,29 @@ class Biases(wiring.Component):
         with m.If(self.start):
             m.d.sync += [address.eq(Array(c.neuron_base)[self.layer]), end.eq(Array(ends)[self.layer])]
         if c.store == "spram":
-            m.d.comb += [self.ask.valid.eq(more), self.ask.payload.eq(address), taken.eq(more & self.ask.ready),
-                         self.o.valid.eq(self.found.valid), Value.cast(self.o.payload).eq(self.found.payload),
-                         self.found.ready.eq(self.o.ready)]
+            m.d.comb += [
+                self.ask.valid.eq(more),
+                self.ask.payload.eq(address),
+                taken.eq(more & self.ask.ready),
+                self.o.valid.eq(self.found.valid),
+                Value.cast(self.o.payload).eq(self.found.payload),
+                self.found.ready.eq(self.o.ready),
+            ]
             return m
         section = {section.name: section for section in memory_sections(c)}["bias"]
         m.submodules.bias = bias = BlockMemory(biases_layout(c), c.neurons)
         moving = Signal()
         valids = Signal(LATENCY)
         m.d.comb += [
-            bias.write_address.eq(self.load.index), Value.cast(bias.write_data).eq(self.load.data),
+            bias.write_address.eq(self.load.index),
+            Value.cast(bias.write_data).eq(self.load.data),
             bias.write_valid.eq(self.load_valid & (self.load.section == section.number)),
             moving.eq(~self.o.valid | self.o.ready),
-            bias.address.eq(address), bias.enable.eq(moving), taken.eq(more & moving),
-            self.o.valid.eq(valids[-1]), self.o.payload.eq(bias.data),
+            bias.address.eq(address),
+            bias.enable.eq(moving),
+            taken.eq(more & moving),
+            self.o.valid.eq(valids[-1]),
+            self.o.payload.eq(bias.data),
         ]
         with m.If(moving):
             m.d.sync += valids.eq(Cat(more, valids))

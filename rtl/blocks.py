@@ -50,14 +50,16 @@ class BlockMemory(wiring.Component):
     def __init__(self, shape, depth, *, single_port=False):
         self._shape, self._depth, self._single_port = shape, max(depth, 2), single_port
         address = range(self._depth)
-        super().__init__({
-            "write_address": In(address),
-            "write_data": In(shape),
-            "write_valid": In(1),
-            "address": In(address),
-            "enable": In(1, init=1),
-            "data": Out(shape),
-        })
+        super().__init__(
+            {
+                "write_address": In(address),
+                "write_data": In(shape),
+                "write_valid": In(1),
+                "address": In(address),
+                "enable": In(1, init=1),
+                "data": Out(shape),
+            }
+        )
 
     def elaborate(self, platform):
         # Left to Yosys, the multiplexers over the depth would stand between block RAM and register.
@@ -77,7 +79,8 @@ class BlockMemory(wiring.Component):
         words = []
         for number, base in enumerate(range(0, self._depth, size)):
             m.submodules[f"block_{number}"] = block = memory.Memory(
-                shape=self._shape, depth=max(min(size, self._depth - base), 2), init=[])
+                shape=self._shape, depth=max(min(size, self._depth - base), 2), init=[]
+            )
             write, read = block.write_port(), block.read_port()
             word = Signal(width, name=f"word_{number}", reset_less=True)
             written = Signal(width, name=f"written_{number}", reset_less=True)
@@ -100,6 +103,6 @@ class BlockMemory(wiring.Component):
             words.append(word)
         chosen = [Signal(range(len(words)), name=f"chosen_{stage}", reset_less=True) for stage in range(LATENCY)]
         with m.If(self.enable):
-            m.d.sync += Cat(chosen).eq(Cat((self.address // size)[:len(chosen[0])], chosen))
+            m.d.sync += Cat(chosen).eq(Cat((self.address // size)[: len(chosen[0])], chosen))
         m.d.comb += Value.cast(self.data).eq(Array(words)[chosen[-1]])
         return m

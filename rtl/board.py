@@ -37,9 +37,15 @@ class BoardTop(wiring.Component):
         Of the store ``sdram``. Until it has been started no byte is taken.
     """
 
-    def __init__(self, configuration, *, window=protocol.DEFAULT_WINDOW,
-                 receive_bytes=protocol.DEFAULT_RECEIVE_BYTES, link_domain="sync",
-                 timing=TIMING):
+    def __init__(
+        self,
+        configuration,
+        *,
+        window=protocol.DEFAULT_WINDOW,
+        receive_bytes=protocol.DEFAULT_RECEIVE_BYTES,
+        link_domain="sync",
+        timing=TIMING,
+    ):
         self.configuration = configuration
         self._timing = timing
         self._link_domain = link_domain
@@ -62,10 +68,15 @@ class BoardTop(wiring.Component):
         if c.takes_events:
             sections += (input_section(c),)
         link = Link(
-            digest=c.digest, tokens=c.tokens, outputs=c.hidden[-1], layers=c.layers,
+            digest=c.digest,
+            tokens=c.tokens,
+            outputs=c.hidden[-1],
+            layers=c.layers,
             counters=len(protocol.counter_names(c.layers, sdram=c.store == "sdram")),
             sections={section.number: (section.word_bytes, section.words) for section in sections},
-            input_section=input_section(c).number if c.takes_events else None, **self._limits)
+            input_section=input_section(c).number if c.takes_events else None,
+            **self._limits,
+        )
         m.submodules.link = DomainRenamer(self._link_domain)(link)
         ready = Const(1, 1)
         if c.store == "sdram":

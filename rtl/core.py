@@ -113,8 +113,10 @@ class Core(wiring.Component):
         connect(m, weights.o, lanes.i)
         connect(m, update_pass.event, events.i)
         connect(m, flipped(self.o_events), update_pass.o)
-        m.d.comb += [accumulators.coming.eq(lanes.coming | (rows.coming.replicate(c.banks) if c.folded else 0)),
-                     *(into.eq(add) for into, add in zip(accumulators.add, lanes.add, strict=True))]
+        m.d.comb += [
+            accumulators.coming.eq(lanes.coming | (rows.coming.replicate(c.banks) if c.folded else 0)),
+            *(into.eq(add) for into, add in zip(accumulators.add, lanes.add, strict=True)),
+        ]
         for number, gate in enumerate((gate_u, gate_r, gate_z)):
             connect(m, gate.access, accumulators.access[number])
             connect(m, accumulators.found[number], gate.found)
@@ -159,9 +161,13 @@ class Core(wiring.Component):
         m.d.sync += settled.eq(~weights.busy & ~lanes.busy)
 
         def feed(source, segment):
-            return [column.matrix.eq(layer * len(SEGMENTS) + SEGMENTS.index(segment)),
-                    column.column.eq(bases[segment][layer] + source.p.index), column.value.eq(source.p.value),
-                    weights.i.valid.eq(source.valid), source.ready.eq(weights.i.ready)]
+            return [
+                column.matrix.eq(layer * len(SEGMENTS) + SEGMENTS.index(segment)),
+                column.column.eq(bases[segment][layer] + source.p.index),
+                column.value.eq(source.p.value),
+                weights.i.valid.eq(source.valid),
+                source.ready.eq(weights.i.ready),
+            ]
 
         def start_update():
             return [update_pass.start.eq(1), events.clear.bit_select(layer, 1).eq(1)]
@@ -212,8 +218,12 @@ class Core(wiring.Component):
                 with m.If(embedding.done):
                     m.next = "SETTLE"
             with m.State("INPUTS"):
-                m.d.comb += [cause["wait_layer"].eq(1), *feed(events.o, "x"),
-                             events.layer.eq(layer - 1), events.growing.eq(update_pass.busy)]
+                m.d.comb += [
+                    cause["wait_layer"].eq(1),
+                    *feed(events.o, "x"),
+                    events.layer.eq(layer - 1),
+                    events.growing.eq(update_pass.busy),
+                ]
                 with m.If(events.done):
                     m.next = "SETTLE"
             with m.State("SETTLE"):
@@ -223,8 +233,11 @@ class Core(wiring.Component):
                     m.next = "RESET"
             with m.State("RESET"):
                 m.d.comb += [resetting.eq(1), cause["reset_pass"].eq(1), *feed(reset_pass.o, "s")]
-                m.d.comb += [reset_pass.i.payload.eq(events.o.payload), reset_pass.i.valid.eq(events.o.valid),
-                             events.o.ready.eq(reset_pass.i.ready)]
+                m.d.comb += [
+                    reset_pass.i.payload.eq(events.o.payload),
+                    reset_pass.i.valid.eq(events.o.valid),
+                    events.o.ready.eq(reset_pass.i.ready),
+                ]
                 with m.If(events.done & ~reset_pass.busy):
                     m.next = "UPDATE"
             with m.State("UPDATE"):
@@ -244,8 +257,11 @@ class Core(wiring.Component):
 
         most = {name: c.lanes if name == "macs" else 1 for name in self._counters}
         m.submodules.counters = counters = Counters(most)
-        m.d.comb += [counters.byte.eq(self.counter_byte), self.counter_read.eq(counters.read),
-                     self.counters_settled.eq(counters.settled)]
+        m.d.comb += [
+            counters.byte.eq(self.counter_byte),
+            self.counter_read.eq(counters.read),
+            self.counters_settled.eq(counters.settled),
+        ]
         m.d.sync += counters.active.eq(self.busy | self.i_tokens.valid)
 
         def count(name, amount):
@@ -287,6 +303,9 @@ class Core(wiring.Component):
         for section in memory_sections(c):
             if section.name in c.sdram_base:
                 with m.If(self.load_valid & (self.load.section == section.number)):
-                    m.d.sync += [memory.write.valid.eq(1), memory.write.p.word.eq(self.load.data),
-                                 memory.write.p.address.eq(self.load.index + c.sdram_base[section.name])]
+                    m.d.sync += [
+                        memory.write.valid.eq(1),
+                        memory.write.p.word.eq(self.load.data),
+                        memory.write.p.address.eq(self.load.index + c.sdram_base[section.name]),
+                    ]
         return memory.o.valid

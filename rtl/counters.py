@@ -39,13 +39,15 @@ class Counters(wiring.Component):
     def __init__(self, most):
         self._most = dict(most)
         self._round = COUNTED_BYTES * len(self._most)
-        super().__init__({
-            "amounts": In(data.StructLayout({name: range(count + 1) for name, count in self._most.items()})),
-            "active": In(1),
-            "settled": Out(1),
-            "byte": In(range(COUNTER_BYTES * len(self._most))),
-            "read": Out(8),
-        })
+        super().__init__(
+            {
+                "amounts": In(data.StructLayout({name: range(count + 1) for name, count in self._most.items()})),
+                "active": In(1),
+                "settled": Out(1),
+                "byte": In(range(COUNTER_BYTES * len(self._most))),
+                "read": Out(8),
+            }
+        )
 
     def elaborate(self, platform):
         # ADDRESS (a total's lowest byte takes its counter along), SUM (written in the same cycle).

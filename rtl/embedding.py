@@ -52,8 +52,10 @@ class Embedding(wiring.Component):
             "done": Out(1),
         }
         if self.bursts:
-            members |= {"burst": Out(stream.Signature(burst_layout())),
-                        "beat": In(stream.Signature(beat_layout(), always_ready=True))}
+            members |= {
+                "burst": Out(stream.Signature(burst_layout())),
+                "beat": In(stream.Signature(beat_layout(), always_ready=True)),
+            }
         super().__init__(members)
 
     @property
@@ -90,8 +92,11 @@ class Embedding(wiring.Component):
             element.eq(word[half]),
             self.done.eq((left == 0) & ~self.o.valid),
         ]
-        m.d.sync += [product.eq(self.token * words), address.eq(c.sdram_base["embedding"] + product),
-                     starting.eq(Cat(self.start, starting))]
+        m.d.sync += [
+            product.eq(self.token * words),
+            address.eq(c.sdram_base["embedding"] + product),
+            starting.eq(Cat(self.start, starting)),
+        ]
         with m.If(starting[-1]):
             m.d.sync += asks.eq(1)
         with m.If(self.burst.ready):
@@ -101,8 +106,14 @@ class Embedding(wiring.Component):
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(taken):
-            m.d.sync += [half.eq(~half), index.eq(index + 1), left.eq(left - 1), self.o.valid.eq(element != 0),
-                         self.o.p.index.eq(index), self.o.p.value.eq(element << 1)]
+            m.d.sync += [
+                half.eq(~half),
+                index.eq(index + 1),
+                left.eq(left - 1),
+                self.o.valid.eq(element != 0),
+                self.o.p.index.eq(index),
+                self.o.p.value.eq(element << 1),
+            ]
         with m.If(self.start):
             m.d.sync += [left.eq(c.embedding), index.eq(0)]
 

@@ -39,15 +39,17 @@ class EventQueue(wiring.Component):
     def __init__(self, configuration):
         self._c = c = configuration
         appended = data.StructLayout({"layer": layer_bits(c), "event": event_layout(c)})
-        super().__init__({
-            "clear": In(c.layers),
-            "i": In(stream.Signature(appended, always_ready=True)),
-            "start": In(1),
-            "layer": In(layer_bits(c)),
-            "growing": In(1),
-            "o": Out(stream.Signature(event_layout(c))),
-            "done": Out(1),
-        })
+        super().__init__(
+            {
+                "clear": In(c.layers),
+                "i": In(stream.Signature(appended, always_ready=True)),
+                "start": In(1),
+                "layer": In(layer_bits(c)),
+                "growing": In(1),
+                "o": Out(stream.Signature(event_layout(c))),
+                "done": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         c = self._c

@@ -118,7 +118,9 @@ def compact_repeats(text):
     str
         The same design.
     """
+
     def replicate(match):
         count = (len(match[0]) + 2) // (len(match["part"]) + 2)
         return f"{{{count}{{{match['part']}}}}}"
+
     return _REPEATED.sub(replicate, text)

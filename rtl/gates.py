@@ -50,15 +50,17 @@ class Gate(wiring.Component):
     def __init__(self, configuration, gate):
         self._c = c = configuration
         self._gate = gate
-        super().__init__({
-            "load": In(load_layout(c)),
-            "load_valid": In(1),
-            "i": In(stream.Signature(request_layout(c))),
-            "access": Out(stream.Signature(access_layout(c, gate))),
-            "found": In(stream.Signature(signed(c.accumulator_bits), always_ready=True)),
-            "stored": Out(1),
-            "o": Out(stream.Signature(GATE, always_ready=True)),
-        })
+        super().__init__(
+            {
+                "load": In(load_layout(c)),
+                "load_valid": In(1),
+                "i": In(stream.Signature(request_layout(c))),
+                "access": Out(stream.Signature(access_layout(c, gate))),
+                "found": In(stream.Signature(signed(c.accumulator_bits), always_ready=True)),
+                "stored": Out(1),
+                "o": Out(stream.Signature(GATE, always_ready=True)),
+            }
+        )
 
     def elaborate(self, platform):
         # half_up(v, n) = ((v >> (n - 1)) + 1) >> 1: the long shift, then the short one, then saturation, each in a
@@ -70,28 +72,38 @@ class Gate(wiring.Component):
         request = self.i.p.shape()
         head = Signal(request)
         entry = Signal(len(head.neuron) + 1)
-        place = entry[:c.bank_bits] if is_candidate else entry[1:c.bank_bits]
+        place = entry[: c.bank_bits] if is_candidate else entry[1 : c.bank_bits]
         base = Array(c.bank_base[layer] + (c.pair_depth(layer) if is_candidate else 0) for layer in range(c.layers))
         m.d.comb += entry.eq(head.neuron if is_candidate else Cat(C(self._gate, 1), head.neuron))
         item = data.StructLayout({"access": self.access.p.shape(), "responds": 1, "layer": layer_bits(c)})
         coming, now = Signal(item), Signal(item, reset_less=True)
         m.d.comb += [
-            coming.access.banks.eq(1 << place), coming.access.address.eq(base[head.layer] + entry[c.bank_bits:]),
-            coming.access.replace.eq(head.replace), coming.access.bias.eq(head.bias),
-            coming.responds.eq(head.respond), coming.layer.eq(head.layer),
+            coming.access.banks.eq(1 << place),
+            coming.access.address.eq(base[head.layer] + entry[c.bank_bits :]),
+            coming.access.replace.eq(head.replace),
+            coming.access.bias.eq(head.bias),
+            coming.responds.eq(head.respond),
+            coming.layer.eq(head.layer),
             self.access.payload.eq(now.access),
         ]
         if c.compact:
-            m.d.comb += [head.eq(self.i.payload), now.eq(coming),
-                         self.access.valid.eq(self.i.valid), self.i.ready.eq(self.access.ready)]
+            m.d.comb += [
+                head.eq(self.i.payload),
+                now.eq(coming),
+                self.access.valid.eq(self.i.valid),
+                self.i.ready.eq(self.access.ready),
+            ]
         else:
             # That an access is taken is known late in a cycle, so that only the registers of `now` depend on it: what
             # comes in that cycle waits in `spare`.
             m.submodules.queue = queue = fifo.SyncFIFO(width=request.size, depth=WAITING)
             spare, spared, moving = Signal(item, reset_less=True), Signal(), Signal()
             m.d.comb += [
-                queue.w_data.eq(self.i.payload), queue.w_en.eq(self.i.valid), self.i.ready.eq(queue.w_rdy),
-                head.eq(queue.r_data), queue.r_en.eq(~spared),
+                queue.w_data.eq(self.i.payload),
+                queue.w_en.eq(self.i.valid),
+                self.i.ready.eq(queue.w_rdy),
+                head.eq(queue.r_data),
+                queue.r_en.eq(~spared),
                 moving.eq(~self.access.valid | self.access.ready),
             ]
             m.d.sync += spared.eq(~moving & (spared | queue.r_rdy))
@@ -100,8 +112,7 @@ class Gate(wiring.Component):
             with m.If(moving):
                 m.d.sync += [self.access.valid.eq(spared | queue.r_rdy), now.eq(Mux(spared, spare, coming))]
         taken = Signal()
-        m.d.comb += [taken.eq(self.access.valid & self.access.ready),
-                     self.stored.eq(taken & self.access.p.replace)]
+        m.d.comb += [taken.eq(self.access.valid & self.access.ready), self.stored.eq(taken & self.access.p.replace)]
 
         section = {section.name: section for section in memory_sections(c)}["shift"]
         shifts = Array(Signal(4, name=f"shift_{layer}", reset_less=True) for layer in range(c.layers))
@@ -120,7 +131,8 @@ class Gate(wiring.Component):
         value = Signal(GATE, reset_less=True)
         half = 1 << (c.gate_index_bits - 1)
         m.submodules.table = table = memory.Memory(
-            shape=GATE, depth=1 << c.gate_index_bits, init=table_of(self._gate)(c.gate_index_bits))
+            shape=GATE, depth=1 << c.gate_index_bits, init=table_of(self._gate)(c.gate_index_bits)
+        )
         read = table.read_port()
         m.d.comb += [read.addr.eq(index), self.o.payload.eq(value)]
         m.d.sync += [

@@ -78,8 +78,19 @@ class Link(wiring.Component):
         A parameter is outside its range.
     """
 
-    def __init__(self, *, digest, tokens, outputs, sections, counters, layers, input_section=None,
-                 window=protocol.DEFAULT_WINDOW, receive_bytes=protocol.DEFAULT_RECEIVE_BYTES):
+    def __init__(
+        self,
+        *,
+        digest,
+        tokens,
+        outputs,
+        sections,
+        counters,
+        layers,
+        input_section=None,
+        window=protocol.DEFAULT_WINDOW,
+        receive_bytes=protocol.DEFAULT_RECEIVE_BYTES,
+    ):
         if window not in (1, 2, 4, 8, 16, 32, 64, 128):
             raise ValueError(f"window must be a power of two from 1 to 128, not {window!r}")
         if not 1 <= tokens <= 1 << 16:
@@ -87,39 +98,55 @@ class Link(wiring.Component):
         if not 0 <= counters <= 255:
             raise ValueError(f"counters must be from 0 to 255, not {counters!r}")
         for section, (word_bytes, depth) in sections.items():
-            if not (0 <= section < 16 and 1 <= word_bytes <= protocol.MAX_PAYLOAD - protocol.LOAD_HEADER.size
-                    and 1 <= depth <= 1 << 24):
-                raise ValueError(f"section {section!r} must be from 0 to 15 with 1 to "
-                                 f"{protocol.MAX_PAYLOAD - protocol.LOAD_HEADER.size} bytes a word and at most 2^24 "
-                                 f"words, not {word_bytes!r} and {depth!r}")
-        self.identity = protocol.Identity(digest=digest, window=window, max_payload=protocol.MAX_PAYLOAD,
-                                          receive_bytes=receive_bytes, tokens=tokens, outputs=outputs,
-                                          counters=counters, layers=layers)
+            if not (
+                0 <= section < 16
+                and 1 <= word_bytes <= protocol.MAX_PAYLOAD - protocol.LOAD_HEADER.size
+                and 1 <= depth <= 1 << 24
+            ):
+                raise ValueError(
+                    f"section {section!r} must be from 0 to 15 with 1 to "
+                    f"{protocol.MAX_PAYLOAD - protocol.LOAD_HEADER.size} bytes a word and at most 2^24 "
+                    f"words, not {word_bytes!r} and {depth!r}"
+                )
+        self.identity = protocol.Identity(
+            digest=digest,
+            window=window,
+            max_payload=protocol.MAX_PAYLOAD,
+            receive_bytes=receive_bytes,
+            tokens=tokens,
+            outputs=outputs,
+            counters=counters,
+            layers=layers,
+        )
         self.sections = dict(sections)
         self.input_section = input_section
         self.word_bytes = max(word_bytes for word_bytes, _ in sections.values())
         self.bitmap_bytes = protocol.bitmap_bytes(outputs)
         payload_bytes = max(
-            self.bitmap_bytes + outputs, protocol.COUNTER_BYTES * counters + protocol.LINK_COUNTERS.size,
-            protocol.IDENTITY.size + protocol.LOAD_STATE.size)
+            self.bitmap_bytes + outputs,
+            protocol.COUNTER_BYTES * counters + protocol.LINK_COUNTERS.size,
+            protocol.IDENTITY.size + protocol.LOAD_STATE.size,
+        )
         self.reply_bytes = protocol.HEADER.size + 1 + payload_bytes
         if self.reply_bytes >= 1 << 16:
             raise ValueError(f"outputs must be at most 58248, not {outputs!r}")
-        super().__init__({
-            "i": In(stream.Signature(8)),
-            "o": Out(stream.Signature(8)),
-            "token": Out(stream.Signature(16)),
-            "events": In(stream.Signature(output_layout())),
-            "load": Out(data.StructLayout({"section": 4, "index": 24, "data": 8 * self.word_bytes})),
-            "load_valid": Out(1),
-            "clear": Out(1),
-            "core_busy": In(1),
-            "counter_byte": Out(range(max(protocol.COUNTER_BYTES * counters, 2))),
-            "counter_read": In(8),
-            "counters_settled": In(1),
-            "busy": Out(1),
-            "waiting": Out(1),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(8)),
+                "o": Out(stream.Signature(8)),
+                "token": Out(stream.Signature(16)),
+                "events": In(stream.Signature(output_layout())),
+                "load": Out(data.StructLayout({"section": 4, "index": 24, "data": 8 * self.word_bytes})),
+                "load_valid": Out(1),
+                "clear": Out(1),
+                "core_busy": In(1),
+                "counter_byte": Out(range(max(protocol.COUNTER_BYTES * counters, 2))),
+                "counter_read": In(8),
+                "counters_settled": In(1),
+                "busy": Out(1),
+                "waiting": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         # Three machines: the receiver undoes the framing and holds still while a good frame is executed; the executor
@@ -177,8 +204,9 @@ class Link(wiring.Component):
             receive_crc.start.eq(accepted & is_flag),
             payload_write.data.eq(byte),
             payload_write.addr.eq(offset),
-            payload_write.en.eq(content & (position >= protocol.HEADER.size) & (position < overhead
-                                                                                + protocol.MAX_PAYLOAD)),
+            payload_write.en.eq(
+                content & (position >= protocol.HEADER.size) & (position < overhead + protocol.MAX_PAYLOAD)
+            ),
         ]
         with m.If(content):
             m.d.sync += escaped.eq(0)
@@ -218,12 +246,14 @@ class Link(wiring.Component):
         # Executor.
         connected = Signal()
         kept = Signal(range(window + 1))
-        slot = sequence[:(window - 1).bit_length()] if window > 1 else Const(0, 1)
+        slot = sequence[: (window - 1).bit_length()] if window > 1 else Const(0, 1)
         age = Signal(16)
         status = Signal(8)
         # A reply's length and the place in it, or the place in a command's payload.
-        reply_length, index = (Signal(range(max(self.reply_bytes, protocol.MAX_PAYLOAD) + 1), name=name)
-                               for name in ("reply_length", "index"))
+        reply_length, index = (
+            Signal(range(max(self.reply_bytes, protocol.MAX_PAYLOAD) + 1), name=name)
+            for name in ("reply_length", "index")
+        )
         finished, repeat, awaits_core = Signal(), Signal(), Signal()
         m.d.comb += age.eq(expected + ~sequence)  # expected - 1 - sequence, with one adder
 
@@ -231,14 +261,26 @@ class Link(wiring.Component):
         reply_byte = Signal(8)
         header_index = Signal(3, init=8 - header_bytes)
         writes_header = Signal()
-        header = Cat(Const(0, 8 * (8 - header_bytes)),
-                     sequence, command | protocol.REPLY, (Cat(reply_length, Const(0, 16)) + 1)[:16], status)
+        header = Cat(
+            Const(0, 8 * (8 - header_bytes)),
+            sequence,
+            command | protocol.REPLY,
+            (Cat(reply_length, Const(0, 16)) + 1)[:16],
+            status,
+        )
         # Written a cycle later, for the clock's sake; the sender does not come to a header's last byte that soon.
         m.d.sync += [
             replies.write_valid.eq(writes_payload | writes_bitmap | writes_header),
-            replies.write_address.eq(Cat(
-                Mux(writes_header, Cat(header_index, Const(-1, place_bits - 3)),
-                    Mux(writes_bitmap, index, reply_length))[:place_bits], slot)),
+            replies.write_address.eq(
+                Cat(
+                    Mux(
+                        writes_header,
+                        Cat(header_index, Const(-1, place_bits - 3)),
+                        Mux(writes_bitmap, index, reply_length),
+                    )[:place_bits],
+                    slot,
+                )
+            ),
             replies.write_data.eq(Mux(writes_header, header.word_select(header_index, 8), reply_byte)),
         ]
         with m.If(writes_payload):
@@ -298,8 +340,10 @@ class Link(wiring.Component):
                         with m.Else():
                             m.d.comb += [refuse.eq(1), refusal.eq(Status.OUT_OF_ORDER)]
                         m.next = "RECEIVE"
-                with m.If(((command == Command.IDENTIFY) | (connected & (sequence == expected)))
-                          & ~pending.bit_select(slot, 1)):
+                with m.If(
+                    ((command == Command.IDENTIFY) | (connected & (sequence == expected)))
+                    & ~pending.bit_select(slot, 1)
+                ):
                     m.next = "EXECUTE"
 
             with m.State("EXECUTE"):
@@ -384,8 +428,11 @@ class Link(wiring.Component):
                 m.next = "CORE_COUNTERS" if counter_bytes else "LINK_COUNTERS"
             if counter_bytes:
                 with m.State("CORE_COUNTERS"):
-                    m.d.comb += [self.counter_byte.eq(index + 1), writes_payload.eq(1),
-                                 reply_byte.eq(self.counter_read)]
+                    m.d.comb += [
+                        self.counter_byte.eq(index + 1),
+                        writes_payload.eq(1),
+                        reply_byte.eq(self.counter_read),
+                    ]
                     m.d.sync += index.eq(index + 1)
                     with m.If(index == counter_bytes - 1):
                         m.d.sync += index.eq(0)
@@ -441,7 +488,7 @@ class Link(wiring.Component):
                 m.d.comb += awaits_core.eq(~self.events.valid)
                 event, group_bits = self.events.payload, (self.bitmap_bytes - 1).bit_length()
                 with m.If(self.events.valid):
-                    with m.If(~event.end & (event.index[3:3 + group_bits] == index[:group_bits])):
+                    with m.If(~event.end & (event.index[3 : 3 + group_bits] == index[:group_bits])):
                         m.d.comb += [writes_payload.eq(1), reply_byte.eq(event.value), self.events.ready.eq(1)]
                         m.d.sync += bitmap.bit_select(event.index[:3], 1).eq(1)
                     with m.Else():
@@ -506,8 +553,13 @@ class Link(wiring.Component):
                 m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += sending.eq(1)
-                m.d.sync += send_byte.eq(Mux(crc_byte, send_crc.crc.word_select(send_index[:2], 8),
-                                             Mux(refusing, refusal_content[:8], replies.data)))
+                m.d.sync += send_byte.eq(
+                    Mux(
+                        crc_byte,
+                        send_crc.crc.word_select(send_index[:2], 8),
+                        Mux(refusing, refusal_content[:8], replies.data),
+                    )
+                )
                 m.next = "CONTENT"
             with m.State("CONTENT"):
                 m.d.comb += [self.o.valid.eq(1), sending.eq(1), ahead.eq(1)]
@@ -520,8 +572,11 @@ class Link(wiring.Component):
                     with m.If(self.o.ready):
                         m.d.comb += send_crc.valid.eq(~crc_byte)
                         m.next = "READ"
-                        m.d.sync += [stuffed.eq(0), send_index.eq(send_index + 1),
-                                     refusal_content.eq(refusal_content[8:])]
+                        m.d.sync += [
+                            stuffed.eq(0),
+                            send_index.eq(send_index + 1),
+                            refusal_content.eq(refusal_content[8:]),
+                        ]
                         with m.If(~crc_byte):
                             # The content says itself how long it is: status and payload.
                             with m.If(send_index == (1 << place_bits) - 3):
@@ -546,8 +601,13 @@ class Link(wiring.Component):
 
         sends = pending.any() | refusal_pending | sending
         m.d.comb += [
-            self.busy.eq((queue.level != 0) | received.valid | ~receiving | (sends & ~(self.o.valid & ~self.o.ready))
-                         | self.core_busy),
+            self.busy.eq(
+                (queue.level != 0)
+                | received.valid
+                | ~receiving
+                | (sends & ~(self.o.valid & ~self.o.ready))
+                | self.core_busy
+            ),
             self.waiting.eq(awaits_core & ~sends),
         ]
         return m

@@ -45,15 +45,17 @@ class Lanes(wiring.Component):
 
     def __init__(self, configuration):
         self._c = c = configuration
-        super().__init__({
-            "load": In(load_layout(c)),
-            "load_valid": In(1),
-            "i": In(stream.Signature(word_layout(c), always_ready=True)),
-            "coming": Out(c.banks),
-            "add": Out(add_layout(c)).array(c.banks),
-            "macs": Out(range(c.lanes + 1)),
-            "busy": Out(1),
-        })
+        super().__init__(
+            {
+                "load": In(load_layout(c)),
+                "load_valid": In(1),
+                "i": In(stream.Signature(word_layout(c), always_ready=True)),
+                "coming": Out(c.banks),
+                "add": Out(add_layout(c)).array(c.banks),
+                "macs": Out(range(c.lanes + 1)),
+                "busy": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         # STEP, OVER, WALK, MULTIPLY, CROSSBAR. A walk adds the step to the address, and at the same time the step less
@@ -62,8 +64,9 @@ class Lanes(wiring.Component):
         c = self._c
         m = Module()
         spans = Array(c.segment_span(layer, segment) for layer in range(c.layers) for segment in SEGMENTS)
-        bases = Array(c.bank_base[layer] + c.segment_offset(layer, segment)
-                      for layer in range(c.layers) for segment in SEGMENTS)
+        bases = Array(
+            c.bank_base[layer] + c.segment_offset(layer, segment) for layer in range(c.layers) for segment in SEGMENTS
+        )
         valid = Signal(LATENCY)
         m.d.sync += valid.eq(Cat(self.i.valid, valid))
         step_bits = c.run_bits + RUN_BITS + 1
@@ -75,8 +78,11 @@ class Lanes(wiring.Component):
         matrix = Signal.like(self.i.p.matrix, reset_less=True)
         m.d.comb += base_now.eq(bases[self.i.p.matrix])
         m.d.sync += [
-            Cat(values).eq(Cat(self.i.p.value, values)), Cat(first).eq(Cat(self.i.p.first, first)),
-            Cat(base).eq(Cat(base_now, base)), span.eq(spans[self.i.p.matrix]), matrix.eq(self.i.p.matrix),
+            Cat(values).eq(Cat(self.i.p.value, values)),
+            Cat(first).eq(Cat(self.i.p.first, first)),
+            Cat(base).eq(Cat(base_now, base)),
+            span.eq(spans[self.i.p.matrix]),
+            matrix.eq(self.i.p.matrix),
         ]
         section = {section.name: section for section in memory_sections(c)}.get("codebook")
         if section is not None:
@@ -91,6 +97,7 @@ class Lanes(wiring.Component):
         used = Signal(c.lanes)
         carried, targets = [], []
         for lane in range(c.lanes):
+
             def signal(shape, name, lane=lane):
                 return Signal(shape, name=f"{name}_{lane}", reset_less=True)
 
@@ -120,7 +127,8 @@ class Lanes(wiring.Component):
             else:
                 # A memory a lane: Yosys makes nothing good of one with as many read ports.
                 m.submodules[f"codebook_{lane}"] = codebook = memory.Memory(
-                    shape=signed(WEIGHT_BITS), depth=section.words, init=[])
+                    shape=signed(WEIGHT_BITS), depth=section.words, init=[]
+                )
                 write, read = codebook.write_port(), codebook.read_port()
                 m.d.comb += [
                     write.addr.eq(load_address),
@@ -132,8 +140,9 @@ class Lanes(wiring.Component):
             # WALK
             address = signal(c.span_bits, "address")
             bank = signal(3, "bank")
-            ahead = [Signal(signed(max(len(over[0]), c.span_bits) + 1), name=f"ahead_{passed}_{lane}")
-                     for passed in range(3)]
+            ahead = [
+                Signal(signed(max(len(over[0]), c.span_bits) + 1), name=f"ahead_{passed}_{lane}") for passed in range(3)
+            ]
             m.d.comb += [sum_.eq(address + step_) for sum_, step_ in zip(ahead, over, strict=True)]
             m.d.sync += weight.eq(found)
             with m.If(first[1]):
@@ -204,6 +213,8 @@ def additions(words, configuration, codebook=None):
             if code:
                 weight = code - (code >> 7 << 8) if codebook is None else codebook[16 * matrix + code]
                 added[first_bank(lane) + banks[lane]] = (
-                    c.bank_base[layer] + c.segment_offset(layer, segment) + addresses[lane], weight * value)
+                    c.bank_base[layer] + c.segment_offset(layer, segment) + addresses[lane],
+                    weight * value,
+                )
         result.append(added)
     return result

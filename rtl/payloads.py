@@ -6,9 +6,25 @@ from amaranth.lib import data
 from egret.model.configuration import SEGMENTS, STATE_FRACTION, VALUE_BITS, VALUE_FRACTION, WEIGHT_BITS
 from egret.model.image import memory_sections
 
-__all__ = ["GATE", "access_layout", "add_layout", "ahead", "bank_address_bits", "column_layout",
-           "event_layout", "index_bits", "input_layout", "layer_bits", "load_layout",
-           "matrix_bits", "output_layout", "pointer_layout", "request_layout", "row_layout", "word_layout"]
+__all__ = [
+    "GATE",
+    "access_layout",
+    "add_layout",
+    "ahead",
+    "bank_address_bits",
+    "column_layout",
+    "event_layout",
+    "index_bits",
+    "input_layout",
+    "layer_bits",
+    "load_layout",
+    "matrix_bits",
+    "output_layout",
+    "pointer_layout",
+    "request_layout",
+    "row_layout",
+    "word_layout",
+]
 
 GATE = signed(STATE_FRACTION + 2)
 """A gate's value: u and r as 0 to 255, z with 14 fraction bits."""
@@ -51,8 +67,9 @@ def matrix_bits(c):
 
 def column_layout(c):
     """A source whose column of weights is to be multiplied with a value and added, and the matrix it belongs to."""
-    return data.StructLayout({"column": max((c.columns - 1).bit_length(), 1), "value": signed(VALUE_BITS),
-                              "matrix": matrix_bits(c)})
+    return data.StructLayout(
+        {"column": max((c.columns - 1).bit_length(), 1), "value": signed(VALUE_BITS), "matrix": matrix_bits(c)}
+    )
 
 
 def begins_layout(c):
@@ -71,14 +88,22 @@ def word_layout(c):
     ``first`` tells a column's first word, with which ``begins`` counts.
     """
     entry = data.StructLayout({"code": c.weight_bits, "run": c.run_bits})
-    return data.StructLayout({"entries": data.ArrayLayout(entry, c.lanes), "value": signed(VALUE_BITS),
-                              "matrix": matrix_bits(c), "first": 1, "begins": begins_layout(c)})
+    return data.StructLayout(
+        {
+            "entries": data.ArrayLayout(entry, c.lanes),
+            "value": signed(VALUE_BITS),
+            "matrix": matrix_bits(c),
+            "first": 1,
+            "begins": begins_layout(c),
+        }
+    )
 
 
 def row_layout(c):
     """An address of the first layer and what a folded row adds there, one addend a bank."""
-    return data.StructLayout({"address": bank_address_bits(c),
-                              "addends": data.ArrayLayout(signed(c.accumulator_bits), c.banks)})
+    return data.StructLayout(
+        {"address": bank_address_bits(c), "addends": data.ArrayLayout(signed(c.accumulator_bits), c.banks)}
+    )
 
 
 def bank_address_bits(c):
@@ -93,8 +118,14 @@ def add_layout(c):
 
 def access_layout(c, gate):
     """One access of a gate: which of its banks (one bit is set), an address, and what replaces the content (or not)."""
-    return data.StructLayout({"banks": len(c.gate_banks(gate)), "address": bank_address_bits(c), "replace": 1,
-                              "bias": signed(c.accumulator_bits)})
+    return data.StructLayout(
+        {
+            "banks": len(c.gate_banks(gate)),
+            "address": bank_address_bits(c),
+            "replace": 1,
+            "bias": signed(c.accumulator_bits),
+        }
+    )
 
 
 def request_layout(c):
@@ -102,8 +133,15 @@ def request_layout(c):
 
     ``replace`` stores ``bias`` in the accumulator; without ``respond`` no value is returned.
     """
-    return data.StructLayout({"layer": layer_bits(c), "neuron": index_bits(c), "respond": 1, "replace": 1,
-                              "bias": signed(c.accumulator_bits)})
+    return data.StructLayout(
+        {
+            "layer": layer_bits(c),
+            "neuron": index_bits(c),
+            "respond": 1,
+            "replace": 1,
+            "bias": signed(c.accumulator_bits),
+        }
+    )
 
 
 def load_layout(c):

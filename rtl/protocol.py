@@ -15,11 +15,47 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 __all__ = [
-    "CAUSES", "COMMAND_OVERHEAD", "COUNTER_BYTES", "CRC_BYTES", "DEFAULT_RECEIVE_BYTES", "DEFAULT_WINDOW",
-    "DIGEST_BYTES", "ESCAPE", "ESCAPED", "ESCAPE_XOR", "EVENT", "FLAG", "HEADER", "IDENTITY", "LAYOUTS",
-    "LINK_COUNTERS", "LOAD_CHECK", "LOAD_HEADER", "LOAD_STATE", "MAGIC", "MAX_PAYLOAD", "NAK", "NO_CRC", "REPLY",
-    "SEQUENCES", "TOKEN", "VERSION", "BadFrame", "Command", "Device", "Field", "Frame", "FrameReader", "Identity",
-    "LoadState", "Status", "bitmap_bytes", "counter_names", "describe", "encode_frame", "event_bytes",
+    "CAUSES",
+    "COMMAND_OVERHEAD",
+    "COUNTER_BYTES",
+    "CRC_BYTES",
+    "DEFAULT_RECEIVE_BYTES",
+    "DEFAULT_WINDOW",
+    "DIGEST_BYTES",
+    "ESCAPE",
+    "ESCAPED",
+    "ESCAPE_XOR",
+    "EVENT",
+    "FLAG",
+    "HEADER",
+    "IDENTITY",
+    "LAYOUTS",
+    "LINK_COUNTERS",
+    "LOAD_CHECK",
+    "LOAD_HEADER",
+    "LOAD_STATE",
+    "MAGIC",
+    "MAX_PAYLOAD",
+    "NAK",
+    "NO_CRC",
+    "REPLY",
+    "SEQUENCES",
+    "TOKEN",
+    "VERSION",
+    "BadFrame",
+    "Command",
+    "Device",
+    "Field",
+    "Frame",
+    "FrameReader",
+    "Identity",
+    "LoadState",
+    "Status",
+    "bitmap_bytes",
+    "counter_names",
+    "describe",
+    "encode_frame",
+    "event_bytes",
 ]
 
 MAGIC = b"EGRT"
@@ -183,11 +219,17 @@ _COMMANDS = {
     Command.LOAD: ("load header, words", "none", "write words to a memory, each little-endian in whole bytes"),
     Command.CHECK: ("check", "load state", "end loading; STEP is refused until this has succeeded"),
     Command.CLEAR: ("none", "none", "set the state of all neurons to zero"),
-    Command.STEP: ("token (4)", "bitmap (outputs / 8, rounded up), values (1 each)",
-                   "run one time step; with so many of the events sent, where EVENTS is known"),
+    Command.STEP: (
+        "token (4)",
+        "bitmap (outputs / 8, rounded up), values (1 each)",
+        "run one time step; with so many of the events sent, where EVENTS is known",
+    ),
     Command.COUNTERS: ("none", "core counters (8 each), link counters", "read the counters"),
-    Command.EVENTS: ("load header, events", "none",
-                     "write the next step's input, event by event; known where that is events, not a token"),
+    Command.EVENTS: (
+        "load header, events",
+        "none",
+        "write the next step's input, event by event; known where that is events, not a token",
+    ),
 }
 
 _STATUSES = {
@@ -235,8 +277,18 @@ class Identity:
 
     def pack(self):
         """Bytes of the identity layout."""
-        return IDENTITY.pack(MAGIC, VERSION, self.digest, self.window, self.max_payload, self.receive_bytes,
-                             self.tokens, self.outputs, self.counters, self.layers)
+        return IDENTITY.pack(
+            MAGIC,
+            VERSION,
+            self.digest,
+            self.window,
+            self.max_payload,
+            self.receive_bytes,
+            self.tokens,
+            self.outputs,
+            self.counters,
+            self.layers,
+        )
 
 
 def counter_names(layers, *, sdram):
@@ -259,8 +311,15 @@ def counter_names(layers, *, sdram):
     -------
     tuple of str
     """
-    return ("tokens", "cycles", "words", "macs", *CAUSES[:-1], *(f"events_{layer}" for layer in range(layers)),
-            *(("memory", "beats") if sdram else ()))
+    return (
+        "tokens",
+        "cycles",
+        "words",
+        "macs",
+        *CAUSES[:-1],
+        *(f"events_{layer}" for layer in range(layers)),
+        *(("memory", "beats") if sdram else ()),
+    )
 
 
 @dataclass(frozen=True)
@@ -330,7 +389,7 @@ class FrameReader:
             del complete[0]
         if len(self._pending) > 2 * self._limit or not self._synchronised:
             # Enough to be judged a bad frame: longer than any good one, escapes included.
-            self._pending = self._pending[:2 * self._limit + 1] if self._synchronised else b""
+            self._pending = self._pending[: 2 * self._limit + 1] if self._synchronised else b""
         return [self._decode(content) for content in complete if content]
 
     def _decode(self, content):
@@ -342,7 +401,7 @@ class FrameReader:
             return BadFrame()
         body, crc = content[:-CRC_BYTES], content[-CRC_BYTES:]
         sequence, command, length = HEADER.unpack_from(body)
-        payload = body[HEADER.size:]
+        payload = body[HEADER.size :]
         if zlib.crc32(body).to_bytes(CRC_BYTES, "little") != crc or length != len(payload):
             return BadFrame()
         return Frame(sequence, command, payload)
@@ -405,7 +464,7 @@ class Device:
         reply = encode_frame(frame.sequence, frame.command | REPLY, bytes([status]) + payload)
         self._connected = True
         self._expected = (frame.sequence + 1) % SEQUENCES
-        self._kept = [*self._kept, reply][-self._identity.window:]
+        self._kept = [*self._kept, reply][-self._identity.window :]
         return reply
 
     def _execute(self, frame):
@@ -415,8 +474,9 @@ class Device:
                 if not state.loading:
                     return Status.NOT_LOADING, b""
                 status = self._load(payload)
-                self._load_state = LoadState(status == Status.OK, False, state.loaded_bytes + len(payload),
-                                             zlib.crc32(payload, state.loaded_crc))
+                self._load_state = LoadState(
+                    status == Status.OK, False, state.loaded_bytes + len(payload), zlib.crc32(payload, state.loaded_crc)
+                )
                 return status, b""
             case Command.EVENTS if self._input_section is not None:
                 if payload and payload[0] != self._input_section:
@@ -447,7 +507,7 @@ class Device:
                 self._core.clear()
                 return Status.OK, b""
             case Command.STEP:
-                token, = TOKEN.unpack(payload)
+                (token,) = TOKEN.unpack(payload)
                 if not state.verified:
                     return Status.NOT_VERIFIED, b""
                 if token >= self._identity.tokens:
@@ -465,12 +525,12 @@ class Device:
         if payload[0] not in self._sections:
             return Status.BAD_SECTION
         word_bytes, depth = self._sections[payload[0]]
-        index = int.from_bytes(payload[1:LOAD_HEADER.size], "little")
-        words = payload[LOAD_HEADER.size:]
+        index = int.from_bytes(payload[1 : LOAD_HEADER.size], "little")
+        words = payload[LOAD_HEADER.size :]
         for start in range(0, len(words) - word_bytes + 1, word_bytes):
             if index >= depth:
                 return Status.BAD_INDEX
-            self._core.load(payload[0], index, int.from_bytes(words[start:start + word_bytes], "little"))
+            self._core.load(payload[0], index, int.from_bytes(words[start : start + word_bytes], "little"))
             index += 1
         return Status.BAD_LENGTH if len(words) % word_bytes else Status.OK
 
@@ -478,19 +538,36 @@ class Device:
 def describe():
     """The generated tables of ``docs/protocol.md``: commands, status codes, layouts and limits, as Markdown."""
     parts = [
-        _table("Constants", ("what", "value"), [
-            ("protocol version", VERSION), ("flag", f"0x{FLAG:02X}"), ("escape", f"0x{ESCAPE:02X}"),
-            ("an escaped byte is XORed with", f"0x{ESCAPE_XOR:02X}"),
-            ("CRC", (f"CRC-32/ISO-HDLC, least significant byte first; of `123456789` it is "
-                     f"0x{zlib.crc32(b'123456789'):08X}")),
-            ("sequence numbers", f"16 bits, modulo {SEQUENCES}"),
-            ("longest command payload", f"{MAX_PAYLOAD} bytes"),
-            ("reply's command byte", f"command + 0x{REPLY:02X}; 0x{NAK:02X} refuses a frame"),
-        ]),
-        _table("Commands", ("code", "command", "payload", "reply after its status", "what it does"), [
-            (int(command), command.name, *_COMMANDS[command]) for command in Command]),
-        _table("Status", ("code", "status", "meaning"), [
-            (int(status), status.name, _STATUSES[status]) for status in Status]),
+        _table(
+            "Constants",
+            ("what", "value"),
+            [
+                ("protocol version", VERSION),
+                ("flag", f"0x{FLAG:02X}"),
+                ("escape", f"0x{ESCAPE:02X}"),
+                ("an escaped byte is XORed with", f"0x{ESCAPE_XOR:02X}"),
+                (
+                    "CRC",
+                    (
+                        f"CRC-32/ISO-HDLC, least significant byte first; of `123456789` it is "
+                        f"0x{zlib.crc32(b'123456789'):08X}"
+                    ),
+                ),
+                ("sequence numbers", f"16 bits, modulo {SEQUENCES}"),
+                ("longest command payload", f"{MAX_PAYLOAD} bytes"),
+                ("reply's command byte", f"command + 0x{REPLY:02X}; 0x{NAK:02X} refuses a frame"),
+            ],
+        ),
+        _table(
+            "Commands",
+            ("code", "command", "payload", "reply after its status", "what it does"),
+            [(int(command), command.name, *_COMMANDS[command]) for command in Command],
+        ),
+        _table(
+            "Status",
+            ("code", "status", "meaning"),
+            [(int(status), status.name, _STATUSES[status]) for status in Status],
+        ),
     ]
     for name, layout in LAYOUTS.items():
         rows, offset = [], 0

@@ -32,14 +32,16 @@ class ResetPass(wiring.Component):
 
     def __init__(self, configuration):
         self._c = c = configuration
-        super().__init__({
-            "layer": In(layer_bits(c)),
-            "i": In(stream.Signature(event_layout(c))),
-            "request": Out(stream.Signature(request_layout(c))),
-            "gate": In(stream.Signature(GATE, always_ready=True)),
-            "o": Out(stream.Signature(event_layout(c))),
-            "busy": Out(1),
-        })
+        super().__init__(
+            {
+                "layer": In(layer_bits(c)),
+                "i": In(stream.Signature(event_layout(c))),
+                "request": Out(stream.Signature(request_layout(c))),
+                "gate": In(stream.Signature(GATE, always_ready=True)),
+                "o": Out(stream.Signature(event_layout(c))),
+                "busy": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         # ``free`` counts the places left in the output queue for events taken in, so the queues never overflow.
@@ -58,14 +60,20 @@ class ResetPass(wiring.Component):
             asked.payload.eq(self.i.p.index),
         ]
         if c.compact:
-            m.d.comb += [self.request.valid.eq(asked.valid), self.request.p.neuron.eq(asked.payload),
-                         asked.ready.eq(self.request.ready)]
+            m.d.comb += [
+                self.request.valid.eq(asked.valid),
+                self.request.p.neuron.eq(asked.payload),
+                asked.ready.eq(self.request.ready),
+            ]
         else:
             # The memory of events lies far from the gate: what is taken there is not seen here in the same cycle.
             m.submodules.queue = queue = fifo.SyncFIFO(width=len(asked.payload), depth=2)
             m.d.comb += [
-                queue.w_en.eq(asked.valid), queue.w_data.eq(asked.payload), asked.ready.eq(queue.w_rdy),
-                self.request.valid.eq(queue.r_rdy), self.request.p.neuron.eq(queue.r_data),
+                queue.w_en.eq(asked.valid),
+                queue.w_data.eq(asked.payload),
+                asked.ready.eq(queue.w_rdy),
+                self.request.valid.eq(queue.r_rdy),
+                self.request.p.neuron.eq(queue.r_data),
                 queue.r_en.eq(self.request.ready),
             ]
         m.d.comb += [

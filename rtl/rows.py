@@ -50,8 +50,10 @@ class FoldedRows(wiring.Component):
             "done": Out(1),
         }
         if c.store == "sdram":
-            members |= {"burst": Out(stream.Signature(burst_layout())),
-                        "beat": In(stream.Signature(beat_layout(), always_ready=True))}
+            members |= {
+                "burst": Out(stream.Signature(burst_layout())),
+                "beat": In(stream.Signature(beat_layout(), always_ready=True)),
+            }
         super().__init__(members)
 
     def elaborate(self, platform):
@@ -83,20 +85,32 @@ class FoldedRows(wiring.Component):
             self.coming.eq(whole),
             self.done.eq((left == 0) & ~self.o.valid),
         ]
-        m.d.sync += [whole.eq(mine & (part == c.row_beats - 1)), self.o.valid.eq(whole),
-                     Value.cast(self.o.payload).eq(0)]
-        m.d.sync += [product.eq(self.token * (height * c.row_beats)), address.eq(c.sdram_base["rows"] + product),
-                     starting.eq(Cat(self.start, starting))]
+        m.d.sync += [
+            whole.eq(mine & (part == c.row_beats - 1)),
+            self.o.valid.eq(whole),
+            Value.cast(self.o.payload).eq(0),
+        ]
+        m.d.sync += [
+            product.eq(self.token * (height * c.row_beats)),
+            address.eq(c.sdram_base["rows"] + product),
+            starting.eq(Cat(self.start, starting)),
+        ]
         with m.If(starting[-1]):
             m.d.sync += asks.eq(1)
         with m.If(self.burst.ready):
             m.d.sync += asks.eq(0)
         with m.If(mine):
-            m.d.sync += [part.eq(Mux(part == c.row_beats - 1, 0, part + 1)),
-                         Cat(words).eq(Cat(words[1:], self.beat.p.word))]
+            m.d.sync += [
+                part.eq(Mux(part == c.row_beats - 1, 0, part + 1)),
+                Cat(words).eq(Cat(words[1:], self.beat.p.word)),
+            ]
         with m.If(whole):
-            m.d.sync += [self.o.p.address.eq(target), *self._addends(Cat(words)[:c.banks * c.row_bits]),
-                         target.eq(target + 1), left.eq(left - 1)]
+            m.d.sync += [
+                self.o.p.address.eq(target),
+                *self._addends(Cat(words)[: c.banks * c.row_bits]),
+                target.eq(target + 1),
+                left.eq(left - 1),
+            ]
         with m.If(self.start):
             m.d.sync += [left.eq(height), target.eq(c.bank_base[0])]
 
@@ -118,8 +132,11 @@ class FoldedRows(wiring.Component):
             self.coming.eq(reading[-1]),
             self.done.eq((left == 0) & ~reading.any() & ~self.o.valid),
         ]
-        m.d.sync += [Cat(reading, self.o.valid).eq(Cat(left != 0, reading)), Cat(targets).eq(Cat(target, targets)),
-                     Value.cast(self.o.payload).eq(0)]
+        m.d.sync += [
+            Cat(reading, self.o.valid).eq(Cat(left != 0, reading)),
+            Cat(targets).eq(Cat(target, targets)),
+            Value.cast(self.o.payload).eq(0),
+        ]
         with m.If(reading[-1]):
             m.d.sync += [self.o.p.address.eq(targets[-1]), *self._addends(table.data)]
         with m.If(left != 0):

@@ -7,8 +7,25 @@ from amaranth.hdl import *
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["ADDRESS_BITS", "BANK_BITS", "COLUMN_BITS", "COUNT_BITS", "PARTS", "ROW_BITS", "TAGS", "TAG_BITS",
-           "TIMING", "WORD_BITS", "Part", "Sdram", "SdramPins", "Timing", "beat_layout", "burst_layout", "write_layout"]
+__all__ = [
+    "ADDRESS_BITS",
+    "BANK_BITS",
+    "COLUMN_BITS",
+    "COUNT_BITS",
+    "PARTS",
+    "ROW_BITS",
+    "TAGS",
+    "TAG_BITS",
+    "TIMING",
+    "WORD_BITS",
+    "Part",
+    "Sdram",
+    "SdramPins",
+    "Timing",
+    "beat_layout",
+    "burst_layout",
+    "write_layout",
+]
 
 WORD_BITS = 16
 ROW_BITS, BANK_BITS, COLUMN_BITS = 13, 2, 9
@@ -78,18 +95,35 @@ class Timing:
 
         def cycles(ns):
             return ceil(ns * hertz / 1e9 - 1e-6)
-        return cls(max(cycles(part.rcd), 2), max(cycles(part.rp), 2), cycles(part.ras), cycles(part.rfc),
-                   max(cycles(part.wr), 2), int(part.refresh * hertz / 1e9), cycles(part.start), part.latency)
+
+        return cls(
+            max(cycles(part.rcd), 2),
+            max(cycles(part.rp), 2),
+            cycles(part.ras),
+            cycles(part.rfc),
+            max(cycles(part.wr), 2),
+            int(part.refresh * hertz / 1e9),
+            cycles(part.start),
+            part.latency,
+        )
 
 
 TIMING = Timing.of(PARTS["any"], 100e6)
 """Of a core that is told nothing else."""
 
-SdramPins = wiring.Signature({
-    "cs": Out(1), "ras": Out(1), "cas": Out(1), "we": Out(1),
-    "ba": Out(BANK_BITS), "a": Out(ROW_BITS),
-    "dq_o": Out(WORD_BITS), "dq_oe": Out(1), "dq_i": In(WORD_BITS),
-})
+SdramPins = wiring.Signature(
+    {
+        "cs": Out(1),
+        "ras": Out(1),
+        "cas": Out(1),
+        "we": Out(1),
+        "ba": Out(BANK_BITS),
+        "a": Out(ROW_BITS),
+        "dq_o": Out(WORD_BITS),
+        "dq_oe": Out(1),
+        "dq_i": In(WORD_BITS),
+    }
+)
 """An SDRAM's pins, seen from the core: registers at the device's edge, which are the board's, lie between them and the
 memory each way. All commands are active high here. The clock and its enable are the board's, too."""
 
@@ -111,8 +145,17 @@ def write_layout():
 
 def _segment_layout():
     """A part of a burst within a row, or a word to write."""
-    return data.StructLayout({"column": COLUMN_BITS, "bank": BANK_BITS, "row": ROW_BITS, "count": COLUMN_BITS + 1,
-                              "tag": TAG_BITS, "write": 1, "word": WORD_BITS})
+    return data.StructLayout(
+        {
+            "column": COLUMN_BITS,
+            "bank": BANK_BITS,
+            "row": ROW_BITS,
+            "count": COLUMN_BITS + 1,
+            "tag": TAG_BITS,
+            "write": 1,
+            "word": WORD_BITS,
+        }
+    )
 
 
 class Sdram(wiring.Component):
@@ -143,14 +186,16 @@ class Sdram(wiring.Component):
 
     def __init__(self, timing):
         self._t = timing
-        super().__init__({
-            "i": In(stream.Signature(burst_layout())),
-            "o": Out(stream.Signature(beat_layout(), always_ready=True)),
-            "write": In(stream.Signature(write_layout())),
-            "ready": Out(1),
-            "busy": Out(1),
-            "sdram": Out(SdramPins),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(burst_layout())),
+                "o": Out(stream.Signature(beat_layout(), always_ready=True)),
+                "write": In(stream.Signature(write_layout())),
+                "ready": Out(1),
+                "busy": Out(1),
+                "sdram": Out(SdramPins),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -176,13 +221,22 @@ class Sdram(wiring.Component):
             self.i.ready.eq(~left & ~writes.r_rdy),
         ]
         with m.If(~filled | segments.w_rdy):
-            m.d.sync += [filled.eq(left | writes.r_rdy), segment.column.eq(at.column), segment.bank.eq(at.bank),
-                         segment.row.eq(at.row), segment.tag.eq(burst.tag), segment.write.eq(~left),
-                         segment.word.eq(written.word)]
+            m.d.sync += [
+                filled.eq(left | writes.r_rdy),
+                segment.column.eq(at.column),
+                segment.bank.eq(at.bank),
+                segment.row.eq(at.row),
+                segment.tag.eq(burst.tag),
+                segment.write.eq(~left),
+                segment.word.eq(written.word),
+            ]
             with m.If(left):
-                m.d.sync += [segment.count.eq(Mux(burst.count < row_end, burst.count, row_end)),
-                             burst.count.eq(burst.count - row_end), left.eq(burst.count > row_end),
-                             burst.address.eq(Cat(C(0, COLUMN_BITS), burst.address[COLUMN_BITS:] + 1))]
+                m.d.sync += [
+                    segment.count.eq(Mux(burst.count < row_end, burst.count, row_end)),
+                    burst.count.eq(burst.count - row_end),
+                    left.eq(burst.count > row_end),
+                    burst.address.eq(Cat(C(0, COLUMN_BITS), burst.address[COLUMN_BITS:] + 1)),
+                ]
             with m.Else():
                 m.d.comb += writes.r_en.eq(1)
                 m.d.sync += segment.count.eq(1)
@@ -198,8 +252,15 @@ class Sdram(wiring.Component):
         command = Signal(3)  # ras, cas, we
 
         def issue(name):
-            ras, cas, we = {"activate": (1, 0, 0), "read": (0, 1, 0), "write": (0, 1, 1), "precharge": (1, 0, 1),
-                            "refresh": (1, 1, 0), "mode": (1, 1, 1), "stop": (0, 0, 1)}[name]
+            ras, cas, we = {
+                "activate": (1, 0, 0),
+                "read": (0, 1, 0),
+                "write": (0, 1, 1),
+                "precharge": (1, 0, 1),
+                "refresh": (1, 1, 0),
+                "mode": (1, 1, 1),
+                "stop": (0, 0, 1),
+            }[name]
             return command.eq(Cat(ras, cas, we))
 
         def at_least(name, cycles, since):
@@ -213,8 +274,14 @@ class Sdram(wiring.Component):
 
         bank, address = Signal(BANK_BITS), Signal(ROW_BITS)
         writing = Signal()
-        m.d.sync += [Cat(pins.ras, pins.cas, pins.we).eq(command), pins.cs.eq(command.any()), pins.ba.eq(bank),
-                     pins.a.eq(address), pins.dq_oe.eq(writing), pins.dq_o.eq(head.word)]
+        m.d.sync += [
+            Cat(pins.ras, pins.cas, pins.we).eq(command),
+            pins.cs.eq(command.any()),
+            pins.ba.eq(bank),
+            pins.a.eq(address),
+            pins.dq_oe.eq(writing),
+            pins.dq_o.eq(head.word),
+        ]
 
         # Rows that are open, and when something was last done.
         is_open = Signal(1 << BANK_BITS)
@@ -233,8 +300,13 @@ class Sdram(wiring.Component):
         coming = Signal(stages)
         tags = [Signal(TAG_BITS, name=f"tag_{stage}", reset_less=True) for stage in range(stages)]
         slot = reads | (left != 0)
-        m.d.comb += [self.busy.eq(waits | slot | coming.any()), tag.eq(Mux(reads, head.tag, tags[0])),
-                     self.o.valid.eq(coming[-1]), self.o.p.word.eq(pins.dq_i), self.o.p.tag.eq(tags[-1])]
+        m.d.comb += [
+            self.busy.eq(waits | slot | coming.any()),
+            tag.eq(Mux(reads, head.tag, tags[0])),
+            self.o.valid.eq(coming[-1]),
+            self.o.p.word.eq(pins.dq_i),
+            self.o.p.tag.eq(tags[-1]),
+        ]
         m.d.sync += [coming.eq(Cat(slot, coming)), Cat(tags).eq(Cat(tag, tags))]
         with m.If(reads):
             m.d.sync += [left.eq(head.count - 1), reading_bank.eq(head.bank), runs.eq(1)]

@@ -35,10 +35,15 @@ class SinglePort(wiring.Component):
         if words < 1 or bits < 1:
             raise ValueError(f"words and bits must be at least 1, not {words!r} and {bits!r}")
         self._words, self._bits = words, bits
-        super().__init__({
-            "address": In(max((words - 1).bit_length(), 1)), "write_data": In(bits), "enable": In(1), "write": In(1),
-            "read_data": Out(bits),
-        })
+        super().__init__(
+            {
+                "address": In(max((words - 1).bit_length(), 1)),
+                "write_data": In(bits),
+                "enable": In(1),
+                "write": In(1),
+                "read_data": Out(bits),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -48,8 +53,12 @@ class SinglePort(wiring.Component):
         m.submodules.rows = rows = memory.Memory(shape=self._bits, depth=max(self._words, 2), init=[])
         write, read = rows.write_port(), rows.read_port()
         m.d.comb += [
-            write.addr.eq(self.address), write.data.eq(self.write_data), write.en.eq(self.enable & self.write),
-            read.addr.eq(self.address), read.en.eq(self.enable & ~self.write), self.read_data.eq(read.data),
+            write.addr.eq(self.address),
+            write.data.eq(self.write_data),
+            write.en.eq(self.enable & self.write),
+            read.addr.eq(self.address),
+            read.en.eq(self.enable & ~self.write),
+            self.read_data.eq(read.data),
         ]
         return m
 
@@ -58,9 +67,9 @@ class SinglePort(wiring.Component):
         # cells; a column deeper than a cell is cells one after another, of which the one that was read is remembered.
         shared = 4 if self._bits <= 4 else 2 if self._bits <= 8 else 1
         field_bits = ROW_BITS // shared
-        place, row = self.address[:shared.bit_length() - 1], self.address[shared.bit_length() - 1:]
+        place, row = self.address[: shared.bit_length() - 1], self.address[shared.bit_length() - 1 :]
         cells = -(-self._words // (shared * ROWS))
-        chosen = row[ROWS.bit_length() - 1:]
+        chosen = row[ROWS.bit_length() - 1 :]
         read_place, read_chosen = Signal(len(place)), Signal(len(chosen))
         with m.If(self.enable & ~self.write):
             m.d.sync += [read_place.eq(place), read_chosen.eq(chosen)]
@@ -69,14 +78,22 @@ class SinglePort(wiring.Component):
         columns = []
         for column in range(-(-self._bits // ROW_BITS)):
             field = Signal(field_bits, name=f"field_{column}")
-            m.d.comb += field.eq(self.write_data[column * ROW_BITS:(column + 1) * ROW_BITS])
+            m.d.comb += field.eq(self.write_data[column * ROW_BITS : (column + 1) * ROW_BITS])
             outputs = Array(Signal(ROW_BITS, name=f"output_{column}_{cell}") for cell in range(cells))
             for cell, output in enumerate(outputs):
                 m.submodules[f"cell_{column}_{cell}"] = Instance(
-                    "SB_SPRAM256KA", i_CLOCK=ClockSignal(), i_ADDRESS=row[:ROWS.bit_length() - 1],
-                    i_DATAIN=field.replicate(shared), i_MASKWREN=mask, i_WREN=self.write,
-                    i_CHIPSELECT=self.enable & (chosen == cell), i_STANDBY=0, i_SLEEP=0, i_POWEROFF=1,
-                    o_DATAOUT=output)
+                    "SB_SPRAM256KA",
+                    i_CLOCK=ClockSignal(),
+                    i_ADDRESS=row[: ROWS.bit_length() - 1],
+                    i_DATAIN=field.replicate(shared),
+                    i_MASKWREN=mask,
+                    i_WREN=self.write,
+                    i_CHIPSELECT=self.enable & (chosen == cell),
+                    i_STANDBY=0,
+                    i_SLEEP=0,
+                    i_POWEROFF=1,
+                    o_DATAOUT=output,
+                )
             read = Signal(ROW_BITS, name=f"read_{column}")
             m.d.comb += read.eq(outputs[read_chosen] if cells > 1 else outputs[0])
             columns.append(read.word_select(read_place, field_bits) if shared > 1 else read)
@@ -112,8 +129,10 @@ class RowMemory(wiring.Component):
         # The larger part first, so that each begins where its address has only zeros.
         self._rows = [-(-bits // ROW_BITS) for _, bits in self._shapes]
         self._row_bits = [(rows - 1).bit_length() for rows in self._rows]
-        sizes = [1 << ((words - 1).bit_length() + row_bits)
-                 for (words, _), row_bits in zip(self._shapes, self._row_bits, strict=True)]
+        sizes = [
+            1 << ((words - 1).bit_length() + row_bits)
+            for (words, _), row_bits in zip(self._shapes, self._row_bits, strict=True)
+        ]
         self._bases, end = [0] * len(sizes), 0
         for part in sorted(range(len(sizes)), key=lambda part: -sizes[part]):
             self._bases[part], end = end, end + sizes[part]
@@ -142,7 +161,8 @@ class RowMemory(wiring.Component):
             index = Signal.like(i.payload, name=f"index_{part}", reset_less=True)
             row = Signal(self._row_bits[part], name=f"row_{part}")
             reading, writing, arriving, last = (
-                Signal(name=f"{name}_{part}") for name in ("reading", "writing", "arriving", "last"))
+                Signal(name=f"{name}_{part}") for name in ("reading", "writing", "arriving", "last")
+            )
             granted = Signal(name=f"granted_{part}")
             m.d.comb += [
                 granted.eq((reading | writing) & free),
@@ -151,8 +171,12 @@ class RowMemory(wiring.Component):
             ]
             m.d.sync += [arriving.eq(granted & reading), last.eq(row == count - 1)]
             with m.If(granted):
-                m.d.comb += [rows.enable.eq(1), rows.write.eq(writing), rows.write_data.eq(word[:ROW_BITS]),
-                             rows.address.eq(self._bases[part] | Cat(row, index))]
+                m.d.comb += [
+                    rows.enable.eq(1),
+                    rows.write.eq(writing),
+                    rows.write_data.eq(word[:ROW_BITS]),
+                    rows.address.eq(self._bases[part] | Cat(row, index)),
+                ]
                 m.d.sync += row.eq(row + 1)
                 with m.If(row == count - 1):
                     m.d.sync += [reading.eq(0), writing.eq(0), row.eq(0)]

@@ -34,8 +34,10 @@ def divisor_for(hertz, baud):
     """
     divisor = round(hertz / baud)
     if divisor < LEAST_DIVISOR or abs(hertz / divisor / baud - 1) > TOLERANCE:
-        raise ValueError(f"baud must be the clock divided by an integer from {LEAST_DIVISOR} up, within "
-                         f"{TOLERANCE:.1%}: {hertz / 1e6:g} MHz does not give {baud!r}")
+        raise ValueError(
+            f"baud must be the clock divided by an integer from {LEAST_DIVISOR} up, within "
+            f"{TOLERANCE:.1%}: {hertz / 1e6:g} MHz does not give {baud!r}"
+        )
     return divisor
 
 
@@ -132,8 +134,12 @@ class Transmitter(wiring.Component):
         with m.Elif(left != 0):
             m.d.sync += [wait.eq(self._divisor - 1), left.eq(left - 1), self.tx.eq(bits[0]), bits.eq(Cat(bits[1:], 1))]
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [self.tx.eq(0), bits.eq(Cat(self.i.payload, 1)), left.eq(DATA_BITS + 2),
-                         wait.eq(self._divisor - 1)]
+            m.d.sync += [
+                self.tx.eq(0),
+                bits.eq(Cat(self.i.payload, 1)),
+                left.eq(DATA_BITS + 2),
+                wait.eq(self._divisor - 1),
+            ]
         return m
 
 
@@ -157,8 +163,15 @@ class Uart(wiring.Component):
 
     def __init__(self, divisor):
         self._divisor = _checked(divisor)
-        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "i": In(stream.Signature(8)),
-                          "o": Out(stream.Signature(8)), "dropped": Out(1)})
+        super().__init__(
+            {
+                "rx": In(1, init=1),
+                "tx": Out(1, init=1),
+                "i": In(stream.Signature(8)),
+                "o": Out(stream.Signature(8)),
+                "dropped": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -49,23 +49,28 @@ class UpdatePass(wiring.Component):
 
     def __init__(self, configuration):
         self._c = c = configuration
-        super().__init__({
-            "load": In(load_layout(c)),
-            "load_valid": In(1),
-            "start": In(1),
-            "start_layer": In(layer_bits(c)),
-            "clear": In(1),
-            "bias": In(stream.Signature(biases_layout(c))),
-            "request": Out(stream.Signature(request_layout(c))).array(len(GATES)),
-            "update": In(stream.Signature(GATE, always_ready=True)),
-            "candidate": In(stream.Signature(GATE, always_ready=True)),
-            "stored": In(1).array(len(GATES)),
-            "event": Out(stream.Signature(data.StructLayout({"layer": layer_bits(c), "event": event_layout(c)}),
-                                          always_ready=True)),
-            "o": Out(stream.Signature(output_layout())),
-            "busy": Out(1),
-            "layer": Out(layer_bits(c)),
-        })
+        super().__init__(
+            {
+                "load": In(load_layout(c)),
+                "load_valid": In(1),
+                "start": In(1),
+                "start_layer": In(layer_bits(c)),
+                "clear": In(1),
+                "bias": In(stream.Signature(biases_layout(c))),
+                "request": Out(stream.Signature(request_layout(c))).array(len(GATES)),
+                "update": In(stream.Signature(GATE, always_ready=True)),
+                "candidate": In(stream.Signature(GATE, always_ready=True)),
+                "stored": In(1).array(len(GATES)),
+                "event": Out(
+                    stream.Signature(
+                        data.StructLayout({"layer": layer_bits(c), "event": event_layout(c)}), always_ready=True
+                    )
+                ),
+                "o": Out(stream.Signature(output_layout())),
+                "busy": Out(1),
+                "layer": Out(layer_bits(c)),
+            }
+        )
 
     def elaborate(self, platform):
         # Two halves. ASK walks over the neurons and requests their gates, as their biases come.
@@ -120,8 +125,11 @@ class UpdatePass(wiring.Component):
             with m.If(taken[gate]):
                 m.d.sync += open_requests[gate].eq(0)
         with m.If(advance):
-            m.d.sync += [open_requests.eq(asking.replicate(len(GATES))), requested.eq(neuron),
-                         neuron.eq(neuron + asking)]
+            m.d.sync += [
+                open_requests.eq(asking.replicate(len(GATES))),
+                requested.eq(neuron),
+                neuron.eq(neuron + asking),
+            ]
 
         # ANSWER
         m.submodules.updates = updates = fifo.SyncFIFO(width=VALUE_FRACTION, depth=c.in_flight)
@@ -232,14 +240,21 @@ class UpdatePass(wiring.Component):
             free.eq(free - begun + (blended & ~queue.w_en) + sent),
             owed.eq(owed + sum(requests) - sum(self.stored)),
             # Nothing is left to ask for, to store, to compute or to send.
-            quiet.eq((neuron == size) & (open_requests == 0) & (owed == 0) & (clearing | (finished == size))
-                     & ~queue.r_rdy),
+            quiet.eq(
+                (neuron == size) & (open_requests == 0) & (owed == 0) & (clearing | (finished == size)) & ~queue.r_rdy
+            ),
         ]
         with m.If(done & (~ended | self.o.ready)):
             m.d.sync += self.busy.eq(0)
         with m.If(self.start):
             m.d.sync += [
-                self.busy.eq(1), self.layer.eq(self.start_layer), clearing.eq(self.clear), quiet.eq(0),
-                neuron.eq(0), finished.eq(0), read_place.eq(base), write_place.eq(base),
+                self.busy.eq(1),
+                self.layer.eq(self.start_layer),
+                clearing.eq(self.clear),
+                quiet.eq(0),
+                neuron.eq(0),
+                finished.eq(0),
+                read_place.eq(base),
+                write_place.eq(base),
             ]
         return m

@@ -59,11 +59,16 @@ class WeightStore(wiring.Component):
             "busy": Out(1),
         }
         if c.store == "spram":
-            members |= {"bias_ask": In(stream.Signature((max(c.neurons, 2) - 1).bit_length())),
-                        "bias_found": Out(stream.Signature(biases_layout(c).size))}
+            members |= {
+                "bias_ask": In(stream.Signature((max(c.neurons, 2) - 1).bit_length())),
+                "bias_found": Out(stream.Signature(biases_layout(c).size)),
+            }
         if c.store == "sdram":
-            members |= {"burst": Out(stream.Signature(burst_layout())),
-                        "beat": In(stream.Signature(beat_layout(), always_ready=True)), "waits": Out(1)}
+            members |= {
+                "burst": Out(stream.Signature(burst_layout())),
+                "beat": In(stream.Signature(beat_layout(), always_ready=True)),
+                "waits": Out(1),
+            }
         super().__init__(members)
 
     def elaborate(self, platform):
@@ -92,16 +97,22 @@ class WeightStore(wiring.Component):
             m.d.sync += [address.eq(address + 1), left.eq(left - 1), addressed.first.eq(0)]
         with m.If((left <= 1) & head_valid):
             m.d.comb += take.eq(1)
-            m.d.sync += [address.eq(head.pointer.start), left.eq(head.pointer.count), addressed.first.eq(1),
-                         addressed.begins.eq(head.pointer.begins), addressed.value.eq(head.value),
-                         addressed.matrix.eq(head.matrix)]
+            m.d.sync += [
+                address.eq(head.pointer.start),
+                left.eq(head.pointer.count),
+                addressed.first.eq(1),
+                addressed.begins.eq(head.pointer.begins),
+                addressed.value.eq(head.value),
+                addressed.matrix.eq(head.matrix),
+            ]
 
         reading = Signal(LATENCY)
         read = [Signal(beside, name=f"read_{stage}", reset_less=True) for stage in range(LATENCY)]
         m.d.comb += weights.address.eq(address)
         m.d.sync += [
             Cat(reading, self.o.valid).eq(Cat(left != 0, reading)),
-            read[0].eq(addressed), *(later.eq(earlier) for earlier, later in pairwise(read)),
+            read[0].eq(addressed),
+            *(later.eq(earlier) for earlier, later in pairwise(read)),
             *(self.o.p[name].eq(read[-1][name]) for name in beside.members),
         ]
         runs = [[weights.data[lane].run] for lane in range(c.lanes)]
@@ -146,8 +157,11 @@ class WeightStore(wiring.Component):
         ]
         m.d.sync += asked_valid.eq(head_valid & ~asked_valid | asked_valid & ~moves)
         with m.If(~asked_valid):
-            m.d.sync += [asked.of.eq(head), asked.resident.eq(head.pointer.start < c.resident_words),
-                         asked.last.eq(head.pointer.count - 1)]
+            m.d.sync += [
+                asked.of.eq(head),
+                asked.resident.eq(head.pointer.start < c.resident_words),
+                asked.last.eq(head.pointer.count - 1),
+            ]
 
         mine, whole = Signal(), Signal()
         beats = [self.beat.p.word]
@@ -184,8 +198,11 @@ class WeightStore(wiring.Component):
         read = [Signal(travels, name=f"read_{stage}", reset_less=True) for stage in range(1 + stages)]
         m.d.sync += [
             Cat(valids, self.o.valid).eq(Cat(goes, valids)),
-            read[0].value.eq(next_.of.value), read[0].matrix.eq(next_.of.matrix), read[0].first.eq(place == 0),
-            read[0].begins.eq(next_.of.pointer.begins), read[0].resident.eq(next_.resident),
+            read[0].value.eq(next_.of.value),
+            read[0].matrix.eq(next_.of.matrix),
+            read[0].first.eq(place == 0),
+            read[0].begins.eq(next_.of.pointer.begins),
+            read[0].resident.eq(next_.resident),
             read[0].word.eq(arrived.r_data),
             *(later.eq(earlier) for earlier, later in pairwise(read)),
             *(self.o.p[name].eq(read[-1][name]) for name in beside),
@@ -197,8 +214,10 @@ class WeightStore(wiring.Component):
             m.d.sync += resident.address.eq(next_.of.pointer.start + place)
             word = Mux(read[-1].resident, resident.data, word)
         m.d.sync += Value.cast(self.o.p.entries).eq(word)
-        m.d.comb += [self.waits.eq(under_way.r_rdy & ~next_.resident),
-                     self.busy.eq(looking | head_valid | asked_valid | under_way.r_rdy | valids.any() | self.o.valid)]
+        m.d.comb += [
+            self.waits.eq(under_way.r_rdy & ~next_.resident),
+            self.busy.eq(looking | head_valid | asked_valid | under_way.r_rdy | valids.any() | self.o.valid),
+        ]
 
     def _loads(self, name):
         """Whether the word on the load bus is for a memory."""
@@ -206,13 +225,17 @@ class WeightStore(wiring.Component):
         return self.load_valid & (self.load.section == section.number)
 
     def _load(self, m, mem, name):
-        m.d.comb += [mem.write_address.eq(self.load.index), Value.cast(mem.write_data).eq(self.load.data),
-                     mem.write_valid.eq(self._loads(name))]
+        m.d.comb += [
+            mem.write_address.eq(self.load.index),
+            Value.cast(mem.write_data).eq(self.load.data),
+            mem.write_valid.eq(self._loads(name)),
+        ]
 
     def _column(self):
         """What is known of a column once its pointer has been looked up."""
-        return data.StructLayout({"pointer": pointer_layout(self._c), "value": self.i.p.value.shape(),
-                                  "matrix": self.i.p.matrix.shape()})
+        return data.StructLayout(
+            {"pointer": pointer_layout(self._c), "value": self.i.p.value.shape(), "matrix": self.i.p.matrix.shape()}
+        )
 
     def _block_of_pointers(self, m):
         """Pointers in block RAM, a column a cycle: the next column, whether there is one, its taking, more to come."""
@@ -223,8 +246,10 @@ class WeightStore(wiring.Component):
         m.submodules.queue = queue = fifo.SyncFIFO(width=self._column().size, depth=AHEAD)
         entry, head = Signal(self._column(), reset_less=True), Signal(self._column())
         fetched = Signal(2 + LATENCY)
-        wanted = [Signal(len(self.i.p.value) + len(self.i.p.matrix), name=f"wanted_{stage}", reset_less=True)
-                  for stage in range(1 + LATENCY)]
+        wanted = [
+            Signal(len(self.i.p.value) + len(self.i.p.matrix), name=f"wanted_{stage}", reset_less=True)
+            for stage in range(1 + LATENCY)
+        ]
         column = Signal.like(self.i.p.column, reset_less=True)
         m.d.comb += [
             self.i.ready.eq(queue.level < AHEAD - len(fetched)),
@@ -244,8 +269,9 @@ class WeightStore(wiring.Component):
     def _rows_of_pointers(self, m):
         """The same with pointers in rows of 16 bits, of which one is looked up while the words of another are read."""
         c = self._c
-        m.submodules.columns = columns = RowMemory([
-            (max(c.columns, 2), pointer_layout(c).size), (max(c.neurons, 2), biases_layout(c).size)])
+        m.submodules.columns = columns = RowMemory(
+            [(max(c.columns, 2), pointer_layout(c).size), (max(c.neurons, 2), biases_layout(c).size)]
+        )
         head = Signal(self._column())
         take, empty, looking = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -261,8 +287,11 @@ class WeightStore(wiring.Component):
         ]
         wiring.connect(m, wiring.flipped(self.bias_ask), columns.i_1)
         wiring.connect(m, columns.o_1, wiring.flipped(self.bias_found))
-        m.d.comb += [columns.load_1.valid.eq(self._loads("bias")), columns.load_1.index.eq(self.load.index),
-                     columns.load_1.data.eq(self.load.data)]
+        m.d.comb += [
+            columns.load_1.valid.eq(self._loads("bias")),
+            columns.load_1.index.eq(self.load.index),
+            columns.load_1.data.eq(self.load.data),
+        ]
         with m.If(columns.o_0.valid):
             m.d.sync += looking.eq(0)
         with m.If(self.i.valid & self.i.ready):
@@ -284,5 +313,8 @@ def words_of(columns, pointers, words):
     -------
     list of (entries, value, matrix, first, begins)
     """
-    return [(words[pointers[column][0] + place], value, matrix, int(place == 0), pointers[column][2])
-            for column, value, matrix in columns for place in range(pointers[column][1])]
+    return [
+        (words[pointers[column][0] + place], value, matrix, int(place == 0), pointers[column][2])
+        for column, value, matrix in columns
+        for place in range(pointers[column][1])
+    ]

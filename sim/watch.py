@@ -42,11 +42,15 @@ class StreamWatch:
         """One cycle: `valid` and `ready` as anything with a truth value, `payload` anything that can be compared."""
         if self._waiting:
             if not valid:
-                raise AssertionError(f"stream {self.name}, cycle {self.cycles}: valid fell before the payload "
-                                     f"{self._held!r} was accepted")
+                raise AssertionError(
+                    f"stream {self.name}, cycle {self.cycles}: valid fell before the payload "
+                    f"{self._held!r} was accepted"
+                )
             if payload != self._held:
-                raise AssertionError(f"stream {self.name}, cycle {self.cycles}: payload changed from {self._held!r} "
-                                     f"to {payload!r} before it was accepted")
+                raise AssertionError(
+                    f"stream {self.name}, cycle {self.cycles}: payload changed from {self._held!r} "
+                    f"to {payload!r} before it was accepted"
+                )
         self._waiting = bool(valid) and not ready
         self._held = payload if self._waiting else None
         self.transfers += bool(valid and ready)
@@ -80,8 +84,11 @@ def watch_cocotb(dut, clock, stream, name=None):
     valid = getattr(dut, f"{stream}__valid")
     ready = getattr(dut, f"{stream}__ready")
     payload = getattr(dut, f"{stream}__payload", None)
-    members = [payload] if payload is not None else [handle for handle in dut
-                                                     if handle._name.startswith(f"{stream}__payload__")]
+    members = (
+        [payload]
+        if payload is not None
+        else [handle for handle in dut if handle._name.startswith(f"{stream}__payload__")]
+    )
     if not members:
         raise ValueError(f"{dut._path} has no payload signal for the stream {stream!r}")
     watch = StreamWatch(name or f"{dut._path}.{stream}")
@@ -91,8 +98,9 @@ def watch_cocotb(dut, clock, stream, name=None):
         while True:
             await FallingEdge(clock)
             is_valid = valid.value == 1
-            watch.sample(is_valid, ready.value == 1,
-                         tuple(int(member.value) for member in members) if is_valid else None)
+            watch.sample(
+                is_valid, ready.value == 1, tuple(int(member.value) for member in members) if is_valid else None
+            )
 
     cocotb.start_soon(sample_each_cycle())
     return watch

@@ -10,9 +10,23 @@ from egret.model.tokens import Vocabulary
 __all__ = ["few_values", "random_network", "random_shape"]
 
 
-def random_network(seed, *, vocabulary=7, embedding=5, hidden=(6,), density=0.5, bias=3000, z_bias=0, threshold=3000,
-                   shift=(5, 10), embedding_density=0.9, empty_columns=0.0, tied=None, accumulator_bits=24,
-                   gate_index_bits=10):
+def random_network(
+    seed,
+    *,
+    vocabulary=7,
+    embedding=5,
+    hidden=(6,),
+    density=0.5,
+    bias=3000,
+    z_bias=0,
+    threshold=3000,
+    shift=(5, 10),
+    embedding_density=0.9,
+    empty_columns=0.0,
+    tied=None,
+    accumulator_bits=24,
+    gate_index_bits=10,
+):
     """A network of random numbers.
 
     Parameters
@@ -43,22 +57,31 @@ def random_network(seed, *, vocabulary=7, embedding=5, hidden=(6,), density=0.5,
     layers, inputs = [], embedding
     for size in hidden:
         biases = rng.integers(-bias, bias + 1, 3 * size)
-        biases[2 * size:] += z_bias
-        layers.append(IntegerLayer(
-            weights(3 * size, inputs), weights(3 * size, size), biases.astype(np.int32),
-            rng.integers(lowest, highest + 1, size).astype(np.int32),
-            tuple(rng.integers(shift[0], shift[1] + 1, 3).tolist())))
+        biases[2 * size :] += z_bias
+        layers.append(
+            IntegerLayer(
+                weights(3 * size, inputs),
+                weights(3 * size, size),
+                biases.astype(np.int32),
+                rng.integers(lowest, highest + 1, size).astype(np.int32),
+                tuple(rng.integers(shift[0], shift[1] + 1, 3).tolist()),
+            )
+        )
         inputs = size
     if tied is None:
         tied = hidden[-1] == embedding
     return IntegerParameters(
         vocabulary=Vocabulary([chr(0x100 + index) for index in range(vocabulary)], "char"),
-        embedding=(rng.integers(-127, 128, (vocabulary, embedding))
-                   * (rng.random((vocabulary, embedding)) < embedding_density)).astype(np.int8),
+        embedding=(
+            rng.integers(-127, 128, (vocabulary, embedding)) * (rng.random((vocabulary, embedding)) < embedding_density)
+        ).astype(np.int8),
         layers=tuple(layers),
         readout_weight=None if tied else rng.integers(-127, 128, (vocabulary, hidden[-1])).astype(np.int8),
         readout_bias=rng.integers(-(1 << 31), 1 << 31, vocabulary).astype(np.int32),
-        readout_fraction=int(rng.integers(0, 31)), accumulator_bits=accumulator_bits, gate_index_bits=gate_index_bits)
+        readout_fraction=int(rng.integers(0, 31)),
+        accumulator_bits=accumulator_bits,
+        gate_index_bits=gate_index_bits,
+    )
 
 
 def random_shape(seed, *, layers=4, size=12):
@@ -70,9 +93,15 @@ def random_shape(seed, *, layers=4, size=12):
 
 def few_values(parameters):
     """The network with each matrix limited to 15 non-zero values."""
+
     def limit(weights):
         coarse = weights.astype(int) // 18 * 18 + 9
         return np.where(weights == 0, 0, np.clip(coarse, -117, 117)).astype(np.int8)
-    return dataclasses.replace(parameters, layers=tuple(
-        dataclasses.replace(layer, weight_x=limit(layer.weight_x), weight_y=limit(layer.weight_y))
-        for layer in parameters.layers))
+
+    return dataclasses.replace(
+        parameters,
+        layers=tuple(
+            dataclasses.replace(layer, weight_x=limit(layer.weight_x), weight_y=limit(layer.weight_y))
+            for layer in parameters.layers
+        ),
+    )

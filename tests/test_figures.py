@@ -45,8 +45,9 @@ def test_five_hundred_tokens_under_icarus(capsys):
 
 
 def test_integer_perplexity_is_within_half_a_percent(capsys):
-    exact, integer = (evaluate(capsys, *DEMO, "--batch", "64", "--engine", engine)["perplexity"]
-                      for engine in ("float", "integer"))
+    exact, integer = (
+        evaluate(capsys, *DEMO, "--batch", "64", "--engine", engine)["perplexity"] for engine in ("float", "integer")
+    )
     assert abs(integer / exact - 1) < 0.005
 
 
@@ -87,8 +88,9 @@ def test_tokens_a_second_at_the_pins(run, share):
     configuration = configuration_for(parameters, **TARGETS[board.target])
     image, divisor = compile_image(parameters, configuration), divisor_for(board.hertz, board.baud)
     ids = parameters.vocabulary.encode(TEXT.read_text()[:400]).tolist()
-    program = board_build(configuration, bit_cycles=divisor, window=board.window,
-                          receive_bytes=board.receive_bytes).program()
+    program = board_build(
+        configuration, bit_cycles=divisor, window=board.window, receive_bytes=board.receive_bytes
+    ).program()
 
     def cost(steps):
         with Board(open_program(program, timeout=10)) as client:

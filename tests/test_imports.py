@@ -18,9 +18,7 @@ HEAVY = {
     "host": {"torch", "triton", "amaranth", "cocotb"},
 }
 # The only files of `model` that need torch; all others run without it.
-TORCH = {
-    f"model/{name}.py" for name in ("kernels", "network", "observe", "prune", "sweep", "train")
-}
+TORCH = {f"model/{name}.py" for name in ("kernels", "network", "observe", "prune", "sweep", "train")}
 FILES = sorted(path for package in ORDER for path in (ROOT / package).rglob("*.py"))
 names = [path.relative_to(ROOT).as_posix() for path in FILES]
 

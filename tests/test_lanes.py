@@ -36,10 +36,15 @@ def test_every_code_of_every_codebook(name):
     """Nine codebooks, but two where the way holds no more; the largest values; columns of one word."""
     matrices = 2 if name == "dsp-two" else 9
     random = Random(1)
-    codebooks = [[0, *(random.choice([-127, 127, random.randint(-127, 127)]) for _ in range(15))]
-                 for _ in range(matrices)]
-    columns = [(value, matrix, [[code, 15 - code]])
-               for matrix in range(matrices) for code in range(16) for value in (-254, 255)]
+    codebooks = [
+        [0, *(random.choice([-127, 127, random.randint(-127, 127)]) for _ in range(15))] for _ in range(matrices)
+    ]
+    columns = [
+        (value, matrix, [[code, 15 - code]])
+        for matrix in range(matrices)
+        for code in range(16)
+        for value in (-254, 255)
+    ]
     component = WAYS[name].make(lanes=2, matrices=matrices)
     sent, _, _ = simulate(component, codebooks, columns)
     assert sent == products(codebooks, columns)
@@ -77,8 +82,10 @@ def test_column_use_of_the_demo_network():
     nonzeros, share = column_use(parameters, parameters.vocabulary.encode(read_text(TEXT)))
     assert len(nonzeros) == len(share)
     assert nonzeros.min() > 0 and 0 <= share.min() and share.max() <= 1
-    weights = np.concatenate([layer.weight_y.ravel() for layer in parameters.layers]
-                             + [layer.weight_x.ravel() for layer in parameters.layers[1:]])
+    weights = np.concatenate(
+        [layer.weight_y.ravel() for layer in parameters.layers]
+        + [layer.weight_x.ravel() for layer in parameters.layers[1:]]
+    )
     assert nonzeros.sum() == np.count_nonzero(weights)
 
 

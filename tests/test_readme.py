@@ -9,8 +9,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SECTION = README.partition("## On a board\n")[2].partition("\n## ")[0]
-MESSAGES = [message for row in SECTION.partition("| what it says")[2].splitlines()[2:] if row.startswith("| `")
-            for message in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+MESSAGES = [
+    message
+    for row in SECTION.partition("| what it says")[2].splitlines()[2:]
+    if row.startswith("| `")
+    for message in re.findall(r"`([^`]+)`", row.split(" | ")[0])
+]
 
 
 def literals():
@@ -34,7 +38,7 @@ def test_every_message_is_one_of_the_hosts(message):
 
 def test_the_python_example_runs(monkeypatch):
     """On a board that takes it all."""
-    code, = re.findall(r"```python\n(.*?)```", SECTION, re.S)
+    (code,) = re.findall(r"```python\n(.*?)```", SECTION, re.S)
     calls = []
 
     class Board:

@@ -29,8 +29,13 @@ def work(hidden=(100,), *, inputs=50, weights=60, taken=20.0, **others):
     """Every column of a matrix alike, all inputs and ``taken`` events taken."""
     layers, before = [], inputs
     for size in hidden:
-        layers.append((columns(3 * size, weights, before, min(before, 50)), columns(2 * size, weights, size, taken),
-                       columns(size, weights, size, taken)))
+        layers.append(
+            (
+                columns(3 * size, weights, before, min(before, 50)),
+                columns(2 * size, weights, size, taken),
+                columns(size, weights, size, taken),
+            )
+        )
         before = size
     return Work(hidden, inputs, 1000, tuple(layers), (taken,) * len(hidden), **{"lanes": 4, "store": "bram"} | others)
 
@@ -54,15 +59,18 @@ def test_words_of_full_and_empty_columns(weights, lanes, words):
     assert scaling.words_of(columns(300, weights, 1, 1), lanes, depth, 8) == pytest.approx(words, rel=0.01)
 
 
-@pytest.mark.parametrize("density, lanes, store", [
-    (0.05, 2, "sdram"), (0.2, 2, "sdram"), (0.05, 8, "bram"), (0.3, 8, "bram"), (0.2, 32, "bram")])
+@pytest.mark.parametrize(
+    "density, lanes, store",
+    [(0.05, 2, "sdram"), (0.2, 2, "sdram"), (0.05, 8, "bram"), (0.3, 8, "bram"), (0.2, 32, "bram")],
+)
 def test_words_are_those_that_the_compiler_makes(density, lanes, store):
     parameters = small(hidden=(256,), embedding=128, density=density)
     c = configuration_for(parameters, lanes=lanes, store=store, folded=0, resident_bytes=0)
     sources, ids = counted(parameters)
     own = Work.of(parameters, sources, ids, lanes=lanes, store=store)
-    for matrix, part, (words, bits) in zip(matrices(parameters, c), own.matrices[0], scaling.packed(own)[0],
-                                           strict=True):
+    for matrix, part, (words, bits) in zip(
+        matrices(parameters, c), own.matrices[0], scaling.packed(own)[0], strict=True
+    ):
         assert part.number @ words == pytest.approx(len(pack_matrix(matrix, bits, lanes)[0]), rel=0.05)
     # A matrix near the limit between two widths of its runs may get the other one: a bit of eight.
     assert scaling.traffic(own)["weights"] == pytest.approx(c.weight_memory_bytes, rel=0.12)
@@ -97,8 +105,7 @@ def test_work_is_that_of_the_steps():
     for number, (matrix, counts) in enumerate(zip(own.matrices, integer_columns(parameters), strict=True)):
         x = sources.x[number] if number else (parameters.embedding[ids[:-1][~folded]] != 0).sum(axis=0)
         y = sources.y[number] * (1 if number else 12 / 11)
-        for mine, weights, taken in zip(matrix, (counts.x, counts.y, counts.s), (x, y, sources.s[number]),
-                                        strict=True):
+        for mine, weights, taken in zip(matrix, (counts.x, counts.y, counts.s), (x, y, sources.s[number]), strict=True):
             assert mine.taken @ mine.weights == pytest.approx(weights @ taken / 12)
             assert mine.number.sum() == len(weights)
     assert Work.from_json(json.loads(json.dumps(own.to_json()))).to_json() == own.to_json()
@@ -138,14 +145,17 @@ def test_cycles_with_an_sdram():
     gate = 20 / 8
     columns_cycles = 20 * (y[0] + 2) + 50 * (x[0] + 2) + 20 * (s[0] + 2)
     assert scaling.cycles(own, EXACT) == pytest.approx(columns_cycles + 100 * gate + (25 + 2) + 50)
-    folded = dataclasses.replace(own, folded_share=1.0, matrices=(
-        (dataclasses.replace(own.matrices[0][0], taken=np.zeros(1)), *own.matrices[0][1:]),))
+    folded = dataclasses.replace(
+        own,
+        folded_share=1.0,
+        matrices=((dataclasses.replace(own.matrices[0][0], taken=np.zeros(1)), *own.matrices[0][1:]),),
+    )
     row = 75 * -(-4 * 24 // 16)
-    assert scaling.cycles(folded, EXACT) == pytest.approx(
-        20 * (y[0] + 2) + 20 * (s[0] + 2) + 100 * gate + row + 2 + 50)
+    assert scaling.cycles(folded, EXACT) == pytest.approx(20 * (y[0] + 2) + 20 * (s[0] + 2) + 100 * gate + row + 2 + 50)
     # Twice the width brings a word in half a cycle, but the lanes take one.
     assert scaling.cycles(dataclasses.replace(own, width=32), EXACT) == pytest.approx(
-        scaling.cycles(own, EXACT) - 25 / 2)
+        scaling.cycles(own, EXACT) - 25 / 2
+    )
 
 
 def test_cycles_with_resident_words():
@@ -168,24 +178,37 @@ def test_what_is_resident():
     parameters = few_values(small())
     sources, ids = counted(parameters)
     taken = scaling.taken_by(parameters, sources, ids, 2)
-    image = compile_image(parameters, configuration_for(parameters, store="sdram", folded=2, resident_bytes=2000),
-                          lookups=[np.concatenate(layer) for layer in taken])
+    image = compile_image(
+        parameters,
+        configuration_for(parameters, store="sdram", folded=2, resident_bytes=2000),
+        lookups=[np.concatenate(layer) for layer in taken],
+    )
     start, words = column_words(image)
     shares = scaling.resident_shares(image, taken)
     base = 0
     for layer, mine in zip(taken, shares, strict=True):
         for one, share in zip(layer, mine, strict=True):
-            own = [(one[place] * words[base + place], start[base + place] < image.configuration.resident_words)
-                   for place in range(len(one))]
+            own = [
+                (one[place] * words[base + place], start[base + place] < image.configuration.resident_words)
+                for place in range(len(one))
+            ]
             base += len(one)
             assert share * sum(count for count, _ in own) == pytest.approx(sum(count for count, near in own if near))
     assert 0 < min(map(max, shares)) and max(map(max, shares)) <= 2 / 3 and len(set(sum(shares, ()))) > 3
 
 
 def test_fit_finds_the_constants():
-    works = [work(), work((200,)), work((100, 100)), work((300,), lanes=1), work((100,), lanes=1, taken=90.0),
-             work((50,), weights=3, lanes=32), work(lanes=2, store="sdram"), work(lanes=2, store="sdram", taken=60.0),
-             work((100, 100), lanes=2, store="sdram", weights=20)]
+    works = [
+        work(),
+        work((200,)),
+        work((100, 100)),
+        work((300,), lanes=1),
+        work((100,), lanes=1, taken=90.0),
+        work((50,), weights=3, lanes=32),
+        work(lanes=2, store="sdram"),
+        work(lanes=2, store="sdram", taken=60.0),
+        work((100, 100), lanes=2, store="sdram", weights=20),
+    ]
     measured = [scaling.cycles(own, EXACT) for own in works]
     found = scaling.fit(works, measured)
     assert dataclasses.astuple(found) == pytest.approx(dataclasses.astuple(EXACT), rel=1e-3)
@@ -225,8 +248,17 @@ def test_activity():
 
 
 def record(point):
-    return {"point": dataclasses.asdict(point), "cycles": 1000.0, "words": 900.0, "macs": 3000.0, "bytes": 1.0,
-            "weight_memory": 1.0, "memory": 1.0, "activity": [0.2], "work": work().to_json()}
+    return {
+        "point": dataclasses.asdict(point),
+        "cycles": 1000.0,
+        "words": 900.0,
+        "macs": 3000.0,
+        "bytes": 1.0,
+        "weight_memory": 1.0,
+        "memory": 1.0,
+        "activity": [0.2],
+        "work": work().to_json(),
+    }
 
 
 def test_results_are_kept(tmp_path, monkeypatch):
@@ -248,11 +280,14 @@ def test_results_are_kept(tmp_path, monkeypatch):
 
 
 def test_a_wrong_event_ends_it(monkeypatch):
-    monkeypatch.setattr(scaling, "measure", lambda *_: SimpleNamespace(mismatches=1, first_mismatch="step 3",
-                                                                       counters={"tokens": 1}))
+    monkeypatch.setattr(
+        scaling, "measure", lambda *_: SimpleNamespace(mismatches=1, first_mismatch="step 3", counters={"tokens": 1})
+    )
     with pytest.raises(InputError, match="tiny: step 3"):
-        scaling.run(Point(name="tiny", hidden=(4,), embedding=4, lanes=2, density=0.5),
-                    open_board=lambda configuration: nullcontext())
+        scaling.run(
+            Point(name="tiny", hidden=(4,), embedding=4, lanes=2, density=0.5),
+            open_board=lambda configuration: nullcontext(),
+        )
 
 
 def test_a_tiny_study(tmp_path, monkeypatch):

@@ -21,8 +21,9 @@ def parameters():
 
 @pytest.fixture
 def image(parameters):
-    return compile_image(parameters, configuration_for(parameters, lanes=4, weight_bits=4, store="sdram", folded=0,
-                                                       resident_bytes=0))
+    return compile_image(
+        parameters, configuration_for(parameters, lanes=4, weight_bits=4, store="sdram", folded=0, resident_bytes=0)
+    )
 
 
 def test_random_bursts(image):
@@ -35,10 +36,11 @@ def test_bursts_are_columns(image):
     """All columns, once each, fill the weights of the memory without a gap."""
     c = image.configuration
     bursts = sdram.bursts_of(image, "rising", 6 + 40 * 3 + 30 * 2, 1.0)
-    bursts = bursts[:len(set(bursts))]
+    bursts = bursts[: len(set(bursts))]
     assert bursts[0][0] == c.sdram_base["weights"]
-    assert all(address + count == following for (address, count), (following, _) in zip(bursts, bursts[1:],
-                                                                                        strict=False))
+    assert all(
+        address + count == following for (address, count), (following, _) in zip(bursts, bursts[1:], strict=False)
+    )
     assert sum(count for _, count in bursts) == c.sdram_sizes["weights"]
     few = sdram.bursts_of(image, "rising", 50, 0.3)
     assert len(few) == 50 and set(few) <= set(bursts) and few[:5] == sorted(few[:5])

@@ -25,7 +25,7 @@ def points():
 
 def row(start):
     """Cells of the one row of the document that begins with these, numbers of each."""
-    line, = re.findall(rf"^\| {re.escape(start)} \|(.*)\|$", SECTION, re.MULTILINE)
+    (line,) = re.findall(rf"^\| {re.escape(start)} \|(.*)\|$", SECTION, re.MULTILINE)
     return [re.findall(r"-?\d+\.?\d*", cell) for cell in line.split("|")]
 
 
@@ -54,11 +54,25 @@ def test_the_report_is_that_of_the_results(tmp_path):
 def test_the_document_has_the_figures_over_sparsity(points):
     for sparsity in (0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95):
         cells = row(f"{100 * sparsity:g} %" if sparsity else "dense")
-        egru, lstm = (next(point for point in points if (point["run"], float(point["sparsity"])) == (run, sparsity)
-                           and point["weight_decay"] in ("0.1", "0.06")) for run in ("egru", "lstm"))
+        egru, lstm = (
+            next(
+                point
+                for point in points
+                if (point["run"], float(point["sparsity"])) == (run, sparsity)
+                and point["weight_decay"] in ("0.1", "0.06")
+            )
+            for run in ("egru", "lstm")
+        )
         papers = [list(filter(None, [point["papers_test_perplexity"]])) for point in (egru, lstm)]
-        assert cells == [perplexities(egru), papers[0], percent(egru), [millions(egru["macs_per_token"])],
-                         perplexities(lstm), papers[1], [millions(lstm["macs_per_token"])]]
+        assert cells == [
+            perplexities(egru),
+            papers[0],
+            percent(egru),
+            [millions(egru["macs_per_token"])],
+            perplexities(lstm),
+            papers[1],
+            [millions(lstm["macs_per_token"])],
+        ]
 
 
 def means(point, name):
@@ -72,9 +86,13 @@ def test_the_document_has_the_figures_over_weight_decay(points):
     assert sorted(float(point["weight_decay"]) for point in dense) == [0.01, 0.03, 0.1, 0.3, 1]
     for point in dense:
         cells = row(f"{float(point['weight_decay']):g}")
-        assert cells == [perplexities(point), percent(point), [millions(point["macs_per_token"])],
-                         [f"{mean:.3f}" for mean in means(point, "weights")],
-                         [f"{mean:.2f}" for mean in means(point, "biases")]]
+        assert cells == [
+            perplexities(point),
+            percent(point),
+            [millions(point["macs_per_token"])],
+            [f"{mean:.3f}" for mean in means(point, "weights")],
+            [f"{mean:.2f}" for mean in means(point, "biases")],
+        ]
 
 
 def test_the_results_are_those_of_the_study_file(tmp_path):

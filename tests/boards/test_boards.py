@@ -26,9 +26,15 @@ SMALL = dataclasses.replace(TINY, weight_words=64)
 WITH_SDRAM = dataclasses.replace(SMALL, store="sdram", weight_bits=4, embedding=4)
 
 
-@pytest.mark.parametrize("reference, hertz, expected", [
-    (25e6, 80e6, (5, 16, 7)), (25e6, 100e6, (1, 4, 6)), (48e6, 84e6, (4, 7, 7)), (12e6, 60e6, (1, 5, 10)),
-])
+@pytest.mark.parametrize(
+    "reference, hertz, expected",
+    [
+        (25e6, 80e6, (5, 16, 7)),
+        (25e6, 100e6, (1, 4, 6)),
+        (48e6, 84e6, (4, 7, 7)),
+        (12e6, 60e6, (1, 5, 10)),
+    ],
+)
 def test_ecp5_clock(reference, hertz, expected):
     settings = ecp5_settings(reference, hertz)
     assert (settings.reference, settings.feedback, settings.output) == expected
@@ -44,8 +50,9 @@ def test_ice40_clock(reference, hertz, expected):
     assert settings.hertz == hertz
 
 
-@pytest.mark.parametrize("settings, hertz", [(ecp5_settings, 1e6), (ecp5_settings, 900e6), (ice40_settings, 24.3e6),
-                                             (ice40_settings, 600e6)])
+@pytest.mark.parametrize(
+    "settings, hertz", [(ecp5_settings, 1e6), (ecp5_settings, 900e6), (ice40_settings, 24.3e6), (ice40_settings, 600e6)]
+)
 def test_clock_that_cannot_be_had(settings, hertz):
     with pytest.raises(ValueError, match="^hertz must be a clock that the PLL makes of 12 MHz, not "):
         settings(12e6, hertz)
@@ -88,21 +95,30 @@ def test_window_of_a_design():
     """More commands under way take a longer memory of replies, in proportion, and a longer queue."""
     board = board_named("ulx3s-85f")
     small = dataclasses.replace(board, window=2, receive_bytes=64)
-    sizes = [set(map(int, re.findall(r"memory width 8 size (\d+) ", build.generate(one, SMALL).files["top.il"])))
-             for one in (small, board)]
+    sizes = [
+        set(map(int, re.findall(r"memory width 8 size (\d+) ", build.generate(one, SMALL).files["top.il"])))
+        for one in (small, board)
+    ]
     queue, replies = sorted(sizes[0] - sizes[1])
     # A queue holds one byte in the register behind it; the long one has a short one behind it besides.
     assert queue == 64 - 1
     assert sizes[1] - sizes[0] == {2, 4 * replies, 1024 - 1}
 
 
-@pytest.mark.parametrize("name, configuration, options, message", [
-    ("ulx3s-85f", WITH_SDRAM, {}, "ULX3S-85F: it has no SDRAM that is supported; the image is for the store sdram"),
-    ("ulx3s-85f", SMALL, {"sdram": "any"}, "ULX3S-85F: --sdram-module is for a core with the store sdram"),
-    ("ulx3s-85f-sdram", WITH_SDRAM, {"sdram": "ddr3"}, "ULX3S-85F with SDRAM: --sdram-module must be one of any, "),
-    ("ulx3s-85f-sdram", WITH_SDRAM, {"hertz": 135e6}, (
-        "ULX3S-85F with SDRAM: the memory runs at 125 MHz at most, not at 135 MHz")),
-])
+@pytest.mark.parametrize(
+    "name, configuration, options, message",
+    [
+        ("ulx3s-85f", WITH_SDRAM, {}, "ULX3S-85F: it has no SDRAM that is supported; the image is for the store sdram"),
+        ("ulx3s-85f", SMALL, {"sdram": "any"}, "ULX3S-85F: --sdram-module is for a core with the store sdram"),
+        ("ulx3s-85f-sdram", WITH_SDRAM, {"sdram": "ddr3"}, "ULX3S-85F with SDRAM: --sdram-module must be one of any, "),
+        (
+            "ulx3s-85f-sdram",
+            WITH_SDRAM,
+            {"hertz": 135e6},
+            ("ULX3S-85F with SDRAM: the memory runs at 125 MHz at most, not at 135 MHz"),
+        ),
+    ],
+)
 def test_sdrams_that_do_not_fit(name, configuration, options, message):
     with pytest.raises(InputError, match=f"^{message}"):
         build.generate(board_named(name), configuration, **options)
@@ -126,8 +142,10 @@ def test_memories_that_cannot_fit():
         build.refuse_what_cannot_fit(board, {"block_rams": estimate.least_block_rams}, "its memories")
 
 
-@pytest.mark.parametrize("words, bits, blocks", [(1024, 18, 1), (1025, 18, 2), (512, 36, 1), (16384, 1, 1), (10, 5, 0),
-                                                 (384, 72, 2), (8320, 8, 5)])
+@pytest.mark.parametrize(
+    "words, bits, blocks",
+    [(1024, 18, 1), (1025, 18, 2), (512, 36, 1), (16384, 1, 1), (10, 5, 0), (384, 72, 2), (8320, 8, 5)],
+)
 def test_blocks_of_an_ecp5(words, bits, blocks):
     assert DEVICES["lfe5u-85f"].blocks(words, bits) == blocks
 
@@ -138,8 +156,9 @@ def test_blocks_of_an_ice40(words, bits, blocks):
 
 
 def test_unknown_board():
-    with pytest.raises(InputError, match=("^--board must be one of ulx3s-85f, ulx3s-85f-sdram, icebreaker, "
-                                          "orangecrab-85f, not 'x'$")):
+    with pytest.raises(
+        InputError, match=("^--board must be one of ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, not 'x'$")
+    ):
         board_named("x")
 
 
@@ -157,8 +176,11 @@ def test_tools_are_found(monkeypatch, tmp_path):
     monkeypatch.delenv("ICEPACK")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(InputError, match=r"^building needs icepack, which was not found; install it: pip install "
-                                         r"'egret-fpga\[build\]', or name its command in ICEPACK$"):
+    with pytest.raises(
+        InputError,
+        match=r"^building needs icepack, which was not found; install it: pip install "
+        r"'egret-fpga\[build\]', or name its command in ICEPACK$",
+    ):
         build.Tools.find("ice40")
 
 
@@ -187,8 +209,11 @@ def test_what_synthesis_finds_too_large(tmp_path):
     tools = fake_tools(tmp_path, yosys=f"echo '{cells}' > cells.json")
     (tmp_path / "work").mkdir()
     design = build.generate(board_named("icebreaker"), SMALL)
-    with pytest.raises(InputError, match="^iCEBreaker: does not fit, by synthesis: 5,281 luts of 5,280, 31 block rams "
-                                         "of 30; fewer lanes, fewer weights, or a larger board would$"):
+    with pytest.raises(
+        InputError,
+        match="^iCEBreaker: does not fit, by synthesis: 5,281 luts of 5,280, 31 block rams "
+        "of 30; fewer lanes, fewer weights, or a larger board would$",
+    ):
         build.run(design, tools, tmp_path / "work", progress=lambda line: None)
 
 
@@ -202,6 +227,7 @@ def test_a_build_that_is_interrupted_leaves_nothing(tmp_path):
         calls.append(line)
         if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
             raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt), build.working_directory(tmp_path / "out") as directory:
         build.run(design, tools, directory, progress=progress)
     assert calls[0].startswith("synthesis, ")
@@ -221,7 +247,9 @@ def test_deviations():
     baseline = {"accepted": {"luts": 100, "megahertz": 50.0}, "tolerance": {"luts": 0.05, "megahertz": 0.1}}
     assert deviations(baseline, {"megahertz": 45.5, "used": {"luts": 105}}) == []
     assert deviations(baseline, {"megahertz": 44, "used": {"luts": 106}}) == [
-        "luts: 106, accepted are 100 within 5%", "megahertz: 44, accepted are 50 within 10%"]
+        "luts: 106, accepted are 100 within 5%",
+        "megahertz: 44, accepted are 50 within 10%",
+    ]
     assert len(deviations(baseline, {"megahertz": 56, "used": {"luts": 94}})) == 2
 
 

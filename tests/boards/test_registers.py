@@ -10,14 +10,18 @@ CLOCK, ENABLE = 2, 3
 
 
 def cell(kind, inputs, outputs, **parameters):
-    return {"type": kind, "parameters": parameters,
-            "port_directions": dict.fromkeys(inputs, "input") | dict.fromkeys(outputs, "output"),
-            "connections": {port: [bit] for port, bit in (inputs | outputs).items()}}
+    return {
+        "type": kind,
+        "parameters": parameters,
+        "port_directions": dict.fromkeys(inputs, "input") | dict.fromkeys(outputs, "output"),
+        "connections": {port: [bit] for port, bit in (inputs | outputs).items()},
+    }
 
 
 def flip_flop(source, output, **parameters):
-    inputs = {"CLK": CLOCK, "LSR": "0", "DI": source} | {port: parameters.pop(port) for port in ("CE", "LSR")
-                                                         if port in parameters}
+    inputs = {"CLK": CLOCK, "LSR": "0", "DI": source} | {
+        port: parameters.pop(port) for port in ("CE", "LSR") if port in parameters
+    }
     return cell("TRELLIS_FF", inputs, {"Q": output}, **{"CEMUX": "1", "CLKMUX": "CLK", "REGSET": "RESET"} | parameters)
 
 
@@ -38,8 +42,11 @@ def multiplier():
         at = 100 * (number + 1)
         cells |= {
             f"b{number}": flip_flop(at, at + 1),
-            f"mult{number}": cell("MULT18X18D", {"A0": 20, "A1": 21, "A2": 21, "B0": at + 1, "B1": "0", "SIGNEDA": "1"},
-                                  {"P0": at + 2, "P1": at + 3, "P2": at + 4}),
+            f"mult{number}": cell(
+                "MULT18X18D",
+                {"A0": 20, "A1": 21, "A2": 21, "B0": at + 1, "B1": "0", "SIGNEDA": "1"},
+                {"P0": at + 2, "P1": at + 3, "P2": at + 4},
+            ),
             f"p{number}": flip_flop(at + 2, at + 5),
             f"q{number}": flip_flop(at + 3, at + 6),
         }
@@ -54,10 +61,19 @@ def test_a_multiplier_takes_the_registers_around_it(multiplier):
         connections = cells[f"mult{number}"]["connections"]
         at = 100 * (number + 1)
         assert [connections[port] for port in ("A0", "A1", "A2", "B0", "B1", "P0", "P1", "P2")] == [
-            [10], [11], [11], [at], ["0"], [at + 5], [at + 6], [at + 4]]
+            [10],
+            [11],
+            [11],
+            [at],
+            ["0"],
+            [at + 5],
+            [at + 6],
+            [at + 4],
+        ]
         assert [connections[port] for port in ("CLK0", "CE0", "RST0")] == [[CLOCK], ["1"], ["0"]]
         assert cells[f"mult{number}"]["parameters"] == dict.fromkeys(
-            ("REG_INPUTA_CLK", "REG_INPUTB_CLK", "REG_OUTPUT_CLK"), "CLK0")
+            ("REG_INPUTA_CLK", "REG_INPUTB_CLK", "REG_OUTPUT_CLK"), "CLK0"
+        )
 
 
 def test_a_register_that_leads_elsewhere_as_well_stays(multiplier):
@@ -68,9 +84,15 @@ def test_a_register_that_leads_elsewhere_as_well_stays(multiplier):
     assert cells["mult0"]["connections"]["A0"] == [10]
 
 
-@pytest.mark.parametrize("change", [
-    {"CE": ENABLE, "CEMUX": "CE"}, {"LSR": 4}, {"CLKMUX": "INV"}, {"REGSET": "SET"},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"CE": ENABLE, "CEMUX": "CE"},
+        {"LSR": 4},
+        {"CLKMUX": "INV"},
+        {"REGSET": "SET"},
+    ],
+)
 @pytest.mark.parametrize("name", ["b0", "p0"])
 def test_a_register_that_the_multiplier_does_not_have_stays(multiplier, name, change):
     cells = cells_of(multiplier)
@@ -100,8 +122,13 @@ def test_an_output_used_twice_keeps_its_register(multiplier):
 def memory():
     """A block RAM with two outputs of port A registered, and one of port B not."""
     cells = {
-        "ram": cell("DP16KD", {"CLKA": CLOCK, "CLKB": CLOCK, "OCEA": "1", "OCEB": "1"},
-                    {"DOA0": 10, "DOA1": 11, "DOA2": 12, "DOB0": 13}, DATA_WIDTH_A="1001", DATA_WIDTH_B="1001"),
+        "ram": cell(
+            "DP16KD",
+            {"CLKA": CLOCK, "CLKB": CLOCK, "OCEA": "1", "OCEB": "1"},
+            {"DOA0": 10, "DOA1": 11, "DOA2": 12, "DOB0": 13},
+            DATA_WIDTH_A="1001",
+            DATA_WIDTH_B="1001",
+        ),
         "f0": flip_flop(10, 20, CE=ENABLE, CEMUX="CE"),
         "f1": flip_flop(11, 21, CE=ENABLE, CEMUX="CE"),
     }
@@ -110,7 +137,7 @@ def memory():
 
 def test_a_block_ram_takes_the_registers_behind_a_port(memory):
     assert absorb_registers(memory) == 2
-    ram, = cells_of(memory).values()
+    (ram,) = cells_of(memory).values()
     assert [ram["connections"][port] for port in ("DOA0", "DOA1", "DOA2", "DOB0")] == [[20], [21], [12], [13]]
     assert ram["parameters"].get("REGMODE_A") == "OUTREG" and "REGMODE_B" not in ram["parameters"]
     assert ram["connections"]["OCEA"] == [ENABLE] and ram["connections"]["OCEB"] == ["1"]

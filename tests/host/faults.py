@@ -93,16 +93,16 @@ class FaultyPort:
         place = random.randrange(len(data))
         match kind:
             case "flip":
-                return data[:place] + bytes([data[place] ^ 1 << random.randrange(8)]) + data[place + 1:]
+                return data[:place] + bytes([data[place] ^ 1 << random.randrange(8)]) + data[place + 1 :]
             case "burst":
                 length = random.randint(1, 8)
-                return data[:place] + random.randbytes(len(data[place:place + length])) + data[place + length:]
+                return data[:place] + random.randbytes(len(data[place : place + length])) + data[place + length :]
             case "drop":
-                return data[:place] + data[place + 1:]
+                return data[:place] + data[place + 1 :]
             case "insert":
                 return data[:place] + random.randbytes(1) + data[place:]
             case "double":
-                return data[:place] + data[place:place + 1] + data[place:]
+                return data[:place] + data[place : place + 1] + data[place:]
             case "cut":
                 return data[:place]
             case "lose":

@@ -33,7 +33,7 @@ def model_of(contents):
     model = StandInModel()
     for section, width, content in contents:
         for index in range(len(content) // width):
-            model.load(section, index, int.from_bytes(content[index * width:(index + 1) * width], "little"))
+            model.load(section, index, int.from_bytes(content[index * width : (index + 1) * width], "little"))
     return model
 
 
@@ -76,8 +76,9 @@ def board(port):
 
 
 def test_identity(board):
-    assert board.identity == protocol.Identity(DIGEST, 2, protocol.MAX_PAYLOAD, protocol.DEFAULT_RECEIVE_BYTES, TOKENS,
-                                               OUTPUTS, COUNTERS, 0)
+    assert board.identity == protocol.Identity(
+        DIGEST, 2, protocol.MAX_PAYLOAD, protocol.DEFAULT_RECEIVE_BYTES, TOKENS, OUTPUTS, COUNTERS, 0
+    )
 
 
 def test_steps_and_counters(board):
@@ -96,7 +97,7 @@ def test_a_step_begun_is_a_step(board):
     model = model_of(memories())
     finish = board.begin_step(7)
     np.testing.assert_array_equal(finish(), expected_events(model, 7))
-    board.begin_step(8)         # its answer is dropped, not taken for the next one's
+    board.begin_step(8)  # its answer is dropped, not taken for the next one's
     model.step(8)
     np.testing.assert_array_equal(board.step(9), expected_events(model, 9))
 
@@ -126,7 +127,7 @@ def test_loading_reports_progress_and_is_left_out_when_it_is_done(port):
     with Board(ModelTransport(port)) as board:
         board.load_memories(DIGEST, memories(), progress=lambda *counts: seen.append(counts))
         assert seen[-1] == (67, 67) and [count for count, _ in seen] == sorted({count for count, _ in seen})
-    port.device._core.load = None       # must not be called again
+    port.device._core.load = None  # must not be called again
     with Board(ModelTransport(port)) as board:
         board.load_memories(DIGEST, memories(), progress=lambda *counts: seen.append(counts))
         assert seen[-1] == (67, 67)
@@ -164,7 +165,7 @@ def test_loading_goes_on_where_it_stopped(stop):
     with Board(ModelTransport(port)) as board, pytest.raises(KeyboardInterrupt):
         board.load_memories(DIGEST, memories(1), progress=interrupt)
     held = port.device._load_state.loaded_bytes
-    assert stop <= held <= stop + 2 * 12    # what was under way was seen through
+    assert stop <= held <= stop + 2 * 12  # what was under way was seen through
     load_and_step(1)
     assert len(words) == 16 + 4 + 3 and all(loaded > held for loaded in seen)
     assert seen[-1:] == ([91] if held < 91 else [])
@@ -179,19 +180,25 @@ def test_long_memories_are_cut_into_commands(port):
     with Board(ModelTransport(port)) as board:
         frames = list(board._load_payloads(3, 5, bytes(range(250)) * 8))
     assert [len(frame) for frame in frames] == [504, 504, 504, 504]
-    assert [frame[:4] for frame in frames] == [b"\x03\x00\x00\x00", b"\x03\x64\x00\x00", b"\x03\xc8\x00\x00",
-                                               b"\x03\x2c\x01\x00"]
+    assert [frame[:4] for frame in frames] == [
+        b"\x03\x00\x00\x00",
+        b"\x03\x64\x00\x00",
+        b"\x03\xc8\x00\x00",
+        b"\x03\x2c\x01\x00",
+    ]
 
 
 def test_an_image_for_another_configuration(board):
     class Image:
         configuration = TINY
+
     with pytest.raises(BoardError) as caught:
         board.load(Image)
     assert str(caught.value) == (
         f"the image is for configuration {TINY.digest.hex()} (5 tokens, layers 4-3, 2 lanes), but the test board has "
         "configuration 7e7d5e5d00ff2b01 (300 tokens, last layer 19): compile the image for this board, or build the "
-        "board for this image")
+        "board for this image"
+    )
     with pytest.raises(BoardError, match="the image is for another configuration than the board's 7e7d5e5d00ff2b01"):
         board.load_memories(b"12345678", [])
 
@@ -206,12 +213,18 @@ def test_words_that_do_not_fit(board):
         board.load_memories(DIGEST, [(0, 2, bytes(34))])
 
 
-@pytest.mark.parametrize(("answer", "message"), [
-    (b"", "the test board: no Egret board answers there; is it powered, programmed, and set to 115200 bits a second?"),
-    (b"login: ", "no Egret board answers there"),
-    (b"\x7e\xff\x7e" * 9, "no Egret board answers there"),
-    (protocol.encode_frame(3, Command.IDENTIFY), "no Egret board answers there"),
-])
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (
+            b"",
+            "the test board: no Egret board answers there; is it powered, programmed, and set to 115200 bits a second?",
+        ),
+        (b"login: ", "no Egret board answers there"),
+        (b"\x7e\xff\x7e" * 9, "no Egret board answers there"),
+        (protocol.encode_frame(3, Command.IDENTIFY), "no Egret board answers there"),
+    ],
+)
 def test_nobody_there(answer, message):
     port = ModelPort(Script(answer))
     with pytest.raises(BoardError) as caught:
@@ -220,17 +233,23 @@ def test_nobody_there(answer, message):
     assert port.closed
 
 
-@pytest.mark.parametrize(("identity", "message"), [
-    (b"SPAM" + bytes(32), "what answers there is not an Egret board"),
-    (b"EGRT\x63\x00" + bytes(31),
-     f"the board speaks protocol version 99, this program {protocol.VERSION}: build the bitstream again"),
-    (b"", "what answers there is not an Egret board"),
-])
+@pytest.mark.parametrize(
+    ("identity", "message"),
+    [
+        (b"SPAM" + bytes(32), "what answers there is not an Egret board"),
+        (
+            b"EGRT\x63\x00" + bytes(31),
+            f"the board speaks protocol version 99, this program {protocol.VERSION}: build the bitstream again",
+        ),
+        (b"", "what answers there is not an Egret board"),
+    ],
+)
 def test_another_protocol(identity, message):
     class Other:
         def feed(self, data):
-            frame, = protocol.FrameReader(600).feed(data)
+            (frame,) = protocol.FrameReader(600).feed(data)
             return protocol.encode_frame(frame.sequence, frame.command | protocol.REPLY, b"\0" + identity)
+
     with pytest.raises(BoardError, match=message):
         Board(ModelTransport(ModelPort(Other())))
 
@@ -261,8 +280,9 @@ def test_an_answer_without_sense(board, port):
             self.payload = payload
 
         def feed(self, data):
-            frame, = protocol.FrameReader(600).feed(data)
+            (frame,) = protocol.FrameReader(600).feed(data)
             return protocol.encode_frame(frame.sequence, frame.command | protocol.REPLY, b"\0" + self.payload)
+
     # Too short a bitmap; a value missing, one too many; neuron 19 of 0 to 18.
     for payload in (b"", b"ab", b"\1\0\0", b"\1\0\0\5\6", b"\0\0\x08\5"):
         port.device = Odd(payload)
@@ -351,8 +371,9 @@ def run_over_a_bad_line(program, frames, seed, rate, *, resets):
                         results = map(board.step, tokens) if len(tokens) == 1 else board.step_many(tokens)
                         actual = zip(tokens, results, strict=True)
                     for token, events in actual:
-                        np.testing.assert_array_equal(events, expected_events(model, token),
-                                                      f"seed {seed}, step {done}")
+                        np.testing.assert_array_equal(
+                            events, expected_events(model, token), f"seed {seed}, step {done}"
+                        )
                         done += 1
                         seen["steps"] += 1
                     if generator.random() < 0.02:
@@ -361,8 +382,9 @@ def run_over_a_bad_line(program, frames, seed, rate, *, resets):
                 seen.update(link_counters(board, done))
             except BoardError as error:
                 # A line that is only bad is never given up; after a reset, one line tells of it.
-                assert reset and re.fullmatch("the virtual board: (the board was reset, .*|no image is loaded)",
-                                              str(error))
+                assert reset and re.fullmatch(
+                    "the virtual board: (the board was reset, .*|no image is loaded)", str(error)
+                )
                 seen["resets"] += 1
             finally:
                 seen.update(repeats=board.repeats, damaged=board.damaged)
@@ -408,17 +430,25 @@ def test_a_reset_in_mid_token():
                 np.testing.assert_array_equal(board.step(token), network.step(np.array([token]))[-1].y[0])
             finish = board.begin_step(3)
             transport.board.reset()
-            with pytest.raises(BoardError, match="^the virtual board: the board was reset, its memories and state are "
-                                                 "lost: load the image again$"):
+            with pytest.raises(
+                BoardError,
+                match="^the virtual board: the board was reset, its memories and state are lost: load the image again$",
+            ):
                 finish()
 
 
 def damaged_frames(generator):
     """Frames of real commands, each with a few bits of its content flipped."""
     while True:
-        command, payload = generator.choice([
-            (Command.CLEAR, b""), (Command.STEP, bytes(4)), (Command.IDENTIFY, b""), (Command.BEGIN, DIGEST),
-            (Command.LOAD, bytes(4) + generator.randbytes(generator.randrange(0, 504)))])
+        command, payload = generator.choice(
+            [
+                (Command.CLEAR, b""),
+                (Command.STEP, bytes(4)),
+                (Command.IDENTIFY, b""),
+                (Command.BEGIN, DIGEST),
+                (Command.LOAD, bytes(4) + generator.randbytes(generator.randrange(0, 504))),
+            ]
+        )
         frame = bytearray(protocol.encode_frame(generator.randrange(protocol.SEQUENCES), command, payload))
         for place in generator.sample(range(1, len(frame) - 1), generator.randint(1, 4)):
             frame[place] ^= 1 << generator.randrange(8)
@@ -446,17 +476,21 @@ def test_a_million_bytes_do_not_disturb_the_hardware(kind, program):
             received += len(transport.serial.read(transport.serial.in_waiting))
         transport.serial.write(b"\x7e")
         found += reader.feed(b"\x7e")
-        assert received > 10_000        # the refusals
+        assert received > 10_000  # the refusals
         assert len(found) > 3000 and all(isinstance(item, protocol.BadFrame) for item in found)
         after = board.counters()
         assert after == before | {"bad_frames": before["bad_frames"] + len(found)}
         np.testing.assert_array_equal(board.step(6), expected_events(model, 6))
 
 
-answers = st.lists(st.one_of(
-    st.binary(max_size=40),
-    st.builds(protocol.encode_frame, st.integers(0, 0xFFFF), st.integers(0, 255), st.binary(max_size=8)),
-), min_size=1, max_size=8)
+answers = st.lists(
+    st.one_of(
+        st.binary(max_size=40),
+        st.builds(protocol.encode_frame, st.integers(0, 0xFFFF), st.integers(0, 255), st.binary(max_size=8)),
+    ),
+    min_size=1,
+    max_size=8,
+)
 
 
 @given(answers)
@@ -467,9 +501,14 @@ def test_no_answer_of_other_frames_is_taken(data):
         board.load_memories(DIGEST, memories())
         board.clear()
         sequence = board._next
-        assume(not any(isinstance(frame, protocol.Frame) and frame.sequence == sequence
-                       and frame.command in (protocol.REPLY | Command.STEP, protocol.NAK)
-                       for frame in protocol.FrameReader(0xFFFF).feed(b"\x7e".join(data * 2))))
+        assume(
+            not any(
+                isinstance(frame, protocol.Frame)
+                and frame.sequence == sequence
+                and frame.command in (protocol.REPLY | Command.STEP, protocol.NAK)
+                for frame in protocol.FrameReader(0xFFFF).feed(b"\x7e".join(data * 2))
+            )
+        )
         port.device = Script(*data)
         with pytest.raises(BoardError, match=r"^the test board: [^\n]*$"):
             board.step(5)

@@ -318,7 +318,8 @@ def test_a_text_on_a_board(egret, refused, network):
     expected = json.loads(out)
     arguments = ("run", "image", "--text", "text", "--json")
     assert refused(*arguments, "--folded", 3) == (
-        "image: the image is compiled for folded 0, not 3; give its checkpoint")
+        "image: the image is compiled for folded 0, not 3; give its checkpoint"
+    )
     results = []
     with VirtualBoard(board_build(Image.load("image").configuration).program()) as board:
         for more in ((), ("--no-check",), ("--port", board.port), ("--port", board.port, "--no-check"), ("--pins", 8)):
@@ -365,13 +366,16 @@ def test_bench_of_a_board(egret, refused, network):
     assert speed["at_once"]["limit"] == "link"
     assert speed["at_once"]["streamed_tokens_per_second"] == pytest.approx(1 / max(sent, received))
     assert speed["at_once"]["generated_tokens_per_second"] == pytest.approx(
-        1 / (sent + received + speed["cycles_per_token"] / 80e6))
+        1 / (sent + received + speed["cycles_per_token"] / 80e6)
+    )
     status, out, _ = egret("bench", "network", "--board", "ulx3s-85f", "--tokens", 30)
     assert status == 0 and "expected tokens a second" in out
     assert refused("bench", "network", "--board", "x") == (
-        "--board must be one of ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, not 'x'")
+        "--board must be one of ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, not 'x'"
+    )
     assert refused("bench", "network", "--board", "ulx3s-85f", "--store", "sdram") == (
-        "--board has a core of its own: of its options only --lanes and --folded go with it")
+        "--board has a core of its own: of its options only --lanes and --folded go with it"
+    )
 
 
 @pytest.mark.slow
@@ -389,16 +393,20 @@ def test_bench_of_boards_in_a_pipeline(egret, network):
 
 def test_bench_of_boards_that_cannot_be(refused, network):
     assert refused("bench", "network", "--split", "x") == (
-        "--split must be numbers of layers, such as 1 or 1,2, not 'x'")
+        "--split must be numbers of layers, such as 1 or 1,2, not 'x'"
+    )
     assert refused("bench", "network", "--split", "2") == (
-        "a network of 2 layers can be cut behind layers 1 to 1, in rising order, not 2")
+        "a network of 2 layers can be cut behind layers 1 to 1, in rising order, not 2"
+    )
     assert refused("bench", "network", "--split", "1", "--speed-ups") == (
-        "--split prints the boards' figures alone: --speed-ups, --energy, --peers and --plot do not go with it")
+        "--split prints the boards' figures alone: --speed-ups, --energy, --peers and --plot do not go with it"
+    )
 
 
 def test_bench_estimates_energy(egret, network):
-    status, out, _ = egret("bench", "network", "--store", "sdram", "--resident-bytes", 100, "--tokens", 20, "--energy",
-                           "--json")
+    status, out, _ = egret(
+        "bench", "network", "--store", "sdram", "--resident-bytes", 100, "--tokens", 20, "--energy", "--json"
+    )
     result = json.loads(out)
     energy = result["energy"]
     low, high = energy["joules_per_token"]
@@ -418,8 +426,9 @@ def test_bench_estimates_energy(egret, network):
 
 
 def test_bench_compares_peers(egret, refused, network, monkeypatch):
-    status, out, _ = egret("bench", "network", "--store", "sdram", "--resident-bytes", 100, "--tokens", 20, "--peers",
-                           "--json")
+    status, out, _ = egret(
+        "bench", "network", "--store", "sdram", "--resident-bytes", 100, "--tokens", 20, "--peers", "--json"
+    )
     result = json.loads(out)
     peers = {peer["name"]: peer for peer in result["peers"]}
     assert status == 0 and "energy" not in result
@@ -440,7 +449,8 @@ def test_bench_compares_peers(egret, refused, network, monkeypatch):
     assert err == "egret: not as the integer network says: 7 event values of PyTorch, dense\n"
     monkeypatch.setitem(sys.modules, "torch", None)
     assert refused("bench", "network", "--peers") == (
-        "--peers needs torch, which is not installed; install it: pip install torch")
+        "--peers needs torch, which is not installed; install it: pip install torch"
+    )
 
 
 # Bad input
@@ -645,10 +655,13 @@ def test_boards_that_are_not_for_this_run(egret, refused, network):
         assert egret("run", "image", "--port", board.port, "--tokens", 5)[0] == 0
 
 
-@pytest.mark.parametrize("fault, message", [
-    ("unplugged", "the connection was lost: .*"),
-    ("reset", "the board was reset, its memories and state are lost: load the image again"),
-])
+@pytest.mark.parametrize(
+    "fault, message",
+    [
+        ("unplugged", "the connection was lost: .*"),
+        ("reset", "the board was reset, its memories and state are lost: load the image again"),
+    ],
+)
 def test_boards_that_fail_in_mid_run(fault, message, egret, network):
     """The run ends with one line, with what came before it as text."""
     egret("compile", "network", "-o", "image")
@@ -705,17 +718,30 @@ def test_closed_pipe(network):
 # Boards
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ((), "Missing option '--board'."),
-    (("--board", "x"), "--board must be one of ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, not 'x'"),
-    (("--board", "icebreaker", "--clock", "0"), "--clock must be above 0, not 0"),
-    (("--board", "icebreaker", "--tokens", "-1"), "--tokens must be at least 0, not -1"),
-    (("--board", "icebreaker", "nothing"), ("nothing: cannot read it: No such file or directory; expected a checkpoint "
-                                            "directory, an integer network or an image")),
-    (("--board", "ulx3s-85f", "network", "--lanes", "3"), "configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 3"),
-    (("--board", "ulx3s-85f", "network", "--clock", "3"), ("ULX3S-85F: hertz must be a clock that the PLL makes of "
-                                                           "25 MHz, not 3 MHz, the nearest is 3.125 MHz")),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((), "Missing option '--board'."),
+        (("--board", "x"), "--board must be one of ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, not 'x'"),
+        (("--board", "icebreaker", "--clock", "0"), "--clock must be above 0, not 0"),
+        (("--board", "icebreaker", "--tokens", "-1"), "--tokens must be at least 0, not -1"),
+        (
+            ("--board", "icebreaker", "nothing"),
+            (
+                "nothing: cannot read it: No such file or directory; expected a checkpoint "
+                "directory, an integer network or an image"
+            ),
+        ),
+        (
+            ("--board", "ulx3s-85f", "network", "--lanes", "3"),
+            "configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 3",
+        ),
+        (
+            ("--board", "ulx3s-85f", "network", "--clock", "3"),
+            ("ULX3S-85F: hertz must be a clock that the PLL makes of 25 MHz, not 3 MHz, the nearest is 3.125 MHz"),
+        ),
+    ],
+)
 def test_build_refuses(refused, network, monkeypatch, arguments, message):
     for variable in ("YOSYS", "NEXTPNR_ECP5", "NEXTPNR_ICE40", "ECPPACK", "ICEPACK"):
         monkeypatch.setenv(variable, sys.executable)
@@ -735,7 +761,8 @@ def test_build_names_the_extra(refused, network, monkeypatch):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Lacks, *sys.meta_path])
     assert refused("build", "--board", "ulx3s-85f") == (
-        "building needs amaranth_boards, which is not installed; install it: pip install 'egret-fpga[build]'")
+        "building needs amaranth_boards, which is not installed; install it: pip install 'egret-fpga[build]'"
+    )
 
 
 def test_build_leaves_nothing_when_a_tool_fails(egret, network, monkeypatch):
@@ -749,6 +776,7 @@ def test_build_leaves_nothing_when_a_tool_fails(egret, network, monkeypatch):
 
 def test_build_says_what_to_expect(egret, network, monkeypatch):
     """Tokens a second at the clock that the PLL makes, in the report, the object and the table; or not at all."""
+
     def run(design, tools, directory, *, progress):
         for name in ("top.bit", "top.rpt", "top.tim"):
             (directory / name).write_text("")

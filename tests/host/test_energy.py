@@ -42,8 +42,10 @@ def test_the_clock_is_the_boards():
     assert HERTZ == board_named("ulx3s-85f").hertz == board_named("ulx3s-85f-sdram").hertz
 
 
-@pytest.mark.parametrize("start, words, rows", [
-    (0, 512, 1), (0, 513, 2), (511, 1, 1), (511, 2, 2), (512, 512, 1), (100, 0, 0), (1000, 1100, 4)])
+@pytest.mark.parametrize(
+    "start, words, rows",
+    [(0, 512, 1), (0, 513, 2), (511, 1, 1), (511, 2, 2), (512, 512, 1), (100, 0, 0), (1000, 1100, 4)],
+)
 def test_rows_opened(start, words, rows):
     assert rows_opened(start, words) == rows
 
@@ -76,8 +78,9 @@ def test_activity_from_block_ram():
     assert done["embedding"] == 3 * 3 * 8
     assert done["folded rows"] == 12 * c.row_bits
     _, words = column_words(image)
-    x, y, s = (words[c.column_base[0][segment]:][:size].sum() for segment, size in zip(SEGMENTS, (3, 4, 4),
-                                                                                       strict=True))
+    x, y, s = (
+        words[c.column_base[0][segment] :][:size].sum() for segment, size in zip(SEGMENTS, (3, 4, 4), strict=True)
+    )
     assert done["weights"] == 3 * (x + y + s) * 2 * 12
     assert done["multiplications and additions"] == 100 + 12 + 2 * 16
     assert "codebooks" not in done
@@ -86,8 +89,9 @@ def test_activity_from_block_ram():
 @pytest.mark.parametrize("resident_bytes", [0, 40, 10_000])
 def test_activity_from_an_sdram(resident_bytes):
     parameters = few_values(random_network(2, vocabulary=6, embedding=4, hidden=(5, 3)))
-    image = compile_image(parameters, configuration_for(parameters, store="sdram", folded=2,
-                                                        resident_bytes=resident_bytes))
+    image = compile_image(
+        parameters, configuration_for(parameters, store="sdram", folded=2, resident_bytes=resident_bytes)
+    )
     c = image.configuration
     ids = np.array([0, 5, 1, 3, 2, 4])
     measurement = measured(parameters, ids, macs=100, words=60, cycles=800, beats=500)
@@ -124,8 +128,7 @@ def test_energy():
     costs = energy({"read": ("bytes", 1000), "rows": ("rows", np.array([1, 10])), "sums": ("MACs", 1e6)})
     np.testing.assert_allclose(costs["read"], [1.2375e-6, 1.299375e-6])
     np.testing.assert_allclose(costs["rows"], [11.34375e-9, 168.3e-9])
-    np.testing.assert_allclose(sum(costs.values()), [1.2375e-6 + 11.34375e-9 + 0.3e-6,
-                                                     1.299375e-6 + 168.3e-9 + 4.2e-6])
+    np.testing.assert_allclose(sum(costs.values()), [1.2375e-6 + 11.34375e-9 + 0.3e-6, 1.299375e-6 + 168.3e-9 + 4.2e-6])
 
 
 def test_sheets_are_of_maxima():

@@ -74,12 +74,15 @@ def test_seeds():
     assert draws[0] == draws[1] != draws[2]
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"temperature": -0.1}, "temperature must be 0 or a positive number, not -0.1"),
-    ({"temperature": float("nan")}, "temperature must be 0 or a positive number, not nan"),
-    ({"temperature": float("inf")}, "temperature must be 0 or a positive number, not inf"),
-    ({"seed": -1}, "seed must be an integer of at least 0, not -1"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": -0.1}, "temperature must be 0 or a positive number, not -0.1"),
+        ({"temperature": float("nan")}, "temperature must be 0 or a positive number, not nan"),
+        ({"temperature": float("inf")}, "temperature must be 0 or a positive number, not inf"),
+        ({"seed": -1}, "seed must be an integer of at least 0, not -1"),
+    ],
+)
 def test_sampler_parameters(options, message):
     with pytest.raises(InputError, match=message):
         Sampler(**options)
@@ -95,9 +98,17 @@ def test_generation():
     parameters = random_network(4, vocabulary=13, embedding=9, hidden=(9,))
     image = compile_image(parameters, configuration_for(parameters))
     board, steps = NetworkBoard(parameters), []
-    board.step(3)       # leaves a state that generation must not see
-    tokens = list(generate(board, ReadOut(image), Sampler(temperature=0), [1, 2, 3], 10,
-                           observe=lambda token, events: steps.append((token, events))))
+    board.step(3)  # leaves a state that generation must not see
+    tokens = list(
+        generate(
+            board,
+            ReadOut(image),
+            Sampler(temperature=0),
+            [1, 2, 3],
+            10,
+            observe=lambda token, events: steps.append((token, events)),
+        )
+    )
     assert board.clears == 1
     assert [token for token, _ in steps] == [1, 2, 3, *tokens[:9]] and len(tokens) == 10
     network = IntegerNetwork(parameters)
@@ -111,13 +122,16 @@ def test_tokens_come_as_they_are_known():
     parameters = random_network(4, vocabulary=13, embedding=9, hidden=(9,))
     image = compile_image(parameters, configuration_for(parameters))
     steps = []
-    tokens = generate(NetworkBoard(parameters), ReadOut(image), Sampler(), [1], 5,
-                      observe=lambda token, events: steps.append(token))
+    tokens = generate(
+        NetworkBoard(parameters), ReadOut(image), Sampler(), [1], 5, observe=lambda token, events: steps.append(token)
+    )
     assert next(tokens) in range(13) and steps == [1]
 
 
-@pytest.mark.parametrize(("prompt", "count", "message"), [
-    ([], 3, "the prompt must have at least one token"), ([1], -1, "the number of tokens must be at least 0, not -1")])
+@pytest.mark.parametrize(
+    ("prompt", "count", "message"),
+    [([], 3, "the prompt must have at least one token"), ([1], -1, "the number of tokens must be at least 0, not -1")],
+)
 def test_bad_requests(prompt, count, message):
     with pytest.raises(InputError, match=message):
         generate(None, None, None, prompt, count)

@@ -184,8 +184,12 @@ def test_comparison(network, tmp_path):
 
     variants = compare(parameters, IDS, lanes=4, folded=3, open_board=open_board, progress=silent)
     assert [variant.name for variant in variants] == [
-        "nothing", "events", "pruning", "events and pruning",
-        "events, pruning and folded rows"]
+        "nothing",
+        "events",
+        "pruning",
+        "events and pruning",
+        "events, pruning and folded rows",
+    ]
     assert len(boards) == 2 and boards[1].loaded.configuration.folded == 3
     assert all(variant.measurement.mismatches == 0 for variant in variants)
     assert [variant.measurement.evaluation.tokens for variant in variants] == [50, 50, 50, 100, 100]

@@ -71,7 +71,7 @@ def test_runs(monkeypatch):
     # An engine whose products are wrong is found out.
     wrong = {"dense": lambda weights: lambda values: torch.full((len(weights),), 4000.0), "pruned": peers._pruned}
     monkeypatch.setattr(peers, "ENGINES", wrong)
-    run, = run_engines(parameters, ids)
+    (run,) = run_engines(parameters, ids)
     assert run.name == "dense" and run.mismatches > 0
 
 

@@ -40,7 +40,7 @@ class StuckBoard:
         try:
             self._network = IntegerNetwork(read_image(memories))
         except InputError:
-            self._network = None        # a pointer that leads nowhere
+            self._network = None  # a pointer that leads nowhere
 
     def step_many(self, tokens):
         for token in tokens:
@@ -55,8 +55,9 @@ def compiled(request):
         parameters = few_values(parameters)
     folded = 5 if request.param in ("folded", "sdram") else 0
     store = "sdram" if request.param == "sdram" else "bram"
-    image = compile_image(parameters, configuration_for(parameters, lanes=2, folded=folded, store=store,
-                                                        resident_bytes=200))
+    image = compile_image(
+        parameters, configuration_for(parameters, lanes=2, folded=folded, store=store, resident_bytes=200)
+    )
     assert image.configuration.weight_bits == (4 if few else 8)
     return image, parameters
 

@@ -54,7 +54,7 @@ class SimulatedPort:
     def __init__(self, window, delay=0):
         self.cycle = 0
         self._delay = delay
-        self._levels = deque()          # (first cycle that it may be sent in, level), a bit each
+        self._levels = deque()  # (first cycle that it may be sent in, level), a bit each
         self._received = deque()
         self._dut = Pins(window)
         self._simulator = Simulator(self._dut)
@@ -68,7 +68,7 @@ class SimulatedPort:
                 due = self._levels and self._levels[0][0] <= self.cycle
                 ctx.set(self._dut.rx, self._levels.popleft()[1] if due else 1)
             level = ctx.get(self._dut.tx)
-            if bits or not level:       # from a start bit on, sampled in the middle
+            if bits or not level:  # from a start bit on, sampled in the middle
                 wait += 1
                 if wait % DIVISOR == DIVISOR // 2:
                     bits.append(level)
@@ -154,4 +154,5 @@ def test_limits():
 def test_share_of_a_real_line():
     class Traffic:
         bytes_sent, bytes_received, seconds = 10, 300, 0.002
+
     assert line_share(Traffic, 3_000_000) == pytest.approx(0.5)

@@ -54,6 +54,7 @@ def test_closing_ends_the_board_even_if_the_port_fails():
 
         def close(self):
             self.closed = True
+
     board = Board()
     with pytest.raises(OSError, match="gone"):
         Transport("x", Broken(), board=board).close()
@@ -70,8 +71,9 @@ def test_a_board_whose_port_cannot_be_opened_is_ended(monkeypatch):
 
     def fail(*arguments, **options):
         raise InputError("no such port")
+
     monkeypatch.setattr(virtual, "VirtualBoard", Recorded)
     monkeypatch.setattr(transport, "open_serial", fail)
     with pytest.raises(InputError, match="no such port"):
         open_program(virtual.stand_in_build().program())
-    assert [board.cycles for board in boards] == [0]        # known once it is closed
+    assert [board.cycles for board in boards] == [0]  # known once it is closed

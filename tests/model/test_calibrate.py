@@ -23,8 +23,9 @@ def checkpoint(request):
     """A network that is far too sure of itself: random, with large read-out weights."""
     random = np.random.default_rng(5)
     configuration = NetworkConfiguration(tokens="char", vocab_size=11, **SHAPES[request.param])
-    tensors = {name: random.normal(0, 0.7, shape).astype(np.float32)
-               for name, shape in configuration.tensor_shapes().items()}
+    tensors = {
+        name: random.normal(0, 0.7, shape).astype(np.float32) for name, shape in configuration.tensor_shapes().items()
+    }
     for name in tensors:
         if name.endswith("threshold"):
             tensors[name] = np.abs(tensors[name]) / 10

@@ -26,14 +26,21 @@ from egret.model.image import Image, memory_sections
 from egret.model.integer import split
 from tests.networks import few_values, random_network
 
-quick = settings(deadline=None, print_blob=True, derandomize=True, max_examples=60,
-                 suppress_health_check=[HealthCheck.too_slow])
+quick = settings(
+    deadline=None, print_blob=True, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+)
 
-shapes = st.fixed_dictionaries({
-    "vocabulary": st.integers(2, 5), "embedding": st.integers(1, 9),
-    "hidden": st.lists(st.integers(1, 20), min_size=1, max_size=4).map(tuple),
-    "density": st.sampled_from([0.0, 0.05, 0.5, 1.0]), "empty_columns": st.sampled_from([0.0, 0.5]),
-    "accumulator_bits": st.integers(22, 24), "gate_index_bits": st.integers(8, 12)})
+shapes = st.fixed_dictionaries(
+    {
+        "vocabulary": st.integers(2, 5),
+        "embedding": st.integers(1, 9),
+        "hidden": st.lists(st.integers(1, 20), min_size=1, max_size=4).map(tuple),
+        "density": st.sampled_from([0.0, 0.05, 0.5, 1.0]),
+        "empty_columns": st.sampled_from([0.0, 0.5]),
+        "accumulator_bits": st.integers(22, 24),
+        "gate_index_bits": st.integers(8, 12),
+    }
+)
 lanes = st.sampled_from([1, 2, 4, 8, 16, 32])
 goals = st.sampled_from(GOALS)
 
@@ -62,7 +69,7 @@ def fields_of(data, widths):
     assert len(data) % size == 0
     words = []
     for at in range(0, len(data), size):
-        word, fields = int.from_bytes(data[at:at + size], "little"), []
+        word, fields = int.from_bytes(data[at : at + size], "little"), []
         for width in widths:
             fields.append(word % (1 << width))
             word >>= width
@@ -91,7 +98,7 @@ def walk(image):
                 for place in range(count):
                     added = {}
                     for lane in range(c.lanes):
-                        code, run = narrow[start + place][2 * lane:2 * lane + 2]
+                        code, run = narrow[start + place][2 * lane : 2 * lane + 2]
                         for bit, plane in enumerate(wide, 4):
                             run |= plane[start + place][lane] << bit if start + place < len(plane) else 0
                         step = run + 1 if code else 16 * (run + 1)
@@ -107,8 +114,11 @@ def walk(image):
                             if c.weight_bits == 4:
                                 at = 16 * (3 * layer + number) + code
                                 code = image.memories["codebook"][at]
-                            added[lane] = (banks[lane], addresses[lane] + c.segment_offset(layer, segment),
-                                           (code & 255) - (code & 128) * 2)
+                            added[lane] = (
+                                banks[lane],
+                                addresses[lane] + c.segment_offset(layer, segment),
+                                (code & 255) - (code & 128) * 2,
+                            )
                     words.append(added)
                 yield layer, segment, source, words
 
@@ -129,8 +139,9 @@ def test_parts_of_a_network(store):
     """A part's image has no read-out, and a later one's no embedding; each holds exactly its layers."""
     whole = random_network(7, embedding=6, hidden=(9, 5, 4, 7))
     first, *later = split(whole, [1, 3])
-    images = [compile_image(part, configuration_for(part, store=store, weight_bits=8, lanes=4))
-              for part in (first, *later)]
+    images = [
+        compile_image(part, configuration_for(part, store=store, weight_bits=8, lanes=4)) for part in (first, *later)
+    ]
     for part, image in zip((first, *later), images, strict=True):
         again = Image.from_bytes(image.to_bytes())
         assert again == image and not again.readout_bias and not again.readout_weight
@@ -153,7 +164,7 @@ def test_every_lane_finds_its_weights(shape, lanes, goal, few, seed):
         size = len(layer.threshold)
         wanted = {}
         for gate in {"x": (0, 1, 2), "y": (0, 1), "s": (2,)}[segment]:
-            matrix = (layer.weight_x if segment == "x" else layer.weight_y)[gate * size:(gate + 1) * size, source]
+            matrix = (layer.weight_x if segment == "x" else layer.weight_y)[gate * size : (gate + 1) * size, source]
             for neuron in np.flatnonzero(matrix):
                 wanted[tuple(int(part) for part in c.place(number, gate, neuron))] = int(matrix[neuron])
         got = {}
@@ -177,9 +188,13 @@ def test_pack_matrix(lanes, run_bits, span, data):
     if 1 << run_bits > 2 * span:
         run_bits = 4
     banks = 2 * lanes
-    positions = data.draw(st.one_of(
-        st.sets(st.integers(0, banks * span - 1), max_size=200), st.sets(st.integers(0, span - 1), max_size=40),
-        st.just(set(range(min(300, banks * span))))))
+    positions = data.draw(
+        st.one_of(
+            st.sets(st.integers(0, banks * span - 1), max_size=200),
+            st.sets(st.integers(0, span - 1), max_size=40),
+            st.just(set(range(min(300, banks * span)))),
+        )
+    )
     position = np.array(sorted(positions), int)
     weight = np.arange(1, len(position) + 1) % 127 + 1
     matrix = Matrix(0, "x", span, 2, np.ones(len(position), int), position, weight)
@@ -196,8 +211,9 @@ def test_pack_matrix(lanes, run_bits, span, data):
 @pytest.mark.parametrize("lanes, speed, size", [(2, 0.97, 0.90), (8, 0.95, 0.88), (16, 0.86, 0.80)])
 def test_balance_without_structure(lanes, speed, size):
     """Weights strewn at random fill the lanes' slots, and narrow runs take less memory."""
-    parameters = few_values(random_network(5, embedding=300, hidden=(400,), density=0.15, accumulator_bits=24,
-                                           tied=False))
+    parameters = few_values(
+        random_network(5, embedding=300, hidden=(400,), density=0.15, accumulator_bits=24, tied=False)
+    )
     entries = sum(np.count_nonzero(part) for part in (parameters.layers[0].weight_x, parameters.layers[0].weight_y))
     memory = {}
     for goal, least in (("speed", speed), ("size", size)):
@@ -215,8 +231,10 @@ def test_memories_that_just_fit_and_those_that_do_not():
     need = c.weight_memory_bytes
     assert configuration_for(parameters, lanes=4, weight_bytes=need + 100).weight_memory_bytes <= need + 100
     assert configuration_for(parameters, lanes=4, weight_bytes=need + 100).weight_words > c.weight_words
-    message = (f"the network needs {need} bytes of weight memory, the store has {need - 50}; "
-               "prune further, or compile with --weight-bytes")
+    message = (
+        f"the network needs {need} bytes of weight memory, the store has {need - 50}; "
+        "prune further, or compile with --weight-bytes"
+    )
     with pytest.raises(InputError) as error:
         configuration_for(parameters, lanes=4, weight_bytes=need - 50)
     assert str(error.value) == message
@@ -262,14 +280,18 @@ def test_folded_rows(tokens):
     rows = folded_rows(parameters, tokens)
     assert rows.shape == (tokens, 27) and rows.dtype == np.int32
     for token in range(tokens):
-        expected = [sum(2 * int(parameters.embedding[token, j]) * int(parameters.layers[0].weight_x[row, j])
-                        for j in range(5)) for row in range(27)]
+        expected = [
+            sum(2 * int(parameters.embedding[token, j]) * int(parameters.layers[0].weight_x[row, j]) for j in range(5))
+            for row in range(27)
+        ]
         assert rows[token].tolist() == expected
     c = configuration_for(parameters, lanes=2, folded=tokens)
     ones = int(np.bitwise_or.reduce(rows, axis=None))
     assert ones % (1 << c.row_shift) == 0 != ones % (2 << c.row_shift)
-    fits = [(-1 << bits - 1 <= rows >> c.row_shift).all() and (rows >> c.row_shift < 1 << bits - 1).all()
-            for bits in (c.row_bits - 1, c.row_bits)]
+    fits = [
+        (-1 << bits - 1 <= rows >> c.row_shift).all() and (rows >> c.row_shift < 1 << bits - 1).all()
+        for bits in (c.row_bits - 1, c.row_bits)
+    ]
     assert fits == [False, True]
     words = fields_of(compile_image(parameters, c).memories["rows"], [c.row_bits] * 4)
     assert len(words) == tokens * c.layer_depth(0)
@@ -281,8 +303,10 @@ def test_folded_rows(tokens):
             assert value << c.row_shift == rows[-1, 9 * gate + neuron]
 
 
-@pytest.mark.parametrize("values, expected", [
-    ([0, 0, 0], (1, 0)), ([1, 0, 0], (2, 1)), ([-1, 0, 0], (1, 1)), ([4, -8, 0], (2, 3)), ([127, -127, 3], (8, 1))])
+@pytest.mark.parametrize(
+    "values, expected",
+    [([0, 0, 0], (1, 0)), ([1, 0, 0], (2, 1)), ([-1, 0, 0], (1, 1)), ([4, -8, 0], (2, 3)), ([127, -127, 3], (8, 1))],
+)
 def test_row_format(values, expected):
     """Of weights 1 and an embedding of one value a token, of which a row has twice."""
     parameters = random_network(6, hidden=(2,), embedding=1, vocabulary=3)
@@ -290,8 +314,9 @@ def test_row_format(values, expected):
     embedding = np.array(values, np.int8)[:, None]
     parameters = dataclasses.replace(parameters, embedding=embedding, layers=(layer,))
     assert row_format(parameters) == row_format(parameters, 3) == expected
-    assert row_format(parameters, 1) == row_format(dataclasses.replace(
-        parameters, embedding=np.where([[True], [False], [False]], embedding, 0).astype(np.int8)))
+    assert row_format(parameters, 1) == row_format(
+        dataclasses.replace(parameters, embedding=np.where([[True], [False], [False]], embedding, 0).astype(np.int8))
+    )
 
 
 def test_rows_that_a_core_has_no_room_for_are_refused():
@@ -324,8 +349,10 @@ def test_what_is_resident():
     as the SDRAM brings a word in two cycles, in each of which one is sent; the others follow in order."""
     parameters = few_values(random_network(3, hidden=(9, 7), embedding=6, density=0.8))
     c = configuration_for(parameters, store="sdram", folded=0, lanes=4, resident_bytes=200)
-    lookups = [np.random.default_rng(layer).permutation(inputs + 2 * size) / 1e3
-               for layer, (inputs, size) in enumerate(((6, 9), (9, 7)))]
+    lookups = [
+        np.random.default_rng(layer).permutation(inputs + 2 * size) / 1e3
+        for layer, (inputs, size) in enumerate(((6, 9), (9, 7)))
+    ]
     image = compile_image(parameters, c, lookups=lookups)
     assert_equal(read_image(image), parameters)
     start, count = column_words(image)
@@ -371,7 +398,7 @@ def test_what_is_resident_by_default():
     y = slice(c.column_base[0]["y"], c.column_base[0]["s"])
     resident = (start < c.resident_words) & (count > 0)
     assert not resident[y][:6].any() and not resident[:6].any() and resident[y][6:].sum() == 3
-    part, = split(parameters, [])
+    (part,) = split(parameters, [])
     start, count = column_words(compile_image(part, c))
     assert start[:3].tolist() == (np.cumsum(count[:3]) - count[:3]).tolist()
 
@@ -393,13 +420,16 @@ def test_wrong_folded_rows_are_refused():
         read_image(dataclasses.replace(image, memories=image.memories | {"rows": bytes(rows)}))
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"vocabulary": 8}, "the core is built for vocabulary 8; the network has 7"),
-    ({"embedding": 6}, "the core is built for embedding 6; the network has 5"),
-    ({"hidden": (6, 6)}, "the core is built for hidden (6, 6); the network has (6,)"),
-    ({"accumulator_bits": 23}, "the core is built for accumulator_bits 23; the network has 24"),
-    ({"gate_index_bits": 9}, "the core is built for gate_index_bits 9; the network has 10"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"vocabulary": 8}, "the core is built for vocabulary 8; the network has 7"),
+        ({"embedding": 6}, "the core is built for embedding 6; the network has 5"),
+        ({"hidden": (6, 6)}, "the core is built for hidden (6, 6); the network has (6,)"),
+        ({"accumulator_bits": 23}, "the core is built for accumulator_bits 23; the network has 24"),
+        ({"gate_index_bits": 9}, "the core is built for gate_index_bits 9; the network has 10"),
+    ],
+)
 def test_another_configuration_is_refused(change, message):
     parameters = random_network(1)
     with pytest.raises(InputError) as error:
@@ -417,13 +447,18 @@ def test_memories_hold_what_they_must():
     assert list(image.memories["shift"]) == [shift for layer in parameters.layers for shift in layer.shift]
     thresholds = [int(value) for layer in parameters.layers for value in layer.threshold]
     assert np.frombuffer(image.memories["threshold"], "<u2").tolist() == thresholds
-    biases = [[int(layer.bias[gate * len(layer.threshold) + neuron]) for gate in range(3)]
-              for layer in parameters.layers for neuron in range(len(layer.threshold))]
+    biases = [
+        [int(layer.bias[gate * len(layer.threshold) + neuron]) for gate in range(3)]
+        for layer in parameters.layers
+        for neuron in range(len(layer.threshold))
+    ]
     width = sections["bias"].word_bytes
     assert width == 9
     data = image.memories["bias"]
-    assert [[int.from_bytes(data[at + 3 * gate:at + 3 * gate + 3], "little", signed=True) for gate in range(3)]
-            for at in range(0, len(data), width)] == biases
+    assert [
+        [int.from_bytes(data[at + 3 * gate : at + 3 * gate + 3], "little", signed=True) for gate in range(3)]
+        for at in range(0, len(data), width)
+    ] == biases
 
 
 def test_nothing_of_the_parameters_is_lost_by_a_file(tmp_path):
@@ -466,5 +501,6 @@ def test_matrices_are_complete():
     parts = matrices(parameters, c)
     assert [(part.layer, part.segment) for part in parts] == [(layer, segment) for layer in (0, 1) for segment in "xys"]
     assert sum(len(part.weight) for part in parts) == sum(
-        np.count_nonzero(layer.weight_x) + np.count_nonzero(layer.weight_y) for layer in parameters.layers)
+        np.count_nonzero(layer.weight_x) + np.count_nonzero(layer.weight_y) for layer in parameters.layers
+    )
     assert len(GATES) == 3

@@ -29,12 +29,19 @@ def configurations(draw, largest=1 << 14, layers=15):
     accumulator_bits = draw(st.integers(16, 24))
     row_bits = draw(st.integers(1, accumulator_bits))
     return Configuration(
-        vocabulary=vocabulary, embedding=draw(st.integers(1, 1 << 14)),
-        hidden=tuple(draw(st.lists(st.integers(1, largest), min_size=1, max_size=layers))), lanes=draw(lanes),
-        weight_bits=draw(st.sampled_from([4, 8])), weight_words=words, wide_words=tuple(wide),
-        folded=draw(st.one_of(st.just(0), st.integers(0, vocabulary))), accumulator_bits=accumulator_bits,
-        row_bits=row_bits, row_shift=draw(st.integers(0, accumulator_bits - row_bits)),
-        gate_index_bits=draw(st.integers(8, 12)))
+        vocabulary=vocabulary,
+        embedding=draw(st.integers(1, 1 << 14)),
+        hidden=tuple(draw(st.lists(st.integers(1, largest), min_size=1, max_size=layers))),
+        lanes=draw(lanes),
+        weight_bits=draw(st.sampled_from([4, 8])),
+        weight_words=words,
+        wide_words=tuple(wide),
+        folded=draw(st.one_of(st.just(0), st.integers(0, vocabulary))),
+        accumulator_bits=accumulator_bits,
+        row_bits=row_bits,
+        row_shift=draw(st.integers(0, accumulator_bits - row_bits)),
+        gate_index_bits=draw(st.integers(8, 12)),
+    )
 
 
 @quick
@@ -53,8 +60,11 @@ def test_derived_widths_hold_what_they_must(c):
     assert c.banks == 2 * c.lanes == 1 << c.bank_bits
     assert c.weight_words <= 1 << c.start_bits and (c.start_bits == 1 or c.weight_words > 1 << (c.start_bits - 1))
     assert c.run_bits == 4 + len(c.wide_words) and c.narrow_bits == c.weight_bits + 4
-    bits = sum(section.word_bits * section.words for section in memory_sections(c)
-               if section.name == "weights" or section.name.startswith("run_"))
+    bits = sum(
+        section.word_bits * section.words
+        for section in memory_sections(c)
+        if section.name == "weights" or section.name.startswith("run_")
+    )
     assert 8 * (c.weight_memory_bytes - 1) < bits <= 8 * c.weight_memory_bytes
     spans = [c.segment_span(layer, segment) for layer in range(c.layers) for segment in "xys"]
     assert max(spans) <= 1 << c.span_bits and (max(spans) == 1 or max(spans) > 1 << (c.span_bits - 1))
@@ -98,99 +108,144 @@ def test_segments_cover_their_rows(c):
             offset, span = c.segment_offset(layer, segment), c.segment_span(layer, segment)
             depth = {"x": c.layer_depth, "y": c.pair_depth, "s": c.candidate_depth}[segment](layer)
             own = {c.place(layer, GATES.index(name), neuron)[1] for name in names for neuron in range(size)}
-            others = {c.place(layer, GATES.index(name), neuron)[1] for name in "urz" if name not in names
-                      for neuron in range(size)}
+            others = {
+                c.place(layer, GATES.index(name), neuron)[1]
+                for name in "urz"
+                if name not in names
+                for neuron in range(size)
+            }
             assert own == set(range(offset, offset + depth)) and not own & others
             assert span == max(depth, 16) and offset + depth <= c.layer_depth(layer)
 
 
-@pytest.mark.parametrize("lanes, hidden, places", [
-    # Gates u and r of a neuron lie side by side, z behind both.
-    (1, (2,), [[(0, 0), (0, 1)], [(1, 0), (1, 1)], [(0, 2), (1, 2)]]),
-    (2, (3,), [[(0, 0), (2, 0), (0, 1)], [(1, 0), (3, 0), (1, 1)], [(0, 2), (1, 2), (2, 2)]]),
-    (4, (2,), [[(0, 0), (2, 0)], [(1, 0), (3, 0)], [(0, 1), (1, 1)]]),
-])
+@pytest.mark.parametrize(
+    "lanes, hidden, places",
+    [
+        # Gates u and r of a neuron lie side by side, z behind both.
+        (1, (2,), [[(0, 0), (0, 1)], [(1, 0), (1, 1)], [(0, 2), (1, 2)]]),
+        (2, (3,), [[(0, 0), (2, 0), (0, 1)], [(1, 0), (3, 0), (1, 1)], [(0, 2), (1, 2), (2, 2)]]),
+        (4, (2,), [[(0, 0), (2, 0)], [(1, 0), (3, 0)], [(0, 1), (1, 1)]]),
+    ],
+)
 def test_place(lanes, hidden, places):
     c = dataclasses.replace(TINY, lanes=lanes, hidden=hidden)
     assert [[c.place(0, gate, neuron) for neuron in range(hidden[0])] for gate in range(3)] == places
 
 
 def test_digests_differ():
-    changes = [{}, {"vocabulary": 6}, {"embedding": 4}, {"hidden": (4, 4)}, {"hidden": (4,)}, {"lanes": 1},
-               {"weight_words": 257}, {"weight_bits": 4}, {"wide_words": (256,)}, {"wide_words": (255,)},
-               {"wide_words": (256, 256)}, {"folded": 1}, {"folded": 5}, {"accumulator_bits": 23},
-               {"gate_index_bits": 11}, {"store": "spram"}, {"store": "sdram", "weight_bits": 4, "embedding": 4},
-               {"store": "sdram", "weight_bits": 4, "embedding": 4, "resident_words": 1}]
+    changes = [
+        {},
+        {"vocabulary": 6},
+        {"embedding": 4},
+        {"hidden": (4, 4)},
+        {"hidden": (4,)},
+        {"lanes": 1},
+        {"weight_words": 257},
+        {"weight_bits": 4},
+        {"wide_words": (256,)},
+        {"wide_words": (255,)},
+        {"wide_words": (256, 256)},
+        {"folded": 1},
+        {"folded": 5},
+        {"accumulator_bits": 23},
+        {"gate_index_bits": 11},
+        {"store": "spram"},
+        {"store": "sdram", "weight_bits": 4, "embedding": 4},
+        {"store": "sdram", "weight_bits": 4, "embedding": 4, "resident_words": 1},
+    ]
     assert len({dataclasses.replace(TINY, **change).digest for change in changes}) == len(changes)
 
 
 def test_digest_does_not_drift():
     """A change here makes every image and board of today unusable: it must be wanted, and count `FORMAT` up."""
-    assert TINY.to_json() == ('{"accumulator_bits":24,"embedding":3,"folded":0,"format":5,"gate_index_bits":10,'
-                              '"hidden":[4,3],"lanes":2,"resident_words":0,"row_bits":16,"row_shift":0,"store":"bram",'
-                              '"vocabulary":5,"weight_bits":8,"weight_words":256,"wide_words":[]}')
+    assert TINY.to_json() == (
+        '{"accumulator_bits":24,"embedding":3,"folded":0,"format":5,"gate_index_bits":10,'
+        '"hidden":[4,3],"lanes":2,"resident_words":0,"row_bits":16,"row_shift":0,"store":"bram",'
+        '"vocabulary":5,"weight_bits":8,"weight_words":256,"wide_words":[]}'
+    )
     assert TINY.digest.hex() == "b5224bd3bd603cee"
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"store": "rom"}, "configuration: store must be bram or spram or sdram, not 'rom'"),
-    ({"store": "sdram", "wide_words": (1,)}, "configuration: wide_words must be () with the store sdram, not (1,)"),
-    ({"store": "sdram", "embedding": 4}, (
-        "configuration: lanes must be such that 12 bits each fill words of 16 bits with the store sdram, not 2")),
-    ({"store": "sdram", "weight_bits": 4}, "configuration: embedding must be even with the store sdram, not 3"),
-    ({"store": "sdram", "weight_bits": 4, "embedding": 4, "weight_words": 1 << 24}, (
-        "configuration: weights, embedding and 0 folded rows need 33554452 bytes of SDRAM; it has 33554432")),
-    ({"resident_words": 1}, "configuration: resident_words must be 0 with the store bram, not 1"),
-    ({"store": "spram", "resident_words": 7}, "configuration: resident_words must be 0 with the store spram, not 7"),
-    ({"resident_words": -1}, "configuration: resident_words must be an integer from 0 to 1048576, not -1"),
-    ({"store": "spram", "wide_words": (1,)}, "configuration: wide_words must be () with the store spram, not (1,)"),
-    ({"row_bits": 0}, "configuration: row_bits must be an integer from 1 to 24, not 0"),
-    ({"accumulator_bits": 20, "row_bits": 21}, "configuration: row_bits must be an integer from 1 to 20, not 21"),
-    ({"row_bits": 17, "row_shift": 8}, "configuration: row_shift must be an integer from 0 to 7, not 8"),
-    ({"vocabulary": 1}, "configuration: vocabulary must be an integer from 2 to 65536, not 1"),
-    ({"vocabulary": 65537}, "configuration: vocabulary must be an integer from 2 to 65536, not 65537"),
-    ({"vocabulary": True}, "configuration: vocabulary must be an integer from 2 to 65536, not True"),
-    ({"vocabulary": 5.0}, "configuration: vocabulary must be an integer from 2 to 65536, not 5.0"),
-    ({"embedding": 0}, "configuration: embedding must be an integer from 1 to 16384, not 0"),
-    ({"hidden": [4]}, "configuration: hidden must be a tuple of 1 to 15 layer sizes, not [4]"),
-    ({"hidden": ()}, "configuration: hidden must be a tuple of 1 to 15 layer sizes, not ()"),
-    ({"hidden": (1,) * 16}, f"configuration: hidden must be a tuple of 1 to 15 layer sizes, not {(1,) * 16}"),
-    ({"hidden": (4, 0)}, "configuration: hidden[1] must be an integer from 1 to 16384, not 0"),
-    ({"lanes": 3}, "configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 3"),
-    ({"lanes": 64}, "configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 64"),
-    ({"lanes": True}, "configuration: lanes must be 1, 2, 4, 8, 16 or 32, not True"),
-    ({"lanes": 2.0}, "configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 2.0"),
-    ({"weight_bits": 5}, "configuration: weight_bits must be 4 or 8, not 5"),
-    ({"weight_bits": 8.0}, "configuration: weight_bits must be 4 or 8, not 8.0"),
-    ({"weight_bits": None}, "configuration: weight_bits must be 4 or 8, not None"),
-    ({"weight_words": 0}, "configuration: weight_words must be an integer from 1 to 16777216, not 0"),
-    ({"weight_words": (1 << 24) + 1},
-     "configuration: weight_words must be an integer from 1 to 16777216, not 16777217"),
-    ({"weight_words": True}, "configuration: weight_words must be an integer from 1 to 16777216, not True"),
-    ({"wide_words": [9]}, "configuration: wide_words must be a tuple of at most 4 numbers, not [9]"),
-    ({"wide_words": None}, "configuration: wide_words must be a tuple of at most 4 numbers, not None"),
-    ({"wide_words": (5, 4, 3, 2, 1)},
-     "configuration: wide_words must be a tuple of at most 4 numbers, not (5, 4, 3, 2, 1)"),
-    ({"wide_words": (257,)}, "configuration: wide_words[0] must be an integer from 1 to 256, not 257"),
-    ({"wide_words": (0,)}, "configuration: wide_words[0] must be an integer from 1 to 256, not 0"),
-    ({"wide_words": (9, 10)}, "configuration: wide_words[1] must be an integer from 1 to 9, not 10"),
-    ({"wide_words": (9, 8, True)}, "configuration: wide_words[2] must be an integer from 1 to 8, not True"),
-    ({"wide_words": (9, 8, 7, "7")}, "configuration: wide_words[3] must be an integer from 1 to 7, not '7'"),
-    ({"folded": -1}, "configuration: folded must be an integer from 0 to 5, not -1"),
-    ({"folded": 6}, "configuration: folded must be an integer from 0 to 5, not 6"),
-    ({"folded": True}, "configuration: folded must be an integer from 0 to 5, not True"),
-    ({"accumulator_bits": 25}, "configuration: accumulator_bits must be an integer from 16 to 24, not 25"),
-    ({"gate_index_bits": 7}, "configuration: gate_index_bits must be an integer from 8 to 12, not 7"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"store": "rom"}, "configuration: store must be bram or spram or sdram, not 'rom'"),
+        ({"store": "sdram", "wide_words": (1,)}, "configuration: wide_words must be () with the store sdram, not (1,)"),
+        (
+            {"store": "sdram", "embedding": 4},
+            ("configuration: lanes must be such that 12 bits each fill words of 16 bits with the store sdram, not 2"),
+        ),
+        ({"store": "sdram", "weight_bits": 4}, "configuration: embedding must be even with the store sdram, not 3"),
+        (
+            {"store": "sdram", "weight_bits": 4, "embedding": 4, "weight_words": 1 << 24},
+            ("configuration: weights, embedding and 0 folded rows need 33554452 bytes of SDRAM; it has 33554432"),
+        ),
+        ({"resident_words": 1}, "configuration: resident_words must be 0 with the store bram, not 1"),
+        (
+            {"store": "spram", "resident_words": 7},
+            "configuration: resident_words must be 0 with the store spram, not 7",
+        ),
+        ({"resident_words": -1}, "configuration: resident_words must be an integer from 0 to 1048576, not -1"),
+        ({"store": "spram", "wide_words": (1,)}, "configuration: wide_words must be () with the store spram, not (1,)"),
+        ({"row_bits": 0}, "configuration: row_bits must be an integer from 1 to 24, not 0"),
+        ({"accumulator_bits": 20, "row_bits": 21}, "configuration: row_bits must be an integer from 1 to 20, not 21"),
+        ({"row_bits": 17, "row_shift": 8}, "configuration: row_shift must be an integer from 0 to 7, not 8"),
+        ({"vocabulary": 1}, "configuration: vocabulary must be an integer from 2 to 65536, not 1"),
+        ({"vocabulary": 65537}, "configuration: vocabulary must be an integer from 2 to 65536, not 65537"),
+        ({"vocabulary": True}, "configuration: vocabulary must be an integer from 2 to 65536, not True"),
+        ({"vocabulary": 5.0}, "configuration: vocabulary must be an integer from 2 to 65536, not 5.0"),
+        ({"embedding": 0}, "configuration: embedding must be an integer from 1 to 16384, not 0"),
+        ({"hidden": [4]}, "configuration: hidden must be a tuple of 1 to 15 layer sizes, not [4]"),
+        ({"hidden": ()}, "configuration: hidden must be a tuple of 1 to 15 layer sizes, not ()"),
+        ({"hidden": (1,) * 16}, f"configuration: hidden must be a tuple of 1 to 15 layer sizes, not {(1,) * 16}"),
+        ({"hidden": (4, 0)}, "configuration: hidden[1] must be an integer from 1 to 16384, not 0"),
+        ({"lanes": 3}, "configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 3"),
+        ({"lanes": 64}, "configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 64"),
+        ({"lanes": True}, "configuration: lanes must be 1, 2, 4, 8, 16 or 32, not True"),
+        ({"lanes": 2.0}, "configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 2.0"),
+        ({"weight_bits": 5}, "configuration: weight_bits must be 4 or 8, not 5"),
+        ({"weight_bits": 8.0}, "configuration: weight_bits must be 4 or 8, not 8.0"),
+        ({"weight_bits": None}, "configuration: weight_bits must be 4 or 8, not None"),
+        ({"weight_words": 0}, "configuration: weight_words must be an integer from 1 to 16777216, not 0"),
+        (
+            {"weight_words": (1 << 24) + 1},
+            "configuration: weight_words must be an integer from 1 to 16777216, not 16777217",
+        ),
+        ({"weight_words": True}, "configuration: weight_words must be an integer from 1 to 16777216, not True"),
+        ({"wide_words": [9]}, "configuration: wide_words must be a tuple of at most 4 numbers, not [9]"),
+        ({"wide_words": None}, "configuration: wide_words must be a tuple of at most 4 numbers, not None"),
+        (
+            {"wide_words": (5, 4, 3, 2, 1)},
+            "configuration: wide_words must be a tuple of at most 4 numbers, not (5, 4, 3, 2, 1)",
+        ),
+        ({"wide_words": (257,)}, "configuration: wide_words[0] must be an integer from 1 to 256, not 257"),
+        ({"wide_words": (0,)}, "configuration: wide_words[0] must be an integer from 1 to 256, not 0"),
+        ({"wide_words": (9, 10)}, "configuration: wide_words[1] must be an integer from 1 to 9, not 10"),
+        ({"wide_words": (9, 8, True)}, "configuration: wide_words[2] must be an integer from 1 to 8, not True"),
+        ({"wide_words": (9, 8, 7, "7")}, "configuration: wide_words[3] must be an integer from 1 to 7, not '7'"),
+        ({"folded": -1}, "configuration: folded must be an integer from 0 to 5, not -1"),
+        ({"folded": 6}, "configuration: folded must be an integer from 0 to 5, not 6"),
+        ({"folded": True}, "configuration: folded must be an integer from 0 to 5, not True"),
+        ({"accumulator_bits": 25}, "configuration: accumulator_bits must be an integer from 16 to 24, not 25"),
+        ({"gate_index_bits": 7}, "configuration: gate_index_bits must be an integer from 8 to 12, not 7"),
+    ],
+)
 def test_refusals(change, message):
     with pytest.raises(InputError) as error:
         dataclasses.replace(TINY, **change)
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("change", [
-    {"weight_words": 1, "wide_words": (1, 1, 1, 1)}, {"weight_words": 1 << 24}, {"wide_words": (256,) * 4},
-    {"folded": 5}, {"weight_bits": 4}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weight_words": 1, "wide_words": (1, 1, 1, 1)},
+        {"weight_words": 1 << 24},
+        {"wide_words": (256,) * 4},
+        {"folded": 5},
+        {"weight_bits": 4},
+    ],
+)
 def test_ends_of_the_ranges_are_accepted(change):
     c = dataclasses.replace(TINY, **change)
     assert Configuration.from_json(c.to_json()) == c
@@ -202,10 +257,25 @@ def test_other_json_is_refused(text):
         Configuration.from_json(text)
 
 
-@pytest.mark.parametrize("change", [{"extra": 1}, {"format": 4}, {"format": 6}, {"format": "5"}, {"lanes": None},
-                                    {"lanes": {}}, {"hidden": [[1]]}, {"hidden": {"1": 2}}, {"wide_words": 3},
-                                    {"wide_words": [[1]]}, {"wide_words": {"1": 2}}, {"folded": None},
-                                    {"weight_bits": "8"}, {"weight_bytes": 1024}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"extra": 1},
+        {"format": 4},
+        {"format": 6},
+        {"format": "5"},
+        {"lanes": None},
+        {"lanes": {}},
+        {"hidden": [[1]]},
+        {"hidden": {"1": 2}},
+        {"wide_words": 3},
+        {"wide_words": [[1]]},
+        {"wide_words": {"1": 2}},
+        {"folded": None},
+        {"weight_bits": "8"},
+        {"weight_bytes": 1024},
+    ],
+)
 def test_changed_json_is_refused(change):
     with pytest.raises(InputError, match="^configuration: "):
         Configuration.from_json(json.dumps(json.loads(TINY.to_json()) | change))
@@ -220,7 +290,8 @@ def test_json_that_lacks_something_is_refused(name):
     assert str(error.value) == (
         "configuration: must be an object with exactly the keys accumulator_bits, embedding, folded, format, "
         "gate_index_bits, hidden, lanes, resident_words, row_bits, row_shift, store, vocabulary, weight_bits, "
-        "weight_words, wide_words")
+        "weight_words, wide_words"
+    )
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -11,10 +11,12 @@ from egret.model.floating import FloatNetwork, LayerStep
 def full_activity(columns, steps=1):
     sources = SourceCounts(columns)
     for _ in range(steps):
-        sources.add([
-            LayerStep(*(np.ones((1, len(n))) for n in (layer.x, layer.y, layer.s, layer.y, layer.y, layer.y)))
-            for layer in columns
-        ])
+        sources.add(
+            [
+                LayerStep(*(np.ones((1, len(n))) for n in (layer.x, layer.y, layer.s, layer.y, layer.y, layer.y)))
+                for layer in columns
+            ]
+        )
     return sources
 
 

@@ -25,6 +25,7 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
 
     def full(*_):
         raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(InputError) as error:
         write_aside(path, b"new")
@@ -36,6 +37,7 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
 def test_interruption_leaves_nothing_behind(tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
+
     monkeypatch.setattr(os, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_aside(tmp_path / "a.bin", b"new")

@@ -24,15 +24,20 @@ def make(folded=0, few=False, **options):
     parameters = random_network(1, **{"vocabulary": 3, "embedding": 2, "hidden": (2,), "density": 0.8} | options)
     parameters = few_values(parameters) if few else parameters
     weight_bytes = 200 if "hidden" in options else 64
-    return compile_image(parameters, configuration_for(parameters, lanes=1, weight_bytes=weight_bytes, folded=folded,
-                                                       weight_bits=None if few else 8))
+    return compile_image(
+        parameters,
+        configuration_for(
+            parameters, lanes=1, weight_bytes=weight_bytes, folded=folded, weight_bits=None if few else 8
+        ),
+    )
 
 
 def with_everything():
     """An image with all optional sections, its weight memory not full."""
     parameters = few_values(random_network(1, vocabulary=3, embedding=2, hidden=(32,), density=0.05))
-    c = dataclasses.replace(configuration_for(parameters, lanes=1, folded=2), weight_words=300,
-                            wide_words=(290, 200, 1))
+    c = dataclasses.replace(
+        configuration_for(parameters, lanes=1, folded=2), weight_words=300, wide_words=(290, 200, 1)
+    )
     return compile_image(parameters, c)
 
 
@@ -50,18 +55,29 @@ def sealed(data):
 def with_header(change):
     """A file whose JSON header text went through ``change``, all sizes, offsets and CRCs made right again."""
     sections, size = struct.unpack_from("<HI", DATA, 10)
-    header = change(DATA[24:24 + size])
+    header = change(DATA[24 : 24 + size])
     table = b""
     for index in range(sections):
         number, word, words, offset, crc = struct.unpack_from("<HHIII", DATA, 24 + size + 16 * index)
         table += struct.pack("<HHIII", number, word, words, offset + len(header) - size, crc)
-    return sealed(DATA[:12] + struct.pack("<I", len(header)) + DATA[16:24] + header + table
-                  + DATA[24 + size + 16 * sections:])
+    return sealed(
+        DATA[:12] + struct.pack("<I", len(header)) + DATA[16:24] + header + table + DATA[24 + size + 16 * sections :]
+    )
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"hidden": (3, 2)}, {"hidden": (4,)}, {"density": 0}, {"folded": 1}, {"folded": 3, "few": True},
-    {"hidden": (3, 2), "few": True}, {"hidden": (3, 2), "few": True, "folded": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"hidden": (3, 2)},
+        {"hidden": (4,)},
+        {"density": 0},
+        {"folded": 1},
+        {"folded": 3, "few": True},
+        {"hidden": (3, 2), "few": True},
+        {"hidden": (3, 2), "few": True, "folded": 2},
+    ],
+)
 def test_round_trip(options, tmp_path):
     image = make(**options)
     assert Image.from_bytes(image.to_bytes()) == image
@@ -89,7 +105,7 @@ def test_head_is_as_documented():
     assert IMAGE.readout_weight == b""
     assert (version, sections, digest) == (VERSION, 8, IMAGE.configuration.digest)
     assert VERSION == 2
-    assert json.loads(DATA[24:24 + header])["configuration"] == json.loads(IMAGE.configuration.to_json())
+    assert json.loads(DATA[24 : 24 + header])["configuration"] == json.loads(IMAGE.configuration.to_json())
     assert digest == hashlib.sha256(IMAGE.configuration.to_json().encode()).digest()[:8]
 
 
@@ -103,7 +119,7 @@ def test_table_is_as_documented(name):
     found = []
     for index in range(count):
         number, word_bytes, words, offset, crc = struct.unpack_from("<HHIII", data, 24 + header + 16 * index)
-        content = data[offset:offset + word_bytes * words]
+        content = data[offset : offset + word_bytes * words]
         assert offset == end and crc == zlib.crc32(content)
         end += len(content)
         if number in numbers:
@@ -111,7 +127,10 @@ def test_table_is_as_documented(name):
             assert content == image.memories[numbers[number].name]
         else:
             assert (number, word_bytes, content) in [
-                (16, 1, image.vocabulary), (17, 4, image.readout_bias), (18, 1, image.readout_weight)]
+                (16, 1, image.vocabulary),
+                (17, 4, image.readout_bias),
+                (18, 1, image.readout_weight),
+            ]
         found.append(number)
     assert end == len(data) - 4
     wanted = [*numbers, 16, 17, *([18] if image.readout_weight else [])]
@@ -176,7 +195,7 @@ def test_random_bytes_are_refused(data, begun):
 @quick
 @given(st.integers(0, len(DATA) - 5), st.binary(min_size=1, max_size=24))
 def test_overwritten_bytes_never_crash(place, data):
-    broken = sealed(DATA[:place] + data[:len(DATA) - 4 - place] + DATA[place + len(data):len(DATA) - 4] + DATA[-4:])
+    broken = sealed(DATA[:place] + data[: len(DATA) - 4 - place] + DATA[place + len(data) : len(DATA) - 4] + DATA[-4:])
     try:
         image = Image.from_bytes(broken)
     except InputError:
@@ -184,39 +203,49 @@ def test_overwritten_bytes_never_crash(place, data):
     assert image.configuration == IMAGE.configuration and image.memories == IMAGE.memories
 
 
-@pytest.mark.parametrize("text", [
-    b"", b"{", b"[]", b"null", b"{}", b'"x"', b"1e999", b'{"configuration":{}}', b"\xff\xfe", b"[" * 5000])
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"null", b"{}", b'"x"', b"1e999", b'{"configuration":{}}', b"\xff\xfe", b"[" * 5000]
+)
 def test_other_headers_are_refused(text):
     with pytest.raises(InputError, match="^x: ") as error:
         Image.from_bytes(with_header(lambda _: text), "x")
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("before, after, message", [
-    (b'"tokens":"char"', b'"tokens":"byte"', "x: image: vocabulary_kind must be 'word' or 'char', not 'byte'"),
-    (b'"tokens":"char"', b'"tokens":null', "x: image: vocabulary_kind must be 'word' or 'char', not None"),
-    (b'"tokens":"char"', b'"tokens":[]', "x: image: vocabulary_kind must be 'word' or 'char', not []"),
-    (b'"format":5', b'"format":4', "x: configuration: format must be 5; compile the image again"),
-    (b'"format":5', b'"format":6', "x: configuration: format must be 5; compile the image again"),
-    (b'"lanes":1', b'"lanes":3', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 3"),
-    (b'"lanes":1', b'"lanes":true', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not True"),
-    (b'"lanes":1', b'"lanes":[]', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not []"),
-    (b'"lanes":1', b'"lanes":1.0', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 1.0"),
-    (b'"hidden":[2]', b'"hidden":[]', "x: configuration: hidden must be a tuple of 1 to 15 layer sizes, not ()"),
-    (b'"hidden":[2]', b'"hidden":2', "x: configuration: hidden must be a tuple of 1 to 15 layer sizes, not 2"),
-    (b'"hidden":[2]', b'"hidden":["2"]',
-     "x: configuration: hidden[0] must be an integer from 1 to 16384, not '2'"),
-    (b'"weight_bits":8', b'"weight_bits":16', "x: configuration: weight_bits must be 4 or 8, not 16"),
-    (b'"wide_words":[]', b'"wide_words":[0]',
-     "x: configuration: wide_words[0] must be an integer from 1 to 42, not 0"),
-    (b'"wide_words":[]', b'"wide_words":7',
-     "x: configuration: wide_words must be a tuple of at most 4 numbers, not 7"),
-    (b'"folded":0', b'"folded":4', "x: configuration: folded must be an integer from 0 to 3, not 4"),
-])
+@pytest.mark.parametrize(
+    "before, after, message",
+    [
+        (b'"tokens":"char"', b'"tokens":"byte"', "x: image: vocabulary_kind must be 'word' or 'char', not 'byte'"),
+        (b'"tokens":"char"', b'"tokens":null', "x: image: vocabulary_kind must be 'word' or 'char', not None"),
+        (b'"tokens":"char"', b'"tokens":[]', "x: image: vocabulary_kind must be 'word' or 'char', not []"),
+        (b'"format":5', b'"format":4', "x: configuration: format must be 5; compile the image again"),
+        (b'"format":5', b'"format":6', "x: configuration: format must be 5; compile the image again"),
+        (b'"lanes":1', b'"lanes":3', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 3"),
+        (b'"lanes":1', b'"lanes":true', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not True"),
+        (b'"lanes":1', b'"lanes":[]', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not []"),
+        (b'"lanes":1', b'"lanes":1.0', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 1.0"),
+        (b'"hidden":[2]', b'"hidden":[]', "x: configuration: hidden must be a tuple of 1 to 15 layer sizes, not ()"),
+        (b'"hidden":[2]', b'"hidden":2', "x: configuration: hidden must be a tuple of 1 to 15 layer sizes, not 2"),
+        (b'"hidden":[2]', b'"hidden":["2"]', "x: configuration: hidden[0] must be an integer from 1 to 16384, not '2'"),
+        (b'"weight_bits":8', b'"weight_bits":16', "x: configuration: weight_bits must be 4 or 8, not 16"),
+        (
+            b'"wide_words":[]',
+            b'"wide_words":[0]',
+            "x: configuration: wide_words[0] must be an integer from 1 to 42, not 0",
+        ),
+        (
+            b'"wide_words":[]',
+            b'"wide_words":7',
+            "x: configuration: wide_words must be a tuple of at most 4 numbers, not 7",
+        ),
+        (b'"folded":0', b'"folded":4', "x: configuration: folded must be an integer from 0 to 3, not 4"),
+    ],
+)
 def test_wrong_headers_say_what_is_wrong(before, after, message):
     def change(header):
         assert before in header
         return header.replace(before, after)
+
     with pytest.raises(InputError) as error:
         Image.from_bytes(with_header(change), "x")
     assert str(error.value) == message
@@ -239,7 +268,7 @@ def test_another_version_is_refused():
 def with_configuration(data, **changes):
     """The file with another configuration in its header, whose digest and CRC are right."""
     count, size = struct.unpack_from("<HI", data, 10)
-    header = json.loads(data[24:24 + size])
+    header = json.loads(data[24 : 24 + size])
     configuration = dataclasses.replace(Configuration.from_json(json.dumps(header["configuration"])), **changes)
     header["configuration"] = json.loads(configuration.to_json())
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
@@ -247,25 +276,35 @@ def with_configuration(data, **changes):
     for index in range(count):
         number, word, words, offset, crc = struct.unpack_from("<HHIII", data, 24 + size + 16 * index)
         table += struct.pack("<HHIII", number, word, words, offset + len(text) - size, crc)
-    return sealed(data[:12] + struct.pack("<I", len(text)) + configuration.digest + text + table
-                  + data[24 + size + 16 * count:])
+    return sealed(
+        data[:12] + struct.pack("<I", len(text)) + configuration.digest + text + table + data[24 + size + 16 * count :]
+    )
 
 
-@pytest.mark.parametrize("name, changes, message", [
-    ("plain", {"folded": 1}, "image: needs the memories weights, columns, embedding, bias, threshold, shift, rows"),
-    ("plain", {"wide_words": (40, 3)},
-     "image: needs the memories weights, columns, embedding, bias, threshold, shift, run_4, run_5"),
-    ("folded", {"folded": 1}, "image: memory 'rows' holds 3 words of 4 bytes, not 24 bytes"),
-    ("folded", {"folded": 3}, "image: memory 'rows' holds 9 words of 4 bytes, not 24 bytes"),
-    ("folded", {"folded": 0}, "section 7 with words of 4 bytes is not one of this configuration"),
-    ("four bits", {"weight_bits": 8}, "section 0 with words of 1 bytes is not one of this configuration"),
-    ("plain", {"weight_bits": 4}, "section 0 with words of 2 bytes is not one of this configuration"),
-    ("full", {"wide_words": (290, 200)}, "section 10 with words of 1 bytes is not one of this configuration"),
-    ("full", {"wide_words": (100, 100, 1)}, "image: memory 'run_4' holds 100 words of 1 bytes, not WORDS bytes"),
-    ("full", {"wide_words": (200, 100, 1)}, "image: memory 'run_5' holds 100 words of 1 bytes, not WORDS bytes"),
-    ("full", {"weight_words": 100, "wide_words": (99, 98, 1)},
-     "image: memory 'weights' holds 100 words of 1 bytes, not WORDS bytes"),
-])
+@pytest.mark.parametrize(
+    "name, changes, message",
+    [
+        ("plain", {"folded": 1}, "image: needs the memories weights, columns, embedding, bias, threshold, shift, rows"),
+        (
+            "plain",
+            {"wide_words": (40, 3)},
+            "image: needs the memories weights, columns, embedding, bias, threshold, shift, run_4, run_5",
+        ),
+        ("folded", {"folded": 1}, "image: memory 'rows' holds 3 words of 4 bytes, not 24 bytes"),
+        ("folded", {"folded": 3}, "image: memory 'rows' holds 9 words of 4 bytes, not 24 bytes"),
+        ("folded", {"folded": 0}, "section 7 with words of 4 bytes is not one of this configuration"),
+        ("four bits", {"weight_bits": 8}, "section 0 with words of 1 bytes is not one of this configuration"),
+        ("plain", {"weight_bits": 4}, "section 0 with words of 2 bytes is not one of this configuration"),
+        ("full", {"wide_words": (290, 200)}, "section 10 with words of 1 bytes is not one of this configuration"),
+        ("full", {"wide_words": (100, 100, 1)}, "image: memory 'run_4' holds 100 words of 1 bytes, not WORDS bytes"),
+        ("full", {"wide_words": (200, 100, 1)}, "image: memory 'run_5' holds 100 words of 1 bytes, not WORDS bytes"),
+        (
+            "full",
+            {"weight_words": 100, "wide_words": (99, 98, 1)},
+            "image: memory 'weights' holds 100 words of 1 bytes, not WORDS bytes",
+        ),
+    ],
+)
 def test_sections_of_another_configuration_are_refused(name, changes, message):
     """A header that asks for other optional sections, or for others of their sizes, than the file has."""
     data = IMAGES[name].to_bytes()
@@ -282,58 +321,82 @@ def test_another_file_is_refused(tmp_path):
     (tmp_path / "a").write_bytes(b"PK\3\4")
     with pytest.raises(InputError) as error:
         Image.load(tmp_path / "a")
-    assert str(error.value) == (f"{tmp_path / 'a'}: not an image (it must begin with 'EGRETIMG'); "
-                                "`egret compile` writes one")
+    assert str(error.value) == (
+        f"{tmp_path / 'a'}: not an image (it must begin with 'EGRETIMG'); `egret compile` writes one"
+    )
     for missing in ("b", "."):
         with pytest.raises(InputError, match=": cannot read it: (No such file|Is a directory)"):
             Image.load(tmp_path / missing)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"memories": {}}, "image: needs the memories weights, columns, embedding, bias, threshold, shift"),
-    ({"vocabulary_kind": "x"}, "image: vocabulary_kind must be 'word' or 'char', not 'x'"),
-    ({"readout_fraction": 31}, "image: readout_fraction must be 0 to 30, not 31"),
-    ({"readout_fraction": True}, "image: readout_fraction must be 0 to 30, not True"),
-    ({"readout_bias": bytes(11)}, "image: readout_bias must have 12 bytes, not 11"),
-    ({"readout_weight": bytes(7)}, "image: readout_weight must have 6 bytes, not 7"),
-    ({"memories": IMAGE.memories | {"bias": IMAGE.memories["bias"][1:]}},
-     "image: memory 'bias' holds 2 words of 9 bytes, not 17 bytes"),
-    ({"memories": IMAGE.memories | {"shift": b"\1\1"}}, "image: memory 'shift' holds 3 words of 1 bytes, not 2 bytes"),
-    ({"memories": IMAGE.memories | {"weights": bytes(100)}},
-     "image: memory 'weights' holds 42 words of 2 bytes, not 100 bytes"),
-    ({"memories": IMAGE.memories | {"weights": bytes(83)}},
-     "image: memory 'weights' holds 42 words of 2 bytes, not 83 bytes"),
-    ({"memories": IMAGE.memories | {"columns": IMAGE.memories["columns"] + bytes(2)}},
-     "image: memory 'columns' holds 6 words of 2 bytes, not 14 bytes"),
-    ({"memories": IMAGE.memories | {"codebook": bytes(48)}},
-     "image: needs the memories weights, columns, embedding, bias, threshold, shift"),
-    ({"memories": IMAGE.memories | {"rows": b""}},
-     "image: needs the memories weights, columns, embedding, bias, threshold, shift"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"memories": {}}, "image: needs the memories weights, columns, embedding, bias, threshold, shift"),
+        ({"vocabulary_kind": "x"}, "image: vocabulary_kind must be 'word' or 'char', not 'x'"),
+        ({"readout_fraction": 31}, "image: readout_fraction must be 0 to 30, not 31"),
+        ({"readout_fraction": True}, "image: readout_fraction must be 0 to 30, not True"),
+        ({"readout_bias": bytes(11)}, "image: readout_bias must have 12 bytes, not 11"),
+        ({"readout_weight": bytes(7)}, "image: readout_weight must have 6 bytes, not 7"),
+        (
+            {"memories": IMAGE.memories | {"bias": IMAGE.memories["bias"][1:]}},
+            "image: memory 'bias' holds 2 words of 9 bytes, not 17 bytes",
+        ),
+        (
+            {"memories": IMAGE.memories | {"shift": b"\1\1"}},
+            "image: memory 'shift' holds 3 words of 1 bytes, not 2 bytes",
+        ),
+        (
+            {"memories": IMAGE.memories | {"weights": bytes(100)}},
+            "image: memory 'weights' holds 42 words of 2 bytes, not 100 bytes",
+        ),
+        (
+            {"memories": IMAGE.memories | {"weights": bytes(83)}},
+            "image: memory 'weights' holds 42 words of 2 bytes, not 83 bytes",
+        ),
+        (
+            {"memories": IMAGE.memories | {"columns": IMAGE.memories["columns"] + bytes(2)}},
+            "image: memory 'columns' holds 6 words of 2 bytes, not 14 bytes",
+        ),
+        (
+            {"memories": IMAGE.memories | {"codebook": bytes(48)}},
+            "image: needs the memories weights, columns, embedding, bias, threshold, shift",
+        ),
+        (
+            {"memories": IMAGE.memories | {"rows": b""}},
+            "image: needs the memories weights, columns, embedding, bias, threshold, shift",
+        ),
+    ],
+)
 def test_refusals(change, message):
     with pytest.raises(InputError) as error:
         dataclasses.replace(IMAGE, **change)
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("name, content, message", [
-    ("codebook", bytes(47), "memory 'codebook' holds 48 words of 1 bytes, not 47 bytes"),
-    ("codebook", bytes(64), "memory 'codebook' holds 48 words of 1 bytes, not 64 bytes"),
-    ("rows", bytes(380), "memory 'rows' holds 96 words of 4 bytes, not 380 bytes"),
-    ("rows", bytes(388), "memory 'rows' holds 96 words of 4 bytes, not 388 bytes"),
-    ("weights", bytes(301), "memory 'weights' holds 300 words of 1 bytes, not 301 bytes"),
-    ("run_4", bytes(291), "memory 'run_4' holds 170 words of 1 bytes, not 291 bytes"),
-    ("run_5", bytes(201), "memory 'run_5' holds 170 words of 1 bytes, not 201 bytes"),
-    ("run_6", bytes(2), "memory 'run_6' holds 1 words of 1 bytes, not 2 bytes"),
-])
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("codebook", bytes(47), "memory 'codebook' holds 48 words of 1 bytes, not 47 bytes"),
+        ("codebook", bytes(64), "memory 'codebook' holds 48 words of 1 bytes, not 64 bytes"),
+        ("rows", bytes(380), "memory 'rows' holds 96 words of 4 bytes, not 380 bytes"),
+        ("rows", bytes(388), "memory 'rows' holds 96 words of 4 bytes, not 388 bytes"),
+        ("weights", bytes(301), "memory 'weights' holds 300 words of 1 bytes, not 301 bytes"),
+        ("run_4", bytes(291), "memory 'run_4' holds 170 words of 1 bytes, not 291 bytes"),
+        ("run_5", bytes(201), "memory 'run_5' holds 170 words of 1 bytes, not 201 bytes"),
+        ("run_6", bytes(2), "memory 'run_6' holds 1 words of 1 bytes, not 2 bytes"),
+    ],
+)
 def test_refusals_of_optional_memories(name, content, message):
     with pytest.raises(InputError) as error:
         dataclasses.replace(FULL, memories=FULL.memories | {name: content})
     assert str(error.value) == f"image: {message}"
     with pytest.raises(InputError) as error:
         dataclasses.replace(FULL, memories={other: data for other, data in FULL.memories.items() if other != name})
-    assert str(error.value) == ("image: needs the memories weights, columns, embedding, bias, threshold, shift, "
-                                "codebook, rows, run_4, run_5, run_6")
+    assert str(error.value) == (
+        "image: needs the memories weights, columns, embedding, bias, threshold, shift, "
+        "codebook, rows, run_4, run_5, run_6"
+    )
 
 
 def test_words_that_are_not_needed_may_be_left_out():
@@ -364,18 +427,36 @@ def test_sections():
 @pytest.mark.parametrize("lanes", [1, 4, 32])
 def test_all_sections(lanes):
     """Numbers, names, widths and depths, also of the optional sections."""
-    c = Configuration(vocabulary=50, embedding=7, hidden=(30, 20), lanes=lanes, weight_bits=4, weight_words=300,
-                      wide_words=(300, 17, 2, 1), folded=11, accumulator_bits=20,
-                      row_bits=17)
+    c = Configuration(
+        vocabulary=50,
+        embedding=7,
+        hidden=(30, 20),
+        lanes=lanes,
+        weight_bits=4,
+        weight_words=300,
+        wide_words=(300, 17, 2, 1),
+        folded=11,
+        accumulator_bits=20,
+        row_bits=17,
+    )
     # A layer's addresses: gates u and r, then z, over twice as many banks as there are lanes.
     depths = [-(-60 // (2 * lanes)) + -(-30 // (2 * lanes)), -(-40 // (2 * lanes)) + -(-20 // (2 * lanes))]
     span = max(16, *depths)
     start, count, block = 9, (3 * span).bit_length(), max((span - 1).bit_length() - 4, 1)
     assert [(section.number, section.name, section.word_bits, section.words) for section in memory_sections(c)] == [
-        (0, "weights", 8 * lanes, 300), (1, "columns", start + count + lanes * (3 + block), 7 + 60 + 30 + 40),
-        (2, "embedding", 8, 350), (3, "bias", 60, 50), (4, "threshold", 15, 50), (5, "shift", 4, 6),
-        (6, "codebook", 8, 2 * 3 * 16), (7, "rows", 2 * lanes * 17, 11 * depths[0]),
-        (8, "run_4", lanes, 300), (9, "run_5", lanes, 17), (10, "run_6", lanes, 2), (11, "run_7", lanes, 1)]
+        (0, "weights", 8 * lanes, 300),
+        (1, "columns", start + count + lanes * (3 + block), 7 + 60 + 30 + 40),
+        (2, "embedding", 8, 350),
+        (3, "bias", 60, 50),
+        (4, "threshold", 15, 50),
+        (5, "shift", 4, 6),
+        (6, "codebook", 8, 2 * 3 * 16),
+        (7, "rows", 2 * lanes * 17, 11 * depths[0]),
+        (8, "run_4", lanes, 300),
+        (9, "run_5", lanes, 17),
+        (10, "run_6", lanes, 2),
+        (11, "run_7", lanes, 1),
+    ]
     resident = dataclasses.replace(c, store="sdram", embedding=8, wide_words=(), lanes=4, resident_words=21)
     assert memory_sections(resident)[-1] == MemorySection(12, "resident", 32, 21)
     for section in memory_sections(c):
@@ -383,11 +464,17 @@ def test_all_sections(lanes):
         assert section.number < HOST_SECTIONS == 16
 
 
-@pytest.mark.parametrize("change, names", [
-    ({}, []), ({"weight_bits": 4}, ["codebook"]), ({"folded": 1}, ["rows"]), ({"wide_words": (9,)}, ["run_4"]),
-    ({"weight_bits": 4, "wide_words": (9, 9)}, ["codebook", "run_4", "run_5"]),
-    ({"folded": 5, "wide_words": (256, 3, 2, 1)}, ["rows", "run_4", "run_5", "run_6", "run_7"]),
-])
+@pytest.mark.parametrize(
+    "change, names",
+    [
+        ({}, []),
+        ({"weight_bits": 4}, ["codebook"]),
+        ({"folded": 1}, ["rows"]),
+        ({"wide_words": (9,)}, ["run_4"]),
+        ({"weight_bits": 4, "wide_words": (9, 9)}, ["codebook", "run_4", "run_5"]),
+        ({"folded": 5, "wide_words": (256, 3, 2, 1)}, ["rows", "run_4", "run_5", "run_6", "run_7"]),
+    ],
+)
 def test_optional_sections(change, names):
     sections = memory_sections(dataclasses.replace(TINY, **change))
     assert [section.name for section in sections[6:]] == names

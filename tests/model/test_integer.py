@@ -24,7 +24,7 @@ from tests.networks import random_network, random_shape
 
 def rounded(numerator, bits):
     """Nearest integer to numerator / 2^bits, halves upwards, by exact division."""
-    return (2 * numerator + 2 ** bits) // 2 ** (bits + 1)
+    return (2 * numerator + 2**bits) // 2 ** (bits + 1)
 
 
 class Scalar:
@@ -43,7 +43,7 @@ class Scalar:
     def tanh(self, accumulator, shift):
         steps = 2 ** (self.p.gate_index_bits - 1)
         index = max(-steps, min(steps - 1, rounded(accumulator, shift)))
-        return math.floor(2 ** 14 * math.tanh(4 * index / steps) + 0.5)
+        return math.floor(2**14 * math.tanh(4 * index / steps) + 0.5)
 
     def step(self, token):
         """Dictionary of lists for each layer."""
@@ -52,8 +52,10 @@ class Scalar:
         for number, layer in enumerate(self.p.layers):
             size, state, before = len(layer.threshold), self.states[number], self.events[number]
             weight_x, weight_y = layer.weight_x.tolist(), layer.weight_y.tolist()
-            accumulators = [int(bias) + sum(w * v for w, v in zip(row, x, strict=True))
-                            for bias, row in zip(layer.bias, weight_x, strict=True)]
+            accumulators = [
+                int(bias) + sum(w * v for w, v in zip(row, x, strict=True))
+                for bias, row in zip(layer.bias, weight_x, strict=True)
+            ]
             for row in range(2 * size):
                 accumulators[row] += sum(w * v for w, v in zip(weight_y[row], before, strict=True))
             u = [self.sigmoid(accumulators[i], layer.shift[0]) for i in range(size)]
@@ -68,8 +70,20 @@ class Scalar:
                 if p[i] >= layer.threshold[i]:
                     y[i], c[i] = min(255, rounded(p[i], 6)), p[i] - int(layer.threshold[i])
             self.states[number], self.events[number] = c, y
-            traces.append({"x": x, "y_before": before, "s": s, "accumulators": accumulators, "u": u, "r": r, "z": z,
-                           "p": p, "c": c, "y": y})
+            traces.append(
+                {
+                    "x": x,
+                    "y_before": before,
+                    "s": s,
+                    "accumulators": accumulators,
+                    "u": u,
+                    "r": r,
+                    "z": z,
+                    "p": p,
+                    "c": c,
+                    "y": y,
+                }
+            )
             x = y
         return traces
 
@@ -79,8 +93,15 @@ def test_equals_the_scalar_network(seed):
     """Every intermediate value of every layer and step, with random weights, biases, thresholds and shifts."""
     rng = np.random.default_rng(seed)
     bits = {"accumulator_bits": 24, "gate_index_bits": int(rng.integers(8, 13))}
-    parameters = random_network(seed, **random_shape(seed), density=float(rng.choice([0.2, 1])), shift=(1, 15),
-                                bias=int(rng.choice([100, 100_000])), z_bias=int(rng.choice([0, 3000])), **bits)
+    parameters = random_network(
+        seed,
+        **random_shape(seed),
+        density=float(rng.choice([0.2, 1])),
+        shift=(1, 15),
+        bias=int(rng.choice([100, 100_000])),
+        z_bias=int(rng.choice([0, 3000])),
+        **bits,
+    )
     scalar, network = Scalar(parameters), IntegerNetwork(parameters)
     for token in rng.integers(0, 7, 10):
         expected, actual = scalar.step(token), network.step(np.array([token]))
@@ -145,10 +166,19 @@ def test_neurons_may_be_renumbered():
     rows = np.concatenate([neurons + gate * 8 for gate in range(3)])
     layer = parameters.layers[0]
     renumbered = dataclasses.replace(
-        parameters, embedding=parameters.embedding[:, inputs], readout_weight=parameters.readout_weight[:, neurons],
-        layers=(dataclasses.replace(
-            layer, weight_x=layer.weight_x[np.ix_(rows, inputs)], weight_y=layer.weight_y[np.ix_(rows, neurons)],
-            bias=layer.bias[rows], threshold=layer.threshold[neurons]),))
+        parameters,
+        embedding=parameters.embedding[:, inputs],
+        readout_weight=parameters.readout_weight[:, neurons],
+        layers=(
+            dataclasses.replace(
+                layer,
+                weight_x=layer.weight_x[np.ix_(rows, inputs)],
+                weight_y=layer.weight_y[np.ix_(rows, neurons)],
+                bias=layer.bias[rows],
+                threshold=layer.threshold[neurons],
+            ),
+        ),
+    )
     one, other = IntegerNetwork(parameters), IntegerNetwork(renumbered)
     for token in rng.integers(0, 7, 20):
         y, renamed = one.step(np.array([token]))[-1].y, other.step(np.array([token]))[-1].y
@@ -176,7 +206,8 @@ def test_read_out(tied):
         for token in range(7):
             exact = sum(int(w) * int(v) for w, v in zip(weight[token], y[stream], strict=True))
             assert logits[stream, token] == (exact + int(parameters.readout_bias[token])) / (
-                1 << parameters.readout_fraction)
+                1 << parameters.readout_fraction
+            )
 
 
 def test_half_up():
@@ -200,7 +231,13 @@ def test_tables():
 
 def test_gate_index_saturates():
     assert [int(gate_index(value, 4, 8)) for value in (-1 << 23, -2057, -2056, 2039, 2040, (1 << 23) - 1)] == [
-        -128, -128, -128, 127, 127, 127]
+        -128,
+        -128,
+        -128,
+        127,
+        127,
+        127,
+    ]
     assert [int(gate_index(value, 4, 8)) for value in (-2041, -2040, 2023, 2024)] == [-128, -127, 126, 127]
 
 
@@ -225,8 +262,9 @@ def heavy(bias, accumulator_bits=20):
     layer = network.layers[0]
     weight_x, weight_y, biases = layer.weight_x.copy(), layer.weight_y.copy(), layer.bias.copy()
     weight_x[0], weight_y[0], biases[0] = -127, 127, bias
-    return dataclasses.replace(network, layers=(dataclasses.replace(
-        layer, weight_x=weight_x, weight_y=weight_y, bias=biases),))
+    return dataclasses.replace(
+        network, layers=(dataclasses.replace(layer, weight_x=weight_x, weight_y=weight_y, bias=biases),)
+    )
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -238,40 +276,57 @@ def test_overflow_is_refused_exactly_at_the_limit(sign):
     assert "layers.0" in str(error.value) and str(1 << 19) in str(error.value)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"embedding": np.zeros((3, 5), np.int8)}, "integer network: embedding has 3 rows for 7 tokens"),
-    ({"embedding": np.full((7, 5), -128, np.int8)},
-     "integer network: embedding must lie within -127 to 127, not -128 to -128"),
-    ({"embedding": np.zeros((7, 5), np.float32)}, "integer network: embedding must hold integers, not float32"),
-    ({"embedding": np.zeros(7, np.int8)},
-     "integer network: needs an embedding of two dimensions and at least one layer"),
-    ({"layers": ()}, "integer network: needs an embedding of two dimensions and at least one layer"),
-    ({"readout_weight": None}, "integer network: a tied read-out needs a last layer of 5 neurons, not 6"),
-    ({"readout_bias": np.zeros(6, np.int32)},
-     "integer network: readout.bias must have the shape [7], not [6]"),
-    ({"readout_fraction": 31}, "integer network: readout_fraction must be 0 to 30, not 31"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"embedding": np.zeros((3, 5), np.int8)}, "integer network: embedding has 3 rows for 7 tokens"),
+        (
+            {"embedding": np.full((7, 5), -128, np.int8)},
+            "integer network: embedding must lie within -127 to 127, not -128 to -128",
+        ),
+        ({"embedding": np.zeros((7, 5), np.float32)}, "integer network: embedding must hold integers, not float32"),
+        (
+            {"embedding": np.zeros(7, np.int8)},
+            "integer network: needs an embedding of two dimensions and at least one layer",
+        ),
+        ({"layers": ()}, "integer network: needs an embedding of two dimensions and at least one layer"),
+        ({"readout_weight": None}, "integer network: a tied read-out needs a last layer of 5 neurons, not 6"),
+        ({"readout_bias": np.zeros(6, np.int32)}, "integer network: readout.bias must have the shape [7], not [6]"),
+        ({"readout_fraction": 31}, "integer network: readout_fraction must be 0 to 30, not 31"),
+    ],
+)
 def test_refusals(change, message):
     with pytest.raises(InputError) as error:
         dataclasses.replace(random_network(6), **change)
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"weight_x": np.zeros((18, 4), np.int8)},
-     "integer network: layers.0.weight_x must have the shape [18, 5], not [18, 4]"),
-    ({"weight_y": np.full((18, 6), -128, np.int8)},
-     "integer network: layers.0.weight_y must lie within -127 to 127, not -128 to -128"),
-    ({"bias": np.zeros(17, np.int32)}, "integer network: layers.0.bias must have the shape [18], not [17]"),
-    ({"bias": np.full(18, 1 << 23)},
-     "integer network: layers.0.bias must lie within -8388607 to 8388607, not 8388608 to 8388608"),
-    ({"threshold": np.full(6, -1)}, "integer network: layers.0.threshold must lie within 0 to 32767, not -1 to -1"),
-    ({"threshold": np.full(6, 1 << 15)},
-     "integer network: layers.0.threshold must lie within 0 to 32767, not 32768 to 32768"),
-    ({"shift": (0, 1, 1)}, "integer network: layers.0.shift must be three numbers from 1 to 15"),
-    ({"shift": (1, 16, 1)}, "integer network: layers.0.shift must be three numbers from 1 to 15"),
-    ({"shift": (1, 1)}, "integer network: layers.0.shift must be three numbers from 1 to 15"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            {"weight_x": np.zeros((18, 4), np.int8)},
+            "integer network: layers.0.weight_x must have the shape [18, 5], not [18, 4]",
+        ),
+        (
+            {"weight_y": np.full((18, 6), -128, np.int8)},
+            "integer network: layers.0.weight_y must lie within -127 to 127, not -128 to -128",
+        ),
+        ({"bias": np.zeros(17, np.int32)}, "integer network: layers.0.bias must have the shape [18], not [17]"),
+        (
+            {"bias": np.full(18, 1 << 23)},
+            "integer network: layers.0.bias must lie within -8388607 to 8388607, not 8388608 to 8388608",
+        ),
+        ({"threshold": np.full(6, -1)}, "integer network: layers.0.threshold must lie within 0 to 32767, not -1 to -1"),
+        (
+            {"threshold": np.full(6, 1 << 15)},
+            "integer network: layers.0.threshold must lie within 0 to 32767, not 32768 to 32768",
+        ),
+        ({"shift": (0, 1, 1)}, "integer network: layers.0.shift must be three numbers from 1 to 15"),
+        ({"shift": (1, 16, 1)}, "integer network: layers.0.shift must be three numbers from 1 to 15"),
+        ({"shift": (1, 1)}, "integer network: layers.0.shift must be three numbers from 1 to 15"),
+    ],
+)
 def test_refusals_of_a_layer(change, message):
     network = random_network(6)
     with pytest.raises(InputError) as error:

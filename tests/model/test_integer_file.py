@@ -36,9 +36,17 @@ def saved(tmp_path, network=NETWORK):
     return (tmp_path / "a.integer").read_bytes()
 
 
-@pytest.mark.parametrize("options", [{}, {"hidden": (5, 5)}, {"hidden": (3,), "tied": False}, {"density": 0},
-                                     {"accumulator_bits": 22, "gate_index_bits": 12, "density": 0.1},
-                                     {"hidden": (90, 40), "embedding": 70, "density": 0.002}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"hidden": (5, 5)},
+        {"hidden": (3,), "tied": False},
+        {"density": 0},
+        {"accumulator_bits": 22, "gate_index_bits": 12, "density": 0.1},
+        {"hidden": (90, 40), "embedding": 70, "density": 0.002},
+    ],
+)
 def test_file_round_trip(options, tmp_path):
     network = random_network(2, **options)
     data = saved(tmp_path, network)
@@ -101,7 +109,7 @@ def test_random_bytes_are_refused(tmp_path_factory, data):
 def rewritten(tmp_path, tensors=None, metadata=None):
     """The file with tensors (arrays, packed here, or bytes as they are) and metadata replaced; None removes one."""
     data = saved(tmp_path)
-    header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     content = json.loads(header["__metadata__"]["egret"]) | (metadata or {})
     packed = safetensors.numpy.load(data)
     for name, value in (tensors or {}).items():
@@ -109,32 +117,50 @@ def rewritten(tmp_path, tensors=None, metadata=None):
             value = zlib.compress(value.tobytes())
         packed[name] = None if value is None else np.frombuffer(value, np.uint8)
     path = tmp_path / "b.integer"
-    path.write_bytes(safetensors.numpy.save(
-        {name: value for name, value in packed.items() if value is not None},
-        {"egret": json.dumps({name: value for name, value in content.items() if value is not None})}))
+    path.write_bytes(
+        safetensors.numpy.save(
+            {name: value for name, value in packed.items() if value is not None},
+            {"egret": json.dumps({name: value for name, value in content.items() if value is not None})},
+        )
+    )
     return path
 
 
-@pytest.mark.parametrize("tensors, message", [
-    ({"embedding": None}, "lacks 'embedding'"),
-    ({"layers.1.bias": None}, "lacks 'layers.1.bias'"),
-    ({"layers.0.weight_x.gaps": None}, "lacks 'layers.0.weight_x.gaps'"),
-    ({"other": np.zeros(1)}, "unexpected tensor 'other'"),
-    ({"layers.0.threshold": np.array([3], np.int32)}, "damaged: ValueError: packed data has 4 bytes, not 8"),
-    ({"layers.0.threshold": b"xx"}, "damaged: error: Error -3 while decompressing data: incorrect header check"),
-    ({"layers.0.shift": np.array([3, 3, 16], np.int32)},
-     "integer network: layers.0.shift must be three numbers from 1 to 15"),
-    ({"layers.0.threshold": np.array([1 << 15, 0], np.int32)},
-     "integer network: layers.0.threshold must lie within 0 to 32767, not 0 to 32768"),
-    ({"embedding": np.zeros(1 << 20, np.int8)},
-     "damaged: ValueError: packed data is truncated, or longer than 2 bytes"),
-    ({"layers.0.weight_x.gaps": np.array([0, 255], np.uint8), "layers.0.weight_x.values": np.ones(2, np.int8)},
-     "damaged: ValueError: 1 places for 2 weights"),
-    ({"layers.0.weight_x.gaps": np.array([0, 5], np.uint8), "layers.0.weight_x.values": np.ones(2, np.int8)},
-     "damaged: ValueError: a weight behind the last one, 6"),
-    ({"layers.0.weight_x.gaps": np.array([0], np.uint8), "layers.0.weight_x.values": np.array([-128], np.int8)},
-     "integer network: layers.0.weight_x must lie within -127 to 127, not -128 to 0"),
-])
+@pytest.mark.parametrize(
+    "tensors, message",
+    [
+        ({"embedding": None}, "lacks 'embedding'"),
+        ({"layers.1.bias": None}, "lacks 'layers.1.bias'"),
+        ({"layers.0.weight_x.gaps": None}, "lacks 'layers.0.weight_x.gaps'"),
+        ({"other": np.zeros(1)}, "unexpected tensor 'other'"),
+        ({"layers.0.threshold": np.array([3], np.int32)}, "damaged: ValueError: packed data has 4 bytes, not 8"),
+        ({"layers.0.threshold": b"xx"}, "damaged: error: Error -3 while decompressing data: incorrect header check"),
+        (
+            {"layers.0.shift": np.array([3, 3, 16], np.int32)},
+            "integer network: layers.0.shift must be three numbers from 1 to 15",
+        ),
+        (
+            {"layers.0.threshold": np.array([1 << 15, 0], np.int32)},
+            "integer network: layers.0.threshold must lie within 0 to 32767, not 0 to 32768",
+        ),
+        (
+            {"embedding": np.zeros(1 << 20, np.int8)},
+            "damaged: ValueError: packed data is truncated, or longer than 2 bytes",
+        ),
+        (
+            {"layers.0.weight_x.gaps": np.array([0, 255], np.uint8), "layers.0.weight_x.values": np.ones(2, np.int8)},
+            "damaged: ValueError: 1 places for 2 weights",
+        ),
+        (
+            {"layers.0.weight_x.gaps": np.array([0, 5], np.uint8), "layers.0.weight_x.values": np.ones(2, np.int8)},
+            "damaged: ValueError: a weight behind the last one, 6",
+        ),
+        (
+            {"layers.0.weight_x.gaps": np.array([0], np.uint8), "layers.0.weight_x.values": np.array([-128], np.int8)},
+            "integer network: layers.0.weight_x must lie within -127 to 127, not -128 to 0",
+        ),
+    ],
+)
 def test_wrong_tensors(tensors, message, tmp_path):
     path = rewritten(tmp_path, tensors)
     with pytest.raises(InputError) as error:
@@ -145,22 +171,25 @@ def test_wrong_tensors(tensors, message, tmp_path):
 NOT_ONE = "not an integer network: its format must be 'egret-integer-2', not {}; `egret quantise` writes one"
 
 
-@pytest.mark.parametrize("metadata, message", [
-    ({"format": "egret-integer-1"}, NOT_ONE.format("'egret-integer-1'")),
-    ({"format": None}, NOT_ONE.format(None)),
-    ({"hidden": None}, "lacks 'hidden'"),
-    ({"hidden": 3}, "damaged: TypeError: Value after * must be an iterable, not int"),
-    ({"hidden": [2, 0]}, "damaged: ValueError: a size must be an integer from 1 to 65536, not 0"),
-    ({"hidden": [2, "1"]}, "damaged: ValueError: a size must be an integer from 1 to 65536, not '1'"),
-    ({"vocabulary_size": 1 << 17}, "damaged: ValueError: a size must be an integer from 1 to 65536, not 131072"),
-    ({"tied": False}, "lacks 'readout.weight'"),
-    ({"accumulator_bits": None}, "lacks 'accumulator_bits'"),
-    ({"accumulator_bits": "24"}, "integer network: accumulator_bits must be 16 to 24, not '24'"),
-    ({"accumulator_bits": 25}, "integer network: accumulator_bits must be 16 to 24, not 25"),
-    ({"gate_index_bits": 40}, "integer network: gate_index_bits must be 8 to 12, not 40"),
-    ({"readout_fraction": -1}, "integer network: readout_fraction must be 0 to 30, not -1"),
-    ({"tokens": "byte"}, "tokens must be 'word' or 'char', not 'byte'"),
-])
+@pytest.mark.parametrize(
+    "metadata, message",
+    [
+        ({"format": "egret-integer-1"}, NOT_ONE.format("'egret-integer-1'")),
+        ({"format": None}, NOT_ONE.format(None)),
+        ({"hidden": None}, "lacks 'hidden'"),
+        ({"hidden": 3}, "damaged: TypeError: Value after * must be an iterable, not int"),
+        ({"hidden": [2, 0]}, "damaged: ValueError: a size must be an integer from 1 to 65536, not 0"),
+        ({"hidden": [2, "1"]}, "damaged: ValueError: a size must be an integer from 1 to 65536, not '1'"),
+        ({"vocabulary_size": 1 << 17}, "damaged: ValueError: a size must be an integer from 1 to 65536, not 131072"),
+        ({"tied": False}, "lacks 'readout.weight'"),
+        ({"accumulator_bits": None}, "lacks 'accumulator_bits'"),
+        ({"accumulator_bits": "24"}, "integer network: accumulator_bits must be 16 to 24, not '24'"),
+        ({"accumulator_bits": 25}, "integer network: accumulator_bits must be 16 to 24, not 25"),
+        ({"gate_index_bits": 40}, "integer network: gate_index_bits must be 8 to 12, not 40"),
+        ({"readout_fraction": -1}, "integer network: readout_fraction must be 0 to 30, not -1"),
+        ({"tokens": "byte"}, "tokens must be 'word' or 'char', not 'byte'"),
+    ],
+)
 def test_wrong_metadata(metadata, message, tmp_path):
     path = rewritten(tmp_path, metadata=metadata)
     with pytest.raises(InputError) as error:

@@ -12,19 +12,33 @@ from egret.model.quantise import _to_codebook, dequantise, quantise
 
 
 def configuration(**changes):
-    return NetworkConfiguration(**{"cell": "egru", "tokens": "char", "vocab_size": 9, "embedding_size": 6,
-                                   "hidden_sizes": (8, 6), "reset": "before", "tied": True} | changes)
+    return NetworkConfiguration(
+        **{
+            "cell": "egru",
+            "tokens": "char",
+            "vocab_size": 9,
+            "embedding_size": 6,
+            "hidden_sizes": (8, 6),
+            "reset": "before",
+            "tied": True,
+        }
+        | changes
+    )
 
 
 def changed(checkpoint, **tensors):
-    return dataclasses.replace(checkpoint, tensors=checkpoint.tensors | {
-        name.replace("__", "."): value for name, value in tensors.items()})
+    return dataclasses.replace(
+        checkpoint, tensors=checkpoint.tensors | {name.replace("__", "."): value for name, value in tensors.items()}
+    )
 
 
 def embedding_fractions(embedding, integers):
     """Numbers of fraction bits with which the embedding rounds to these integers."""
-    return [fraction for fraction in range(-8, 24)
-            if np.array_equal(np.clip(np.rint(embedding * 2.0 ** fraction), -127, 127), integers)]
+    return [
+        fraction
+        for fraction in range(-8, 24)
+        if np.array_equal(np.clip(np.rint(embedding * 2.0**fraction), -127, 127), integers)
+    ]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -41,24 +55,28 @@ def test_numbers(random_checkpoint, tied, density, scale, seed):
     for number, layer in enumerate(network.layers):
         float_x, float_y, bias, threshold = (
             tensors[f"layers.{number}.{name}"].astype(np.float64)
-            for name in ("weight_x", "weight_y", "bias", "threshold"))
+            for name in ("weight_x", "weight_y", "bias", "threshold")
+        )
         assert not layer.weight_x[float_x == 0].any() and not layer.weight_y[float_y == 0].any()
-        assert np.array_equal(layer.threshold, np.minimum(np.rint(threshold * 2 ** 14), 32767))
+        assert np.array_equal(layer.threshold, np.minimum(np.rint(threshold * 2**14), 32767))
         size = len(threshold)
         for gate, index_fraction in enumerate((bits - 4, bits - 4, bits - 3)):
             rows = slice(gate * size, (gate + 1) * size)
             fraction = layer.shift[gate] + index_fraction - 8
-            assert np.array_equal(layer.weight_y[rows], np.clip(np.rint(float_y[rows] * 2.0 ** fraction), -127, 127))
+            assert np.array_equal(layer.weight_y[rows], np.clip(np.rint(float_y[rows] * 2.0**fraction), -127, 127))
             assert np.array_equal(layer.bias[rows], np.rint(bias[rows] * 2.0 ** (fraction + 8)))
             scales = [2.0 ** (7 - f) for f in fractions] if number == 0 else [1]
-            assert any(np.array_equal(layer.weight_x[rows], np.clip(
-                np.rint(float_x[rows] * by * 2.0 ** fraction), -127, 127)) for by in scales)
+            assert any(
+                np.array_equal(layer.weight_x[rows], np.clip(np.rint(float_x[rows] * by * 2.0**fraction), -127, 127))
+                for by in scales
+            )
     readout = tensors["embedding.weight"] if tied else tensors["readout.weight"]
     integers = network.embedding if tied else network.readout_weight
     assert (network.readout_weight is None) == tied
     assert network.readout_fraction - 8 in embedding_fractions(readout, integers)
-    assert np.array_equal(network.readout_bias, np.rint(
-        tensors["readout.bias"].astype(np.float64) * 2.0 ** network.readout_fraction))
+    assert np.array_equal(
+        network.readout_bias, np.rint(tensors["readout.bias"].astype(np.float64) * 2.0**network.readout_fraction)
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -112,7 +130,7 @@ def test_computes_what_the_float_network_does(random_checkpoint, scale, seed):
     u, r, z = np.split(sums, 3, axis=1)
     assert np.abs(trace.u / 256 - 1 / (1 + np.exp(-u))).max() < 0.03
     assert np.abs(trace.r / 256 - 1 / (1 + np.exp(-r))).max() < 0.03
-    assert np.abs(trace.z / 2 ** 14 - np.tanh(z)).max() < 0.06
+    assert np.abs(trace.z / 2**14 - np.tanh(z)).max() < 0.06
     logits = network.read_out(np.full((1, 6), 128))
     exact = tensors["embedding.weight"].sum(1) * 0.5 + tensors["readout.bias"]
     assert np.abs(logits - exact).max() < 0.05
@@ -124,10 +142,11 @@ def test_scale_is_the_best_power_of_two(random_checkpoint):
     layer = quantise(checkpoint).layers[1]
     weights = np.concatenate([checkpoint.tensors["layers.1.weight_x"], checkpoint.tensors["layers.1.weight_y"]], 1)
     for gate, index_fraction in enumerate((6, 6, 7)):
-        values = weights[gate * 6:(gate + 1) * 6].astype(np.float64)
+        values = weights[gate * 6 : (gate + 1) * 6].astype(np.float64)
 
         def error(fraction, values=values):
-            return np.square(np.clip(np.rint(values * 2.0 ** fraction), -127, 127) * 2.0 ** -fraction - values).sum()
+            return np.square(np.clip(np.rint(values * 2.0**fraction), -127, 127) * 2.0**-fraction - values).sum()
+
         best = layer.shift[gate] + index_fraction - 8
         assert error(best) == min(map(error, range(0, 14)))
 
@@ -153,10 +172,13 @@ def test_large_weights_lose_scale_before_they_overflow(random_checkpoint):
         assert network.accumulator_bits == bits
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"cell": "lstm"}, "only an EGRU with reset 'before' has an integer network, not 'lstm' with reset 'before'"),
-    ({"reset": "after"}, "only an EGRU with reset 'before' has an integer network, not 'egru' with reset 'after'"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"cell": "lstm"}, "only an EGRU with reset 'before' has an integer network, not 'lstm' with reset 'before'"),
+        ({"reset": "after"}, "only an EGRU with reset 'before' has an integer network, not 'egru' with reset 'after'"),
+    ],
+)
 def test_other_networks_are_refused(random_checkpoint, changes, message):
     with pytest.raises(InputError) as error:
         quantise(random_checkpoint(configuration(**changes)))
@@ -170,8 +192,10 @@ def test_too_large_biases_are_refused(random_checkpoint, gate, name):
     bias[6 * gate] = 1e6
     with pytest.raises(InputError) as error:
         quantise(changed(checkpoint, layers__1__bias=bias))
-    assert str(error.value) == (f"layers.1: the weights and biases of gate {name} are too large for an accumulator of "
-                                "24 bits; at most 8388607 at 0 fraction bits")
+    assert str(error.value) == (
+        f"layers.1: the weights and biases of gate {name} are too large for an accumulator of "
+        "24 bits; at most 8388607 at 0 fraction bits"
+    )
 
 
 @pytest.mark.parametrize("value", [1e6, -1e6, 1e30])
@@ -199,8 +223,8 @@ def test_dequantised_networks(random_checkpoint, tied, seed):
     for number, (layer, trace) in enumerate(zip(network.layers, traces, strict=True)):
         sums = x @ tensors[f"layers.{number}.weight_x"].T + tensors[f"layers.{number}.bias"]
         fractions = np.repeat(np.array(layer.shift) + (9 - 4, 9 - 4, 9 - 3), len(layer.threshold))
-        assert np.array_equal(sums * 2.0 ** fractions, trace.accumulators)
-        assert np.array_equal(tensors[f"layers.{number}.threshold"] * 2.0 ** 14, layer.threshold)
+        assert np.array_equal(sums * 2.0**fractions, trace.accumulators)
+        assert np.array_equal(tensors[f"layers.{number}.threshold"] * 2.0**14, layer.threshold)
         x = trace.y / 256
     readout = tensors["embedding.weight"] if tied else tensors["readout.weight"]
     assert np.array_equal(x @ readout.T + tensors["readout.bias"], engine.read_out(traces[-1].y))

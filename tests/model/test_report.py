@@ -165,9 +165,12 @@ def test_figures_over_sparsity_show_one_weight_decay(tmp_path):
 def test_layers_differ_in_number(tmp_path):
     """One run whose networks have one and two layers."""
     one = result(sparsity=0.5)
-    one = one | {"activity": [0.3], "specification": {"options": {"hidden_sizes": [3]}},
-                 "macs": one["macs"] | {"layers": [1.0]},
-                 "histograms": {name: layers[:1] for name, layers in one["histograms"].items()}}
+    one = one | {
+        "activity": [0.3],
+        "specification": {"options": {"hidden_sizes": [3]}},
+        "macs": one["macs"] | {"layers": [1.0]},
+        "histograms": {name: layers[:1] for name, layers in one["histograms"].items()},
+    }
     for directory, results in (("first", [result(), one]), ("last", [one | {"sparsity": 0.0}, result(sparsity=0.5)])):
         (tmp_path / directory).mkdir()
         for number, content in enumerate(results):
@@ -264,10 +267,19 @@ def test_what_is_refused(tmp_path):
         f"{tmp_path}/no/page-points.csv: cannot write it: No such file or directory"
     )
     histograms = RESULTS[0]["histograms"]
-    for damage in ({"version": 2}, {"activity": ["a"]}, {"histograms": {}}, {"cell": "gru"}, {"valid": 1}, {"macs": {}},
-                   {"activity": [0.5]}, {"specification": {}}, {"sparsity": "0"},
-                   {"histograms": histograms | {"biases": [histogram(9, mean=None)]}},
-                   {"histograms": histograms | {"weights": [{"low": 0, "high": 1, "counts": []}]}}):
+    for damage in (
+        {"version": 2},
+        {"activity": ["a"]},
+        {"histograms": {}},
+        {"cell": "gru"},
+        {"valid": 1},
+        {"macs": {}},
+        {"activity": [0.5]},
+        {"specification": {}},
+        {"sparsity": "0"},
+        {"histograms": histograms | {"biases": [histogram(9, mean=None)]}},
+        {"histograms": histograms | {"weights": [{"low": 0, "high": 1, "counts": []}]}},
+    ):
         path.write_text(json.dumps({**RESULTS[0], **damage}))
         assert refused() == f"{path}: not a file of `egret sweep`, or damaged"
     path.write_text(json.dumps(RESULTS[0]))

@@ -261,9 +261,11 @@ def test_teachers_are_checked_before_anything_runs(tmp_path, texts, trained):
     other = small(tmp_path, texts | {"train": texts["test"], "valid": texts["test"]})
     sweep(other, tmp_path / "other")
     trained.clear()
-    for place, message in (("empty", "empty/model.safetensors: cannot read it: No such file or directory"),
-                           ("junk", "junk: "),
-                           ("other/a-decay0.1-seed1-dense", "dense: a teacher needs the vocabulary of the network ")):
+    for place, message in (
+        ("empty", "empty/model.safetensors: cannot read it: No such file or directory"),
+        ("junk", "junk: "),
+        ("other/a-decay0.1-seed1-dense", "dense: a teacher needs the vocabulary of the network "),
+    ):
         run = f'[[runs]]\nname = "b"\nconfig = "{CONFIGS / "tiny-egru.toml"}"\n'
         for table in (PRUNING, run):
             table += f'set = {{teachers = ["{place}"]}}\n'
@@ -285,6 +287,7 @@ def test_a_changed_pruning_is_refused_before_anything_runs(tmp_path, texts, trai
 
 def test_teachers_count_by_their_content(tmp_path, texts, trained):
     """Another place of the same teacher is the same study; another teacher in the same place is not."""
+
     def taught(place):
         pruning = f'{PRUNING}set = {{teachers = ["{place}"]}}\n'
         return small(tmp_path, texts, pruning=pruning)

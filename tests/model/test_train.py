@@ -216,7 +216,7 @@ def test_the_better_of_running_and_averaged_is_kept(tmp_path, texts, monkeypatch
     monkeypatch.setattr(training.Trainer, "evaluate", evaluate)
     train(options(texts, averaging=1.0), tmp_path / "out")
     saved = load_checkpoint(tmp_path / "out").tensors
-    kept, other = (parameters[-2:] if better == 0 else parameters[:-3:-1])
+    kept, other = parameters[-2:] if better == 0 else parameters[:-3:-1]
     assert all(np.array_equal(saved[name], kept[name]) for name in saved)
     assert any(not np.array_equal(saved[name], other[name]) for name in saved)
 

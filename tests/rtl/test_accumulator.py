@@ -15,8 +15,9 @@ ADDEND = 1 << 15  # more than 127 * 255
 
 
 def configuration(lanes, hidden, folded=0, store="bram"):
-    return Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=1024, folded=folded,
-                         store=store)
+    return Configuration(
+        vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=1024, folded=folded, store=store
+    )
 
 
 def banks_of(c, gate, bank):
@@ -62,9 +63,9 @@ class Observed:
         bench.each_cycle(self.check, *signals)
 
     def check(self, cycle, *values):
-        adds = values[:self.c.banks]
-        row, (row_address, addends) = values[self.c.banks:][:2]
-        accesses = [values[self.c.banks + 2 + 5 * gate:][:5] for gate in range(3)]
+        adds = values[: self.c.banks]
+        row, (row_address, addends) = values[self.c.banks :][:2]
+        accesses = [values[self.c.banks + 2 + 5 * gate :][:5] for gate in range(3)]
         occupied = set()
         for bank, (valid, address, addend) in enumerate(adds):
             if valid:
@@ -88,7 +89,9 @@ class Observed:
                 if ready:
                     self.operations += 1
                     self.due[cycle + FOUND[self.c.store], gate] = (
-                        1, *replay(self.content, [(bank, address, replace, bias)]))
+                        1,
+                        *replay(self.content, [(bank, address, replace, bias)]),
+                    )
 
 
 def add(context, dut, bank, address, addend):
@@ -115,8 +118,10 @@ folded = pytest.mark.parametrize("folded", [0, 1])
 @folded
 @pytest.mark.parametrize("store", ["bram", "spram"])  # an SDRAM changes nothing here
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("lanes, hidden, adding, idle", [
-    (1, (3,), 0.3, 0.0), (1, (1,), 0.6, 0.5), (2, (4, 3), 0.5, 0.2), (4, (5, 7, 2), 0.8, 0.0)])
+@pytest.mark.parametrize(
+    "lanes, hidden, adding, idle",
+    [(1, (3,), 0.3, 0.0), (1, (1,), 0.6, 0.5), (2, (4, 3), 0.5, 0.2), (4, (5, 7, 2), 0.8, 0.0)],
+)
 def test_random(lanes, hidden, adding, idle, seed, store, folded):
     """Few addresses, so that operations on one follow each other at every distance."""
     c = configuration(lanes, hidden, folded, store)
@@ -125,11 +130,22 @@ def test_random(lanes, hidden, adding, idle, seed, store, folded):
     observed = Observed(bench, c)
     pool = [rng.randrange(c.bank_depth) for _ in range(2)]
     count = 60
-    accesses = [[{"banks": 1 << rng.randrange(len(c.gate_banks(gate))), "address": rng.choice(pool),
-                  "replace": rng.randrange(2), "bias": rng.randrange(-(1 << 22), 1 << 22)} for _ in range(count)]
-                for gate in range(3)]
-    taken = [bench.source(stream, payloads, idle, f"access_{gate}")
-             for gate, (stream, payloads) in enumerate(zip(bench.dut.access, accesses, strict=True))]
+    accesses = [
+        [
+            {
+                "banks": 1 << rng.randrange(len(c.gate_banks(gate))),
+                "address": rng.choice(pool),
+                "replace": rng.randrange(2),
+                "bias": rng.randrange(-(1 << 22), 1 << 22),
+            }
+            for _ in range(count)
+        ]
+        for gate in range(3)
+    ]
+    taken = [
+        bench.source(stream, payloads, idle, f"access_{gate}")
+        for gate, (stream, payloads) in enumerate(zip(bench.dut.access, accesses, strict=True))
+    ]
 
     async def testbench(context):
         while any(len(cycles) < count for cycles in taken):
@@ -175,9 +191,16 @@ def test_every_sequence(bank, folded):
                     add(context, dut, bank, int(kind[-1]), number)
                 elif kind != "none":
                     context.set(dut.access[gate].valid, 1)
-                    Bench.set(context, dut.access[gate].payload, {
-                        "banks": banks_of(c, gate, bank), "address": 1 + number // 2 % 2, "bias": -number,
-                        "replace": kind == "replace"})
+                    Bench.set(
+                        context,
+                        dut.access[gate].payload,
+                        {
+                            "banks": banks_of(c, gate, bank),
+                            "address": 1 + number // 2 % 2,
+                            "bias": -number,
+                            "replace": kind == "replace",
+                        },
+                    )
                 await context.tick()
                 done += 1
         no_add(context, dut, bank)
@@ -186,7 +209,7 @@ def test_every_sequence(bank, folded):
         await context.tick().repeat(FOUND[c.store] + 1)
 
     bench.run(testbench)
-    assert done == 4 * 5 ** 4
+    assert done == 4 * 5**4
     assert observed.operations == done * 4 // 5
     assert observed.answers == done * 2 // 5 and not observed.due
 
@@ -200,9 +223,24 @@ def test_gates_share_one_bank(bank, folded):
     bench = Bench(Ahead(c), bank)
     observed = Observed(bench, c)
     count = 60
-    taken = [bench.source(stream, [{"banks": banks_of(c, gate, bank), "address": rng.randrange(2), "replace": 1,
-                                    "bias": rng.randrange(1000)} for _ in range(count)], 0.3, f"access_{gate}")
-             for gate, stream in enumerate(bench.dut.access) if bank in c.gate_banks(gate)]
+    taken = [
+        bench.source(
+            stream,
+            [
+                {
+                    "banks": banks_of(c, gate, bank),
+                    "address": rng.randrange(2),
+                    "replace": 1,
+                    "bias": rng.randrange(1000),
+                }
+                for _ in range(count)
+            ],
+            0.3,
+            f"access_{gate}",
+        )
+        for gate, stream in enumerate(bench.dut.access)
+        if bank in c.gate_banks(gate)
+    ]
 
     async def testbench(context):
         while any(len(cycles) < count for cycles in taken):
@@ -245,9 +283,16 @@ def test_accumulator_reaches_its_limits(folded):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("lanes, hidden, adding, rows, idle", [
-    (1, (3,), 0.3, 0.3, 0.0), (1, (1,), 0.2, 0.6, 0.5), (2, (4, 3), 0.5, 0.5, 0.2), (4, (5, 7, 2), 0.5, 0.5, 0.0),
-    (8, (40,), 0.3, 0.2, 0.0)])
+@pytest.mark.parametrize(
+    "lanes, hidden, adding, rows, idle",
+    [
+        (1, (3,), 0.3, 0.3, 0.0),
+        (1, (1,), 0.2, 0.6, 0.5),
+        (2, (4, 3), 0.5, 0.5, 0.2),
+        (4, (5, 7, 2), 0.5, 0.5, 0.0),
+        (8, (40,), 0.3, 0.2, 0.0),
+    ],
+)
 def test_rows(lanes, hidden, adding, rows, idle, seed):
     """Rows, additions and accesses in any order, on few addresses; in a cycle with a row no gate gets through."""
     c = configuration(lanes, hidden, 1)
@@ -256,11 +301,22 @@ def test_rows(lanes, hidden, adding, rows, idle, seed):
     observed = Observed(bench, c)
     pool = [rng.randrange(c.layer_depth(0)) for _ in range(2)]
     count, sent = 60, 0
-    accesses = [[{"banks": 1 << rng.randrange(len(c.gate_banks(gate))), "address": rng.choice(pool),
-                  "replace": rng.randrange(2), "bias": rng.randrange(-(1 << 22), 1 << 22)} for _ in range(count)]
-                for gate in range(3)]
-    taken = [bench.source(stream, payloads, idle, f"access_{gate}")
-             for gate, (stream, payloads) in enumerate(zip(bench.dut.access, accesses, strict=True))]
+    accesses = [
+        [
+            {
+                "banks": 1 << rng.randrange(len(c.gate_banks(gate))),
+                "address": rng.choice(pool),
+                "replace": rng.randrange(2),
+                "bias": rng.randrange(-(1 << 22), 1 << 22),
+            }
+            for _ in range(count)
+        ]
+        for gate in range(3)
+    ]
+    taken = [
+        bench.source(stream, payloads, idle, f"access_{gate}")
+        for gate, (stream, payloads) in enumerate(zip(bench.dut.access, accesses, strict=True))
+    ]
 
     async def testbench(context):
         nonlocal sent
@@ -315,9 +371,16 @@ def test_every_sequence_with_rows():
                     row(context, dut, int(kind[-1]), (number, -3 * number))
                 elif kind != "none":
                     context.set(dut.access[gate].valid, 1)
-                    Bench.set(context, dut.access[gate].payload, {
-                        "banks": banks_of(c, gate, gate if gate < 2 else number % 2),
-                        "address": 1 + number // 2 % 2, "bias": -number, "replace": kind == "replace"})
+                    Bench.set(
+                        context,
+                        dut.access[gate].payload,
+                        {
+                            "banks": banks_of(c, gate, gate if gate < 2 else number % 2),
+                            "address": 1 + number // 2 % 2,
+                            "bias": -number,
+                            "replace": kind == "replace",
+                        },
+                    )
                 await context.tick()
                 done += 1
         no_add(context, dut, 0)
@@ -327,7 +390,7 @@ def test_every_sequence_with_rows():
         await context.tick().repeat(FOUND[c.store] + 1)
 
     bench.run(testbench)
-    assert done == 4 * 6 ** 4
+    assert done == 4 * 6**4
     assert observed.operations == done // 2 and observed.rows == done // 3
     assert observed.answers == done // 3 and not observed.due
 
@@ -337,9 +400,12 @@ def test_row_holds_every_gate_up():
     c = configuration(2, (8,), 1)
     bench = Bench(Ahead(c))
     observed = Observed(bench, c)
-    taken = [bench.source(stream, [{"banks": banks_of(c, gate, gate), "address": 2, "replace": 0, "bias": 0}],
-                          name=f"access_{gate}")
-             for gate, stream in enumerate(bench.dut.access)]
+    taken = [
+        bench.source(
+            stream, [{"banks": banks_of(c, gate, gate), "address": 2, "replace": 0, "bias": 0}], name=f"access_{gate}"
+        )
+        for gate, stream in enumerate(bench.dut.access)
+    ]
 
     async def testbench(context):
         for number in range(10):
@@ -359,12 +425,17 @@ def test_row_holds_every_gate_up():
 def test_row_reaches_the_limits(accumulator_bits):
     """Addends as wide as an accumulator; sums up to its largest and smallest number."""
     limit = (1 << accumulator_bits - 1) - 1
-    c = Configuration(vocabulary=2, embedding=1, hidden=(4,), lanes=2, weight_words=64, folded=2,
-                      accumulator_bits=accumulator_bits)
+    c = Configuration(
+        vocabulary=2, embedding=1, hidden=(4,), lanes=2, weight_words=64, folded=2, accumulator_bits=accumulator_bits
+    )
     bench = Bench(Ahead(c))
     observed = Observed(bench, c)
-    rows = [(limit, -limit, -limit - 1, 0), (-limit, limit, limit, -1), (-limit, limit, -limit, limit),
-            (limit, -limit, 0, -limit)]
+    rows = [
+        (limit, -limit, -limit - 1, 0),
+        (-limit, limit, limit, -1),
+        (-limit, limit, -limit, limit),
+        (limit, -limit, 0, -limit),
+    ]
 
     async def testbench(context):
         dut = bench.dut
@@ -385,5 +456,6 @@ def test_row_reaches_the_limits(accumulator_bits):
     assert observed.answers == c.banks * c.bank_depth and not observed.due
     for bank in range(c.banks):
         assert {observed.content[bank, address] for address in range(c.bank_depth)} == {
-            sum(addends[bank] for addends in rows)}
+            sum(addends[bank] for addends in rows)
+        }
     assert observed.content[3, 0] == -1 and observed.content[2, 0] == -limit - 1

@@ -13,18 +13,35 @@ BLOCK = block_words(7, 1)
 DEEP = block_words(7, 1 << 14)
 
 
-@pytest.mark.parametrize("depth, most, single_port", [
-    (1, MOST, False), (2, MOST, False), (BLOCK, MOST, False), (BLOCK + 1, MOST, False), (2 * BLOCK + 5, MOST, False),
-    (2 * BLOCK + 5, 2 * BLOCK, False), (1, MOST, True), (2 * BLOCK + 5, MOST, True), (2 * DEEP + 5, MOST, False)])
+@pytest.mark.parametrize(
+    "depth, most, single_port",
+    [
+        (1, MOST, False),
+        (2, MOST, False),
+        (BLOCK, MOST, False),
+        (BLOCK + 1, MOST, False),
+        (2 * BLOCK + 5, MOST, False),
+        (2 * BLOCK + 5, 2 * BLOCK, False),
+        (1, MOST, True),
+        (2 * BLOCK + 5, MOST, True),
+        (2 * DEEP + 5, MOST, False),
+    ],
+)
 def test_written_words_come_back(monkeypatch, depth, most, single_port):
     """One address a cycle; with more than ``most`` words the memory is left whole."""
     assert DEEP == 8 * BLOCK
     monkeypatch.setattr(blocks, "MOST", most)
     rng = random.Random(depth)
     dut = BlockMemory(signed(7), depth, single_port=single_port)
-    addresses = sorted({0, depth - 1, *range(BLOCK - 2, min(BLOCK + 2, depth)),
-                        *range(DEEP - 2, min(DEEP + 2, depth)), *(rng.randrange(depth)
-                                                                                 for _ in range(60))})
+    addresses = sorted(
+        {
+            0,
+            depth - 1,
+            *range(BLOCK - 2, min(BLOCK + 2, depth)),
+            *range(DEEP - 2, min(DEEP + 2, depth)),
+            *(rng.randrange(depth) for _ in range(60)),
+        }
+    )
     content = {address: rng.randrange(-64, 64) for address in addresses if address < depth}
     asked = [rng.choice(list(content)) for _ in range(300)]
     found = []
@@ -52,5 +69,5 @@ def test_written_words_come_back(monkeypatch, depth, most, single_port):
     simulator.add_clock(1e-6)
     simulator.add_testbench(testbench)
     simulator.run()
-    assert found[LATENCY - 1:] == [content[address] for address in asked]
+    assert found[LATENCY - 1 :] == [content[address] for address in asked]
     assert len(set(content.values())) > 1 or depth == 1

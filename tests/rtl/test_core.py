@@ -36,8 +36,9 @@ class Run:
         memories = {}
         for section in memory_sections(self.c):
             data, width = self.image.memories[section.name], section.word_bytes
-            memories[section.name] = [int.from_bytes(data[at:at + width], "little")
-                                      for at in range(0, len(data), width)]
+            memories[section.name] = [
+                int.from_bytes(data[at : at + width], "little") for at in range(0, len(data), width)
+            ]
         await self.bench.load(context, self.c, **memories)
 
     async def clear(self, context):
@@ -67,8 +68,8 @@ class Run:
                 if number or not folded:
                     self.look_up(number, "x", layer.weight_x, trace.x)
                 # The first layer's events are accumulated at once, for the next step.
-                self.look_up(number, "y", layer.weight_y[:2 * size], trace.y if number == 0 else trace.y_before)
-                self.look_up(number, "s", layer.weight_y[2 * size:], trace.s)
+                self.look_up(number, "y", layer.weight_y[: 2 * size], trace.y if number == 0 else trace.y_before)
+                self.look_up(number, "s", layer.weight_y[2 * size :], trace.s)
 
     def look_up(self, layer, segment, weights, values):
         """Count what the columns of some sources take."""
@@ -118,8 +119,17 @@ def test_random_networks(seed, folded, few, store):
     parameters = random_network(seed, **shape, density=density, empty_columns=0.2)
     parameters = few_values(parameters) if few else parameters
     backpressure = float(rng.choice([0, 0.5, 0.9]))
-    run = Run(parameters, lanes=lanes, seed=seed, idle=float(rng.choice([0, 0.9])),
-              backpressure=backpressure, folded=folded, goal=str(rng.choice(GOALS)), store=store, **options)
+    run = Run(
+        parameters,
+        lanes=lanes,
+        seed=seed,
+        idle=float(rng.choice([0, 0.9])),
+        backpressure=backpressure,
+        folded=folded,
+        goal=str(rng.choice(GOALS)),
+        store=store,
+        **options,
+    )
     tokens = rng.integers(0, 7, 10)
 
     async def testbench(context):
@@ -200,8 +210,16 @@ def test_busy_covers_the_work():
         if out_valid and out_ready and end:
             ends.append(cycle)
 
-    run.bench.each_cycle(check, dut.busy, dut.clear, dut.i_tokens.valid, dut.i_tokens.ready, dut.o_events.valid,
-                         dut.o_events.ready, dut.o_events.p.end)
+    run.bench.each_cycle(
+        check,
+        dut.busy,
+        dut.clear,
+        dut.i_tokens.valid,
+        dut.i_tokens.ready,
+        dut.o_events.valid,
+        dut.o_events.ready,
+        dut.o_events.p.end,
+    )
 
     async def testbench(context):
         await run.load(context)

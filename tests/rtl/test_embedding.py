@@ -31,7 +31,7 @@ def run(table, tokens, *, seed=0, backpressure=0.0, pause=0):
             context.set(dut.token, bench.random.randrange(1 << 16))
             while not context.get(dut.done):
                 await context.tick()
-            sent = [pair for token in tokens[:place + 1] for pair in inputs_of(table[token])]
+            sent = [pair for token in tokens[: place + 1] for pair in inputs_of(table[token])]
             assert [payload for _, payload in received] == sent
             for _ in range(pause):
                 await context.tick()
@@ -47,10 +47,14 @@ def run(table, tokens, *, seed=0, backpressure=0.0, pause=0):
 @pytest.mark.parametrize("backpressure", [0.0, 0.6])
 def test_random_tables(zeros, backpressure, seed):
     rng = random.Random(seed)
-    table = [[rng.randint(-127, 127) if rng.random() >= zeros else 0 for _ in range(width)]
-             for width in [rng.randint(1, 13)] for _ in range(9)]
-    bench, _, cycles = run(table, [rng.randrange(9) for _ in range(12)], seed=seed, backpressure=backpressure,
-                           pause=rng.randrange(3))
+    table = [
+        [rng.randint(-127, 127) if rng.random() >= zeros else 0 for _ in range(width)]
+        for width in [rng.randint(1, 13)]
+        for _ in range(9)
+    ]
+    bench, _, cycles = run(
+        table, [rng.randrange(9) for _ in range(12)], seed=seed, backpressure=backpressure, pause=rng.randrange(3)
+    )
     if zeros == 0 and backpressure:
         assert bench.watches["o"].stalls
 

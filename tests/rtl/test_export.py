@@ -38,8 +38,9 @@ def test_large_memories_stay_small():
     assert len(text) < 10_000
 
 
-@pytest.mark.parametrize("depth, init, kept", [
-    ((1 << 10) - 1, [], True), (1 << 10, [], False), (1 << 10, [0, 0, 7], True)])
+@pytest.mark.parametrize(
+    "depth, init, kept", [((1 << 10) - 1, [], True), (1 << 10, [], False), (1 << 10, [0, 0, 7], True)]
+)
 def test_large_memories_of_zeros_have_no_content(depth, init, kept):
     """They are loaded before they are read; what is not all zeros, or small, is written as ever."""
     memory = Memory(shape=8, depth=depth, init=init)

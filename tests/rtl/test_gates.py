@@ -29,7 +29,8 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
     async def accumulators(context):
         cycle, ready, due = 0, False, {}
         async for _, _, valid, bank, address, replace, bias in context.tick().sample(
-                dut.access.valid, dut.access.p.banks, dut.access.p.address, dut.access.p.replace, dut.access.p.bias):
+            dut.access.valid, dut.access.p.banks, dut.access.p.address, dut.access.p.replace, dut.access.p.bias
+        ):
             if valid and ready:
                 due[cycle + FOUND[c.store]] = content[len(accesses)]
                 accesses.append((cycle, bank, address, replace, bias))
@@ -66,7 +67,8 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
     assert len(accesses) == len(requests)
     assert stored == sum(replace for _, _, _, replace, _ in requests)
     for (cycle, *access), (layer, neuron, respond, replace, bias), accumulator in zip(
-            accesses, requests, content, strict=True):
+        accesses, requests, content, strict=True
+    ):
         bank, address = c.place(layer, gate, neuron)
         assert access == [1 << c.gate_banks(gate).index(bank), c.bank_base[layer] + address, replace, bias]
         if respond:
@@ -89,22 +91,27 @@ def test_random_requests(idle, busy, gate, store):
     requests, content = [], []
     for _ in range(300):
         layer = rng.randrange(c.layers)
-        requests.append((layer, rng.randrange(c.hidden[layer]), rng.randrange(2), rng.randrange(2),
-                         rng.randint(-LIMIT, LIMIT)))
+        requests.append(
+            (layer, rng.randrange(c.hidden[layer]), rng.randrange(2), rng.randrange(2), rng.randint(-LIMIT, LIMIT))
+        )
         content.append(rng.randint(-LIMIT, LIMIT) >> rng.randrange(24))
     values = run(c, gate, shifts, requests, content, seed=gate, idle=idle, busy=busy)
     assert len(values) > 100 and len(set(values)) > 20
 
 
 @pytest.mark.parametrize("gate", range(3))
-@pytest.mark.parametrize("lanes, hidden", [(1, (1,)), (1, (5, 3)), (4, (7, 9, 1)), (8, (33, 16)), (32, (1, 3)),
-                                           (32, (70, 40))])
+@pytest.mark.parametrize(
+    "lanes, hidden", [(1, (1,)), (1, (5, 3)), (4, (7, 9, 1)), (8, (33, 16)), (32, (1, 3)), (32, (70, 40))]
+)
 def test_every_accumulator(lanes, hidden, gate):
     """All neurons of all layers, also where a layer does not fill the banks."""
     c = Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=64)
     rng = random.Random(gate)
-    requests = [(layer, neuron, 1, neuron % 2, rng.randint(-LIMIT, LIMIT))
-                for layer, size in enumerate(hidden) for neuron in range(size)]
+    requests = [
+        (layer, neuron, 1, neuron % 2, rng.randint(-LIMIT, LIMIT))
+        for layer, size in enumerate(hidden)
+        for neuron in range(size)
+    ]
     rng.shuffle(requests)
     content = [rng.randint(-LIMIT, LIMIT) for _ in requests]
     values = run(c, gate, [[rng.randint(1, 15) for _ in GATES] for _ in hidden], requests, content, idle=0.2)
@@ -117,8 +124,12 @@ def test_shift(shift):
     c = Configuration(vocabulary=2, embedding=1, hidden=(3,), lanes=1, weight_words=1024)
     gate = shift % 3
     half, top = 1 << (shift - 1), 1 << (shift + 9)
-    content = [sign * base + offset for base in (0, half, 2 * half, 3 * half, top, top - half)
-               for sign in (-1, 1) for offset in (-1, 0, 1)]
+    content = [
+        sign * base + offset
+        for base in (0, half, 2 * half, 3 * half, top, top - half)
+        for sign in (-1, 1)
+        for offset in (-1, 0, 1)
+    ]
     content = [value for value in content if abs(value) <= LIMIT] + [LIMIT, -LIMIT, -LIMIT - 1]
     shifts = [[15 if place != gate else shift for place in range(3)]]
     run(c, gate, shifts, [(0, 1, 1, 1, 0)] * len(content), content)
@@ -131,8 +142,14 @@ def test_whole_table(index_bits, gate):
     half = 1 << (index_bits - 1)
     content = [index * 2 for index in range(-half - 1, half + 1)]
     table = (tanh_table if gate == 2 else sigmoid_table)(index_bits)
-    values = run(c, gate, [[1, 1, 1]], [(0, 0, 1, 0, 0)] * len(content), content,
-                 value_of=lambda accumulator, gate, shift, bits: table[gate_index(accumulator, shift, bits)])
+    values = run(
+        c,
+        gate,
+        [[1, 1, 1]],
+        [(0, 0, 1, 0, 0)] * len(content),
+        content,
+        value_of=lambda accumulator, gate, shift, bits: table[gate_index(accumulator, shift, bits)],
+    )
     assert values == [table[0 - half], *table[half:], *table[:half], table[half - 1]]
     assert values == sorted(values)
 

@@ -31,8 +31,11 @@ def whole_load(generator):
     """Commands of a load that succeeds."""
     payloads = list(loads(generator))
     content = b"".join(payloads)
-    return [(Command.BEGIN, DIGEST), *((Command.LOAD, payload) for payload in payloads),
-            (Command.CHECK, protocol.LOAD_CHECK.pack(len(content), zlib.crc32(content)))]
+    return [
+        (Command.BEGIN, DIGEST),
+        *((Command.LOAD, payload) for payload in payloads),
+        (Command.CHECK, protocol.LOAD_CHECK.pack(len(content), zlib.crc32(content))),
+    ]
 
 
 def events(generator, section=INPUT):
@@ -47,20 +50,34 @@ def commands(generator, count):
     result = [(Command.IDENTIFY, b""), (Command.STEP, bytes(4)), *whole_load(generator)]
     while len(result) < count:
         step = (Command.STEP, protocol.TOKEN.pack(generator.randrange(TOKENS)))
-        result += generator.choice([
-            [step], [step], [step], [step], [step], [step],
-            [(Command.CLEAR, b"")], [(Command.COUNTERS, b"")], [(Command.IDENTIFY, b"")],
-            [(Command.STEP, protocol.TOKEN.pack(generator.choice([TOKENS, 0xFFFF, 0x10000, 0xFFFFFFFF])))],
-            [(generator.randrange(256), generator.randbytes(generator.randrange(12)))],
-            [(Command.BEGIN, generator.randbytes(8))],
-            [events(generator), step], [events(generator, generator.randrange(5))],
-            [(Command.EVENTS, generator.randbytes(generator.randrange(5)))],
-            [(Command.BEGIN, DIGEST), events(generator), *whole_load(generator)[1:]],
-            [(Command.BEGIN, DIGEST), (Command.LOAD, generator.randbytes(generator.randrange(40))),
-             (Command.LOAD, bytes([generator.choice(list(SECTIONS))]) + generator.randbytes(9)),
-             (Command.CHECK, generator.randbytes(8)), *whole_load(generator)],
-            [(Command.BEGIN, DIGEST), (Command.LOAD, bytes(protocol.MAX_PAYLOAD)), *whole_load(generator)],
-        ])
+        result += generator.choice(
+            [
+                [step],
+                [step],
+                [step],
+                [step],
+                [step],
+                [step],
+                [(Command.CLEAR, b"")],
+                [(Command.COUNTERS, b"")],
+                [(Command.IDENTIFY, b"")],
+                [(Command.STEP, protocol.TOKEN.pack(generator.choice([TOKENS, 0xFFFF, 0x10000, 0xFFFFFFFF])))],
+                [(generator.randrange(256), generator.randbytes(generator.randrange(12)))],
+                [(Command.BEGIN, generator.randbytes(8))],
+                [events(generator), step],
+                [events(generator, generator.randrange(5))],
+                [(Command.EVENTS, generator.randbytes(generator.randrange(5)))],
+                [(Command.BEGIN, DIGEST), events(generator), *whole_load(generator)[1:]],
+                [
+                    (Command.BEGIN, DIGEST),
+                    (Command.LOAD, generator.randbytes(generator.randrange(40))),
+                    (Command.LOAD, bytes([generator.choice(list(SECTIONS))]) + generator.randbytes(9)),
+                    (Command.CHECK, generator.randbytes(8)),
+                    *whole_load(generator),
+                ],
+                [(Command.BEGIN, DIGEST), (Command.LOAD, bytes(protocol.MAX_PAYLOAD)), *whole_load(generator)],
+            ]
+        )
     return result
 
 
@@ -69,15 +86,15 @@ def damage(generator, frame):
     place = generator.randrange(len(frame))
     kind = generator.choice(["flip", "drop", "insert", "cut", "double", "noise", "escape"])
     if kind == "flip":
-        return frame[:place] + bytes([frame[place] ^ 1 << generator.randrange(8)]) + frame[place + 1:]
+        return frame[:place] + bytes([frame[place] ^ 1 << generator.randrange(8)]) + frame[place + 1 :]
     if kind == "drop":
-        return frame[:place] + frame[place + 1:]
+        return frame[:place] + frame[place + 1 :]
     if kind == "insert":
         return frame[:place] + generator.randbytes(1) + frame[place:]
     if kind == "cut":
         return frame[:place]
     if kind == "double":
-        return frame[:place] + frame[place:place + 1] + frame[place:]
+        return frame[:place] + frame[place : place + 1] + frame[place:]
     if kind == "noise":
         return generator.randbytes(generator.randrange(20)) + frame
     return frame[:-1] + bytes([protocol.ESCAPE]) + frame[-1:]
@@ -119,14 +136,17 @@ def joined(data):
 
     One that waited tells the number expected when it is sent at last.
     """
-    frames = [(frame.sequence if frame.command != protocol.NAK else None, frame.command, frame.payload)
-              for frame in FrameReader(0xFFFF).feed(data)]
+    frames = [
+        (frame.sequence if frame.command != protocol.NAK else None, frame.command, frame.payload)
+        for frame in FrameReader(0xFFFF).feed(data)
+    ]
     return [frame for place, frame in enumerate(frames) if not place or frame != frames[place - 1]]
 
 
 @pytest.mark.parametrize("input_section", [None, INPUT])
-@pytest.mark.parametrize(("seed", "idle", "backpressure", "window"), [
-    (1, 0.0, 0.0, 2), (2, 0.3, 0.0, 1), (3, 0.0, 0.4, 2), (4, 0.2, 0.6, 4)])
+@pytest.mark.parametrize(
+    ("seed", "idle", "backpressure", "window"), [(1, 0.0, 0.0, 2), (2, 0.3, 0.0, 1), (3, 0.0, 0.4, 2), (4, 0.2, 0.6, 4)]
+)
 def test_answers_byte_for_byte_as_the_device_in_python(seed, idle, backpressure, window, input_section):
     generator = random.Random(seed)
     line = Line(StandInBoard(window=window, input_section=input_section), seed, idle, backpressure)
@@ -159,6 +179,7 @@ def test_answers_byte_for_byte_as_the_device_in_python(seed, idle, backpressure,
             sent.append(frame)
             lost = reply.payload == bytes([Status.OUT_OF_ORDER])
             sequence = reply.sequence if lost else (sequence + 1) % protocol.SEQUENCES
+
     line.bench.run(testbench, timeout=400_000)
     assert seen["replies"] >= 60 and seen["refusals"] >= 5, seen
     assert statuses == {Status.UNKNOWN_COMMAND} if input_section is None else Status.OK in statuses
@@ -189,20 +210,24 @@ def test_commands_sent_ahead_are_answered_in_order(window, backpressure):
             sequence = (sequence + 1) % protocol.SEQUENCES
         await line.settle(context)
         replies.extend(reader.feed(line.take()))
+
     line.bench.run(testbench)
     assert replies == expected
     assert len(replies) == len(setup) + 25
     assert all(reply.payload[0] == Status.OK for reply in replies)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"window": 3}, "window must be a power of two from 1 to 128, not 3"),
-    ({"tokens": 0}, "tokens must be from 1 to 65536, not 0"),
-    ({"counters": 256}, "counters must be from 0 to 255, not 256"),
-    ({"outputs": 58249}, "outputs must be at most 58248, not 58249"),
-    ({"sections": {16: (1, 1)}}, "section 16 must be from 0 to 15"),
-    ({"sections": {0: (505, 1)}}, "section 0 must be"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"window": 3}, "window must be a power of two from 1 to 128, not 3"),
+        ({"tokens": 0}, "tokens must be from 1 to 65536, not 0"),
+        ({"counters": 256}, "counters must be from 0 to 255, not 256"),
+        ({"outputs": 58249}, "outputs must be at most 58248, not 58249"),
+        ({"sections": {16: (1, 1)}}, "section 16 must be from 0 to 15"),
+        ({"sections": {0: (505, 1)}}, "section 0 must be"),
+    ],
+)
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_parameters_are_checked(change, message):
     with pytest.raises(ValueError, match=message):

@@ -12,8 +12,15 @@ EXTREMES = [(weight, value) for weight in (-127, -1, 1, 127) for value in (-254,
 
 
 def configuration(lanes, hidden=(21, 10), weight_bits=8, run_bits=6):
-    return Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_bits=weight_bits,
-                         weight_words=64, wide_words=(64,) * (run_bits - 4))
+    return Configuration(
+        vocabulary=2,
+        embedding=1,
+        hidden=hidden,
+        lanes=lanes,
+        weight_bits=weight_bits,
+        weight_words=64,
+        wide_words=(64,) * (run_bits - 4),
+    )
 
 
 def random_column(rng, c, used, count):
@@ -81,8 +88,13 @@ def run(c, words, codebook=None):
         counts["words"] += cycle in expected
 
     ready = []
-    bench.each_cycle(lambda cycle, *values: check(cycle - ready[0], *values) if ready else None,
-                     dut.macs, dut.busy, dut.coming, *dut.add)
+    bench.each_cycle(
+        lambda cycle, *values: check(cycle - ready[0], *values) if ready else None,
+        dut.macs,
+        dut.busy,
+        dut.coming,
+        *dut.add,
+    )
     elapsed = []
     bench.each_cycle(lambda cycle, _: elapsed.append(cycle), dut.busy)
 
@@ -124,8 +136,20 @@ def test_random_columns(lanes, used, idle, weight_bits, seed):
 def test_extremes(lanes):
     """Every corner of weight and value, in every lane; 0 as value is still an addition."""
     c = configuration(lanes)
-    run(c, [(tuple((weight & 255, 0) if place == lane else (0, 0) for place in range(lanes)), value, 0, 1,
-             ((2, 0),) * lanes) for lane in range(lanes) for weight, value in EXTREMES])
+    run(
+        c,
+        [
+            (
+                tuple((weight & 255, 0) if place == lane else (0, 0) for place in range(lanes)),
+                value,
+                0,
+                1,
+                ((2, 0),) * lanes,
+            )
+            for lane in range(lanes)
+            for weight, value in EXTREMES
+        ],
+    )
 
 
 def test_words_without_entries():
@@ -151,11 +175,19 @@ def test_last_address(lanes):
         more.append((0, 0))
         jump -= 16
     more.append((129, jump - 1))
-    words += [(tuple(entry if place == lane else (0, 0) for place in range(lanes)), -254, 8, 0, begins)
-              for entry in more]
+    words += [
+        (tuple(entry if place == lane else (0, 0) for place in range(lanes)), -254, 8, 0, begins) for entry in more
+    ]
     if not bank:
-        words = [(tuple((129, relative % 16) if place == lane else (0, 0) for place in range(lanes)), -254, 8, 1,
-                  tuple((2, relative // 16) for _ in range(lanes)))]
+        words = [
+            (
+                tuple((129, relative % 16) if place == lane else (0, 0) for place in range(lanes)),
+                -254,
+                8,
+                1,
+                tuple((2, relative // 16) for _ in range(lanes)),
+            )
+        ]
     assert additions(words, c)[-1] == {bank: (c.bank_base[2] + address, 127 * 254)}
     assert c.bank_base[2] + address == c.bank_depth - 1
     run(c, words)

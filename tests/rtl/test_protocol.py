@@ -63,9 +63,9 @@ def test_a_damaged_frame_is_never_another(frame, data):
     kind = data.draw(st.sampled_from(["flip", "drop", "insert"]))
     place = data.draw(st.integers(0, len(good) - 1))
     if kind == "flip":
-        bad = good[:place] + bytes([good[place] ^ 1 << data.draw(st.integers(0, 7))]) + good[place + 1:]
+        bad = good[:place] + bytes([good[place] ^ 1 << data.draw(st.integers(0, 7))]) + good[place + 1 :]
     elif kind == "drop":
-        bad = good[:place] + good[place + 1:]
+        bad = good[:place] + good[place + 1 :]
     else:
         bad = good[:place] + data.draw(st.binary(min_size=1, max_size=1)) + good[place:]
     found = FrameReader(60).feed(bad + b"\x7e")
@@ -93,7 +93,7 @@ class Session:
         return self.reader.feed(self.device.feed(data))
 
     def __call__(self, command, payload=b""):
-        frame, = self.raw(encode_frame(self.sequence, command, payload))
+        (frame,) = self.raw(encode_frame(self.sequence, command, payload))
         assert (frame.sequence, frame.command) == (self.sequence, command | protocol.REPLY)
         self.sequence += 1
         return Status(frame.payload[0]), frame.payload[1:]
@@ -115,36 +115,53 @@ def session():
 
 def test_identity():
     status, payload = Session()(Command.IDENTIFY)
-    identity = protocol.IDENTITY.unpack(payload[:protocol.IDENTITY.size])
+    identity = protocol.IDENTITY.unpack(payload[: protocol.IDENTITY.size])
     magic, version, digest, window, *_, tokens, outputs, _, _ = identity
     assert (status, magic, version, digest, window, tokens, outputs) == (
-        Status.OK, protocol.MAGIC, protocol.VERSION, DIGEST, 2, TOKENS, OUTPUTS)
-    assert payload[protocol.IDENTITY.size:] == protocol.LoadState().pack()
+        Status.OK,
+        protocol.MAGIC,
+        protocol.VERSION,
+        DIGEST,
+        2,
+        TOKENS,
+        OUTPUTS,
+    )
+    assert payload[protocol.IDENTITY.size :] == protocol.LoadState().pack()
 
 
-@pytest.mark.parametrize(("command", "payload", "status"), [
-    (Command.IDENTIFY, b"x", Status.BAD_LENGTH),
-    (Command.BEGIN, b"1234567", Status.BAD_LENGTH),
-    (Command.BEGIN, b"12345678", Status.WRONG_DIGEST),
-    (Command.LOAD, bytes(6), Status.NOT_LOADING),
-    (Command.CHECK, bytes(8), Status.NOT_LOADING),
-    (Command.CHECK, bytes(7), Status.BAD_LENGTH),
-    (Command.CLEAR, b"x", Status.BAD_LENGTH),
-    (Command.STEP, bytes(3), Status.BAD_LENGTH),
-    (Command.STEP, bytes(4), Status.NOT_VERIFIED),
-    (Command.COUNTERS, b"x", Status.BAD_LENGTH),
-    (9, b"", Status.UNKNOWN_COMMAND),
-])
+@pytest.mark.parametrize(
+    ("command", "payload", "status"),
+    [
+        (Command.IDENTIFY, b"x", Status.BAD_LENGTH),
+        (Command.BEGIN, b"1234567", Status.BAD_LENGTH),
+        (Command.BEGIN, b"12345678", Status.WRONG_DIGEST),
+        (Command.LOAD, bytes(6), Status.NOT_LOADING),
+        (Command.CHECK, bytes(8), Status.NOT_LOADING),
+        (Command.CHECK, bytes(7), Status.BAD_LENGTH),
+        (Command.CLEAR, b"x", Status.BAD_LENGTH),
+        (Command.STEP, bytes(3), Status.BAD_LENGTH),
+        (Command.STEP, bytes(4), Status.NOT_VERIFIED),
+        (Command.COUNTERS, b"x", Status.BAD_LENGTH),
+        (9, b"", Status.UNKNOWN_COMMAND),
+    ],
+)
 def test_refused_commands(session, command, payload, status):
     assert session(command, payload)[0] == status
     assert session(Command.CLEAR)[0] == Status.OK
 
 
-@pytest.mark.parametrize(("payload", "status"), [
-    (b"", Status.BAD_LENGTH), (bytes(3), Status.BAD_LENGTH), (b"\x00\x00\x00\x00xyz", Status.BAD_LENGTH),
-    (b"\x01\x00\x00\x00xy", Status.BAD_SECTION), (b"\x00\x10\x00\x00xy", Status.BAD_INDEX),
-    (b"\x00\x0f\x00\x00wxyz", Status.BAD_INDEX), (b"\x05\xff\xff\xffx", Status.BAD_INDEX),
-])
+@pytest.mark.parametrize(
+    ("payload", "status"),
+    [
+        (b"", Status.BAD_LENGTH),
+        (bytes(3), Status.BAD_LENGTH),
+        (b"\x00\x00\x00\x00xyz", Status.BAD_LENGTH),
+        (b"\x01\x00\x00\x00xy", Status.BAD_SECTION),
+        (b"\x00\x10\x00\x00xy", Status.BAD_INDEX),
+        (b"\x00\x0f\x00\x00wxyz", Status.BAD_INDEX),
+        (b"\x05\xff\xff\xffx", Status.BAD_INDEX),
+    ],
+)
 def test_refused_loads_end_the_loading(session, payload, status):
     session(Command.BEGIN, DIGEST)
     assert session(Command.LOAD, payload)[0] == status
@@ -158,8 +175,10 @@ def test_event_bytes():
 
 
 def test_steps_need_a_verified_load(session):
-    loads = [bytes([section, 0, 0, 0]) + bytes(range(section + 1, section + 1 + width * depth))
-             for section, (width, depth) in SECTIONS.items()]
+    loads = [
+        bytes([section, 0, 0, 0]) + bytes(range(section + 1, section + 1 + width * depth))
+        for section, (width, depth) in SECTIONS.items()
+    ]
     content = b"".join(loads)
     assert session.load(loads) == (Status.OK, protocol.LoadState(False, True, len(content), zlib.crc32(content)).pack())
     model = StandInModel()
@@ -186,7 +205,7 @@ def test_repeats_are_answered_from_memory(window):
     for frame, reply in replies[-window:]:
         assert session.raw(frame) == reply
     for frame, _ in replies[:-window]:
-        refusal, = session.raw(frame)
+        (refusal,) = session.raw(frame)
         assert refusal == Frame(107, protocol.NAK, bytes([Status.OUT_OF_ORDER]))
     assert session.device._core.clears == 6
     assert session.device.repeated_frames == window
@@ -194,7 +213,7 @@ def test_repeats_are_answered_from_memory(window):
 
 def test_nothing_works_outside_a_session():
     session = Session()
-    refusal, = session.raw(encode_frame(5, Command.CLEAR))
+    (refusal,) = session.raw(encode_frame(5, Command.CLEAR))
     assert refusal == Frame(0, protocol.NAK, bytes([Status.NO_SESSION]))
     session.raw(encode_frame(0xFFFF, Command.IDENTIFY))
     assert session.raw(encode_frame(0, Command.CLEAR))[0].payload == bytes([Status.OK])

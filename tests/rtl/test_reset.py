@@ -27,8 +27,8 @@ def run(events, gates, *, layer=0, seed=0, idle=0.0, waiting=0.0, backpressure=0
         context.set(dut.layer, layer)
         cycle, ready, due = 0, False, {}
         async for _, _, valid, asked_layer, neuron, respond, replace in context.tick().sample(
-                dut.request.valid, dut.request.p.layer, dut.request.p.neuron, dut.request.p.respond,
-                dut.request.p.replace):
+            dut.request.valid, dut.request.p.layer, dut.request.p.neuron, dut.request.p.respond, dut.request.p.replace
+        ):
             if valid and ready:
                 assert (asked_layer, respond, replace) == (layer, 1, 0)
                 asked.append(neuron)

@@ -15,22 +15,38 @@ LATENCY = 4
 
 
 def configuration(hidden, lanes, folded, row_bits=24, row_shift=0):
-    return Configuration(vocabulary=max(2, folded), embedding=1, hidden=hidden, lanes=lanes, weight_words=64,
-                         folded=folded, row_bits=row_bits, row_shift=row_shift)
+    return Configuration(
+        vocabulary=max(2, folded),
+        embedding=1,
+        hidden=hidden,
+        lanes=lanes,
+        weight_words=64,
+        folded=folded,
+        row_bits=row_bits,
+        row_shift=row_shift,
+    )
 
 
 def random_table(rng, c):
     """Addends by token, address and bank, also the largest and the smallest."""
     limit = (1 << c.row_bits - 1) - 1
-    return [[tuple(rng.choice([0, limit, -limit - 1, rng.randint(-limit, limit)]) << c.row_shift
-                   for _ in range(c.banks)) for _ in range(c.layer_depth(0))] for _ in range(c.folded)]
+    return [
+        [
+            tuple(rng.choice([0, limit, -limit - 1, rng.randint(-limit, limit)]) << c.row_shift for _ in range(c.banks))
+            for _ in range(c.layer_depth(0))
+        ]
+        for _ in range(c.folded)
+    ]
 
 
 def words_of(c, table):
     """The table as words of the memory."""
     mask = (1 << c.row_bits) - 1
-    return [sum((addend >> c.row_shift & mask) << c.row_bits * bank for bank, addend in enumerate(addends))
-            for row in table for addends in row]
+    return [
+        sum((addend >> c.row_shift & mask) << c.row_bits * bank for bank, addend in enumerate(addends))
+        for row in table
+        for addends in row
+    ]
 
 
 def run(c, words, table, tokens, *, seed=0, pause=None):
@@ -101,14 +117,17 @@ def test_one_address_a_cycle(lanes, hidden):
     table = random_table(rng, c)
     starts = run(c, words_of(c, table), table, [0, 1, 2, 2, 0], pause=0)
     assert [later - earlier for earlier, later in zip(starts[:-1], starts[1:], strict=True)] == [
-        LATENCY + c.layer_depth(0)] * 4
+        LATENCY + c.layer_depth(0)
+    ] * 4
 
 
 def test_first_and_last_token():
     """All of a table of many tokens, the last word of its memory too."""
     c = configuration((6, 5), 2, 100)
-    table = [[tuple(100 * token + 10 * address - bank for bank in range(4)) for address in range(c.layer_depth(0))]
-             for token in range(100)]
+    table = [
+        [tuple(100 * token + 10 * address - bank for bank in range(4)) for address in range(c.layer_depth(0))]
+        for token in range(100)
+    ]
     assert len(words_of(c, table)) == 100 * 5 == {section.name: section for section in memory_sections(c)}["rows"].words
     run(c, words_of(c, table), table, [99, 0, 98, 1, 50], pause=1)
 
@@ -131,8 +150,15 @@ def test_only_its_own_memory_is_written():
 
     async def testbench(context):
         await bench.load(context, c, rows=words_of(c, table))
-        await bench.load(context, c, **{section.name: [rng.getrandbits(60) for _ in range(6)]
-                                        for section in memory_sections(c) if section.name != "rows"})
+        await bench.load(
+            context,
+            c,
+            **{
+                section.name: [rng.getrandbits(60) for _ in range(6)]
+                for section in memory_sections(c)
+                if section.name != "rows"
+            },
+        )
         context.set(bench.dut.load.section, 7)  # but not valid
         await context.tick()
         context.set(bench.dut.token, 1)
@@ -152,8 +178,9 @@ def test_image(lanes, hidden):
     c = configuration_for(parameters, lanes=lanes, folded=4)
     section = {section.name: section for section in memory_sections(c)}["rows"]
     data = compile_image(parameters, c).memories["rows"]
-    words = [int.from_bytes(data[at:at + section.word_bytes], "little")
-             for at in range(0, len(data), section.word_bytes)]
+    words = [
+        int.from_bytes(data[at : at + section.word_bytes], "little") for at in range(0, len(data), section.word_bytes)
+    ]
     rows = folded_rows(parameters, 4)
     table = [[[0] * c.banks for _ in range(c.layer_depth(0))] for _ in range(4)]
     for token in range(4):

@@ -136,29 +136,45 @@ def commands(t, *steps):
     return found
 
 
-
-
 T = timing()
-BEGIN = ((50, "precharge", 0, 1 << 10), (60, "refresh", 0, 0), (75, "refresh", 0, 0),
-         (90, "mode", 0, 1 << 9 | T.latency << 4 | 7))
+BEGIN = (
+    (50, "precharge", 0, 1 << 10),
+    (60, "refresh", 0, 0),
+    (75, "refresh", 0, 0),
+    (90, "mode", 0, 1 << 9 | T.latency << 4 | 7),
+)
 
 
-@pytest.mark.parametrize("steps, wrong", [
-    ((), []),
-    (((100, "activate", 1, 2), (105, "read", 1, 3), (130, "precharge", 1, 0), (133, "activate", 1, 2)), []),
-    (((100, "activate", 1, 2), (105, "activate", 1, 3)), ["activate of a bank that is open"]),
-    (((100, "activate", 1, 2), (120, "precharge", 1, 0), (121, "activate", 1, 2)),
-     ["activate too early after a precharge"]),
-    (((100, "read", 1, 2),), ["read or write in a bank that is closed"]),
-    (((100, "activate", 1, 2), (101, "write", 1, 2)), ["read or write too early after an activate"]),
-    (((100, "activate", 1, 2), (103, "precharge", 1, 0)), ["precharge too early after an activate"]),
-    (((100, "activate", 1, 2), (110, "write", 1, 2), (111, "precharge", 1, 0)), ["precharge too early after a write"]),
-    (((100, "activate", 1, 2), (110, "refresh", 0, 0)), ["refresh with a bank open, or too early after a precharge"]),
-    (((100, "refresh", 0, 0), (104, "activate", 1, 2)), ["command during a refresh"]),
-    (((100, "activate", 1, 2), (105, "read", 1, 3), (107, "write", 1, 3)), ["write while the memory drives its pins"]),
-    (((100, "mode", 0, 0),), ["mode that is not modelled"]),
-    (((10_000, "refresh", 0, 0),), ["rows not refreshed in time"]),
-])
+@pytest.mark.parametrize(
+    "steps, wrong",
+    [
+        ((), []),
+        (((100, "activate", 1, 2), (105, "read", 1, 3), (130, "precharge", 1, 0), (133, "activate", 1, 2)), []),
+        (((100, "activate", 1, 2), (105, "activate", 1, 3)), ["activate of a bank that is open"]),
+        (
+            ((100, "activate", 1, 2), (120, "precharge", 1, 0), (121, "activate", 1, 2)),
+            ["activate too early after a precharge"],
+        ),
+        (((100, "read", 1, 2),), ["read or write in a bank that is closed"]),
+        (((100, "activate", 1, 2), (101, "write", 1, 2)), ["read or write too early after an activate"]),
+        (((100, "activate", 1, 2), (103, "precharge", 1, 0)), ["precharge too early after an activate"]),
+        (
+            ((100, "activate", 1, 2), (110, "write", 1, 2), (111, "precharge", 1, 0)),
+            ["precharge too early after a write"],
+        ),
+        (
+            ((100, "activate", 1, 2), (110, "refresh", 0, 0)),
+            ["refresh with a bank open, or too early after a precharge"],
+        ),
+        (((100, "refresh", 0, 0), (104, "activate", 1, 2)), ["command during a refresh"]),
+        (
+            ((100, "activate", 1, 2), (105, "read", 1, 3), (107, "write", 1, 3)),
+            ["write while the memory drives its pins"],
+        ),
+        (((100, "mode", 0, 0),), ["mode that is not modelled"]),
+        (((10_000, "refresh", 0, 0),), ["rows not refreshed in time"]),
+    ],
+)
 def test_model_tells_what_is_wrong(steps, wrong):
     assert commands(T, *BEGIN, *steps) == wrong
 
@@ -168,20 +184,34 @@ OWN = 1 << 10
 """Address bit of a read or write whose bank then closes on its own."""
 
 
-@pytest.mark.parametrize("steps, wrong", [
-    (((100, "activate", 1, 2), (105, "read", 1, 3 | OWN), (108, "activate", 1, 2)), []),
-    (((100, "activate", 1, 2), (102, "read", 1, 3), (103, "read", 1, 4 | OWN), (107, "activate", 1, 2)), []),
-    (((100, "activate", 1, 2), (102, "read", 1, 3 | OWN), (105, "activate", 1, 2)),
-     ["activate of a bank that is open"]),
-    (((100, "activate", 1, 2), (105, "read", 1, 3 | OWN), (107, "activate", 1, 2)),
-     ["activate too early after a precharge"]),
-    (((100, "activate", 1, 2), (105, "read", 1, 3 | OWN), (106, "read", 1, 4)),
-     ["read or write in a bank that is closed"]),
-    (((100, "activate", 1, 2), (110, "write", 1, 3 | OWN), (112, "refresh", 0, 0)),
-     ["refresh with a bank open, or too early after a precharge"]),
-    (((100, "activate", 1, 2), (105, "read", 1, 3), (109, "write", 1, 3)), []),
-    (((100, "activate", 1, 2), (105, "read", 1, 3), (108, "write", 1, 3)), ["write while the memory drives its pins"]),
-])
+@pytest.mark.parametrize(
+    "steps, wrong",
+    [
+        (((100, "activate", 1, 2), (105, "read", 1, 3 | OWN), (108, "activate", 1, 2)), []),
+        (((100, "activate", 1, 2), (102, "read", 1, 3), (103, "read", 1, 4 | OWN), (107, "activate", 1, 2)), []),
+        (
+            ((100, "activate", 1, 2), (102, "read", 1, 3 | OWN), (105, "activate", 1, 2)),
+            ["activate of a bank that is open"],
+        ),
+        (
+            ((100, "activate", 1, 2), (105, "read", 1, 3 | OWN), (107, "activate", 1, 2)),
+            ["activate too early after a precharge"],
+        ),
+        (
+            ((100, "activate", 1, 2), (105, "read", 1, 3 | OWN), (106, "read", 1, 4)),
+            ["read or write in a bank that is closed"],
+        ),
+        (
+            ((100, "activate", 1, 2), (110, "write", 1, 3 | OWN), (112, "refresh", 0, 0)),
+            ["refresh with a bank open, or too early after a precharge"],
+        ),
+        (((100, "activate", 1, 2), (105, "read", 1, 3), (109, "write", 1, 3)), []),
+        (
+            ((100, "activate", 1, 2), (105, "read", 1, 3), (108, "write", 1, 3)),
+            ["write while the memory drives its pins"],
+        ),
+    ],
+)
 def test_model_of_single_words(steps, wrong):
     assert commands(T, *SINGLE, *steps) == wrong
 

@@ -21,8 +21,12 @@ def test_reads_and_writes(words, bits):
             if address not in content:
                 write = True
             data = rng.randrange(1 << bits)
-            for port, value in ((dut.address, address), (dut.write, write), (dut.enable, enable),
-                                (dut.write_data, data)):
+            for port, value in (
+                (dut.address, address),
+                (dut.write, write),
+                (dut.enable, enable),
+                (dut.write_data, data),
+            ):
                 context.set(port, value)
             await context.tick()
             if enable:
@@ -32,6 +36,7 @@ def test_reads_and_writes(words, bits):
             if expected is not None:
                 found.append(expected)
                 assert context.get(dut.read_data) == expected
+
     bench.run(testbench)
     assert found
 
@@ -61,6 +66,7 @@ def test_row_memory(shapes, idle, backpressure):
                 context.set(port.valid, 1)
                 await context.tick().until(port.ready)
                 context.set(port.valid, 0)
+
         return process
 
     for part in range(len(shapes)):
@@ -81,6 +87,7 @@ def test_row_memory(shapes, idle, backpressure):
         while any(len(own) < 30 for own in received):
             await context.tick()
         await context.tick().repeat(10)
+
     bench.run(testbench)
     assert len(watches) == len(shapes)
     for content, addresses, own in zip(contents, asked, received, strict=True):

@@ -27,6 +27,7 @@ def receive(divisor, runs, backpressure=0.0, seed=0, clocks=1.0):
             while cycle < time:
                 await context.tick()
                 cycle += 1
+
     bench.run(testbench)
     return bytes(payload for _, payload in received), len(dropped)
 
@@ -81,12 +82,13 @@ def test_transmits(divisor, idle):
         while len(taken) < len(data):
             await context.tick()
         await context.tick().repeat(11 * divisor)
+
     bench.run(testbench)
     expected = [level for level in line_levels(data) for _ in range(divisor)]
     if idle == 0:
         first = levels.index(0)
-        assert levels[first:first + len(expected)] == expected
-        assert set(levels[:first] + levels[first + len(expected):]) == {1}
+        assert levels[first : first + len(expected)] == expected
+        assert set(levels[:first] + levels[first + len(expected) :]) == {1}
     assert receive(divisor, [(level, 1 / divisor) for level in levels]) == (data, 0)
 
 
@@ -99,16 +101,20 @@ def test_both_ways_at_once():
     async def loop(context):
         async for _, _, level in context.tick().sample(bench.dut.tx):
             context.set(bench.dut.rx, level)
+
     bench.simulator.add_process(loop)
 
     async def testbench(context):
         await context.tick().repeat(21 * 50 + 10)
+
     bench.run(testbench)
     assert bytes(payload for _, payload in received) == data
 
 
-@pytest.mark.parametrize("hertz, baud, divisor", [(24e6, 3_000_000, 8), (80e6, 3_000_000, 27), (90e6, 3_000_000, 30),
-                                                  (12e6, 3_000_000, 4), (100e6, 115_200, 868)])
+@pytest.mark.parametrize(
+    "hertz, baud, divisor",
+    [(24e6, 3_000_000, 8), (80e6, 3_000_000, 27), (90e6, 3_000_000, 30), (12e6, 3_000_000, 4), (100e6, 115_200, 868)],
+)
 def test_divisor(hertz, baud, divisor):
     assert divisor_for(hertz, baud) == divisor
 

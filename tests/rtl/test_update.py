@@ -25,8 +25,12 @@ def with_biases(c, dut):
     m.submodules.dut = dut
     m.submodules.biases = biases = Biases(dataclasses.replace(c, store="bram"))
     connect(m, biases.o, dut.bias)
-    m.d.comb += [biases.load.eq(dut.load), biases.load_valid.eq(dut.load_valid), biases.start.eq(dut.start),
-                 biases.layer.eq(dut.start_layer)]
+    m.d.comb += [
+        biases.load.eq(dut.load),
+        biases.load_valid.eq(dut.load_valid),
+        biases.start.eq(dut.start),
+        biases.layer.eq(dut.start_layer),
+    ]
     return m
 
 
@@ -34,15 +38,18 @@ class Pass:
     """Drives an `UpdatePass` through passes over layers and keeps the states that it must hold."""
 
     def __init__(self, hidden, threshold, *, lanes=1, store="bram", seed=0, waiting=0.0, backpressure=0.0):
-        self.c = c = Configuration(vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=1024,
-                                   store=store)
+        self.c = c = Configuration(
+            vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=1024, store=store
+        )
         self.random = random.Random(seed)
         self.dut = UpdatePass(c)
         self.bench = Bench(with_biases(c, self.dut), seed)
         self.bench.dut = self.dut
         self.threshold = threshold
-        self.bias = [[self.random.choice([-LIMIT, LIMIT, self.random.randint(-LIMIT, LIMIT)]) for _ in GATES]
-                     for _ in range(c.neurons)]
+        self.bias = [
+            [self.random.choice([-LIMIT, LIMIT, self.random.randint(-LIMIT, LIMIT)]) for _ in GATES]
+            for _ in range(c.neurons)
+        ]
         self.states = [0] * c.neurons
         self.asked = [[], [], []]
         self.expected_asked = [[], [], []]
@@ -63,8 +70,8 @@ class Pass:
         async def process(context):
             cycle, ready, due, stored = 0, False, {}, False
             async for _, _, valid, layer, neuron, respond, replace, bias in context.tick().sample(
-                    request.valid, request.p.layer, request.p.neuron, request.p.respond, request.p.replace,
-                    request.p.bias):
+                request.valid, request.p.layer, request.p.neuron, request.p.respond, request.p.replace, request.p.bias
+            ):
                 stored = bool(valid and ready)
                 if stored:
                     self.asked[gate].append((layer, neuron, respond, replace, bias))
@@ -77,12 +84,12 @@ class Pass:
                 if answer is not None:
                     context.set(answer.valid, cycle in due)
                     context.set(answer.payload, due.get(cycle, self.random.randrange(256)))
+
         return process
 
     async def load(self, context):
         width = self.c.accumulator_bits
-        words = [sum(value % (1 << width) << width * gate for gate, value in enumerate(biases))
-                 for biases in self.bias]
+        words = [sum(value % (1 << width) << width * gate for gate, value in enumerate(biases)) for biases in self.bias]
         await self.bench.load(context, self.c, bias=words, threshold=self.threshold)
 
     async def run(self, context, layer, values=None):
@@ -91,8 +98,10 @@ class Pass:
         self.values = values
         base, size = self.c.neuron_base[layer], self.c.hidden[layer]
         for gate in range(3):
-            self.expected_asked[gate] += [(layer, neuron, int(not clear and GATES[gate] != "r"), 1,
-                                           self.bias[base + neuron][gate]) for neuron in range(size)]
+            self.expected_asked[gate] += [
+                (layer, neuron, int(not clear and GATES[gate] != "r"), 1, self.bias[base + neuron][gate])
+                for neuron in range(size)
+            ]
         last = layer == self.c.layers - 1
         for neuron in range(size):
             if clear:
@@ -134,6 +143,7 @@ class Pass:
                 await self.run(context, layer)
             await testbench(context)
             await context.tick().repeat(30)
+
         self.bench.run(whole)
         assert self.asked == self.expected_asked
         assert [event for _, event in self.events] == self.expected_events
@@ -141,8 +151,9 @@ class Pass:
 
 
 def random_values(rng, size):
-    return [(rng.choice([0, 255, rng.randrange(256)]), rng.choice([-ONE, ONE, rng.randint(-ONE, ONE)]))
-            for _ in range(size)]
+    return [
+        (rng.choice([0, 255, rng.randrange(256)]), rng.choice([-ONE, ONE, rng.randint(-ONE, ONE)])) for _ in range(size)
+    ]
 
 
 @pytest.mark.parametrize("store", ["bram", "spram"])  # an SDRAM changes nothing here
@@ -205,7 +216,7 @@ def test_state_at_the_threshold():
 
     async def testbench(context):
         await check.run(context, 0, values * 2)
-        assert check.fired == len(values) and check.states[:len(values)] == [0] * len(values)
+        assert check.fired == len(values) and check.states[: len(values)] == [0] * len(values)
         # The states that are left are seen by the next pass.
         await check.run(context, 0, [(0, -ONE)] * 2 * len(values))
 

