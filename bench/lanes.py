@@ -32,7 +32,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
-from egret.model.configuration import VALUE_BITS, WEIGHT_BITS
+from egret.model.arithmetic import VALUE_BITS, WEIGHT_BITS
 
 __all__ = [
     "BOARDS",

@@ -36,15 +36,15 @@ from egret.host.board import Board
 from egret.host.measure import measure, pipeline_images, sample, simulation_images
 from egret.host.speed import Speed
 from egret.host.transport import open_virtual
-from egret.model.compile import column_words, compile_image, configuration_for, row_format
-from egret.model.configuration import RESIDENT_BYTES, RUN_BITS, SDRAM_BITS, SDRAM_WORDS, SEGMENTS, WIDEST_RUN
+from egret.model.compiler.compile import column_words, compile_image, configuration_for, row_format
+from egret.model.compiler.configuration import RESIDENT_BYTES, RUN_BITS, SDRAM_BITS, SDRAM_WORDS, SEGMENTS, WIDEST_RUN
+from egret.model.compiler.image import memory_sections
+from egret.model.compiler.lookups import column_lookups, estimate_lookups
 from egret.model.counts import SourceCounts, integer_columns
 from egret.model.errors import InputError, needs
 from egret.model.files import write_aside
-from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
 from egret.model.integer_file import load_integer
-from egret.model.lookups import column_lookups, estimate_lookups
 from egret.model.tokens import read_text
 from egret.rtl import protocol
 from egret.rtl.uart import divisor_for

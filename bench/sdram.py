@@ -38,7 +38,7 @@ from rich.table import Table
 
 from bench.timing import Edges, place, run
 from egret.boards.build import PREPARATION, SYNTHESIS
-from egret.model.compile import _from_words, compile_image, configuration_for
+from egret.model.compiler.compile import _from_words, compile_image, configuration_for
 from egret.model.errors import InputError
 from egret.model.integer_file import load_integer
 from egret.rtl.export import to_verilog
@@ -348,7 +348,7 @@ def bursts_of(image, kind, count, activity, seed=1):
 
     Parameters
     ----------
-    image : egret.model.image.Image
+    image : egret.model.compiler.image.Image
         For the store ``sdram``.
     kind : str
         ``random``, ``anywhere`` or ``rising``.

@@ -29,7 +29,7 @@ from egret.boards.build import PLACEMENT, PREPARATION, SYNTHESIS, Tools
 from egret.boards.registers import absorb_registers
 from egret.host.demo import NETWORK
 from egret.model.checkpoint import load_checkpoint
-from egret.model.compile import configuration_for
+from egret.model.compiler.compile import configuration_for
 from egret.model.errors import InputError
 from egret.model.integer_file import load_integer
 from egret.model.quantise import quantise

@@ -25,9 +25,10 @@ class Board:
     baud : int
         Bits a second of the UART.
     target : str
-        Lanes and memories of its core, by name in `egret.model.configuration.TARGETS`.
+        Lanes and memories of its core, by name in `egret.model.compiler.configuration.TARGETS`.
     window, receive_bytes : int
-        Commands under way at once, and bytes of them that wait: as for `egret.rtl.link.Link`. More of both hide the
+        Commands under way at once, and bytes of them that wait: as for `egret.rtl.link.link.Link`. More of both hide
+        the
         time that the serial port's adapter takes, for block RAM.
     quantised : dict
         Options of `egret.model.quantise.quantise` for a checkpoint that is built for it.

@@ -90,7 +90,7 @@ def generate(board, configuration, *, hertz=None, seed=1, sdram=None):
     Parameters
     ----------
     board : egret.boards.board.Board
-    configuration : egret.model.configuration.Configuration
+    configuration : egret.model.compiler.configuration.Configuration
     hertz : float, optional
         Clock of the core instead of the board's.
     seed : int

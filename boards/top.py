@@ -4,7 +4,7 @@ from amaranth.hdl import *
 from amaranth.lib import io, wiring
 
 from egret.boards.clocks import PLLS
-from egret.rtl.board import BoardTop
+from egret.rtl.link.board import BoardTop
 from egret.rtl.uart import Uart
 
 __all__ = ["Top"]
@@ -16,7 +16,7 @@ class Top(Elaboratable):
     Parameters
     ----------
     board : egret.boards.board.Board
-    configuration : egret.model.configuration.Configuration
+    configuration : egret.model.compiler.configuration.Configuration
     settings : egret.boards.clocks.PllSettings
         Of the PLL.
     divisor : int

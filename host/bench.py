@@ -15,9 +15,9 @@ from egret.host.measure import (
     simulation_images,
     unpruned_counterpart,
 )
-from egret.model import lookups
-from egret.model.compile import column_bytes
-from egret.model.configuration import SDRAM_BITS
+from egret.model.compiler import lookups
+from egret.model.compiler.compile import column_bytes
+from egret.model.compiler.configuration import SDRAM_BITS
 
 __all__ = ["Variant", "column_lookups", "compare", "plot", "weight_bytes_per_token"]
 

@@ -20,8 +20,8 @@ from time import monotonic
 
 import numpy as np
 
+from egret.model.compiler.image import INPUT_SECTION, memory_sections
 from egret.model.errors import InputError
-from egret.model.image import INPUT_SECTION, memory_sections
 from egret.rtl import protocol
 from egret.rtl.protocol import Command, Status
 
@@ -138,7 +138,7 @@ class Board:
 
         Parameters
         ----------
-        image : egret.model.image.Image
+        image : egret.model.compiler.image.Image
             Compiled for the board's configuration.
         progress : callable or None
             Called with bytes loaded and bytes in total as it goes.

@@ -7,7 +7,7 @@ from rich.table import Table
 from egret.host.generate import Sampler
 from egret.host.measure import DENSE_STEPS, dense_counterpart, measure, simulation_images
 from egret.host.session import generate_text, prompt_ids
-from egret.model import configuration as _model
+from egret.model import arithmetic as _model
 from egret.model.checkpoint import load_checkpoint
 from egret.model.counts import checkpoint_columns, integer_columns
 from egret.model.errors import InputError

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from egret.host.bench import column_lookups
-from egret.model.compile import column_bytes, column_words
-from egret.model.configuration import SDRAM_BITS, WEIGHT_BITS
-from egret.model.image import memory_sections
+from egret.model.arithmetic import WEIGHT_BITS
+from egret.model.compiler.compile import column_bytes, column_words
+from egret.model.compiler.configuration import SDRAM_BITS
+from egret.model.compiler.image import memory_sections
 
 __all__ = ["BOARD_WATTS", "COSTS", "FPGA", "HERTZ", "SHEETS", "Sheet", "activity", "energy", "rows_opened"]
 

@@ -12,7 +12,7 @@ class ReadOut:
 
     Parameters
     ----------
-    image : egret.model.image.Image
+    image : egret.model.compiler.image.Image
 
     Raises
     ------

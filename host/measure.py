@@ -13,11 +13,11 @@ from itertools import accumulate
 import numpy as np
 
 from egret.host.generate import ReadOut, Sampler
-from egret.model.compile import compile_image, configuration_for
+from egret.model.compiler.compile import compile_image, configuration_for
+from egret.model.compiler.lookups import estimate_lookups
 from egret.model.counts import integer_columns
 from egret.model.evaluate import Evaluation, cut_streams, evaluate, log_likelihood
 from egret.model.integer import IntegerLayer, IntegerNetwork, split
-from egret.model.lookups import estimate_lookups
 from egret.rtl.protocol import CAUSES
 
 __all__ = [
@@ -222,7 +222,7 @@ def measure(board, image, parameters, ids, *, progress=None):
     ----------
     board : egret.host.board.Board
         Gets the image loaded first.
-    image : egret.model.image.Image
+    image : egret.model.compiler.image.Image
         Compiled from `parameters`.
     parameters : IntegerParameters
     ids : np.ndarray of int, shape [N + 1]
@@ -249,7 +249,7 @@ def measure_pipeline(boards, images, parameters, ids, *, progress=None):
     ----------
     boards : list of egret.host.board.Board
         All of them are busy at once, each with another step.
-    images : list of egret.model.image.Image
+    images : list of egret.model.compiler.image.Image
         Of the parts that `egret.model.integer.split` makes of `parameters`.
     parameters : IntegerParameters
         The whole network.
@@ -302,7 +302,7 @@ def stream(board, image, ids, *, progress=None):
     ----------
     board : egret.host.board.Board
         With the image loaded.
-    image : egret.model.image.Image
+    image : egret.model.compiler.image.Image
     ids : np.ndarray of int, shape [N + 1]
     progress : callable, optional
         Called now and then as ``progress(done, total)``, both in predictions.

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from egret.host.measure import Mismatch
-from egret.model.compile import compile_image
-from egret.model.configuration import CODEBOOK
-from egret.model.image import memory_sections
+from egret.model.arithmetic import CODEBOOK
+from egret.model.compiler.compile import compile_image
+from egret.model.compiler.image import memory_sections
 from egret.model.integer import EVENT_MAX, INPUT_MAX, THRESHOLD_MAX, IntegerLayer, IntegerNetwork
 
 __all__ = ["PATTERNS", "Coverage", "SelfTest", "pattern", "self_test"]
@@ -170,7 +170,7 @@ def self_test(board, image, parameters, *, patterns=PATTERNS, progress=None):
     Parameters
     ----------
     board : egret.host.board.Board
-    image : egret.model.image.Image
+    image : egret.model.compiler.image.Image
         For the board's configuration: says how much of each memory is used.
     parameters : IntegerParameters
         What the image was compiled from.

@@ -108,7 +108,7 @@ def generate_text(board, image, parameters, ids, count, sampler, write):
     Parameters
     ----------
     board : egret.host.board.Board
-    image : egret.model.image.Image
+    image : egret.model.compiler.image.Image
     parameters : IntegerParameters or None
         Of the integer network to compare each step with.
     ids : list of int

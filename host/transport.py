@@ -98,7 +98,7 @@ def open_virtual(configuration, *, console=None, trace=None, bit_cycles=None, ti
 
     Parameters
     ----------
-    configuration : egret.model.configuration.Configuration
+    configuration : egret.model.compiler.configuration.Configuration
         Of the image that it shall run.
     console : rich.console.Console or None
         Where to show the progress of a build.

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from egret.model.configuration import STATE_FRACTION, VALUE_FRACTION
+from egret.model.arithmetic import STATE_FRACTION, VALUE_FRACTION
 from egret.model.errors import InputError
 from egret.model.tokens import Vocabulary
 

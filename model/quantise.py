@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from egret.model.arithmetic import STATE_FRACTION, VALUE_FRACTION
 from egret.model.checkpoint import Checkpoint, NetworkConfiguration
-from egret.model.configuration import STATE_FRACTION, VALUE_FRACTION
 from egret.model.errors import InputError
 from egret.model.integer import THRESHOLD_MAX, IntegerLayer, IntegerParameters
 
@@ -25,7 +25,8 @@ def quantise(checkpoint, *, weight_bits=8, embedding_bits=8, accumulator_bits=24
     the relative squared errors of all three together, the recurrent ones twice, since theirs return every step. All
     numbers are rounded to the nearest, halves to even, and saturate.
 
-    With 4-bit weights the non-zero weights of each column segment (x, y and s, see `egret.model.configuration`) take
+    With 4-bit weights the non-zero weights of each column segment (x, y and s, see
+    `egret.model.compiler.configuration`) take
     one of 15 of the 8-bit integers, chosen by k-means, and none becomes zero.
 
     Parameters
@@ -38,7 +39,7 @@ def quantise(checkpoint, *, weight_bits=8, embedding_bits=8, accumulator_bits=24
         Bits of the embedding and the read-out, 4 to 8: with fewer than 8 the 8-bit integers are multiples of a power
         of two, which makes the file smaller.
     accumulator_bits, gate_index_bits : int
-        See `egret.model.configuration.Configuration`.
+        See `egret.model.compiler.configuration.Configuration`.
 
     Returns
     -------

@@ -7,7 +7,7 @@ from amaranth.hdl import *
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.configuration import GATES
+from egret.model.arithmetic import GATES
 from egret.rtl.payloads import access_layout, add_layout, bank_address_bits, row_layout
 
 __all__ = ["FOUND", "Accumulators", "replay"]

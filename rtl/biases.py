@@ -4,8 +4,8 @@ from amaranth.hdl import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.configuration import GATES
-from egret.model.image import memory_sections
+from egret.model.arithmetic import GATES
+from egret.model.compiler.image import memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import layer_bits, load_layout
 

@@ -4,8 +4,9 @@ from amaranth.hdl import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from egret.model.configuration import GATES, SEGMENTS
-from egret.model.image import memory_sections
+from egret.model.arithmetic import GATES
+from egret.model.compiler.configuration import SEGMENTS
+from egret.model.compiler.image import memory_sections
 from egret.rtl.accumulator import Accumulators
 from egret.rtl.biases import Biases
 from egret.rtl.counters import COUNTER_BYTES, Counters

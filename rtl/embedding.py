@@ -4,8 +4,8 @@ from amaranth.hdl import *
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.configuration import VALUE_FRACTION, WEIGHT_BITS
-from egret.model.image import input_section, memory_sections
+from egret.model.arithmetic import VALUE_FRACTION, WEIGHT_BITS
+from egret.model.compiler.image import input_section, memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import ahead, input_layout, load_layout
 from egret.rtl.sdram import ADDRESS_BITS, TAGS, WORD_BITS, beat_layout, burst_layout

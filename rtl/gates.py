@@ -4,8 +4,8 @@ from amaranth.hdl import *
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.configuration import GATES
-from egret.model.image import memory_sections
+from egret.model.arithmetic import GATES
+from egret.model.compiler.image import memory_sections
 from egret.model.integer import sigmoid_table, tanh_table
 from egret.rtl.accumulator import FOUND
 from egret.rtl.payloads import GATE, access_layout, layer_bits, load_layout, request_layout

@@ -4,8 +4,9 @@ from amaranth.hdl import *
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.configuration import RUN_BITS, SEGMENTS, VALUE_BITS, WEIGHT_BITS, WINDOW, first_bank
-from egret.model.image import memory_sections
+from egret.model.arithmetic import VALUE_BITS, WEIGHT_BITS
+from egret.model.compiler.configuration import RUN_BITS, SEGMENTS, WINDOW, first_bank
+from egret.model.compiler.image import memory_sections
 from egret.rtl.payloads import add_layout, bank_address_bits, load_layout, word_layout
 
 __all__ = ["LATENCY", "Lanes", "additions"]

@@ -3,8 +3,9 @@
 from amaranth.hdl import signed
 from amaranth.lib import data
 
-from egret.model.configuration import SEGMENTS, STATE_FRACTION, VALUE_BITS, VALUE_FRACTION, WEIGHT_BITS
-from egret.model.image import memory_sections
+from egret.model.arithmetic import STATE_FRACTION, VALUE_BITS, VALUE_FRACTION, WEIGHT_BITS
+from egret.model.compiler.configuration import SEGMENTS
+from egret.model.compiler.image import memory_sections
 
 __all__ = [
     "GATE",

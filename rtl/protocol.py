@@ -1,6 +1,7 @@
 """The host link, defined once: frames, commands, status codes and layouts, with the device's behaviour in Python.
 
-The hardware (`egret.rtl.link`), the host (`egret.host.board`), the tables of ``docs/protocol.md`` and the tests all
+The hardware (`egret.rtl.link.link`), the host (`egret.host.board`), the tables of ``docs/protocol.md`` and the tests
+all
 read this file; it imports nothing but the standard library.
 
 A frame is delimited as in RFC 1662: a flag byte before and after it, and inside it every byte equal to the flag or to
@@ -408,7 +409,7 @@ class FrameReader:
 
 
 class Device:
-    """The device's side of the link in Python: counterpart of `egret.rtl.link.Link`.
+    """The device's side of the link in Python: counterpart of `egret.rtl.link.link.Link`.
 
     Answers every byte sequence with the bytes that the hardware answers when the host lets each reply pass before it
     sends on.

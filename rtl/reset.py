@@ -4,7 +4,7 @@ from amaranth.hdl import *
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.configuration import VALUE_FRACTION
+from egret.model.arithmetic import VALUE_FRACTION
 from egret.rtl.payloads import GATE, event_layout, layer_bits, request_layout
 
 __all__ = ["ResetPass"]

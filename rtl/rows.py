@@ -4,7 +4,7 @@ from amaranth.hdl import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.image import memory_sections
+from egret.model.compiler.image import memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import load_layout, row_layout
 from egret.rtl.sdram import ADDRESS_BITS, TAGS, WORD_BITS, beat_layout, burst_layout

@@ -6,8 +6,8 @@ from amaranth.hdl import *
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.configuration import GATES, STATE_FRACTION, VALUE_FRACTION
-from egret.model.image import memory_sections
+from egret.model.arithmetic import GATES, STATE_FRACTION, VALUE_FRACTION
+from egret.model.compiler.image import memory_sections
 from egret.rtl.biases import biases_layout
 from egret.rtl.payloads import GATE, event_layout, layer_bits, load_layout, output_layout, request_layout
 

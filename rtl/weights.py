@@ -6,8 +6,8 @@ from amaranth.hdl import *
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.configuration import RUN_BITS
-from egret.model.image import memory_sections
+from egret.model.compiler.configuration import RUN_BITS
+from egret.model.compiler.image import memory_sections
 from egret.rtl.biases import biases_layout
 from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import column_layout, load_layout, pointer_layout, word_layout

@@ -63,7 +63,7 @@ def run(
 
     Parameters
     ----------
-    image : egret.model.image.Image
+    image : egret.model.compiler.image.Image
     tokens : sequence of int
     simulator : str
         One of `SIMULATORS`.

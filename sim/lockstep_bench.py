@@ -12,9 +12,9 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
-from egret.model.compile import read_image
-from egret.model.configuration import GATES
-from egret.model.image import Image, memory_sections
+from egret.model.arithmetic import GATES
+from egret.model.compiler.compile import read_image
+from egret.model.compiler.image import Image, memory_sections
 from egret.model.integer import IntegerNetwork
 from egret.rtl.accumulator import FOUND
 from egret.rtl.counters import COUNTER_BYTES

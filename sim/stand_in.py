@@ -10,7 +10,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from egret.rtl import protocol
-from egret.rtl.link import Link
+from egret.rtl.link.link import Link
 from egret.rtl.payloads import output_layout
 
 __all__ = [
@@ -79,7 +79,7 @@ class StandInCore(wiring.Component):
     Members
     -------
     token, events, load, clear, busy, counter_byte, counter_read, counters_settled
-        As the ports of the same name of `egret.rtl.link.Link`, reversed.
+        As the ports of the same name of `egret.rtl.link.link.Link`, reversed.
     """
 
     def __init__(self):
@@ -158,14 +158,14 @@ class StandInCore(wiring.Component):
 
 
 class StandInBoard(wiring.Component):
-    """Link and stand-in core, with the ports of `egret.rtl.board.BoardTop`.
+    """Link and stand-in core, with the ports of `egret.rtl.link.board.BoardTop`.
 
     Parameters
     ----------
     window, link_domain
-        As for `egret.rtl.board.BoardTop`.
+        As for `egret.rtl.link.board.BoardTop`.
     input_section : int or None
-        As for `egret.rtl.link.Link`.
+        As for `egret.rtl.link.link.Link`.
     """
 
     def __init__(self, *, window=protocol.DEFAULT_WINDOW, link_domain="sync", input_section=None):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from egret.model import configuration as configuration_module
+from egret.model.compiler import configuration as configuration_module
 from egret.model.errors import InputError
 from egret.rtl import protocol
 
@@ -68,7 +68,8 @@ class Build:
     Parameters
     ----------
     component : callable
-        With the parameter ``link_domain``; returns the top component, with the ports of `egret.rtl.board.BoardTop`.
+        With the parameter ``link_domain``; returns the top component, with the ports of
+        `egret.rtl.link.board.BoardTop`.
     sources : tuple of pathlib.Path
         Files that decide what `component` returns.
     parameters : str
@@ -217,7 +218,7 @@ def board_build(
     limits = {"window": window, "receive_bytes": receive_bytes}
 
     def component(**options):
-        from egret.rtl.board import BoardTop
+        from egret.rtl.link.board import BoardTop
         from egret.rtl.sdram import TIMING
         from egret.sim.sdram import with_memory
 
@@ -225,7 +226,7 @@ def board_build(
             return BoardTop(configuration, **limits, **options)
         return with_memory(BoardTop(configuration, **limits, **options), TIMING)
 
-    sources = (*sorted(_RTL.glob("*.py")), Path(configuration_module.__file__), _HERE / "sdram.py")
+    sources = (*sorted(_RTL.rglob("*.py")), Path(configuration_module.__file__), _HERE / "sdram.py")
     parameters = f"{configuration.to_json()} {limits}"
     return Build(component, sources, parameters, trace, bit_cycles, configuration.store == "sdram")
 
@@ -238,7 +239,7 @@ def stand_in_build(*, window=protocol.DEFAULT_WINDOW, trace=False, bit_cycles=No
 
         return StandInBoard(window=window, **options)
 
-    sources = (_RTL / "link.py", _RTL / "protocol.py", _HERE / "stand_in.py")
+    sources = (_RTL / "link" / "link.py", _RTL / "protocol.py", _HERE / "stand_in.py")
     return Build(component, sources, f"window {window}", trace, bit_cycles)
 
 

@@ -6,7 +6,7 @@ from amaranth.hdl import *
 from amaranth.lib import data
 from amaranth.sim import Simulator
 
-from egret.model.image import memory_sections
+from egret.model.compiler.image import memory_sections
 from egret.sim.watch import watch_amaranth
 
 __all__ = ["Bench", "pack", "unpack"]

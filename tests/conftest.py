@@ -2,7 +2,7 @@
 
 import os
 
-# Before numpy is imported; see `egret.host.cli.main`.
+# Before numpy is imported; see `egret.host.cli.main.main`.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np

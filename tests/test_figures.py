@@ -9,14 +9,14 @@ import pytest
 
 from egret.boards.catalogue import board_named
 from egret.host.board import Board
-from egret.host.cli import main
+from egret.host.cli.main import main
 from egret.host.demo import NETWORK, TEXT
 from egret.host.speed import BITS, Speed
 from egret.host.transport import open_program
 from egret.model import quantise
 from egret.model.checkpoint import load_checkpoint
-from egret.model.compile import compile_image, configuration_for
-from egret.model.configuration import TARGETS
+from egret.model.compiler.compile import compile_image, configuration_for
+from egret.model.compiler.configuration import TARGETS
 from egret.rtl.uart import divisor_for
 from egret.sim.virtual import board_build
 

@@ -3,6 +3,8 @@
 import tomllib
 from pathlib import Path
 
+from setuptools import find_namespace_packages
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("boards", "host", "model", "rtl", "sim")
 
@@ -22,8 +24,16 @@ def test_every_data_file_is_installed():
         data = {path for path in files if path.suffix != ".py"}
         installed = {path for pattern in patterns.get(f"egret.{package}", ()) for path in directory.glob(pattern)}
         assert data <= installed, f"not installed: {data - installed}"
-        # Modules lie in the packages themselves; a directory below one holds data.
-        assert {path.parent for path in files if path.suffix == ".py"} <= {directory}
+
+
+def test_every_folder_of_modules_is_installed_as_one():
+    """What setuptools finds are the folders with modules, and no others."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    options = project["tool"]["setuptools"]["packages"]["find"]
+    found = set(find_namespace_packages(ROOT / "src", include=options["include"], exclude=options["exclude"]))
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    folders = {"egret." + path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in files}
+    assert found - {"egret"} == folders
 
 
 def test_the_main_job_needs_neither_torch_nor_test_tools():

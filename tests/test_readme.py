@@ -19,7 +19,7 @@ MESSAGES = [
 
 def literals():
     """Every text in the host's source, what is filled in left out."""
-    for path in sorted((ROOT / "host").glob("*.py")):
+    for path in sorted((ROOT / "host").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
@@ -62,6 +62,6 @@ def test_the_python_example_runs(monkeypatch):
 
     monkeypatch.setattr("egret.host.board.Board", Board)
     monkeypatch.setattr("egret.host.transport.open_serial", lambda port: port)
-    monkeypatch.setattr("egret.model.image.Image.load", lambda path: path)
+    monkeypatch.setattr("egret.model.compiler.image.Image.load", lambda path: path)
     exec(code, {})
     assert calls == ["/dev/ttyUSB1", "build/icebreaker/image", 0, "close"]

@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 from bench import scaling
 from bench.scaling import Columns, Constants, Point, Work
-from egret.model.compile import column_words, compile_image, configuration_for, matrices, pack_matrix
+from egret.model.compiler.compile import column_words, compile_image, configuration_for, matrices, pack_matrix
+from egret.model.compiler.image import memory_sections
 from egret.model.counts import SourceCounts, integer_columns
 from egret.model.errors import InputError
-from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
 from tests.networks import few_values, random_network
 

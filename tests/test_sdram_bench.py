@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench import sdram
-from egret.model.compile import compile_image, configuration_for
+from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.errors import InputError
 from egret.model.integer_file import save_integer
 from egret.rtl.sdram import ADDRESS_BITS

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from egret.model import sweep as sweeping
 from egret.model.errors import InputError
-from egret.model.report import write_report
-from egret.model.sweep import Study
+from egret.model.training import sweep as sweeping
+from egret.model.training.report import write_report
+from egret.model.training.sweep import Study
 
 ROOT = Path(__file__).parent.parent
 STUDY = ROOT / "docs" / "study-ptb"

@@ -15,8 +15,8 @@ from egret.boards.baselines import DIRECTORY, deviations, load_baseline
 from egret.boards.catalogue import BOARDS, board_named
 from egret.boards.clocks import ecp5_settings, ice40_settings
 from egret.boards.devices import DEVICES
-from egret.model.compile import configuration_for
-from egret.model.configuration import TARGETS, TINY
+from egret.model.compiler.compile import configuration_for
+from egret.model.compiler.configuration import TARGETS, TINY
 from egret.model.errors import InputError
 from egret.rtl.uart import divisor_for
 from tests.networks import random_network
@@ -268,7 +268,7 @@ def test_build(name, tmp_path):
     baseline = load_baseline(name)
     _, *arguments = baseline["command"].split()
     assert arguments[:3] == ["build", "--board", name]
-    command = [sys.executable, "-m", "egret.host.cli", *arguments, "-o", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "egret.host.cli.main", *arguments, "-o", str(tmp_path / "out")]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode in (0, 1), result.stderr
     summary = json.loads(result.stdout)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from egret.host.board import Board, BoardError
 from egret.host.transport import open_program
-from egret.model.compile import compile_image, configuration_for
-from egret.model.configuration import TINY
+from egret.model.compiler.compile import compile_image, configuration_for
+from egret.model.compiler.configuration import TINY
 from egret.model.errors import InputError
 from egret.model.integer import IntegerNetwork
 from egret.rtl import protocol

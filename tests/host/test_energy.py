@@ -9,8 +9,8 @@ import pytest
 from egret.boards.catalogue import board_named
 from egret.host.energy import COSTS, FPGA, HERTZ, SHEETS, activity, energy, rows_opened
 from egret.host.measure import dense_counterpart
-from egret.model.compile import column_words, compile_image, configuration_for
-from egret.model.configuration import SEGMENTS
+from egret.model.compiler.compile import column_words, compile_image, configuration_for
+from egret.model.compiler.configuration import SEGMENTS
 from egret.model.counts import integer_columns
 from egret.model.evaluate import evaluate
 from egret.model.integer import IntegerNetwork

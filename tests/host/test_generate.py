@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egret.host.generate import ReadOut, Sampler, generate
-from egret.model.compile import compile_image, configuration_for
+from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.errors import InputError
 from egret.model.integer import IntegerNetwork, split
 from tests.networks import random_network

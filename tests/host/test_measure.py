@@ -13,7 +13,7 @@ from egret.host.generate import Sampler
 from egret.host.measure import Mismatch, dense_counterpart, measure, sample, stream, unpruned_counterpart
 from egret.host.session import generate_text, prompt_ids
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
-from egret.model.compile import column_bytes, compile_image, configuration_for, read_image
+from egret.model.compiler.compile import column_bytes, compile_image, configuration_for, read_image
 from egret.model.counts import integer_columns
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate

@@ -9,9 +9,9 @@ import pytest
 from egret.host.board import Board
 from egret.host.self_test import pattern, self_test
 from egret.host.transport import open_program
-from egret.model.compile import compile_image, configuration_for, read_image
+from egret.model.compiler.compile import compile_image, configuration_for, read_image
+from egret.model.compiler.image import memory_sections
 from egret.model.errors import InputError
-from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
 from egret.sim.virtual import board_build
 from tests.networks import few_values, random_network

@@ -7,7 +7,8 @@ import pytest
 from amaranth.hdl import *
 from amaranth.lib import wiring
 
-from egret.model.configuration import GATES, Configuration
+from egret.model.arithmetic import GATES
+from egret.model.compiler.configuration import Configuration
 from egret.rtl.accumulator import FOUND, Accumulators, replay
 from tests.bench import Bench
 

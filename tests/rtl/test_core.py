@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from egret.model.compile import column_words, compile_image, configuration_for
-from egret.model.configuration import GOALS, RESIDENT_BYTES, STORES
-from egret.model.image import memory_sections
+from egret.model.compiler.compile import column_words, compile_image, configuration_for
+from egret.model.compiler.configuration import GOALS, RESIDENT_BYTES, STORES
+from egret.model.compiler.image import memory_sections
 from egret.model.integer import IntegerNetwork
 from egret.rtl.counters import COUNTER_BYTES
 from egret.rtl.protocol import CAUSES, counter_names

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from egret.model.configuration import Configuration
-from egret.model.image import input_section
+from egret.model.compiler.configuration import Configuration
+from egret.model.compiler.image import input_section
 from egret.rtl.embedding import Embedding, inputs_of
 from tests.bench import Bench
 

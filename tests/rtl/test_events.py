@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from egret.model.configuration import Configuration
+from egret.model.compiler.configuration import Configuration
 from egret.rtl.events import EventQueue
 from tests.bench import Bench
 

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from egret.model.configuration import GATES, Configuration
+from egret.model.arithmetic import GATES
+from egret.model.compiler.configuration import Configuration
 from egret.model.integer import gate_index, sigmoid_table, tanh_table
 from egret.rtl.accumulator import FOUND
 from egret.rtl.gates import LATENCY, Gate, gate_value

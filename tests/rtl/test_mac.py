@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from egret.model.configuration import SEGMENTS, Configuration
+from egret.model.compiler.configuration import SEGMENTS, Configuration
 from egret.rtl.mac import LATENCY, Lanes, additions
 from tests.bench import Bench
 

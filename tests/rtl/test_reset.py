@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from egret.model.configuration import Configuration
+from egret.model.compiler.configuration import Configuration
 from egret.model.integer import reset_value
 from egret.rtl.reset import ResetPass
 from tests.bench import Bench

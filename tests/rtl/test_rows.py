@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from egret.model.compile import compile_image, configuration_for, folded_rows
-from egret.model.configuration import Configuration
-from egret.model.image import memory_sections
+from egret.model.compiler.compile import compile_image, configuration_for, folded_rows
+from egret.model.compiler.configuration import Configuration
+from egret.model.compiler.image import memory_sections
 from egret.rtl.rows import FoldedRows
 from tests.bench import Bench
 from tests.networks import random_network

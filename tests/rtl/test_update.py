@@ -8,7 +8,8 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib.wiring import connect
 
-from egret.model.configuration import GATES, Configuration
+from egret.model.arithmetic import GATES
+from egret.model.compiler.configuration import Configuration
 from egret.model.integer import fire, update_state
 from egret.rtl.biases import Biases
 from egret.rtl.update import UpdatePass

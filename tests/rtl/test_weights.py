@@ -6,7 +6,7 @@ from collections import deque
 import pytest
 from amaranth.hdl import Value
 
-from egret.model.configuration import Configuration
+from egret.model.compiler.configuration import Configuration
 from egret.rtl.payloads import begins_layout, pointer_layout
 from egret.rtl.sdram import TAGS, burst_layout
 from egret.rtl.weights import WeightStore, words_of

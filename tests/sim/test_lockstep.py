@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from amaranth.hdl import Signal
 
-from egret.model.compile import compile_image, configuration_for, read_image
-from egret.model.configuration import GOALS
+from egret.model.compiler.compile import compile_image, configuration_for, read_image
+from egret.model.compiler.configuration import GOALS
+from egret.model.compiler.image import memory_sections
 from egret.model.errors import InputError
-from egret.model.image import memory_sections
 from egret.model.integer import IntegerNetwork
 from egret.rtl.core import Core
 from egret.sim import sdram as memories

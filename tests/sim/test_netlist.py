@@ -18,8 +18,8 @@ from egret.boards.build import PREPARATION, SYNTHESIS, Tools
 from egret.boards.icebreaker import BOARD
 from egret.host.demo import NETWORK, TEXT
 from egret.model.checkpoint import load_checkpoint
-from egret.model.compile import compile_image, configuration_for, read_image
-from egret.model.configuration import TARGETS
+from egret.model.compiler.compile import compile_image, configuration_for, read_image
+from egret.model.compiler.configuration import TARGETS
 from egret.model.integer import IntegerNetwork
 from egret.model.quantise import quantise
 from egret.model.tokens import read_text

@@ -19,15 +19,15 @@ from egret.host.session import generate_text
 from egret.host.transport import open_program, open_virtual
 from egret.model import quantise as quantise_module
 from egret.model.checkpoint import load_checkpoint
-from egret.model.compile import compile_image, configuration_for, read_image
-from egret.model.configuration import TARGETS, TINY
+from egret.model.compiler.compile import compile_image, configuration_for, read_image
+from egret.model.compiler.configuration import TARGETS, TINY
 from egret.model.counts import integer_columns
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
 from egret.model.integer import IntegerNetwork
 from egret.model.integer_file import load_integer
 from egret.model.quantise import quantise
-from egret.rtl.board import BoardTop
+from egret.rtl.link.board import BoardTop
 from egret.rtl.protocol import COMMAND_OVERHEAD, bitmap_bytes
 from egret.rtl.sdram import TIMING
 from egret.rtl.uart import divisor_for

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from egret.model.counts import SourceCounts, checkpoint_columns, count_macs
 from egret.model.evaluate import Evaluation, cut_streams
-from egret.model.network import LanguageModel, egru_layer, lstm_layer
+from egret.model.training.network import LanguageModel, egru_layer, lstm_layer
 
 __all__ = ["Observation", "histogram", "observe", "parameter_histograms"]
 

@@ -17,7 +17,8 @@ Sequences are time-major: tokens [T, B], inputs of a layer [T, B, I], outputs [T
 (y, c) for EGRU, (h, c) for LSTM, each [B, H] float32, zero at the start of a text and carried from segment to segment.
 
 `LanguageModel` runs a plain PyTorch path anywhere (which is cuDNN for LSTM on a CUDA device), and on a CUDA device the
-fused path of `egret.model.kernels` for LSTM, and for EGRU with reset "before". All dropout comes from one `Masks`
+fused path of `egret.model.training.kernels` for LSTM, and for EGRU with reset "before". All dropout comes from one
+`Masks`
 object that is drawn beforehand, so the paths compute the same function and the same gradients.
 """
 
@@ -427,7 +428,7 @@ class LanguageModel(nn.Module):
         weights_y = [_apply(layer.weight_y, mask) for layer, mask in zip(self.layers, masks.recurrent, strict=True)]
         if self.configuration.cell == "lstm":
             if self.uses_fused_path:
-                from egret.model import kernels
+                from egret.model.training import kernels
 
                 hidden, state = kernels.run_lstm_stack(
                     embedded,
@@ -442,7 +443,7 @@ class LanguageModel(nn.Module):
                 hidden, state = self._run_lstm(embedded, state, weights_y, masks)
             return hidden, state, torch.ones(self.configuration.layers, device=hidden.device)
         if self.uses_fused_path:
-            from egret.model import kernels
+            from egret.model.training import kernels
 
             return kernels.run_stack(
                 embedded,
@@ -518,7 +519,7 @@ class LanguageModel(nn.Module):
         targets = targets.flatten()
         taught = None if taught is None else taught.flatten(0, 1)
         if hidden.is_cuda and self.fused:
-            from egret.model import kernels
+            from egret.model.training import kernels
 
             readout = (self.readout_weight, self.readout.bias)
             return kernels.readout_loss(hidden, *readout, targets, self.matrix_dtype, taught=taught, share=share)

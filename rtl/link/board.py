@@ -4,10 +4,10 @@ from amaranth.hdl import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.image import input_section, memory_sections
+from egret.model.compiler.image import input_section, memory_sections
 from egret.rtl import protocol
 from egret.rtl.core import Core
-from egret.rtl.link import Link
+from egret.rtl.link.link import Link
 from egret.rtl.sdram import TIMING, SdramPins
 
 __all__ = ["BoardTop"]
@@ -18,9 +18,9 @@ class BoardTop(wiring.Component):
 
     Parameters
     ----------
-    configuration : egret.model.configuration.Configuration
+    configuration : egret.model.compiler.configuration.Configuration
     window, receive_bytes : int
-        As for `egret.rtl.link.Link`.
+        As for `egret.rtl.link.link.Link`.
     link_domain : str
         Clock domain of the link; another one than ``sync`` must be the same clock, save for cycles left out while
         ``link_waiting`` is high and ``i.valid`` low.
@@ -32,7 +32,7 @@ class BoardTop(wiring.Component):
     i, o : In(stream.Signature(8)), Out(stream.Signature(8))
         Bytes from and to the host, as ``docs/protocol.md`` has them.
     busy, link_waiting : Out(1)
-        As ``busy`` and ``waiting`` of `egret.rtl.link.Link`; ``busy``, too, while an SDRAM is being started.
+        As ``busy`` and ``waiting`` of `egret.rtl.link.link.Link`; ``busy``, too, while an SDRAM is being started.
     sdram : Out(SdramPins)
         Of the store ``sdram``. Until it has been started no byte is taken.
     """

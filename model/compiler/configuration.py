@@ -10,50 +10,35 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import accumulate
 
+from egret.model.arithmetic import GATES
 from egret.model.errors import InputError
 
 __all__ = [
-    "CODEBOOK",
-    "GATES",
     "GOALS",
     "RESIDENT_BYTES",
     "RUN_BITS",
     "SDRAM_BITS",
     "SDRAM_WORDS",
     "SEGMENTS",
-    "STATE_FRACTION",
     "STORES",
     "TARGETS",
     "TINY",
-    "VALUE_BITS",
-    "VALUE_FRACTION",
-    "WEIGHT_BITS",
     "WIDEST_RUN",
     "WINDOW",
     "Configuration",
     "first_bank",
 ]
 
-GATES = ("u", "r", "z")
-"""Order of the gates in every file and memory: update, reset, candidate."""
-
 SEGMENTS = ("x", "y", "s")
 """Kinds of weight column of a layer: input x, previous output y' (gates u and r), reset output s = r * y' (gate z)."""
 
-WEIGHT_BITS = 8
-CODEBOOK = 15
-"""Non-zero weights that a matrix with 4-bit codes can have."""
 RUN_BITS = 4
 """Bits of a zero run that every entry has; an entry that is no weight skips this power of two, or a multiple."""
 WIDEST_RUN = 8
 WINDOW = 6
 """Neighbouring accumulator banks that a lane reaches: lane l those from 2 l - 2 to 2 l + 3."""
 GOALS = ("speed", "size")
-"""What zero runs can be made wide for; see `egret.model.compile.configuration_for`."""
-VALUE_BITS = 9
-"""Signed width of what enters a multiplier: events are 0..255, embedding values -254..254."""
-VALUE_FRACTION = 8
-STATE_FRACTION = 14
+"""What zero runs can be made wide for; see `egret.model.compiler.compile.configuration_for`."""
 
 STORES = ("bram", "spram", "sdram")
 """Where the weights are."""
@@ -418,7 +403,7 @@ TARGETS = {
     "ulx3s": {"lanes": 8, "weight_bytes": 96 * 1024},
     "sdram": {"store": "sdram"},
 }
-"""Named lanes and weight memories, for `egret.model.compile.configuration_for`."""
+"""Named lanes and weight memories, for `egret.model.compiler.compile.configuration_for`."""
 
 TINY = Configuration(vocabulary=5, embedding=3, hidden=(4, 3), lanes=2, weight_words=256)
 """The smallest configuration with two layers: for tests and first waveforms."""

@@ -7,7 +7,7 @@ import zlib
 import pytest
 
 from egret.rtl import protocol
-from egret.rtl.link import Link
+from egret.rtl.link.link import Link
 from egret.rtl.protocol import Command, FrameReader, Status, encode_frame
 from egret.sim.stand_in import COUNTERS, DIGEST, SECTIONS, TOKENS, StandInBoard, device
 from tests.bench import Bench

@@ -13,12 +13,12 @@ import pytest
 import safetensors.numpy
 
 from egret.boards import build
-from egret.host import cli
 from egret.host.board import Board
+from egret.host.cli import main as cli
 from egret.host.peers import Run
 from egret.host.transport import open_serial
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
-from egret.model.image import Image, memory_sections
+from egret.model.compiler.image import Image, memory_sections
 from egret.sim.virtual import VirtualBoard, board_build
 from tests.host.test_self_test import stuck
 
@@ -236,7 +236,7 @@ def test_bad_studies(refused, network, study):
 )
 def test_studies_without_what_they_need(network, module, arguments, what):
     program = f"import sys\nsys.modules[{module!r}] = None\n"
-    program += f"from egret.host.cli import main\nsys.exit(main({arguments}))"
+    program += f"from egret.host.cli.main import main\nsys.exit(main({arguments}))"
     message = f"{what} needs {module}, which is not installed; install it: pip install {module}"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (2, "", f"egret: error: {message}\n")
@@ -596,7 +596,7 @@ def test_bad_training(refused, network):
 
 def test_training_without_torch(network):
     program = (
-        "import sys\nsys.modules['torch'] = None\nfrom egret.host.cli import main\n"
+        "import sys\nsys.modules['torch'] = None\nfrom egret.host.cli.main import main\n"
         "sys.exit(main(['train', '-o', 'trained']))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -666,7 +666,17 @@ def test_boards_that_fail_in_mid_run(fault, message, egret, network):
     """The run ends with one line, with what came before it as text."""
     egret("compile", "network", "-o", "image")
     with VirtualBoard(board_build(Image.load("image").configuration).program()) as board:
-        command = [sys.executable, "-m", "egret.host.cli", "run", "image", "--port", board.port, "--tokens", "10000000"]
+        command = [
+            sys.executable,
+            "-m",
+            "egret.host.cli.main",
+            "run",
+            "image",
+            "--port",
+            board.port,
+            "--tokens",
+            "10000000",
+        ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert len(process.stdout.read(20)) == 20
             board.reset() if fault == "reset" else board._process.kill()
@@ -710,7 +720,7 @@ def test_closed_pipe(network):
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb") as output:
-        command = [sys.executable, "-W", "error", "-m", "egret.host.cli", "--help"]
+        command = [sys.executable, "-W", "error", "-m", "egret.host.cli.main", "--help"]
         result = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, check=False)
     assert (result.returncode, result.stderr) == (1, b"")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from egret.model.papers import CORPORA, NOTES, PUBLISHED, published
+from egret.model.training.papers import CORPORA, NOTES, PUBLISHED, published
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from egret.model.configuration import GOALS, RESIDENT_BYTES, STORES
+from egret.model.compiler.configuration import GOALS, RESIDENT_BYTES, STORES
 from egret.model.errors import InputError, needs
 
 __all__ = ["main"]
@@ -105,7 +105,7 @@ def _table(title, rows):
 
 def _is_image(source):
     """Whether a path is a file that begins like an image."""
-    from egret.model.image import MAGIC
+    from egret.model.compiler.image import MAGIC
 
     try:
         with open(source, "rb") as file:
@@ -128,8 +128,8 @@ def _load_integer(source):
 
         return quantise(load_checkpoint(path))
     if _is_image(path):
-        from egret.model.compile import read_image
-        from egret.model.image import Image
+        from egret.model.compiler.compile import read_image
+        from egret.model.compiler.image import Image
 
         return read_image(Image.load(path))
     from egret.model.integer_file import load_integer
@@ -143,7 +143,7 @@ def _load_image(source, **options):
     Options are those of `egret.host.measure.simulation_images`.
     """
     from egret.host.measure import simulation_images
-    from egret.model.image import Image
+    from egret.model.compiler.image import Image
 
     parameters = _load_integer(source)
     if not _is_image(source):
@@ -204,7 +204,7 @@ def _training_options(config, settings, **options):
     """`TrainingOptions` of a configuration file, or of its defaults, with what the command line says instead."""
     from dataclasses import fields
 
-    from egret.model.train import TrainingOptions
+    from egret.model.training.train import TrainingOptions
 
     settings = _settings(settings)
     names = [field.name for field in fields(TrainingOptions)]
@@ -220,7 +220,7 @@ def _training_options(config, settings, **options):
     return TrainingOptions(**settings)
 
 
-_training_help = "Another field of the configuration (see the head of model/train.py); may be repeated."
+_training_help = "Another field of the configuration (see the head of model/training/train.py); may be repeated."
 
 
 def _training_decorators(command):
@@ -270,7 +270,7 @@ def train(output, config, train, valid, device, settings, limit_seconds, as_json
     Started again with the same options after it was stopped or killed, it goes on where it last saved.
     """
     with needs("torch", "torch", "training"):
-        from egret.model.train import train as run
+        from egret.model.training.train import train as run
     options = _training_options(config, settings, train=train, valid=valid, device=device)
     result = run(options, output, progress=sys.stderr.isatty(), limit_seconds=limit_seconds)
     _show_training(result, output, as_json)
@@ -293,8 +293,8 @@ def prune(checkpoint, output, config, train, valid, device, settings, limit_seco
     shape is the checkpoint's. Like `egret train`, it resumes.
     """
     with needs("torch", "torch", "training"):
-        from egret.model.prune import PruningOptions
-        from egret.model.prune import prune as run
+        from egret.model.training.prune import PruningOptions
+        from egret.model.training.prune import prune as run
     options = _training_options(config, settings, train=train, valid=valid, device=device)
     options = (checkpoint, output, options, PruningOptions(sparsity=sparsity, **pruning))
     result = run(*options, progress=sys.stderr.isatty(), limit_seconds=limit_seconds)
@@ -318,8 +318,8 @@ def sweep(study, output, train, valid, test, device, ray, limit_seconds, as_json
     cluster, all nodes must see the texts and the directory under the same paths.
     """
     with needs("torch", "torch", "training"):
-        from egret.model.sweep import Study
-        from egret.model.sweep import sweep as run
+        from egret.model.training.sweep import Study
+        from egret.model.training.sweep import sweep as run
     if ray is not None:
         with needs("ray", "ray", "--ray"):
             importlib.import_module("ray")
@@ -346,7 +346,7 @@ def sweep(study, output, train, valid, test, device, ray, limit_seconds, as_json
 def report(study, output, as_json):
     """Write the report of a study beside the papers' numbers: one HTML page, its data as CSV, its figures as SVG."""
     with needs("matplotlib", "matplotlib", "the report"):
-        from egret.model.report import write_report
+        from egret.model.training.report import write_report
     with _progress("figures") as progress:
         result = write_report(study, output, progress=progress)
     if as_json:
@@ -455,10 +455,10 @@ def compile_(source, output, target, lanes, weight_bytes, goal, folded, resident
     """Compile SOURCE (a checkpoint or an integer network) into an image and the Verilog of its core."""
     import numpy as np
 
-    from egret.model.compile import column_words, compile_image, configuration_for
-    from egret.model.configuration import TARGETS
+    from egret.model.compiler.compile import column_words, compile_image, configuration_for
+    from egret.model.compiler.configuration import TARGETS
+    from egret.model.compiler.image import memory_sections
     from egret.model.files import write_aside
-    from egret.model.image import memory_sections
 
     if output is None and verilog is None:
         raise InputError("nothing to write: give --output FILE for the image, --verilog FILE for the core, or both")
@@ -889,15 +889,15 @@ def _speed(board, measurement, hertz):
 
 def _image_network(image):
     """The integer network in an image."""
-    from egret.model.compile import read_image
+    from egret.model.compiler.compile import read_image
 
     return read_image(image)
 
 
 def _board_image(board, source, *, lanes, folded, weight_bytes=None):
     """Image of anything that `_load_integer` accepts for a board's core."""
-    from egret.model.compile import compile_image, configuration_for
-    from egret.model.image import Image
+    from egret.model.compiler.compile import compile_image, configuration_for
+    from egret.model.compiler.image import Image
 
     if Path(source).is_file() and _is_image(source):
         image = Image.load(source)
@@ -914,7 +914,7 @@ def _board_image(board, source, *, lanes, folded, weight_bytes=None):
 
 def _board_options(board, lanes, folded, weight_bytes=None):
     """Of `configuration_for`, for a board's core."""
-    from egret.model.configuration import TARGETS
+    from egret.model.compiler.configuration import TARGETS
 
     options = TARGETS[board.target] | {"folded": folded}
     if lanes is not None:

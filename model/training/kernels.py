@@ -12,7 +12,8 @@ Matrix products take operands in `dtype` (bfloat16, or float32 for tests) and su
 biases are float32. Sizes are padded to a multiple of `PAD` with zero weights and thresholds of one, so that padded
 neurons never have an event, and those of an LSTM stay at zero.
 
-This module needs Triton and serves LSTM, and EGRU with reset "before"; `egret.model.network` has the plain path, which
+This module needs Triton and serves LSTM, and EGRU with reset "before"; `egret.model.training.network` has the plain
+path, which
 gives the same gradients.
 """
 

@@ -8,8 +8,8 @@ import torch
 
 from egret.model.checkpoint import load_checkpoint, save_checkpoint
 from egret.model.errors import InputError
-from egret.model.network import Dropout, LanguageModel, configuration_of, egru_layer, event, lstm_layer
 from egret.model.tokens import Vocabulary
+from egret.model.training.network import Dropout, LanguageModel, configuration_of, egru_layer, event, lstm_layer
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # TRITON_INTERPRET=1 runs the kernels on a CPU, very slowly.
@@ -253,7 +253,7 @@ def test_thresholds_have_the_mean_that_is_asked_for():
 
 
 def run_both(steps, batch, sizes, inputs, dtype, dropped, train_thresholds=True):
-    from egret.model import kernels
+    from egret.model.training import kernels
 
     generator = torch.Generator().manual_seed(steps + batch)
     layers = [
@@ -334,7 +334,7 @@ def test_fused_layers_need_no_threshold_gradient():
 
 def run_both_lstm(steps, batch, sizes, inputs, dtype, dropped):
     """Results and gradients of the plain path in float64 and of the fused path."""
-    from egret.model import kernels
+    from egret.model.training import kernels
 
     generator = torch.Generator().manual_seed(steps + batch)
 
@@ -409,7 +409,7 @@ def test_fused_layers_in_bfloat16_are_close(batch, sizes):
 @needs_kernels
 @pytest.mark.parametrize(("count", "size", "vocab"), [(1, 1, 2), (7, 70, 65), (5, 64, 2100)])
 def test_fused_readout_loss_equals_cross_entropy(count, size, vocab):
-    from egret.model import kernels
+    from egret.model.training import kernels
 
     generator = torch.Generator().manual_seed(count)
     hidden, weight = torch.randn(count, size, generator=generator), torch.randn(vocab, size, generator=generator)
@@ -431,7 +431,7 @@ def test_fused_readout_loss_equals_cross_entropy(count, size, vocab):
 @needs_kernels
 @pytest.mark.parametrize(("count", "size", "vocab", "share"), [(7, 70, 65, 0.7), (5, 64, 2100, 1.0), (3, 5, 10, 0.0)])
 def test_fused_readout_loss_takes_taught_probabilities(count, size, vocab, share):
-    from egret.model import kernels
+    from egret.model.training import kernels
 
     generator = torch.Generator().manual_seed(vocab)
     hidden, weight = torch.randn(count, size, generator=generator), torch.randn(vocab, size, generator=generator)

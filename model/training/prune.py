@@ -9,7 +9,7 @@ followed by fine-tuning in which pruned weights stay zero. Called by ``egret pru
     result = prune(checkpoint_directory, directory, training, pruning, progress=True)
 
 `directory` becomes a checkpoint directory with the best network at the final sparsity, and holds the training state
-from which a killed run goes on, as for `egret.model.train`.
+from which a killed run goes on, as for `egret.model.training.train`.
 """
 
 import math
@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from egret.model.errors import InputError
-from egret.model.network import LanguageModel
-from egret.model.train import Trainer, load_network, read_texts
+from egret.model.training.network import LanguageModel
+from egret.model.training.train import Trainer, load_network, read_texts
 
 __all__ = ["UNUSED", "PruningOptions", "prune", "prune_magnitude", "schedule"]
 
@@ -138,7 +138,7 @@ def prune(checkpoint, directory, training, pruning, *, progress=False, limit_sec
         network's shape the checkpoint's.
     pruning : PruningOptions
     progress, limit_seconds, on_epoch
-        As for `egret.model.train.train`.
+        As for `egret.model.training.train.train`.
 
     Returns
     -------

@@ -8,7 +8,7 @@ from egret.model.counts import checkpoint_columns
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
 from egret.model.floating import FloatNetwork
-from egret.model.observe import histogram, observe, parameter_histograms
+from egret.model.training.observe import histogram, observe, parameter_histograms
 
 
 @pytest.mark.parametrize("streams", [1, 7])

@@ -19,25 +19,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from egret.model.configuration import (
-    CODEBOOK,
-    GATES,
+from egret.model.arithmetic import CODEBOOK, GATES, WEIGHT_BITS
+from egret.model.compiler.configuration import (
     GOALS,
     RESIDENT_BYTES,
     RUN_BITS,
     SDRAM_BITS,
     SDRAM_WORDS,
     SEGMENTS,
-    WEIGHT_BITS,
     WIDEST_RUN,
     WINDOW,
     Configuration,
     first_bank,
 )
+from egret.model.compiler.image import Image, memory_sections
+from egret.model.compiler.lookups import estimate_lookups
 from egret.model.errors import InputError
-from egret.model.image import Image, memory_sections
 from egret.model.integer import IntegerLayer, IntegerParameters
-from egret.model.lookups import estimate_lookups
 from egret.model.tokens import Vocabulary
 
 __all__ = [

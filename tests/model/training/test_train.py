@@ -11,11 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from egret.model import train as training
 from egret.model.checkpoint import load_checkpoint
 from egret.model.errors import InputError
-from egret.model.network import LanguageModel
-from egret.model.train import TrainingOptions, cut_streams, event_weights, learning_rate_factor, segment_lengths, train
+from egret.model.training import train as training
+from egret.model.training.network import LanguageModel
+from egret.model.training.train import (
+    TrainingOptions,
+    cut_streams,
+    event_weights,
+    learning_rate_factor,
+    segment_lengths,
+    train,
+)
 
 TEXT = "to be or not to be that is the question\nwhether tis nobler in the mind to suffer\n" * 6
 
@@ -104,7 +111,7 @@ def test_bad_configuration_files_are_refused(tmp_path, content, message):
 
 
 def test_committed_configurations_are_accepted():
-    folder = os.path.join(os.path.dirname(training.__file__), "configs")
+    folder = os.path.join(os.path.dirname(training.__file__), "..", "configs")
     names = sorted(name for name in os.listdir(folder) if name.endswith(".toml"))
     assert {"demo.toml", "ptb-egru.toml", "ptb-lstm.toml", "wikitext2-egru.toml", "wikitext2-lstm.toml"} <= set(names)
     for name in names:
@@ -253,7 +260,7 @@ def test_a_killed_process_resumes(tmp_path, texts):
     plan = options(texts)
     whole = train(plan, tmp_path / "whole")
     program = (
-        "import sys, torch; torch.set_num_threads(1); from egret.model.train import *; "
+        "import sys, torch; torch.set_num_threads(1); from egret.model.training.train import *; "
         "options = TrainingOptions(**eval(sys.argv[1])); print('ready', flush=True); train(options, sys.argv[2])"
     )
     fields = {name: getattr(plan, name) for name in plan.__dataclass_fields__} | {"save_seconds": 0.0}

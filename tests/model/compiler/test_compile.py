@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from egret.model.compile import (
+from egret.model.arithmetic import GATES
+from egret.model.compiler.compile import (
     Matrix,
     _resident,
     column_words,
@@ -20,9 +21,9 @@ from egret.model.compile import (
     read_image,
     row_format,
 )
-from egret.model.configuration import GATES, GOALS, RESIDENT_BYTES, SEGMENTS
+from egret.model.compiler.configuration import GOALS, RESIDENT_BYTES, SEGMENTS
+from egret.model.compiler.image import Image, memory_sections
 from egret.model.errors import InputError
-from egret.model.image import Image, memory_sections
 from egret.model.integer import split
 from tests.networks import few_values, random_network
 
@@ -407,7 +408,7 @@ def test_rows_fill_an_sdram(monkeypatch):
     parameters = few_values(random_network(3, hidden=(9, 7), embedding=6))
     needed = configuration_for(parameters, store="sdram", folded=4).sdram_words
     for room, folded in ((needed, 4), (needed - 1, 3)):
-        monkeypatch.setattr("egret.model.compile.SDRAM_WORDS", room)
+        monkeypatch.setattr("egret.model.compiler.compile.SDRAM_WORDS", room)
         assert configuration_for(parameters, store="sdram").folded == folded
 
 

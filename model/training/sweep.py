@@ -9,7 +9,7 @@ Called by ``egret sweep`` as::
 A study file (those in ``model/configs`` are named ``study-*.toml``) holds::
 
     title = "Penn Treebank"
-    corpus = "ptb"              # whose published numbers to compare with, if any: see egret.model.papers
+    corpus = "ptb"              # whose published numbers to compare with, if any: see egret.model.training.papers
     streams = 64                # that the validation and the test text are cut into when measured
     parent = "dense"            # what a pruning starts from: the dense network, or the "previous" pruning
     [texts]                     # train, valid, test; relative to the file, or given as options
@@ -23,8 +23,10 @@ A study file (those in ``model/configs`` are named ``study-*.toml``) holds::
     [[prunings]]                # fields of `PruningOptions`, and again `set`
     sparsity = 0.85
 
-Each point is a directory with its checkpoint and training state, as `egret.model.train` writes them, and, once it is
-finished, ``result.json``, which holds everything that `egret.model.report` shows. ``study.json`` lists the points.
+Each point is a directory with its checkpoint and training state, as `egret.model.training.train` writes them, and,
+once it is
+finished, ``result.json``, which holds everything that `egret.model.training.report` shows. ``study.json`` lists the
+points.
 """
 
 import contextlib
@@ -42,11 +44,11 @@ import torch
 from egret.model.checkpoint import load_checkpoint
 from egret.model.errors import InputError
 from egret.model.files import digest, write_aside
-from egret.model.observe import histogram, observe, parameter_histograms
-from egret.model.papers import CORPORA
-from egret.model.prune import UNUSED, PruningOptions, prune
 from egret.model.tokens import read_text
-from egret.model.train import (
+from egret.model.training.observe import histogram, observe, parameter_histograms
+from egret.model.training.papers import CORPORA
+from egret.model.training.prune import UNUSED, PruningOptions, prune
+from egret.model.training.train import (
     CHANGEABLE,
     PATHS,
     TrainingOptions,
@@ -136,7 +138,7 @@ class Study:
     ----------
     title : str
     corpus : str or None
-        Of `egret.model.papers.CORPORA`.
+        Of `egret.model.training.papers.CORPORA`.
     points : tuple of Point
         Parents before what is pruned from them.
     """
@@ -536,7 +538,7 @@ def run_point(point, specification, directory, deadline=None, progress=None):
     Raises
     ------
     InputError
-        As for `egret.model.train.train` and `egret.model.prune.prune`.
+        As for `egret.model.training.train.train` and `egret.model.training.prune.prune`.
     """
     folder = directory / point.name
     left = None if deadline is None else deadline - time.time()

@@ -11,7 +11,8 @@ optimiser, random state, carried state), from which a killed run goes on exactly
 again with the same options and directory. New state is written aside before ``training.json`` is replaced to name it,
 so a kill at any moment leaves a whole state; ``shard_mib`` cuts it into pieces.
 
-`Trainer` does the work for `train` and for `egret.model.prune`. On a CUDA device one optimiser step, from dropout to
+`Trainer` does the work for `train` and for `egret.model.training.prune`. On a CUDA device one optimiser step, from
+dropout to
 AdamW, is one CUDA graph for each segment length; lengths are drawn as multiples of `QUANTUM` so that there are few.
 """
 
@@ -32,9 +33,9 @@ from egret.model.checkpoint import CELLS, RESETS, load_checkpoint, model_file, s
 from egret.model.errors import InputError
 from egret.model.files import digest
 from egret.model.integer_file import load_integer
-from egret.model.network import Dropout, LanguageModel, configuration_of
 from egret.model.quantise import dequantise
 from egret.model.tokens import KINDS, Vocabulary, read_text
+from egret.model.training.network import Dropout, LanguageModel, configuration_of
 
 __all__ = [
     "CHANGEABLE", "PATHS", "Trainer", "TrainingOptions", "TrainingResult", "by_content", "cut_streams", "event_weights",
@@ -94,7 +95,7 @@ class TrainingOptions:
         Epochs over which an average of the parameters looks back: their mean at first, exponential once it is this
         old, anew after each pruning. Validation looks at both and keeps the better. 0 for no averaging.
     dropout_words, dropout_embedding, dropout_between, dropout_output, dropout_recurrent : float
-        As in `egret.model.network.Dropout`.
+        As in `egret.model.training.network.Dropout`.
     threshold_mean : float
         Mean of the Beta distribution that thresholds are drawn from.
     train_thresholds : bool
@@ -232,7 +233,7 @@ class TrainingOptions:
 
     @property
     def dropout(self):
-        """The rates as an `egret.model.network.Dropout`."""
+        """The rates as an `egret.model.training.network.Dropout`."""
         return Dropout(**{
             name: getattr(self, f"dropout_{name}") for name in ("words", "embedding", "between", "output", "recurrent")
         })  # fmt: skip

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egret.model.compile import configuration_for
-from egret.model.configuration import GATES, TARGETS, TINY, Configuration
+from egret.model.arithmetic import GATES
+from egret.model.compiler.compile import configuration_for
+from egret.model.compiler.configuration import TARGETS, TINY, Configuration
+from egret.model.compiler.image import memory_sections
 from egret.model.errors import InputError
-from egret.model.image import memory_sections
 from tests.networks import random_network
 
 quick = settings(deadline=None, print_blob=True, derandomize=True, max_examples=100)

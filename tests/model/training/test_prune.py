@@ -8,10 +8,10 @@ import torch
 
 from egret.model.checkpoint import load_checkpoint
 from egret.model.errors import InputError
-from egret.model.network import LanguageModel, configuration_of
-from egret.model.prune import PruningOptions, prune, prune_magnitude, schedule
 from egret.model.tokens import Vocabulary
-from egret.model.train import TrainingOptions, train
+from egret.model.training.network import LanguageModel, configuration_of
+from egret.model.training.prune import PruningOptions, prune, prune_magnitude, schedule
+from egret.model.training.train import TrainingOptions, train
 
 TEXT = "the quality of mercy is not strained\nit droppeth as the gentle rain from heaven\n" * 5
 
@@ -119,7 +119,7 @@ def test_pruned_weights_stay_zero_and_the_rest_learns(parent, tmp_path):
 
 def test_averages_begin_anew_at_each_pruning(parent, tmp_path, monkeypatch):
     """So they have the zeros of the last one, and the network kept does."""
-    from egret.model import train as training
+    from egret.model.training import train as training
 
     monkeypatch.setattr(training, "_AVERAGE_EVERY", 2)
     directory, options = parent
@@ -170,7 +170,7 @@ def test_a_network_is_pruned_further(parent, tmp_path):
 
 
 def test_an_interrupted_pruning_ends_as_an_uninterrupted_one(parent, tmp_path, monkeypatch):
-    from egret.model import train as training
+    from egret.model.training import train as training
 
     directory, options = parent
     options = replace(options, averaging=0.5)

@@ -9,15 +9,8 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from egret.model.configuration import (
-    CODEBOOK,
-    RUN_BITS,
-    SDRAM_BITS,
-    SEGMENTS,
-    VALUE_FRACTION,
-    WEIGHT_BITS,
-    Configuration,
-)
+from egret.model.arithmetic import CODEBOOK, VALUE_FRACTION, WEIGHT_BITS
+from egret.model.compiler.configuration import RUN_BITS, SDRAM_BITS, SEGMENTS, Configuration
 from egret.model.errors import InputError
 from egret.model.files import read, write_aside
 

@@ -4,7 +4,8 @@ Called by ``egret report --study`` as::
 
     report = write_report(directory, path)
 
-It reads what `egret.model.sweep` left: ``study.json`` and each point's ``result.json``. The page needs nothing beside
+It reads what `egret.model.training.sweep` left: ``study.json`` and each point's ``result.json``. The page needs
+nothing beside
 it; its figures are inline SVG, and each is a file of its own too. Where several points compete (seeds, weight decays)
 the one with the lowest validation perplexity stands for them, so that the test text chooses nothing.
 """
@@ -25,7 +26,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocat
 
 from egret.model.errors import InputError
 from egret.model.files import write_aside
-from egret.model.papers import CORPORA, NOTES, PUBLISHED, published
+from egret.model.training.papers import CORPORA, NOTES, PUBLISHED, published
 
 __all__ = ["Report", "write_report"]
 

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from egret.model.errors import InputError
-from egret.model.report import write_report
+from egret.model.training.report import write_report
 
 SIZES = [3, 5]
 

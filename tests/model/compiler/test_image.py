@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egret.model.compile import compile_image, configuration_for, read_image
-from egret.model.configuration import TINY, Configuration
+from egret.model.compiler.compile import compile_image, configuration_for, read_image
+from egret.model.compiler.configuration import TINY, Configuration
+from egret.model.compiler.image import HOST_SECTIONS, MAGIC, VERSION, Image, MemorySection, memory_sections
 from egret.model.errors import InputError
-from egret.model.image import HOST_SECTIONS, MAGIC, VERSION, Image, MemorySection, memory_sections
 from tests.networks import few_values, random_network
 
 quick = settings(deadline=None, print_blob=True, derandomize=True, max_examples=200)

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from egret.model import sweep as sweeping
 from egret.model.checkpoint import load_checkpoint
 from egret.model.errors import InputError
-from egret.model.sweep import Study, sweep
+from egret.model.training import sweep as sweeping
+from egret.model.training.sweep import Study, sweep
 
-CONFIGS = Path(sweeping.__file__).parent / "configs"
+CONFIGS = Path(sweeping.__file__).parent.parent / "configs"
 TINY = CONFIGS / "study-tiny.toml"
 TEXT = "the quality of mercy is not strained\nit droppeth as the gentle rain from heaven\n"
 NAMES = [
@@ -167,7 +167,7 @@ def test_time_that_is_up_while_pruning(tmp_path, texts, monkeypatch):
 def test_a_killed_sweep_goes_on_to_the_same_end(tmp_path, texts):
     study = small(tmp_path, texts, pruning=PRUNING)
     program = (
-        "import os, sys, torch\nfrom egret.model import sweep, train\ntorch.set_num_threads(1)\n"
+        "import os, sys, torch\nfrom egret.model.training import sweep, train\ntorch.set_num_threads(1)\n"
         "save = train.Trainer.save\n"
         "def kill(self, directory):\n    save(self, directory)\n    os._exit(9)\n"
         "train.Trainer.save = kill\n"

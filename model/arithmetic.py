@@ -1,0 +1,21 @@
+"""What the arithmetic of the integer network fixes for everything below it: gates, widths and fractions."""
+
+__all__ = ["CODEBOOK", "GATES", "STATE_FRACTION", "VALUE_BITS", "VALUE_FRACTION", "WEIGHT_BITS"]
+
+GATES = ("u", "r", "z")
+"""Order of the gates in every file and memory: update, reset, candidate."""
+
+WEIGHT_BITS = 8
+"""Signed width of a weight that enters a multiplier."""
+
+CODEBOOK = 15
+"""Non-zero weights that a matrix with 4-bit codes can have."""
+
+VALUE_BITS = 9
+"""Signed width of what enters a multiplier: events are 0..255, embedding values -254..254."""
+
+VALUE_FRACTION = 8
+"""Fraction bits of an event value."""
+
+STATE_FRACTION = 14
+"""Fraction bits of a neuron's state."""
