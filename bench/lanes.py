@@ -819,7 +819,7 @@ def column_use(parameters, ids, *, streams=64, steps=40, skipped=10):
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
     ids : int [N]
         A text.
     streams, steps : int
@@ -837,11 +837,11 @@ def column_use(parameters, ids, *, streams=64, steps=40, skipped=10):
     import numpy as np
 
     from egret.model.counts import SourceCounts, integer_columns
-    from egret.model.integer import IntegerNetwork
+    from egret.model.integer import IntegerEngine
 
     columns = integer_columns(parameters)
     counts = SourceCounts(columns)
-    network = IntegerNetwork(parameters)
+    network = IntegerEngine(parameters)
     network.reset_state(streams)
     apart = len(ids) // streams
     for step in range(min(steps, apart)):

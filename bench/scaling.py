@@ -43,7 +43,7 @@ from egret.model.compiler.lookups import column_lookups, estimate_lookups
 from egret.model.counts import SourceCounts, integer_columns
 from egret.model.errors import InputError, needs
 from egret.model.files import write_aside
-from egret.model.integer import IntegerNetwork
+from egret.model.integer import IntegerEngine
 from egret.model.integer_file import load_integer
 from egret.model.tokens import read_text
 from egret.rtl import protocol
@@ -203,7 +203,7 @@ def active_network(point, *, seed=1, steps=24, streams=4):
 
         def outputs(middle, layer=layer, spread=spread, inputs=inputs):
             tried = dataclasses.replace(layer, threshold=(middle * spread).astype(np.int32))
-            network = IntegerNetwork(
+            network = IntegerEngine(
                 dataclasses.replace(
                     parameters,
                     layers=(tried,),
@@ -408,7 +408,7 @@ class Work:
 
         Parameters
         ----------
-        parameters : IntegerParameters
+        parameters : IntegerNetwork
         sources : SourceCounts
             Over the text.
         ids : np.ndarray of int, shape [N + 1]
@@ -894,7 +894,7 @@ def on_board(work, constants, core):
 
 def beyond(parameters, ids, constants):
     """What the model says of a network, larger ones of its kind, boards and boards in a row: dict of lists of dict."""
-    network, sources = IntegerNetwork(parameters), SourceCounts(integer_columns(parameters))
+    network, sources = IntegerEngine(parameters), SourceCounts(integer_columns(parameters))
     for token in ids[:-1]:
         sources.add(network.step(np.array([token])))
     configuration = configuration_for(parameters, store="sdram")

@@ -53,7 +53,7 @@ def compare(parameters, ids, *, lanes, folded, open_board, progress):
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
     ids : np.ndarray of int, shape [N + 1]
         Text.
     lanes : int or None

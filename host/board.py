@@ -21,7 +21,7 @@ from time import monotonic
 import numpy as np
 
 from egret.model.compiler.image import INPUT_SECTION, memory_sections
-from egret.model.errors import InputError
+from egret.model.errors import EgretError, InputError
 from egret.rtl import protocol
 from egret.rtl.protocol import Command, Status
 
@@ -36,8 +36,8 @@ QUICK_REPEATS = 3
 _EVENT = np.dtype([("index", "<u2"), ("value", "u1")])
 
 
-class BoardError(InputError):
-    """The board cannot be used: it does not answer, was reset, or refused something. One line, as any `InputError`."""
+class BoardError(EgretError):
+    """The board cannot be used: it does not answer, was reset, or refused something."""
 
 
 class Board:

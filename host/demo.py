@@ -12,8 +12,8 @@ from egret.model.checkpoint import load_checkpoint
 from egret.model.counts import checkpoint_columns, integer_columns
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate, event_agreement
-from egret.model.floating import FloatNetwork
-from egret.model.integer import IntegerNetwork
+from egret.model.floating import FloatEngine
+from egret.model.integer import IntegerEngine
 from egret.model.quantise import quantise
 from egret.model.tokens import read_text
 
@@ -86,7 +86,7 @@ def run(checkpoint, text, tokens, seed, console, progress, open_board):
             core = measure(board, image, parameters, ids[: MEASURED_STEPS + 1], progress=show)
         with progress("measuring it without sparsity") as show:
             dense = measure(board, dense_image, counterpart, ids[: DENSE_STEPS + 1], progress=show)
-    networks = FloatNetwork(source), IntegerNetwork(parameters)
+    networks = FloatEngine(source), IntegerEngine(parameters)
     batch = min(BATCH, len(ids) - 1)
     with progress("float network") as show:
         floating = evaluate(networks[0], checkpoint_columns(source), ids, batch=batch, progress=show)

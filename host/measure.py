@@ -17,7 +17,7 @@ from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.lookups import estimate_lookups
 from egret.model.counts import integer_columns
 from egret.model.evaluate import Evaluation, cut_streams, evaluate, log_likelihood
-from egret.model.integer import IntegerLayer, IntegerNetwork, split
+from egret.model.integer import IntegerEngine, IntegerLayer, split
 from egret.rtl.protocol import CAUSES
 
 __all__ = [
@@ -224,7 +224,7 @@ def measure(board, image, parameters, ids, *, progress=None):
         Gets the image loaded first.
     image : egret.model.compiler.image.Image
         Compiled from `parameters`.
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
     ids : np.ndarray of int, shape [N + 1]
     progress : callable, optional
         Called now and then as ``progress(done, total)``, both in predictions.
@@ -251,7 +251,7 @@ def measure_pipeline(boards, images, parameters, ids, *, progress=None):
         All of them are busy at once, each with another step.
     images : list of egret.model.compiler.image.Image
         Of the parts that `egret.model.integer.split` makes of `parameters`.
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
         The whole network.
     ids, progress
         As for `measure`.
@@ -271,7 +271,7 @@ def measure_pipeline(boards, images, parameters, ids, *, progress=None):
         board.load(image)
     ends = accumulate(image.configuration.layers for image in images)
     checked = [_CheckedBoard(board, end - 1) for board, end in zip(boards, ends, strict=True)]
-    pipeline = _CheckedPipeline(checked, IntegerNetwork(parameters), [int(token) for token in ids[:-1]])
+    pipeline = _CheckedPipeline(checked, IntegerEngine(parameters), [int(token) for token in ids[:-1]])
     before = [board.counters() for board in boards]
     begin = time.perf_counter()
     evaluation = evaluate(pipeline, integer_columns(parameters), ids, progress=progress)
@@ -340,9 +340,9 @@ def simulation_images(parameters, *others, **options):
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
         The network that decides how wide the runs and the weights are.
-    *others : IntegerParameters
+    *others : IntegerNetwork
         Their matrices may have no more values than those of ``parameters``.
     **options
         Of `configuration_for`; None is ignored.
@@ -364,7 +364,7 @@ def pipeline_images(parameters, behind, *, lookups=None, **options):
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
     behind : list of int
         As for `egret.model.integer.split`.
     lookups : list of np.ndarray, one a layer, optional
@@ -394,7 +394,7 @@ def sample(parameters, count, *, seed=0):
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
     count : int
     seed : int
 
@@ -402,7 +402,7 @@ def sample(parameters, count, *, seed=0):
     -------
     np.ndarray of int32, shape [count]
     """
-    network, sampler = IntegerNetwork(parameters), Sampler(seed=seed)
+    network, sampler = IntegerEngine(parameters), Sampler(seed=seed)
     tokens = [0]
     while len(tokens) < count:
         tokens.append(sampler(network.read_out(network.step(np.array(tokens[-1:]))[-1].y)[0]))
@@ -417,13 +417,13 @@ def dense_counterpart(parameters, *, pruned=False):
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
     pruned : bool
         Leave the weights zero that are zero.
 
     Returns
     -------
-    IntegerParameters
+    IntegerNetwork
     """
 
     def ones(weights):
@@ -449,12 +449,12 @@ def unpruned_counterpart(parameters, *, seed=0):
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
     seed : int
 
     Returns
     -------
-    IntegerParameters
+    IntegerNetwork
     """
     rng = np.random.default_rng(seed)
 

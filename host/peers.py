@@ -1,6 +1,6 @@
 """Peers: the same network in PyTorch on this processor, and what others have published.
 
-PyTorch computes in float32 with the integer network's numbers, which is exact (see `IntegerNetwork`), so that every
+PyTorch computes in float32 with the integer network's numbers, which is exact (see `IntegerEngine`), so that every
 event must be equal. Like the core it ends at the last layer's events: the read-out is not in its time.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from egret.model.integer import EVENT_MAX, IntegerNetwork, sigmoid_table, tanh_table
+from egret.model.integer import EVENT_MAX, IntegerEngine, sigmoid_table, tanh_table
 
 __all__ = ["ENGINES", "PUBLISHED", "Published", "Run", "TorchNetwork", "run_engines"]
 
@@ -105,7 +105,7 @@ class TorchNetwork:
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
     multiplier : callable
         One of `ENGINES`.
     """
@@ -188,7 +188,7 @@ def run_engines(parameters, ids, *, progress=None):
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
     ids : np.ndarray of int, shape [N + 1]
     progress : callable, optional
         Called as ``progress(done, total)``, both in engines.
@@ -199,7 +199,7 @@ def run_engines(parameters, ids, *, progress=None):
     """
     import torch
 
-    integer = IntegerNetwork(parameters)
+    integer = IntegerEngine(parameters)
     expected = [[trace.y[0] for trace in integer.step(ids[step : step + 1])] for step in range(len(ids) - 1)]
     engines = {
         name: engine for name, engine in ENGINES.items() if engine is not _pruned or torch.backends.mkl.is_available()

@@ -16,7 +16,7 @@ from egret.host.measure import Mismatch
 from egret.model.arithmetic import CODEBOOK
 from egret.model.compiler.compile import compile_image
 from egret.model.compiler.image import memory_sections
-from egret.model.integer import EVENT_MAX, INPUT_MAX, THRESHOLD_MAX, IntegerLayer, IntegerNetwork
+from egret.model.integer import EVENT_MAX, INPUT_MAX, THRESHOLD_MAX, IntegerEngine, IntegerLayer
 
 __all__ = ["PATTERNS", "Coverage", "SelfTest", "pattern", "self_test"]
 
@@ -81,7 +81,7 @@ def pattern(parameters, configuration, number):
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
     configuration : Configuration
         Of the core.
     number : int
@@ -89,7 +89,7 @@ def pattern(parameters, configuration, number):
 
     Returns
     -------
-    IntegerParameters
+    IntegerNetwork
     """
     c, rng = configuration, np.random.default_rng(number)
     magnitude = _MAGNITUDES[number % len(_MAGNITUDES)]
@@ -172,7 +172,7 @@ def self_test(board, image, parameters, *, patterns=PATTERNS, progress=None):
     board : egret.host.board.Board
     image : egret.model.compiler.image.Image
         For the board's configuration: says how much of each memory is used.
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
         What the image was compiled from.
     patterns : int
         Images to try.
@@ -201,7 +201,7 @@ def self_test(board, image, parameters, *, patterns=PATTERNS, progress=None):
             zeros, ones = seen.get(name, (bits[:0], bits[:0]))
             seen[name] = _either(zeros, ~bits), _either(ones, bits)
         board.load(test_image)
-        reference = IntegerNetwork(network)
+        reference = IntegerEngine(network)
         # Every token, in an order of its own.
         tokens = np.resize(np.random.default_rng(number).permutation(c.vocabulary), count)
         for step, events in enumerate(board.step_many(map(int, tokens))):

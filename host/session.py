@@ -8,7 +8,7 @@ import numpy as np
 from egret.host.generate import ReadOut, generate
 from egret.host.measure import Mismatch
 from egret.model.errors import InputError
-from egret.model.integer import IntegerNetwork
+from egret.model.integer import IntegerEngine
 from egret.model.tokens import END_OF_LINE, Vocabulary
 
 __all__ = ["Session", "generate_text", "prompt_ids"]
@@ -109,7 +109,7 @@ def generate_text(board, image, parameters, ids, count, sampler, write):
     ----------
     board : egret.host.board.Board
     image : egret.model.compiler.image.Image
-    parameters : IntegerParameters or None
+    parameters : IntegerNetwork or None
         Of the integer network to compare each step with.
     ids : list of int
         The prompt.
@@ -129,7 +129,7 @@ def generate_text(board, image, parameters, ids, count, sampler, write):
         The board does not do what it should.
     """
     vocabulary = Vocabulary.from_bytes(image.vocabulary, image.vocabulary_kind, "image")
-    network = None if parameters is None else IntegerNetwork(parameters)
+    network = None if parameters is None else IntegerEngine(parameters)
     session = Session(matching=None if network is None else 0)
 
     def observe(token, events):

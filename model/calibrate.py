@@ -7,7 +7,7 @@ first layer's input weights its inverse: every state and event stays what it was
 
 Quantisation to few bits makes a network less sure, too, so what is to be quantised is calibrated as it will be then::
 
-    scale = calibrate(IntegerNetwork(quantise(checkpoint, weight_bits=4)), ids)
+    scale = calibrate(IntegerEngine(quantise(checkpoint, weight_bits=4)), ids)
     parameters = quantise(scale_readout(checkpoint, scale), weight_bits=4)
 """
 
@@ -31,7 +31,7 @@ def calibrate(network, ids, *, batch=64, progress=None):
 
     Parameters
     ----------
-    network : FloatNetwork, IntegerNetwork or alike
+    network : FloatEngine, IntegerEngine or alike
     ids : np.ndarray of int, shape [N + 1]
         A text that is used for nothing else, such as the validation text; every token after the first is predicted.
     batch : int

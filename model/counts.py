@@ -61,7 +61,7 @@ def checkpoint_columns(checkpoint):
 
 
 def integer_columns(parameters):
-    """Column counts of each layer of an `IntegerParameters`: list of `ColumnCounts`."""
+    """Column counts of each layer of an `IntegerNetwork`: list of `ColumnCounts`."""
     return [ColumnCounts.of_layer(layer.weight_x, layer.weight_y) for layer in parameters.layers]
 
 

@@ -1,16 +1,19 @@
-"""The one exception for a user's mistake."""
+"""What a command reports in one line instead of a traceback."""
 
 import contextlib
 
-__all__ = ["InputError", "needs"]
+__all__ = ["EgretError", "InputError", "needs"]
 
 
-class InputError(ValueError):
-    """Something given by the user cannot be used.
+class EgretError(Exception):
+    """Something went wrong that is no fault of the program.
 
-    The message is one line: what was wrong, where, and what would be accepted. The command line prints it and
-    exits with status 2; it never shows a traceback for it.
+    The message is one line. The command line prints it and exits with status 2; it never shows a traceback for it.
     """
+
+
+class InputError(EgretError, ValueError):
+    """Something given by the user cannot be used: what was wrong, where, and what would be accepted."""
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """Perplexity, activity and operation counts of a network over a text, whatever engine runs it.
 
 A network is anything with ``reset_state(batch)``, ``step(tokens [B])`` and ``read_out(y [B, H]) -> logits [B, V]``,
-where ``step`` returns one trace a layer with arrays ``x``, ``y_before``, ``s`` and ``y`` (`FloatNetwork`,
-`IntegerNetwork`).
+where ``step`` returns one trace a layer with arrays ``x``, ``y_before``, ``s`` and ``y`` (`FloatEngine`,
+`IntegerEngine`).
 """
 
 import math
@@ -101,7 +101,7 @@ def evaluate(network, columns, ids, *, batch=1, progress=None):
 
     Parameters
     ----------
-    network : FloatNetwork, IntegerNetwork or alike
+    network : FloatEngine, IntegerEngine or alike
     columns : list of ColumnCounts
         Of this network's weights.
     ids : np.ndarray of int, shape [N + 1]
@@ -195,7 +195,7 @@ def event_agreement(one, other, ids, *, batch=1, progress=None):
 
     Parameters
     ----------
-    one, other : FloatNetwork, IntegerNetwork or alike
+    one, other : FloatEngine, IntegerEngine or alike
         Of one shape.
     ids : np.ndarray of int, shape [N + 1]
         The same steps are run as in `evaluate`.

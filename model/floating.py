@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["FloatNetwork", "LayerStep"]
+__all__ = ["FloatEngine", "LayerStep"]
 
 _TABLE_LIMIT = 1 << 24  # elements of the table of layer 1's input products; larger ones are multiplied each step
 _SPARSE_SHARE = 0.25  # below this share of active inputs, picking rows beats the whole product at batch 1
@@ -47,7 +47,7 @@ class LayerStep(NamedTuple):
     y: np.ndarray
 
 
-class FloatNetwork:
+class FloatEngine:
     """Runs a checkpoint's network over B independent streams.
 
     Parameters

@@ -33,8 +33,8 @@ __all__ = [
     "EVENT_MAX",
     "THRESHOLD_MAX",
     "IntegerLayer",
+    "IntegerEngine",
     "IntegerNetwork",
-    "IntegerParameters",
     "LayerTrace",
     "fire",
     "gate_index",
@@ -121,7 +121,7 @@ class IntegerLayer:
 
 
 @dataclass(frozen=True)
-class IntegerParameters:
+class IntegerNetwork:
     """All numbers of an integer network.
 
     Attributes
@@ -224,13 +224,13 @@ def split(parameters, behind):
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
     behind : list of int
         Numbers of the layers, from 1, behind which it is cut: rising, 1 to the number of layers - 1.
 
     Returns
     -------
-    list of IntegerParameters
+    list of IntegerNetwork
 
     Raises
     ------
@@ -282,17 +282,17 @@ class LayerTrace:
     y: np.ndarray
 
 
-class IntegerNetwork:
+class IntegerEngine:
     """Runs an integer network over B independent streams.
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
 
     Notes
     -----
     The matrix products run in float32, which is exact here: no partial sum exceeds 2^24 in magnitude, as
-    `IntegerParameters` has checked for accumulators of at most 24 bits.
+    `IntegerNetwork` has checked for accumulators of at most 24 bits.
     """
 
     def __init__(self, parameters):

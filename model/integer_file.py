@@ -27,7 +27,7 @@ import safetensors.numpy
 
 from egret.model.errors import InputError
 from egret.model.files import write_aside
-from egret.model.integer import IntegerLayer, IntegerParameters
+from egret.model.integer import IntegerLayer, IntegerNetwork
 from egret.model.tokens import Vocabulary
 
 __all__ = ["load_integer", "save_integer"]
@@ -43,7 +43,7 @@ def save_integer(parameters, path):
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
     path : str or Path
     """
     tensors = {
@@ -83,7 +83,7 @@ def load_integer(path):
 
     Returns
     -------
-    IntegerParameters
+    IntegerNetwork
 
     Raises
     ------
@@ -145,7 +145,7 @@ def _parse(metadata, packed, path):
         )
         for number, (inputs, size) in enumerate(zip([embedding, *hidden], hidden, strict=False))
     )
-    return IntegerParameters(
+    return IntegerNetwork(
         vocabulary=Vocabulary.from_bytes(text, metadata["tokens"], where=path),
         embedding=matrix("embedding", vocabulary, embedding),
         layers=layers,

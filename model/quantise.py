@@ -5,7 +5,7 @@ import numpy as np
 from egret.model.arithmetic import STATE_FRACTION, VALUE_FRACTION
 from egret.model.checkpoint import Checkpoint, NetworkConfiguration
 from egret.model.errors import InputError
-from egret.model.integer import THRESHOLD_MAX, IntegerLayer, IntegerParameters
+from egret.model.integer import THRESHOLD_MAX, IntegerLayer, IntegerNetwork
 
 __all__ = ["dequantise", "quantise"]
 
@@ -43,7 +43,7 @@ def quantise(checkpoint, *, weight_bits=8, embedding_bits=8, accumulator_bits=24
 
     Returns
     -------
-    IntegerParameters
+    IntegerNetwork
 
     Raises
     ------
@@ -110,7 +110,7 @@ def quantise(checkpoint, *, weight_bits=8, embedding_bits=8, accumulator_bits=24
             f"readout.bias: must lie within +-{2.0 ** (31 - readout_fraction):g} beside such read-out "
             f"weights, not reach {largest * 2.0**-readout_fraction:g}"
         )
-    return IntegerParameters(
+    return IntegerNetwork(
         vocabulary=checkpoint.vocabulary,
         embedding=embedding,
         layers=tuple(layers),
@@ -127,7 +127,7 @@ def dequantise(parameters):
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
 
     Returns
     -------
@@ -221,7 +221,7 @@ def _quantise_layer(weight_x, weight_y, bias, threshold, weight_bits, accumulato
             exact_bias = np.rint(bias[rows] * 2.0 ** (fraction + VALUE_FRACTION))
             integer_bias[rows] = np.clip(exact_bias, -limit, limit)
             layer = IntegerLayer(integer_x[rows], integer_y[rows], integer_bias[rows], threshold, (1, 1, 1))
-            if np.abs(exact_bias).max() <= limit and IntegerParameters.reach(layer).max() <= limit:
+            if np.abs(exact_bias).max() <= limit and IntegerNetwork.reach(layer).max() <= limit:
                 break
             if fraction == fractions[0]:
                 raise InputError(

@@ -26,7 +26,7 @@ __all__ = ["Core"]
 
 
 class Core(wiring.Component):
-    """Computes what `egret.model.integer.IntegerNetwork` computes, bit for bit, from an image in its memories.
+    """Computes what `egret.model.integer.IntegerEngine` computes, bit for bit, from an image in its memories.
 
     The layers of a step run in turn. Of each, the columns of the previous step's events and then of the inputs are
     accumulated, then the reset pass scales the events and their candidate columns are accumulated, then the update

@@ -15,7 +15,7 @@ from cocotb.triggers import FallingEdge, RisingEdge, Timer
 from egret.model.arithmetic import GATES
 from egret.model.compiler.compile import read_image
 from egret.model.compiler.image import Image, memory_sections
-from egret.model.integer import IntegerNetwork
+from egret.model.integer import IntegerEngine
 from egret.rtl.accumulator import FOUND
 from egret.rtl.counters import COUNTER_BYTES
 from egret.rtl.payloads import event_layout, input_layout, load_layout, output_layout
@@ -69,7 +69,7 @@ def dense(values, neurons=None):
 
 def expectations(image, job):
     """`Expected` of every stream, filled by running the integer network."""
-    network = IntegerNetwork(read_image(image))
+    network = IntegerEngine(read_image(image))
     names = ["embedding", "events", "output", "reset_values", "p", "c"]
     names += [f"{kind}_{gate}" for gate in GATES for kind in ("accumulator", "gate")]
     expected = {name: Expected(name) for name in names}

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from egret.model.integer import IntegerLayer, IntegerParameters
+from egret.model.integer import IntegerLayer, IntegerNetwork
 from egret.model.tokens import Vocabulary
 
 __all__ = ["few_values", "random_network", "random_shape"]
@@ -70,7 +70,7 @@ def random_network(
         inputs = size
     if tied is None:
         tied = hidden[-1] == embedding
-    return IntegerParameters(
+    return IntegerNetwork(
         vocabulary=Vocabulary([chr(0x100 + index) for index in range(vocabulary)], "char"),
         embedding=(
             rng.integers(-127, 128, (vocabulary, embedding)) * (rng.random((vocabulary, embedding)) < embedding_density)

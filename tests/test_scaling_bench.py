@@ -15,7 +15,7 @@ from egret.model.compiler.compile import column_words, compile_image, configurat
 from egret.model.compiler.image import memory_sections
 from egret.model.counts import SourceCounts, integer_columns
 from egret.model.errors import InputError
-from egret.model.integer import IntegerNetwork
+from egret.model.integer import IntegerEngine
 from tests.networks import few_values, random_network
 
 EXACT = Constants(layer=50, passes=1.5, gate=20, burst=2, gaps=1.2)
@@ -46,7 +46,7 @@ def small(seed=1, **options):
 
 def counted(parameters, steps=12):
     ids = np.random.default_rng(3).integers(0, parameters.embedding.shape[0], steps + 1)
-    network, sources = IntegerNetwork(parameters), SourceCounts(integer_columns(parameters))
+    network, sources = IntegerEngine(parameters), SourceCounts(integer_columns(parameters))
     for token in ids[:-1]:
         sources.add(network.step(np.array([token])))
     return sources, ids

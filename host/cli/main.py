@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from egret.model.compiler.configuration import GOALS, RESIDENT_BYTES, STORES
-from egret.model.errors import InputError, needs
+from egret.model.errors import EgretError, InputError, needs
 
 __all__ = ["main"]
 
@@ -55,7 +55,7 @@ def main(arguments=None):
     except (KeyboardInterrupt, click.Abort):
         click.echo("egret: interrupted", err=True)
         return 130
-    except InputError as error:
+    except EgretError as error:
         return _refuse(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
@@ -378,17 +378,17 @@ def calibrate(checkpoint, output, text, batch, weight_bits, embedding_bits, as_j
     """
     from egret.model.calibrate import calibrate, scale_readout
     from egret.model.checkpoint import load_checkpoint, save_checkpoint
-    from egret.model.floating import FloatNetwork
-    from egret.model.integer import IntegerNetwork
+    from egret.model.floating import FloatEngine
+    from egret.model.integer import IntegerEngine
     from egret.model.quantise import quantise
 
     source = load_checkpoint(checkpoint)
     ids = _load_text(text, source.vocabulary, None)
     if weight_bits is None and embedding_bits is None:
-        network = FloatNetwork(source)
+        network = FloatEngine(source)
     else:
         bits = {"weight_bits": weight_bits or 8, "embedding_bits": embedding_bits or 8}
-        network = IntegerNetwork(quantise(source, **bits))
+        network = IntegerEngine(quantise(source, **bits))
     with _progress("network") as progress:
         scale = calibrate(network, ids, batch=batch, progress=progress)
     save_checkpoint(scale_readout(source, scale), output)
@@ -553,16 +553,16 @@ def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, lane
         return _mismatch_status(measurement)
     if engine == "float" or agreement:
         from egret.model.checkpoint import load_checkpoint
-        from egret.model.floating import FloatNetwork
+        from egret.model.floating import FloatEngine
 
         source = load_checkpoint(checkpoint)
-        float_network, vocabulary = FloatNetwork(source), source.vocabulary
+        float_network, vocabulary = FloatEngine(source), source.vocabulary
         network, columns = float_network, checkpoint_columns(source)
     if engine == "integer":
-        from egret.model.integer import IntegerNetwork
+        from egret.model.integer import IntegerEngine
 
         parameters = _load_integer(checkpoint)
-        network, vocabulary = IntegerNetwork(parameters), parameters.vocabulary
+        network, vocabulary = IntegerEngine(parameters), parameters.vocabulary
         columns = integer_columns(parameters)
     ids = _load_text(text, vocabulary, tokens)
     with _progress(f"{engine} network") as progress:
@@ -600,9 +600,9 @@ def _measure_icarus(image, parameters, ids):
     from egret.host.measure import Measurement
     from egret.model.counts import integer_columns
     from egret.model.evaluate import evaluate
-    from egret.model.integer import IntegerNetwork
+    from egret.model.integer import IntegerEngine
 
-    evaluation = evaluate(IntegerNetwork(parameters), integer_columns(parameters), ids)
+    evaluation = evaluate(IntegerEngine(parameters), integer_columns(parameters), ids)
     begin = time.perf_counter()
     result = _lockstep(image, ids[:-1], simulator="icarus")
     seconds = time.perf_counter() - begin

@@ -35,7 +35,7 @@ from egret.model.compiler.configuration import (
 from egret.model.compiler.image import Image, memory_sections
 from egret.model.compiler.lookups import estimate_lookups
 from egret.model.errors import InputError
-from egret.model.integer import IntegerLayer, IntegerParameters
+from egret.model.integer import IntegerLayer, IntegerNetwork
 from egret.model.tokens import Vocabulary
 
 __all__ = [
@@ -289,7 +289,7 @@ def configuration_for(
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
     weight_bytes : int, optional
         Size of the weight memory; just large enough for the network when not given. The words with wide runs are as
         many as the network needs, the other ones what remains.
@@ -357,7 +357,7 @@ def folded_rows(parameters, tokens):
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
     tokens : int or slice
         The first so many, or which.
     """
@@ -384,7 +384,7 @@ def compile_image(parameters, configuration, *, lookups=None):
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
     configuration : Configuration
     lookups : list of np.ndarray, one a layer, optional
         How often each column is looked up, which decides what is resident; `estimate_lookups` when not given, save for
@@ -595,7 +595,7 @@ def read_image(image):
 
     Returns
     -------
-    IntegerParameters
+    IntegerNetwork
 
     Raises
     ------
@@ -646,7 +646,7 @@ def read_image(image):
     if image.readout_weight:
         readout = np.frombuffer(image.readout_weight, np.int8).reshape(c.vocabulary, c.hidden[-1])
     vocabulary = None if c.takes_events else Vocabulary.from_bytes(image.vocabulary, image.vocabulary_kind, "image")
-    parameters = IntegerParameters(
+    parameters = IntegerNetwork(
         vocabulary=vocabulary,
         embedding=np.frombuffer(image.memories.get("embedding", b""), np.int8).reshape(c.vocabulary, c.embedding),
         layers=tuple(layers),

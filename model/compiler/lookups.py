@@ -3,7 +3,7 @@
 import numpy as np
 
 from egret.model.counts import SourceCounts, integer_columns
-from egret.model.integer import IntegerNetwork
+from egret.model.integer import IntegerEngine
 
 __all__ = ["column_lookups", "estimate_lookups"]
 
@@ -35,7 +35,7 @@ def estimate_lookups(parameters, folded=0, *, seed=0):
 
     Parameters
     ----------
-    parameters : IntegerParameters
+    parameters : IntegerNetwork
         With a read-out.
     folded : int
         As for `column_lookups`.
@@ -46,7 +46,7 @@ def estimate_lookups(parameters, folded=0, *, seed=0):
     list of np.ndarray of float, one a layer
         Look-ups a step of each column: those of x, then y', then s.
     """
-    network, rng = IntegerNetwork(parameters), np.random.default_rng(seed)
+    network, rng = IntegerEngine(parameters), np.random.default_rng(seed)
     sources = SourceCounts(integer_columns(parameters))
     counted = []
     network.reset_state(STREAMS)

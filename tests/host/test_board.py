@@ -14,7 +14,7 @@ from egret.host.transport import open_program
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.configuration import TINY
 from egret.model.errors import InputError
-from egret.model.integer import IntegerNetwork
+from egret.model.integer import IntegerEngine
 from egret.rtl import protocol
 from egret.rtl.protocol import Command
 from egret.sim.stand_in import COUNTERS, DIGEST, OUTPUTS, SECTIONS, TOKENS, StandInModel, device
@@ -418,7 +418,7 @@ def test_a_reset_in_mid_token():
     """A step of the core takes far longer than the reset takes to come."""
     parameters = random_network(4, hidden=(70, 50), density=0.9, threshold=0, z_bias=20_000, embedding=40)
     image = compile_image(parameters, configuration_for(parameters, lanes=1))
-    network = IntegerNetwork(parameters)
+    network = IntegerEngine(parameters)
     transport = open_program(board_build(image.configuration).program(), timeout=0.05)
     with transport:
         for _ in range(5):

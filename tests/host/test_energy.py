@@ -13,7 +13,7 @@ from egret.model.compiler.compile import column_words, compile_image, configurat
 from egret.model.compiler.configuration import SEGMENTS
 from egret.model.counts import integer_columns
 from egret.model.evaluate import evaluate
-from egret.model.integer import IntegerNetwork
+from egret.model.integer import IntegerEngine
 from tests.networks import few_values, random_network
 
 
@@ -52,7 +52,7 @@ def test_rows_opened(start, words, rows):
 
 def measured(parameters, ids, **counters):
     """What `activity` reads of a measurement."""
-    evaluation = evaluate(IntegerNetwork(parameters), integer_columns(parameters), ids)
+    evaluation = evaluate(IntegerEngine(parameters), integer_columns(parameters), ids)
     return SimpleNamespace(counters=counters, evaluation=evaluation)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from egret.host.generate import ReadOut, Sampler, generate
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.errors import InputError
-from egret.model.integer import IntegerNetwork, split
+from egret.model.integer import IntegerEngine, split
 from tests.networks import random_network
 
 
@@ -16,7 +16,7 @@ class NetworkBoard:
     """A board whose core is the integer network."""
 
     def __init__(self, parameters):
-        self.network = IntegerNetwork(parameters)
+        self.network = IntegerEngine(parameters)
         self.clears = 0
 
     def clear(self):
@@ -37,7 +37,7 @@ class NetworkBoard:
 def test_read_out_is_that_of_the_integer_network(tied):
     parameters = random_network(4, vocabulary=13, embedding=9, hidden=(5, 9), tied=tied)
     image = compile_image(parameters, configuration_for(parameters))
-    network, read_out = IntegerNetwork(parameters), ReadOut(image)
+    network, read_out = IntegerEngine(parameters), ReadOut(image)
     random = np.random.default_rng(1)
     for density in (0, 0.1, 0.5, 1):
         for _ in range(20):
@@ -111,7 +111,7 @@ def test_generation():
     )
     assert board.clears == 1
     assert [token for token, _ in steps] == [1, 2, 3, *tokens[:9]] and len(tokens) == 10
-    network = IntegerNetwork(parameters)
+    network = IntegerEngine(parameters)
     for token, events in steps:
         y = network.step(np.array([token]))[-1].y
         np.testing.assert_array_equal(events, y[0])

@@ -17,7 +17,7 @@ from egret.model.compiler.compile import column_bytes, compile_image, configurat
 from egret.model.counts import integer_columns
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
-from egret.model.integer import IntegerNetwork
+from egret.model.integer import IntegerEngine
 from egret.model.quantise import quantise
 from egret.model.tokens import Vocabulary
 
@@ -31,7 +31,7 @@ class FakeBoard:
     bytes_sent = bytes_received = 0
 
     def __init__(self, parameters, lies=()):
-        self._network, self._lies = IntegerNetwork(parameters), dict(lies)
+        self._network, self._lies = IntegerEngine(parameters), dict(lies)
         self.loaded, self._steps = None, 0
 
     def load(self, image):
@@ -75,7 +75,7 @@ class AnyBoard(FakeBoard):
         if self.loaded is not None and image != self.loaded:
             self._lies = {}
         self.loaded = image
-        self._network = IntegerNetwork(read_image(image))
+        self._network = IntegerEngine(read_image(image))
 
     def __enter__(self):
         return self
@@ -101,7 +101,7 @@ def test_measurement_is_the_evaluation_of_the_integer_network(network):
     board.step(3)  # what ran before must not matter
     measurement = measure(board, image, parameters, IDS)
     assert board.loaded is image
-    assert measurement.evaluation == evaluate(IntegerNetwork(parameters), integer_columns(parameters), IDS)
+    assert measurement.evaluation == evaluate(IntegerEngine(parameters), integer_columns(parameters), IDS)
     assert (measurement.mismatches, measurement.wrong_steps, measurement.first_mismatch) == (0, 0, None)
     assert measurement.counters["tokens"] == 100
     assert measurement.cycles_per_token == 10
@@ -117,7 +117,7 @@ def test_measurement_is_the_evaluation_of_the_integer_network(network):
 
 
 def outputs_of(parameters):
-    integer = IntegerNetwork(parameters)
+    integer = IntegerEngine(parameters)
     return [integer.step(IDS[step : step + 1])[-1].y[0].copy() for step in range(100)]
 
 
@@ -126,7 +126,7 @@ def test_streaming_gives_the_same_perplexity(network):
     board, seen = FakeBoard(parameters), []
     board.step(3)
     result = stream(board, image, IDS, progress=lambda *counts: seen.append(counts))
-    expected = evaluate(IntegerNetwork(parameters), integer_columns(parameters), IDS)
+    expected = evaluate(IntegerEngine(parameters), integer_columns(parameters), IDS)
     assert (result.tokens, result.bytes_sent) == (100, 1500) and seen == [(100, 100)]
     assert result.perplexity == pytest.approx(expected.perplexity, rel=1e-12)
     with pytest.raises(InputError, match="the text has 1 tokens; at least 2 are needed"):
@@ -149,7 +149,7 @@ def test_dense_counterpart_has_no_sparsity(network):
     parameters, _ = network
     dense = dense_counterpart(parameters)
     columns = integer_columns(dense)
-    evaluation = evaluate(IntegerNetwork(dense), columns, IDS[:11])
+    evaluation = evaluate(IntegerEngine(dense), columns, IDS[:11])
     assert evaluation.activity == [1, 1]
     # Only the first step's recurrent sources are silent: there was no step before.
     per_step = sum(layer.weights for layer in columns)
@@ -170,7 +170,7 @@ def test_other_counterparts(network):
             after = getattr(full, name)
             assert after.dtype == before.dtype and np.array_equal(after[before != 0], before[before != 0])
             assert set(np.abs(after[before == 0]).tolist()) == {1}
-    assert evaluate(IntegerNetwork(active), integer_columns(active), IDS[:11]).activity == [1, 1]
+    assert evaluate(IntegerEngine(active), integer_columns(active), IDS[:11]).activity == [1, 1]
 
 
 def test_comparison(network, tmp_path):
@@ -213,7 +213,7 @@ def test_bytes_per_token(network, folded):
     assert len(costs) == c.columns and costs.min() >= pointer
     bits = c.weight_words * 4 * c.narrow_bits + 4 * sum(c.wide_words)
     assert (costs - pointer).sum() == bits / 8
-    integer, total = IntegerNetwork(parameters), 0.0
+    integer, total = IntegerEngine(parameters), 0.0
     for token in IDS[:-1]:
         for layer, trace in enumerate(integer.step(np.array([token]))):
             for segment, values in (("x", trace.x[0]), ("y", trace.y_before[0]), ("s", trace.s[0])):

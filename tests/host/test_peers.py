@@ -7,7 +7,7 @@ import torch
 from egret.host import peers
 from egret.host.measure import dense_counterpart
 from egret.host.peers import ENGINES, PUBLISHED, TorchNetwork, run_engines
-from egret.model.integer import IntegerNetwork
+from egret.model.integer import IntegerEngine
 from tests.networks import random_network, random_shape
 
 NETWORKS = {
@@ -35,7 +35,7 @@ def one_thread():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_event_is_the_integer_networks(name, engine):
     parameters = NETWORKS[name]
-    network, integer = TorchNetwork(parameters, ENGINES[engine]), IntegerNetwork(parameters)
+    network, integer = TorchNetwork(parameters, ENGINES[engine]), IntegerEngine(parameters)
     tokens = np.random.default_rng(1).integers(0, len(parameters.embedding), 25)
     for again in range(2):
         network.reset()
@@ -49,7 +49,7 @@ def test_every_event_is_the_integer_networks(name, engine):
 def test_the_networks_are_not_trivial():
     counts = {}
     for name, parameters in NETWORKS.items():
-        integer = IntegerNetwork(parameters)
+        integer = IntegerEngine(parameters)
         tokens = np.random.default_rng(1).integers(0, len(parameters.embedding), 25)
         counts[name] = sum(np.count_nonzero(integer.step(np.array([token]))[-1].y) for token in tokens)
     assert counts.pop("silent") == 0

@@ -12,7 +12,7 @@ from egret.host.transport import open_program
 from egret.model.compiler.compile import compile_image, configuration_for, read_image
 from egret.model.compiler.image import memory_sections
 from egret.model.errors import InputError
-from egret.model.integer import IntegerNetwork
+from egret.model.integer import IntegerEngine
 from egret.sim.virtual import board_build
 from tests.networks import few_values, random_network
 
@@ -38,7 +38,7 @@ class StuckBoard:
         memories = stuck(image, *self._fault) if self._fault else image
         self.changed |= memories != image
         try:
-            self._network = IntegerNetwork(read_image(memories))
+            self._network = IntegerEngine(read_image(memories))
         except InputError:
             self._network = None  # a pointer that leads nowhere
 
@@ -110,7 +110,7 @@ def test_a_memory_that_takes_nothing_is_found(compiled):
             memories = image.memories | {self._fault[0]: self.first.memories[self._fault[0]]}
             self._network = None
             with contextlib.suppress(InputError):
-                self._network = IntegerNetwork(read_image(dataclasses.replace(image, memories=memories)))
+                self._network = IntegerEngine(read_image(dataclasses.replace(image, memories=memories)))
 
     for section in memory_sections(image.configuration):
         result = self_test(Dead(section.name), image, parameters, patterns=3)

@@ -8,7 +8,7 @@ from egret.model.checkpoint import Checkpoint, NetworkConfiguration
 from egret.model.counts import checkpoint_columns
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
-from egret.model.floating import FloatNetwork
+from egret.model.floating import FloatEngine
 from egret.model.tokens import Vocabulary
 
 SHAPES = {
@@ -36,7 +36,7 @@ def checkpoint(request):
 def ids(checkpoint):
     """A text drawn from the network's own predictions with all logits times 0.8."""
     random = np.random.default_rng(6)
-    network, text = FloatNetwork(checkpoint), [0]
+    network, text = FloatEngine(checkpoint), [0]
     for _ in range(1500):
         logits = 0.8 * network.read_out(network.step(np.array(text[-1:]))[-1].y)[0].astype(float)
         text.append(random.choice(len(logits), p=np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()))
@@ -44,11 +44,11 @@ def ids(checkpoint):
 
 
 def loss(checkpoint, ids, batch=3):
-    return evaluate(FloatNetwork(checkpoint), checkpoint_columns(checkpoint), ids, batch=batch).loss
+    return evaluate(FloatEngine(checkpoint), checkpoint_columns(checkpoint), ids, batch=batch).loss
 
 
 def test_the_scale_is_the_best_one(checkpoint, ids):
-    scale = calibrate(FloatNetwork(checkpoint), ids, batch=3)
+    scale = calibrate(FloatEngine(checkpoint), ids, batch=3)
     assert 0.7 < scale < 0.9
     found = loss(scale_readout(checkpoint, scale), ids)
     assert found < loss(checkpoint, ids)
@@ -59,7 +59,7 @@ def test_the_scale_is_the_best_one(checkpoint, ids):
 def test_a_scaled_network_differs_in_its_logits_alone(checkpoint, ids):
     scaled = scale_readout(checkpoint, 0.7)
     scaled.check()
-    one, other = FloatNetwork(checkpoint), FloatNetwork(scaled)
+    one, other = FloatEngine(checkpoint), FloatEngine(scaled)
     for token in ids[:60]:
         y, same = (network.step(np.array([token]))[-1].y for network in (one, other))
         assert np.array_equal(y != 0, same != 0) and np.allclose(y, same, rtol=1e-4, atol=1e-6)
@@ -69,9 +69,9 @@ def test_a_scaled_network_differs_in_its_logits_alone(checkpoint, ids):
 
 @pytest.mark.parametrize("sure, end", [(0.001, 2), (1000, 0.5)])
 def test_scales_end_at_a_half_and_at_two(checkpoint, ids, sure, end):
-    assert calibrate(FloatNetwork(scale_readout(checkpoint, sure)), ids, batch=3) == pytest.approx(end)
+    assert calibrate(FloatEngine(scale_readout(checkpoint, sure)), ids, batch=3) == pytest.approx(end)
 
 
 def test_a_text_without_predictions_is_refused(checkpoint):
     with pytest.raises(InputError, match="at least 2 are needed"):
-        calibrate(FloatNetwork(checkpoint), np.array([1]))
+        calibrate(FloatEngine(checkpoint), np.array([1]))

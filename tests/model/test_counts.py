@@ -5,7 +5,7 @@ import pytest
 
 from egret.model.checkpoint import NetworkConfiguration
 from egret.model.counts import ColumnCounts, SourceCounts, checkpoint_columns, count_macs
-from egret.model.floating import FloatNetwork, LayerStep
+from egret.model.floating import FloatEngine, LayerStep
 
 
 def full_activity(columns, steps=1):
@@ -44,7 +44,7 @@ def test_counts_equal_brute_force(cell, reset, random_checkpoint):
     configuration = NetworkConfiguration(cell, "char", 6, 5, (7, 5), reset)
     checkpoint = random_checkpoint(configuration, density=0.4)
     columns = checkpoint_columns(checkpoint)
-    network, sources = FloatNetwork(checkpoint), SourceCounts(columns)
+    network, sources = FloatEngine(checkpoint), SourceCounts(columns)
     network.reset_state(3)
     gates = configuration.gates
     dense = pruned = event_driven = both = events = 0

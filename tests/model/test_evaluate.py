@@ -11,7 +11,7 @@ from egret.model.checkpoint import NetworkConfiguration
 from egret.model.counts import checkpoint_columns
 from egret.model.errors import InputError
 from egret.model.evaluate import cut_streams, evaluate, event_agreement, log_likelihood
-from egret.model.floating import FloatNetwork
+from egret.model.floating import FloatEngine
 
 CONFIGURATION = NetworkConfiguration("egru", "char", 6, 5, (7, 5))
 IDS = np.random.default_rng(7).integers(0, 6, 101).astype(np.int32)
@@ -58,7 +58,7 @@ def test_log_likelihood():
 def test_evaluation_of_one_stream(random_checkpoint, monkeypatch):
     checkpoint = random_checkpoint(CONFIGURATION)
     columns = checkpoint_columns(checkpoint)
-    network, likelihood = FloatNetwork(checkpoint), 0.0
+    network, likelihood = FloatEngine(checkpoint), 0.0
     for token, target in zip(IDS[:-1], IDS[1:], strict=True):
         likelihood += log_likelihood(network.read_out(network.step(np.array([token]))[-1].y), np.array([target]))
     # The network has run before: the evaluation starts again from zero.
@@ -78,7 +78,7 @@ def test_evaluation_of_one_stream(random_checkpoint, monkeypatch):
 
 def test_streams_are_independent(random_checkpoint):
     checkpoint = random_checkpoint(CONFIGURATION)
-    columns, network = checkpoint_columns(checkpoint), FloatNetwork(checkpoint)
+    columns, network = checkpoint_columns(checkpoint), FloatEngine(checkpoint)
     evaluation = evaluate(network, columns, IDS, batch=3)
     parts = [evaluate(network, columns, part) for part in (IDS[:35], IDS[34:68], IDS[67:])]
     tokens = [part.tokens for part in parts]
@@ -95,10 +95,10 @@ def test_streams_are_independent(random_checkpoint):
 
 def test_event_agreement(random_checkpoint):
     checkpoint = random_checkpoint(CONFIGURATION)
-    network = FloatNetwork(checkpoint)
-    for layer in event_agreement(network, FloatNetwork(checkpoint), IDS, batch=4):
+    network = FloatEngine(checkpoint)
+    for layer in event_agreement(network, FloatEngine(checkpoint), IDS, batch=4):
         assert (layer.agreement, layer.overlap) == (1, 1)
-    other = FloatNetwork(random_checkpoint(CONFIGURATION, seed=2))
+    other = FloatEngine(random_checkpoint(CONFIGURATION, seed=2))
     progress = []
     layers = event_agreement(network, other, IDS, progress=lambda *done: progress.append(done))
     assert progress[-1] == (100, 100)
@@ -119,5 +119,5 @@ def test_agreement_of_silence(random_checkpoint):
     checkpoint = random_checkpoint(CONFIGURATION)
     for layer in range(2):
         checkpoint.tensors[f"layers.{layer}.threshold"][:] = 2
-    for layer in event_agreement(FloatNetwork(checkpoint), FloatNetwork(checkpoint), IDS):
+    for layer in event_agreement(FloatEngine(checkpoint), FloatEngine(checkpoint), IDS):
         assert (layer.agreement, layer.overlap) == (1, 1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from egret.model.checkpoint import NetworkConfiguration
-from egret.model.floating import FloatNetwork
+from egret.model.floating import FloatEngine
 
 TOKENS = np.array([[0, 1], [3, 2], [2, 2], [4, 0], [1, 3], [0, 0], [2, 4]])  # [step, stream]
 
@@ -52,7 +52,7 @@ def egru_step(layer, reset, x, y_before, c_before):
 def test_egru_follows_the_equations(reset, tied, batch, random_checkpoint):
     configuration = NetworkConfiguration("egru", "char", 5, 3 if tied else 4, (5, 1, 3), reset, tied)
     checkpoint = random_checkpoint(configuration, seed=3)
-    network = FloatNetwork(checkpoint)
+    network = FloatEngine(checkpoint)
     network.reset_state(batch)
     tensors = checkpoint.tensors
     layers = [
@@ -87,7 +87,7 @@ def test_egru_follows_the_equations(reset, tied, batch, random_checkpoint):
 def test_lstm_equals_torch(random_checkpoint):
     configuration = NetworkConfiguration("lstm", "char", 5, 4, (7, 4))
     checkpoint = random_checkpoint(configuration, seed=4)
-    network = FloatNetwork(checkpoint)
+    network = FloatEngine(checkpoint)
     network.reset_state(2)
     outputs = [network.step(tokens)[-1].y for tokens in TOKENS]
     x = torch.from_numpy(checkpoint.tensors["embedding.weight"][TOKENS])
@@ -108,12 +108,12 @@ def test_an_event_fires_at_the_threshold_itself(random_checkpoint):
         tensor[...] = 0
         if name == "layers.0.bias":
             tensor[...] = [100, 0, np.arctanh(0.5)]  # u = 1, z = 0.5
-    p = FloatNetwork(checkpoint).step(np.array([0]))[0].p[0, 0]
+    p = FloatEngine(checkpoint).step(np.array([0]))[0].p[0, 0]
     checkpoint.tensors["layers.0.threshold"][0] = p
-    step = FloatNetwork(checkpoint).step(np.array([0]))[0]
+    step = FloatEngine(checkpoint).step(np.array([0]))[0]
     assert (step.y[0, 0], step.c[0, 0]) == (p, 0)
     checkpoint.tensors["layers.0.threshold"][0] = np.nextafter(p, np.float32(1))
-    step = FloatNetwork(checkpoint).step(np.array([0]))[0]
+    step = FloatEngine(checkpoint).step(np.array([0]))[0]
     assert (step.y[0, 0], step.c[0, 0]) == (0, p)
 
 
@@ -123,7 +123,7 @@ def test_few_active_inputs_take_the_sparse_product(random_checkpoint):
     checkpoint = random_checkpoint(configuration, seed=5, density=0.3, scale=0.2)
     for layer in range(2):
         checkpoint.tensors[f"layers.{layer}.threshold"] += 0.25
-    alone, together = FloatNetwork(checkpoint), FloatNetwork(checkpoint)
+    alone, together = FloatEngine(checkpoint), FloatEngine(checkpoint)
     together.reset_state(2)
     active = 0
     for tokens in np.tile(TOKENS, (5, 1)):
@@ -136,6 +136,6 @@ def test_few_active_inputs_take_the_sparse_product(random_checkpoint):
 
 def test_extreme_weights_do_not_overflow(random_checkpoint):
     checkpoint = random_checkpoint(NetworkConfiguration("egru", "char", 5, 4, (4,)), scale=1e6)
-    network = FloatNetwork(checkpoint)
+    network = FloatEngine(checkpoint)
     for tokens in TOKENS[:, :1]:
         assert np.isfinite(network.read_out(network.step(tokens)[-1].y)).all()

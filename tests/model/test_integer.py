@@ -8,8 +8,8 @@ import pytest
 
 from egret.model.errors import InputError
 from egret.model.integer import (
+    IntegerEngine,
     IntegerNetwork,
-    IntegerParameters,
     fire,
     gate_index,
     half_up,
@@ -102,7 +102,7 @@ def test_equals_the_scalar_network(seed):
         z_bias=int(rng.choice([0, 3000])),
         **bits,
     )
-    scalar, network = Scalar(parameters), IntegerNetwork(parameters)
+    scalar, network = Scalar(parameters), IntegerEngine(parameters)
     for token in rng.integers(0, 7, 10):
         expected, actual = scalar.step(token), network.step(np.array([token]))
         assert len(expected) == len(actual)
@@ -115,7 +115,7 @@ def test_streams_are_independent():
     """A batch equals its streams one by one, in any order."""
     parameters = random_network(1, hidden=(9, 6), z_bias=3000)
     tokens = np.random.default_rng(1).integers(0, 7, (12, 5))
-    together = IntegerNetwork(parameters)
+    together = IntegerEngine(parameters)
     together.reset_state(5)
     batch = [together.step(row)[-1].y for row in tokens]
     order = [3, 0, 4, 2, 1]
@@ -123,7 +123,7 @@ def test_streams_are_independent():
     shuffled = [together.step(row[order])[-1].y for row in tokens]
     assert np.count_nonzero(batch) > 0
     for stream in range(5):
-        alone = IntegerNetwork(parameters)
+        alone = IntegerEngine(parameters)
         for step, token in enumerate(tokens[:, stream]):
             y = alone.step(np.array([token]))[-1].y[0]
             assert y.tolist() == batch[step][stream].tolist() == shuffled[step][order.index(stream)].tolist()
@@ -134,7 +134,7 @@ def test_parts_compute_what_the_whole_computes(behind):
     whole = random_network(5, embedding=6, hidden=(9, 4, 8, 5))
     parts = split(whole, behind)
     assert [len(part.layers) for part in parts] == np.diff([0, *behind, 4]).tolist()
-    network, networks = IntegerNetwork(whole), [IntegerNetwork(part) for part in parts]
+    network, networks = IntegerEngine(whole), [IntegerEngine(part) for part in parts]
     for runner in (network, *networks):
         runner.reset_state(3)
     rng = np.random.default_rng(5)
@@ -179,7 +179,7 @@ def test_neurons_may_be_renumbered():
             ),
         ),
     )
-    one, other = IntegerNetwork(parameters), IntegerNetwork(renumbered)
+    one, other = IntegerEngine(parameters), IntegerEngine(renumbered)
     for token in rng.integers(0, 7, 20):
         y, renamed = one.step(np.array([token]))[-1].y, other.step(np.array([token]))[-1].y
         assert y[0, neurons].tolist() == renamed[0].tolist()
@@ -187,7 +187,7 @@ def test_neurons_may_be_renumbered():
 
 
 def test_reset_state():
-    network = IntegerNetwork(random_network(3, z_bias=3000))
+    network = IntegerEngine(random_network(3, z_bias=3000))
     first = [network.step(np.array([token]))[-1].p.tolist() for token in (1, 2, 3)]
     network.reset_state()
     assert [network.step(np.array([token]))[-1].p.tolist() for token in (1, 2, 3)] == first
@@ -200,7 +200,7 @@ def test_read_out(tied):
     parameters = random_network(4, hidden=(5,), embedding=5, tied=tied)
     weight = parameters.embedding if tied else parameters.readout_weight
     y = np.array([[0, 255, 1, 7, 100], [0, 0, 0, 0, 0]])
-    logits = IntegerNetwork(parameters).read_out(y)
+    logits = IntegerEngine(parameters).read_out(y)
     assert logits.dtype == np.float64
     for stream in range(2):
         for token in range(7):
@@ -270,7 +270,7 @@ def heavy(bias, accumulator_bits=20):
 @pytest.mark.parametrize("sign", [1, -1])
 def test_overflow_is_refused_exactly_at_the_limit(sign):
     room = (1 << 19) - 1 - 127 * 254 - 127 * 255
-    assert IntegerParameters.reach(heavy(sign * room).layers[0], 254).tolist() == [(1 << 19) - 1, 0, 0]
+    assert IntegerNetwork.reach(heavy(sign * room).layers[0], 254).tolist() == [(1 << 19) - 1, 0, 0]
     with pytest.raises(InputError) as error:
         heavy(sign * (room + 1))
     assert "layers.0" in str(error.value) and str(1 << 19) in str(error.value)

@@ -7,7 +7,7 @@ import pytest
 
 from egret.model.checkpoint import NetworkConfiguration
 from egret.model.errors import InputError
-from egret.model.integer import IntegerNetwork
+from egret.model.integer import IntegerEngine
 from egret.model.quantise import _to_codebook, dequantise, quantise
 
 
@@ -123,7 +123,7 @@ def test_computes_what_the_float_network_does(random_checkpoint, scale, seed):
     """The first layer's gates, within the tables' resolution: all the scales fit together."""
     checkpoint = random_checkpoint(configuration(), seed, 0.7, scale)
     tensors = {name: value.astype(np.float64) for name, value in checkpoint.tensors.items()}
-    network = IntegerNetwork(quantise(checkpoint))
+    network = IntegerEngine(quantise(checkpoint))
     network.reset_state(9)
     trace = network.step(np.arange(9))[0]
     sums = tensors["embedding.weight"] @ tensors["layers.0.weight_x"].T + tensors["layers.0.bias"]
@@ -216,7 +216,7 @@ def test_dequantised_networks(random_checkpoint, tied, seed):
     checkpoint = dequantise(network)
     checkpoint.check()
     tensors = {name: value.astype(np.float64) for name, value in checkpoint.tensors.items()}
-    engine = IntegerNetwork(network)
+    engine = IntegerEngine(network)
     engine.reset_state(9)
     traces = engine.step(np.arange(9))
     x = tensors["embedding.weight"]

@@ -6,7 +6,7 @@ import pytest
 from egret.model.compiler.compile import column_words, compile_image, configuration_for
 from egret.model.compiler.configuration import GOALS, RESIDENT_BYTES, STORES
 from egret.model.compiler.image import memory_sections
-from egret.model.integer import IntegerNetwork
+from egret.model.integer import IntegerEngine
 from egret.rtl.counters import COUNTER_BYTES
 from egret.rtl.protocol import CAUSES, counter_names
 from egret.sim.sdram import core_with_memory
@@ -26,7 +26,7 @@ class Run:
         self.idle = idle
         self.received = self.bench.sink(self.dut.o_events, backpressure, "o_events")
         self.expected = []
-        self.network = IntegerNetwork(parameters)
+        self.network = IntegerEngine(parameters)
         self.events = np.zeros(self.c.layers, int)
         self.macs = 0
         self.words = 0
@@ -159,7 +159,7 @@ def test_new_network_and_new_sequences():
 
     async def testbench(context):
         for parameters in (first, second):
-            run.parameters, run.network = parameters, IntegerNetwork(parameters)
+            run.parameters, run.network = parameters, IntegerEngine(parameters)
             run.image = compile_image(parameters, run.c)
             await run.load(context)
             await run.clear(context)

@@ -10,7 +10,7 @@ from egret.model.compiler.compile import compile_image, configuration_for, read_
 from egret.model.compiler.configuration import GOALS
 from egret.model.compiler.image import memory_sections
 from egret.model.errors import InputError
-from egret.model.integer import IntegerNetwork
+from egret.model.integer import IntegerEngine
 from egret.rtl.core import Core
 from egret.sim import sdram as memories
 from egret.sim.lockstep import LockstepError, run
@@ -44,7 +44,7 @@ def check(
     image = compile_image(parameters, c)
     tokens = np.random.default_rng(seed).integers(0, parameters.vocabulary.size, tokens)
     result = run(image, tokens, simulator=simulator, seed=seed, restart=restart, **options)
-    network, steps = IntegerNetwork(parameters), []
+    network, steps = IntegerEngine(parameters), []
     for step, token in enumerate(tokens):
         if step == restart:
             network.reset_state()
@@ -319,7 +319,7 @@ FAULT_TOKENS = [3, 1, 4, 1, 5, 2, 6, 5, 3, 5]
 
 def first_difference(image, changed, differs):
     """(step, layer, good trace, bad trace) of the first difference between two images' networks."""
-    networks = [IntegerNetwork(read_image(each)) for each in (image, changed)]
+    networks = [IntegerEngine(read_image(each)) for each in (image, changed)]
     for step, token in enumerate(FAULT_TOKENS):
         traces = [network.step(np.array([token])) for network in networks]
         for layer, (good, bad) in enumerate(zip(*traces, strict=True)):
@@ -444,7 +444,7 @@ def test_wrong_folded_row_is_found(gate, neuron, bit, monkeypatch):
     off = (1 << bit if bit >= 0 else -1 << c.row_bits - 1) << c.row_shift
     if word(image, "rows", index) >> place & 1:
         off = -off
-    network, step = IntegerNetwork(parameters), FAULT_TOKENS.index(token)
+    network, step = IntegerEngine(parameters), FAULT_TOKENS.index(token)
     for before in FAULT_TOKENS[:step]:
         network.step(np.array([before]))
     right = network.step(np.array([token]))[0].accumulators[0, 6 * gate + neuron]

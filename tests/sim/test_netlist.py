@@ -20,7 +20,7 @@ from egret.host.demo import NETWORK, TEXT
 from egret.model.checkpoint import load_checkpoint
 from egret.model.compiler.compile import compile_image, configuration_for, read_image
 from egret.model.compiler.configuration import TARGETS
-from egret.model.integer import IntegerNetwork
+from egret.model.integer import IntegerEngine
 from egret.model.quantise import quantise
 from egret.model.tokens import read_text
 from egret.rtl.core import Core
@@ -85,7 +85,7 @@ def synthesise(image, family, directory):
 
 def check(image, tokens, files, **options):
     """Run a netlist: all events of all tokens and the counters are those of the integer network, nothing else comes."""
-    network = IntegerNetwork(read_image(image))
+    network = IntegerEngine(read_image(image))
     events = np.zeros(image.configuration.layers, int)
     for step, token in enumerate(tokens):
         if step == options.get("restart"):

@@ -24,7 +24,7 @@ from egret.model.compiler.configuration import TARGETS, TINY
 from egret.model.counts import integer_columns
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
-from egret.model.integer import IntegerNetwork
+from egret.model.integer import IntegerEngine
 from egret.model.integer_file import load_integer
 from egret.model.quantise import quantise
 from egret.rtl.link.board import BoardTop
@@ -200,7 +200,7 @@ def test_the_real_core_on_the_virtual_board(few, folded, bit_cycles):
     parameters = few_values(parameters) if few else parameters
     image = compile_image(parameters, configuration_for(parameters, lanes=2, folded=folded))
     assert (image.configuration.weight_bits, image.configuration.folded) == (4 if few else 8, folded)
-    network = IntegerNetwork(parameters)
+    network = IntegerEngine(parameters)
     tokens = np.random.default_rng(1).integers(0, 11, 400)
     active = 0
     transport = open_program(board_build(image.configuration, bit_cycles=bit_cycles).program())
@@ -292,18 +292,18 @@ def test_boards_in_a_pipeline(store):
         measurements = measure_pipeline(boards, images, whole, ids)
         # A step whose events need more than one command, with a reset between.
         events = np.arange(300).astype(np.uint8)
-        part = IntegerNetwork(read_image(images[1]))
+        part = IntegerEngine(read_image(images[1]))
         boards[1].clear()
         np.testing.assert_array_equal(boards[1].step(events), part.step(events[None])[-1].y[0])
         with pytest.raises(InputError, match=r"events of 300 neurons enter the board, not \[299\]"):
             boards[1].step(events[1:])
         np.testing.assert_array_equal(boards[1].step(events), part.step(events[None])[-1].y[0])
-    evaluation = evaluate(IntegerNetwork(whole), integer_columns(whole), ids)
+    evaluation = evaluate(IntegerEngine(whole), integer_columns(whole), ids)
     for measurement in measurements:
         assert (measurement.mismatches, measurement.counters["tokens"]) == (0, 40)
         assert measurement.evaluation == evaluation
     # Each board's first layer has taken the events of the last step already.
-    network, columns = IntegerNetwork(whole), integer_columns(whole)
+    network, columns = IntegerEngine(whole), integer_columns(whole)
     for token in ids[:-1]:
         traces = network.step(np.array([token]))
     ahead = sum(int(columns[layer].y @ (traces[layer].y[0] != 0)) for layer in (0, 1))

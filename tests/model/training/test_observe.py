@@ -7,7 +7,7 @@ from egret.model.checkpoint import NetworkConfiguration
 from egret.model.counts import checkpoint_columns
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
-from egret.model.floating import FloatNetwork
+from egret.model.floating import FloatEngine
 from egret.model.training.observe import histogram, observe, parameter_histograms
 
 
@@ -17,7 +17,7 @@ def test_it_counts_what_the_evaluation_counts(random_checkpoint, cell, reset, st
     configuration = NetworkConfiguration(cell, "char", 5, 4, (9, 6), reset=reset, tied=False)
     checkpoint = random_checkpoint(configuration, seed=3, density=0.6, scale=0.7)
     ids = np.random.default_rng(2).integers(0, 5, 95)
-    expected = evaluate(FloatNetwork(checkpoint), checkpoint_columns(checkpoint), ids, batch=streams)
+    expected = evaluate(FloatEngine(checkpoint), checkpoint_columns(checkpoint), ids, batch=streams)
     calls = []
     observation = observe(checkpoint, ids, streams=streams, progress=lambda *call: calls.append(call))
     result = observation.evaluation
@@ -35,7 +35,7 @@ def test_it_counts_what_the_evaluation_counts(random_checkpoint, cell, reset, st
 def test_distances_are_those_of_the_states(random_checkpoint):
     checkpoint = random_checkpoint(NetworkConfiguration("egru", "char", 3, 4, (5, 4)), seed=5, scale=0.5)
     ids = np.random.default_rng(1).integers(0, 3, 40)
-    network = FloatNetwork(checkpoint)
+    network = FloatEngine(checkpoint)
     states = [network.step(ids[step : step + 1]) for step in range(39)]
     distances = observe(checkpoint, ids).distances
     for layer in range(2):
