@@ -48,7 +48,7 @@ from egret.model.integer_file import load_integer
 from egret.model.tokens import read_text
 from egret.rtl import protocol
 from egret.rtl.uart import divisor_for
-from tests.networks import few_values, random_network
+from tests.support.networks import few_values, random_network
 
 NETWORKS = Path(__file__).parent.parent / "model" / "networks"
 STUDIED = ("ptb-egru-85", "ptb-egru-95")

@@ -22,7 +22,7 @@ from bench.lanes import (
 from egret.host.demo import NETWORK, TEXT
 from egret.model.integer_file import save_integer
 from egret.model.tokens import read_text
-from tests.networks import random_network
+from tests.support.networks import random_network
 
 
 @pytest.mark.parametrize("idle", [0.0, 0.4])

@@ -16,7 +16,7 @@ from egret.model.compiler.image import memory_sections
 from egret.model.counts import SourceCounts, integer_columns
 from egret.model.errors import InputError
 from egret.model.integer import IntegerEngine
-from tests.networks import few_values, random_network
+from tests.support.networks import few_values, random_network
 
 EXACT = Constants(layer=50, passes=1.5, gate=20, burst=2, gaps=1.2)
 

@@ -11,7 +11,7 @@ from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.errors import InputError
 from egret.model.integer_file import save_integer
 from egret.rtl.sdram import ADDRESS_BITS
-from tests.networks import few_values, random_network
+from tests.support.networks import few_values, random_network
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from egret.model.compiler.compile import configuration_for
 from egret.model.compiler.configuration import TARGETS, TINY
 from egret.model.errors import InputError
 from egret.rtl.uart import divisor_for
-from tests.networks import random_network
+from tests.support.networks import random_network
 
 ROOT = Path(__file__).parents[2]
 SMALL = dataclasses.replace(TINY, weight_words=64)

@@ -20,7 +20,7 @@ from egret.rtl.protocol import Command
 from egret.sim.stand_in import COUNTERS, DIGEST, OUTPUTS, SECTIONS, TOKENS, StandInModel, device
 from egret.sim.virtual import board_build, stand_in_build
 from tests.host.faults import FaultyPort, ModelPort, ModelTransport
-from tests.networks import random_network
+from tests.support.networks import random_network
 
 
 def memories(seed=1):

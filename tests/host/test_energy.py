@@ -14,7 +14,7 @@ from egret.model.compiler.configuration import SEGMENTS
 from egret.model.counts import integer_columns
 from egret.model.evaluate import evaluate
 from egret.model.integer import IntegerEngine
-from tests.networks import few_values, random_network
+from tests.support.networks import few_values, random_network
 
 
 def test_costs_of_an_sdram():

@@ -9,7 +9,7 @@ from egret.host.generate import ReadOut, Sampler, generate
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.errors import InputError
 from egret.model.integer import IntegerEngine, split
-from tests.networks import random_network
+from tests.support.networks import random_network
 
 
 class NetworkBoard:

@@ -8,7 +8,7 @@ from egret.host import peers
 from egret.host.measure import dense_counterpart
 from egret.host.peers import ENGINES, PUBLISHED, TorchNetwork, run_engines
 from egret.model.integer import IntegerEngine
-from tests.networks import random_network, random_shape
+from tests.support.networks import random_network, random_shape
 
 NETWORKS = {
     **{str(seed): random_network(seed, **random_shape(seed, size=40)) for seed in range(6)},

@@ -14,7 +14,7 @@ from egret.model.compiler.image import memory_sections
 from egret.model.errors import InputError
 from egret.model.integer import IntegerEngine
 from egret.sim.virtual import board_build
-from tests.networks import few_values, random_network
+from tests.support.networks import few_values, random_network
 
 SHAPE = {"hidden": (14, 11), "vocabulary": 9, "embedding": 8, "density": 0.4}
 

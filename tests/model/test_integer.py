@@ -19,7 +19,7 @@ from egret.model.integer import (
     tanh_table,
     update_state,
 )
-from tests.networks import random_network, random_shape
+from tests.support.networks import random_network, random_shape
 
 
 def rounded(numerator, bits):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from egret.model.errors import InputError
 from egret.model.integer_file import _gaps, load_integer, save_integer
-from tests.networks import random_network
+from tests.support.networks import random_network
 
 
 def assert_same(one, other):

@@ -10,7 +10,7 @@ from amaranth.lib import wiring
 from egret.model.arithmetic import GATES
 from egret.model.compiler.configuration import Configuration
 from egret.rtl.accumulator import FOUND, Accumulators, replay
-from tests.bench import Bench
+from tests.support.streams import StreamSimulation
 
 ADDEND = 1 << 15  # more than 127 * 255
 
@@ -50,18 +50,18 @@ class Ahead(wiring.Component):
 class Observed:
     """Watches `Accumulators` and checks each cycle against `replay`."""
 
-    def __init__(self, bench, c):
+    def __init__(self, simulation, c):
         self.c = c
         self.content = {(bank, address): 0 for bank in range(c.banks) for address in range(c.bank_depth)}
         self.due = {}
         self.operations = 0
         self.answers = 0
         self.rows = 0
-        dut = bench.dut
+        dut = simulation.dut
         signals = [*dut.add, dut.row.valid, dut.row.payload]
         for access, found in zip(dut.access, dut.found, strict=True):
             signals += [access.valid, access.ready, access.payload, found.valid, found.payload]
-        bench.each_cycle(self.check, *signals)
+        simulation.each_cycle(self.check, *signals)
 
     def check(self, cycle, *values):
         adds = values[: self.c.banks]
@@ -96,21 +96,21 @@ class Observed:
 
 
 def add(context, dut, bank, address, addend):
-    Bench.set(context, dut.add[bank], (1, address, addend))
+    StreamSimulation.set(context, dut.add[bank], (1, address, addend))
 
 
 def no_add(context, dut, bank):
-    Bench.set(context, dut.add[bank], (0, 0, 0))
+    StreamSimulation.set(context, dut.add[bank], (0, 0, 0))
 
 
 def row(context, dut, address, addends):
     context.set(dut.row.valid, 1)
-    Bench.set(context, dut.row.payload, (address, addends))
+    StreamSimulation.set(context, dut.row.payload, (address, addends))
 
 
 def no_row(context, dut):
     context.set(dut.row.valid, 0)
-    Bench.set(context, dut.row.payload, (0, (0,) * len(dut.add)))
+    StreamSimulation.set(context, dut.row.payload, (0, (0,) * len(dut.add)))
 
 
 folded = pytest.mark.parametrize("folded", [0, 1])
@@ -127,8 +127,8 @@ def test_random(lanes, hidden, adding, idle, seed, store, folded):
     """Few addresses, so that operations on one follow each other at every distance."""
     c = configuration(lanes, hidden, folded, store)
     rng = random.Random(seed)
-    bench = Bench(Ahead(c), seed)
-    observed = Observed(bench, c)
+    simulation = StreamSimulation(Ahead(c), seed)
+    observed = Observed(simulation, c)
     pool = [rng.randrange(c.bank_depth) for _ in range(2)]
     count = 60
     accesses = [
@@ -144,27 +144,27 @@ def test_random(lanes, hidden, adding, idle, seed, store, folded):
         for gate in range(3)
     ]
     taken = [
-        bench.source(stream, payloads, idle, f"access_{gate}")
-        for gate, (stream, payloads) in enumerate(zip(bench.dut.access, accesses, strict=True))
+        simulation.source(stream, payloads, idle, f"access_{gate}")
+        for gate, (stream, payloads) in enumerate(zip(simulation.dut.access, accesses, strict=True))
     ]
 
     async def testbench(context):
         while any(len(cycles) < count for cycles in taken):
             for bank in range(c.banks):
                 if rng.random() < adding:
-                    add(context, bench.dut, bank, rng.choice(pool), rng.randrange(-ADDEND, ADDEND))
+                    add(context, simulation.dut, bank, rng.choice(pool), rng.randrange(-ADDEND, ADDEND))
                 else:
-                    no_add(context, bench.dut, bank)
+                    no_add(context, simulation.dut, bank)
             await context.tick()
         for bank in range(c.banks):
-            no_add(context, bench.dut, bank)
+            no_add(context, simulation.dut, bank)
         await context.tick().repeat(FOUND[c.store] + 2)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert observed.answers == 3 * count and not observed.due
     assert observed.operations > 3 * count
     if idle == 0:
-        assert all(bench.watches[f"access_{gate}"].stalls for gate in range(3))
+        assert all(simulation.watches[f"access_{gate}"].stalls for gate in range(3))
 
 
 @folded
@@ -172,8 +172,8 @@ def test_random(lanes, hidden, adding, idle, seed, store, folded):
 def test_every_sequence(bank, folded):
     """All sequences of four operations on one bank: additions, accesses, replacing accesses, and pauses."""
     c = configuration(1, (3,), folded)
-    bench = Bench(Ahead(c))
-    observed = Observed(bench, c)
+    simulation = StreamSimulation(Ahead(c))
+    observed = Observed(simulation, c)
     kinds = ["none", "access", "replace", "add 1", "add 2"]
     gates = itertools.cycle([bank, 2])
     numbers = itertools.count(1)
@@ -181,7 +181,7 @@ def test_every_sequence(bank, folded):
 
     async def testbench(context):
         nonlocal done
-        dut = bench.dut
+        dut = simulation.dut
         for sequence in itertools.product(kinds, repeat=4):
             for kind in sequence:
                 gate, number = next(gates), next(numbers)
@@ -192,7 +192,7 @@ def test_every_sequence(bank, folded):
                     add(context, dut, bank, int(kind[-1]), number)
                 elif kind != "none":
                     context.set(dut.access[gate].valid, 1)
-                    Bench.set(
+                    StreamSimulation.set(
                         context,
                         dut.access[gate].payload,
                         {
@@ -209,7 +209,7 @@ def test_every_sequence(bank, folded):
             context.set(access.valid, 0)
         await context.tick().repeat(FOUND[c.store] + 1)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert done == 4 * 5**4
     assert observed.operations == done * 4 // 5
     assert observed.answers == done * 2 // 5 and not observed.due
@@ -221,11 +221,11 @@ def test_gates_share_one_bank(bank, folded):
     """Two gates want one bank at once: each gets it in turn, gate z first, and none is lost."""
     c = configuration(2, (8,), folded)
     rng = random.Random(bank)
-    bench = Bench(Ahead(c), bank)
-    observed = Observed(bench, c)
+    simulation = StreamSimulation(Ahead(c), bank)
+    observed = Observed(simulation, c)
     count = 60
     taken = [
-        bench.source(
+        simulation.source(
             stream,
             [
                 {
@@ -239,7 +239,7 @@ def test_gates_share_one_bank(bank, folded):
             0.3,
             f"access_{gate}",
         )
-        for gate, stream in enumerate(bench.dut.access)
+        for gate, stream in enumerate(simulation.dut.access)
         if bank in c.gate_banks(gate)
     ]
 
@@ -248,7 +248,7 @@ def test_gates_share_one_bank(bank, folded):
             await context.tick()
         await context.tick().repeat(FOUND[c.store] + 2)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert observed.answers == 2 * count
     assert len({cycle for cycles in taken for cycle in cycles}) == 2 * count
 
@@ -257,15 +257,17 @@ def test_gates_share_one_bank(bank, folded):
 def test_accumulator_reaches_its_limits(folded):
     """The largest and the smallest sum of 24 bits pass unharmed."""
     c = configuration(1, (1,), folded)
-    bench = Bench(Ahead(c))
-    observed = Observed(bench, c)
+    simulation = StreamSimulation(Ahead(c))
+    observed = Observed(simulation, c)
     limit = (1 << 23) - 1
 
     async def testbench(context):
-        dut = bench.dut
+        dut = simulation.dut
 
         async def access(bias, replace):
-            Bench.set(context, dut.access[0].payload, {"banks": 1, "address": 0, "bias": bias, "replace": replace})
+            StreamSimulation.set(
+                context, dut.access[0].payload, {"banks": 1, "address": 0, "bias": bias, "replace": replace}
+            )
             context.set(dut.access[0].valid, 1)
             await context.tick()
             context.set(dut.access[0].valid, 0)
@@ -278,7 +280,7 @@ def test_accumulator_reaches_its_limits(folded):
             await access(0, 0)
         await context.tick().repeat(FOUND[c.store] + 1)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert observed.answers == 8
     assert observed.content[0, 0] == -limit + 32767
 
@@ -298,8 +300,8 @@ def test_rows(lanes, hidden, adding, rows, idle, seed):
     """Rows, additions and accesses in any order, on few addresses; in a cycle with a row no gate gets through."""
     c = configuration(lanes, hidden, 1)
     rng = random.Random(seed)
-    bench = Bench(Ahead(c), seed)
-    observed = Observed(bench, c)
+    simulation = StreamSimulation(Ahead(c), seed)
+    observed = Observed(simulation, c)
     pool = [rng.randrange(c.layer_depth(0)) for _ in range(2)]
     count, sent = 60, 0
     accesses = [
@@ -315,8 +317,8 @@ def test_rows(lanes, hidden, adding, rows, idle, seed):
         for gate in range(3)
     ]
     taken = [
-        bench.source(stream, payloads, idle, f"access_{gate}")
-        for gate, (stream, payloads) in enumerate(zip(bench.dut.access, accesses, strict=True))
+        simulation.source(stream, payloads, idle, f"access_{gate}")
+        for gate, (stream, payloads) in enumerate(zip(simulation.dut.access, accesses, strict=True))
     ]
 
     async def testbench(context):
@@ -325,32 +327,37 @@ def test_rows(lanes, hidden, adding, rows, idle, seed):
             is_row = rng.random() < rows
             for bank in range(c.banks):
                 if not is_row and rng.random() < adding:
-                    add(context, bench.dut, bank, rng.choice(pool), rng.randrange(-ADDEND, ADDEND))
+                    add(context, simulation.dut, bank, rng.choice(pool), rng.randrange(-ADDEND, ADDEND))
                 else:
-                    no_add(context, bench.dut, bank)
+                    no_add(context, simulation.dut, bank)
             if is_row:
-                row(context, bench.dut, rng.choice(pool), [rng.randint(-(1 << 14), 1 << 14) for _ in range(c.banks)])
+                row(
+                    context,
+                    simulation.dut,
+                    rng.choice(pool),
+                    [rng.randint(-(1 << 14), 1 << 14) for _ in range(c.banks)],
+                )
                 sent += 1
             else:
-                no_row(context, bench.dut)
+                no_row(context, simulation.dut)
             await context.tick()
         for bank in range(c.banks):
-            no_add(context, bench.dut, bank)
-        no_row(context, bench.dut)
+            no_add(context, simulation.dut, bank)
+        no_row(context, simulation.dut)
         await context.tick().repeat(FOUND[c.store] + 2)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert observed.answers == 3 * count and not observed.due
     assert observed.rows == sent > 10
     assert observed.operations > 3 * count
-    assert all(bench.watches[f"access_{gate}"].stalls for gate in range(3))
+    assert all(simulation.watches[f"access_{gate}"].stalls for gate in range(3))
 
 
 def test_every_sequence_with_rows():
     """All sequences of four of: a row on either address, an addition, an access, a replacing access, a pause."""
     c = configuration(1, (3,), 1)
-    bench = Bench(Ahead(c))
-    observed = Observed(bench, c)
+    simulation = StreamSimulation(Ahead(c))
+    observed = Observed(simulation, c)
     kinds = ["none", "access", "replace", "add", "row 1", "row 2"]
     gates = itertools.cycle(range(3))
     numbers = itertools.count(1)
@@ -358,7 +365,7 @@ def test_every_sequence_with_rows():
 
     async def testbench(context):
         nonlocal done
-        dut = bench.dut
+        dut = simulation.dut
         for sequence in itertools.product(kinds, repeat=4):
             for kind in sequence:
                 gate, number = next(gates), next(numbers)
@@ -372,7 +379,7 @@ def test_every_sequence_with_rows():
                     row(context, dut, int(kind[-1]), (number, -3 * number))
                 elif kind != "none":
                     context.set(dut.access[gate].valid, 1)
-                    Bench.set(
+                    StreamSimulation.set(
                         context,
                         dut.access[gate].payload,
                         {
@@ -390,7 +397,7 @@ def test_every_sequence_with_rows():
             context.set(access.valid, 0)
         await context.tick().repeat(FOUND[c.store] + 1)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert done == 4 * 6**4
     assert observed.operations == done // 2 and observed.rows == done // 3
     assert observed.answers == done // 3 and not observed.due
@@ -399,24 +406,24 @@ def test_every_sequence_with_rows():
 def test_row_holds_every_gate_up():
     """While rows come, cycle after cycle, no access is taken; then each gate gets its own at once."""
     c = configuration(2, (8,), 1)
-    bench = Bench(Ahead(c))
-    observed = Observed(bench, c)
+    simulation = StreamSimulation(Ahead(c))
+    observed = Observed(simulation, c)
     taken = [
-        bench.source(
+        simulation.source(
             stream, [{"banks": banks_of(c, gate, gate), "address": 2, "replace": 0, "bias": 0}], name=f"access_{gate}"
         )
-        for gate, stream in enumerate(bench.dut.access)
+        for gate, stream in enumerate(simulation.dut.access)
     ]
 
     async def testbench(context):
         for number in range(10):
-            row(context, bench.dut, number % c.layer_depth(0), [number, -number, 1, 100])
+            row(context, simulation.dut, number % c.layer_depth(0), [number, -number, 1, 100])
             await context.tick()
             assert taken == [[], [], []]
-        no_row(context, bench.dut)
+        no_row(context, simulation.dut)
         await context.tick().repeat(FOUND[c.store] + 2)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert taken == [[10], [10], [10]]
     assert observed.rows == 10 and observed.answers == 3 and not observed.due
     assert c.layer_depth(0) == 6 and [observed.content[bank, 2] for bank in range(4)] == [10, -10, 2, 200]
@@ -429,8 +436,8 @@ def test_row_reaches_the_limits(accumulator_bits):
     c = Configuration(
         vocabulary=2, embedding=1, hidden=(4,), lanes=2, weight_words=64, folded=2, accumulator_bits=accumulator_bits
     )
-    bench = Bench(Ahead(c))
-    observed = Observed(bench, c)
+    simulation = StreamSimulation(Ahead(c))
+    observed = Observed(simulation, c)
     rows = [
         (limit, -limit, -limit - 1, 0),
         (-limit, limit, limit, -1),
@@ -439,7 +446,7 @@ def test_row_reaches_the_limits(accumulator_bits):
     ]
 
     async def testbench(context):
-        dut = bench.dut
+        dut = simulation.dut
         for address in range(c.bank_depth):
             for addends in rows:
                 row(context, dut, address, addends)
@@ -447,13 +454,13 @@ def test_row_reaches_the_limits(accumulator_bits):
         no_row(context, dut)
         for bank in range(c.banks):
             for address in range(c.bank_depth):
-                Bench.set(context, dut.access[2].payload, {"banks": 1 << bank, "address": address})
+                StreamSimulation.set(context, dut.access[2].payload, {"banks": 1 << bank, "address": address})
                 context.set(dut.access[2].valid, 1)
                 await context.tick()
         context.set(dut.access[2].valid, 0)
         await context.tick().repeat(FOUND[c.store] + 1)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert observed.answers == c.banks * c.bank_depth and not observed.due
     for bank in range(c.banks):
         assert {observed.content[bank, address] for address in range(c.bank_depth)} == {

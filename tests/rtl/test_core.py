@@ -10,8 +10,8 @@ from egret.model.integer import IntegerEngine
 from egret.rtl.counters import COUNTER_BYTES
 from egret.rtl.protocol import CAUSES, counter_names
 from egret.sim.sdram import core_with_memory
-from tests.bench import Bench
-from tests.networks import few_values, random_network, random_shape
+from tests.support.networks import few_values, random_network, random_shape
+from tests.support.streams import StreamSimulation
 
 
 class Run:
@@ -21,10 +21,10 @@ class Run:
         self.parameters = parameters
         self.c = configuration_for(parameters, lanes=lanes, **options)
         self.image = compile_image(parameters, self.c)
-        self.bench = Bench(core_with_memory(self.c), seed)
-        self.dut = self.bench.dut
+        self.simulation = StreamSimulation(core_with_memory(self.c), seed)
+        self.dut = self.simulation.dut
         self.idle = idle
-        self.received = self.bench.sink(self.dut.o_events, backpressure, "o_events")
+        self.received = self.simulation.sink(self.dut.o_events, backpressure, "o_events")
         self.expected = []
         self.network = IntegerEngine(parameters)
         self.events = np.zeros(self.c.layers, int)
@@ -39,7 +39,7 @@ class Run:
             memories[section.name] = [
                 int.from_bytes(data[at : at + width], "little") for at in range(0, len(data), width)
             ]
-        await self.bench.load(context, self.c, **memories)
+        await self.simulation.load(context, self.c, **memories)
 
     async def clear(self, context):
         context.set(self.dut.clear, 1)
@@ -51,7 +51,7 @@ class Run:
 
     async def feed(self, context, tokens):
         for token in tokens:
-            while self.bench.chance(self.idle):
+            while self.simulation.chance(self.idle):
                 await context.tick()
             context.set(self.dut.i_tokens.payload, int(token))
             context.set(self.dut.i_tokens.valid, 1)
@@ -147,7 +147,7 @@ def test_random_networks(seed, folded, few, store):
             assert not context.get(run.dut.violations)
             assert counters["beats"] == run.beats
 
-    run.bench.run(testbench)
+    run.simulation.run(testbench)
     assert len([1 for _, payload in run.received if payload[2]]) == 10
 
 
@@ -169,7 +169,7 @@ def test_new_network_and_new_sequences():
                 await run.clear(context)
                 await run.clear(context)
 
-    run.bench.run(testbench)
+    run.simulation.run(testbench)
     assert run.events.all()
 
 
@@ -192,7 +192,7 @@ def test_clear_comes_before_a_token():
         await run.feed(context, [4, 5])
         await run.settle(context)
 
-    run.bench.run(testbench)
+    run.simulation.run(testbench)
 
 
 def test_busy_covers_the_work():
@@ -210,7 +210,7 @@ def test_busy_covers_the_work():
         if out_valid and out_ready and end:
             ends.append(cycle)
 
-    run.bench.each_cycle(
+    run.simulation.each_cycle(
         check,
         dut.busy,
         dut.clear,
@@ -228,7 +228,7 @@ def test_busy_covers_the_work():
             await run.feed(context, [1, 2])
             await run.settle(context)
 
-    run.bench.run(testbench)
+    run.simulation.run(testbench)
     assert len(ends) == len(tokens_taken) == 8
 
 
@@ -243,5 +243,5 @@ def test_smallest():
         await run.settle(context)
         assert (await run.counters(context))["words"] == 0
 
-    run.bench.run(testbench)
+    run.simulation.run(testbench)
     assert run.events[0] > 0

@@ -7,20 +7,20 @@ import pytest
 from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.image import input_section
 from egret.rtl.embedding import Embedding, inputs_of
-from tests.bench import Bench
+from tests.support.streams import StreamSimulation
 
 
 def run(table, tokens, *, seed=0, backpressure=0.0, pause=0):
-    """Send the rows of tokens one after another; returns the bench and (start, end, cycles) of each token."""
+    """Send the rows of tokens one after another; returns the simulation and (start, end, cycles) of each token."""
     c = Configuration(vocabulary=len(table), embedding=len(table[0]), hidden=(2,), lanes=1, weight_words=64)
-    bench = Bench(Embedding(c), seed)
-    dut = bench.dut
-    received = bench.sink(dut.o, backpressure, "o")
+    simulation = StreamSimulation(Embedding(c), seed)
+    dut = simulation.dut
+    received = simulation.sink(dut.o, backpressure, "o")
     starts = []
-    bench.each_cycle(lambda cycle, start: starts.append(cycle) if start else None, dut.start)
+    simulation.each_cycle(lambda cycle, start: starts.append(cycle) if start else None, dut.start)
 
     async def testbench(context):
-        await bench.load(context, c, embedding=[value for row in table for value in row])
+        await simulation.load(context, c, embedding=[value for row in table for value in row])
         for place, token in enumerate(tokens):
             assert context.get(dut.done)
             context.set(dut.token, token)
@@ -28,7 +28,7 @@ def run(table, tokens, *, seed=0, backpressure=0.0, pause=0):
             await context.tick()
             context.set(dut.start, 0)
             # The token need not stay.
-            context.set(dut.token, bench.random.randrange(1 << 16))
+            context.set(dut.token, simulation.random.randrange(1 << 16))
             while not context.get(dut.done):
                 await context.tick()
             sent = [pair for token in tokens[: place + 1] for pair in inputs_of(table[token])]
@@ -37,9 +37,9 @@ def run(table, tokens, *, seed=0, backpressure=0.0, pause=0):
                 await context.tick()
         await context.tick().repeat(6)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert len(received) == sum(len(inputs_of(table[token])) for token in tokens)
-    return bench, starts, [cycle for cycle, _ in received]
+    return simulation, starts, [cycle for cycle, _ in received]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -52,11 +52,11 @@ def test_random_tables(zeros, backpressure, seed):
         for width in [rng.randint(1, 13)]
         for _ in range(9)
     ]
-    bench, _, cycles = run(
+    simulation, _, cycles = run(
         table, [rng.randrange(9) for _ in range(12)], seed=seed, backpressure=backpressure, pause=rng.randrange(3)
     )
     if zeros == 0 and backpressure:
-        assert bench.watches["o"].stalls
+        assert simulation.watches["o"].stalls
 
 
 def test_extremes():
@@ -83,13 +83,16 @@ def test_one_element_a_cycle():
 def test_events_of_another_core(store, backpressure):
     """A memory of events instead of the table: a token says how many of them enter, whatever else lies behind."""
     c = Configuration(vocabulary=0, embedding=300, hidden=(2,), lanes=4, weight_bits=8, weight_words=64, store=store)
-    bench = Bench(Embedding(c), 1)
-    dut, section = bench.dut, input_section(c)
-    received, sent = bench.sink(dut.o, backpressure, "o"), []
+    simulation = StreamSimulation(Embedding(c), 1)
+    dut, section = simulation.dut, input_section(c)
+    received, sent = simulation.sink(dut.o, backpressure, "o"), []
 
     async def testbench(context):
         for count in (300, 0, 1, 17, 300, 5):
-            events = [(index, bench.random.randint(1, 255)) for index in sorted(bench.random.sample(range(300), count))]
+            events = [
+                (index, simulation.random.randint(1, 255))
+                for index in sorted(simulation.random.sample(range(300), count))
+            ]
             for place, (index, value) in enumerate(events):
                 context.set(dut.load, {"section": section.number, "index": place, "data": index | value << 16})
                 context.set(dut.load_valid, 1)
@@ -105,7 +108,7 @@ def test_events_of_another_core(store, backpressure):
             sent.extend(events)
             assert [payload for _, payload in received] == sent
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert len(received) == 623 and section.words == 300
 
 

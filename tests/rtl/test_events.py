@@ -6,7 +6,7 @@ import pytest
 
 from egret.model.compiler.configuration import Configuration
 from egret.rtl.events import EventQueue
-from tests.bench import Bench
+from tests.support.streams import StreamSimulation
 
 C = Configuration(vocabulary=2, embedding=1, hidden=(9, 4, 1), lanes=1, weight_words=1024)
 
@@ -17,9 +17,9 @@ class Queue:
     def __init__(self, configuration, seed, backpressure=0.0):
         self.c = configuration
         self.random = random.Random(seed)
-        self.bench = Bench(EventQueue(configuration), seed)
-        self.dut = self.bench.dut
-        self.received = self.bench.sink(self.dut.o, backpressure, "o")
+        self.simulation = StreamSimulation(EventQueue(configuration), seed)
+        self.dut = self.simulation.dut
+        self.received = self.simulation.sink(self.dut.o, backpressure, "o")
         self.lists = [[] for _ in range(configuration.layers)]
         self.expected = []
 
@@ -40,7 +40,7 @@ class Queue:
         for event in events:
             while self.random.random() < idle:
                 await context.tick()
-            Bench.set(context, self.dut.i.payload, (layer, event))
+            StreamSimulation.set(context, self.dut.i.payload, (layer, event))
             context.set(self.dut.i.valid, 1)
             await context.tick()
             context.set(self.dut.i.valid, 0)
@@ -67,7 +67,7 @@ class Queue:
         return cycles
 
     def run(self, testbench):
-        self.bench.run(testbench)
+        self.simulation.run(testbench)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -91,7 +91,7 @@ def test_readers_in_turn(backpressure, seed):
 
     queue.run(testbench)
     assert len(queue.expected) > 40
-    assert (queue.bench.watches["o"].stalls > 0) == (backpressure > 0)
+    assert (queue.simulation.watches["o"].stalls > 0) == (backpressure > 0)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -154,7 +154,7 @@ def test_throughput_and_latency():
         assert await queue.finish(context, 1) <= 2
 
     starts = []
-    queue.bench.each_cycle(lambda cycle, start: starts.append(cycle) if start else None, queue.dut.start)
+    queue.simulation.each_cycle(lambda cycle, start: starts.append(cycle) if start else None, queue.dut.start)
     queue.run(testbench)
     cycles = [cycle for cycle, _ in queue.received]
     assert cycles == list(range(starts[0] + 4, starts[0] + 13))

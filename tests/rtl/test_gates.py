@@ -9,7 +9,7 @@ from egret.model.compiler.configuration import Configuration
 from egret.model.integer import gate_index, sigmoid_table, tanh_table
 from egret.rtl.accumulator import FOUND
 from egret.rtl.gates import LATENCY, Gate, gate_value
-from tests.bench import Bench
+from tests.support.streams import StreamSimulation
 
 LIMIT = (1 << 23) - 1
 
@@ -19,13 +19,13 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
 
     Returns the values in order.
     """
-    bench = Bench(Gate(c, gate), seed)
-    dut = bench.dut
-    answers = bench.sink(dut.o)
+    simulation = StreamSimulation(Gate(c, gate), seed)
+    dut = simulation.dut
+    answers = simulation.sink(dut.o)
     accesses = []
     stored = 0
-    bench.watch(dut.access, "access")
-    bench.watch(dut.i, "i")
+    simulation.watch(dut.access, "access")
+    simulation.watch(dut.i, "i")
 
     async def accumulators(context):
         cycle, ready, due = 0, False, {}
@@ -36,34 +36,34 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
                 due[cycle + FOUND[c.store]] = content[len(accesses)]
                 accesses.append((cycle, bank, address, replace, bias))
             cycle += 1
-            ready = bench.random.random() >= busy
+            ready = simulation.random.random() >= busy
             context.set(dut.access.ready, ready)
             context.set(dut.found.valid, cycle in due)
             # Garbage where nothing was asked for.
-            context.set(dut.found.payload, due.get(cycle, bench.random.randint(-LIMIT, LIMIT)))
+            context.set(dut.found.payload, due.get(cycle, simulation.random.randint(-LIMIT, LIMIT)))
 
-    bench.simulator.add_process(accumulators)
+    simulation.simulator.add_process(accumulators)
 
     def count(cycle, pulse):
         nonlocal stored
         stored += pulse
 
-    bench.each_cycle(count, dut.stored)
+    simulation.each_cycle(count, dut.stored)
 
     async def testbench(context):
-        await bench.load(context, c, shift=[shift for layer in shifts for shift in layer])
+        await simulation.load(context, c, shift=[shift for layer in shifts for shift in layer])
         for request in requests:
-            while bench.chance(idle):
+            while simulation.chance(idle):
                 await context.tick()
-            Bench.set(context, dut.i.payload, request)
+            StreamSimulation.set(context, dut.i.payload, request)
             context.set(dut.i.valid, 1)
             await context.tick().until(dut.i.ready)
             context.set(dut.i.valid, 0)
             # What waits in the meantime is not yet a request.
-            Bench.set(context, dut.i.payload, (bench.random.randrange(c.layers), 0, 1, 1, 0))
+            StreamSimulation.set(context, dut.i.payload, (simulation.random.randrange(c.layers), 0, 1, 1, 0))
         await context.tick().repeat(20 + LATENCY[c.store] + 3)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     expected, cycles = [], []
     assert len(accesses) == len(requests)
     assert stored == sum(replace for _, _, _, replace, _ in requests)
@@ -77,7 +77,7 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
             cycles.append(cycle + LATENCY[c.store])
     assert answers == list(zip(cycles, expected, strict=True))
     if busy:
-        assert bench.watches["access"].stalls
+        assert simulation.watches["access"].stalls
     return expected
 
 

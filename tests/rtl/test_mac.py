@@ -6,7 +6,7 @@ import pytest
 
 from egret.model.compiler.configuration import SEGMENTS, Configuration
 from egret.rtl.mac import LATENCY, Lanes, additions
-from tests.bench import Bench
+from tests.support.streams import StreamSimulation
 
 EXTREMES = [(weight, value) for weight in (-127, -1, 1, 127) for value in (-254, -1, 0, 1, 255)]
 
@@ -71,8 +71,8 @@ def random_column(rng, c, used, count):
 
 def run(c, words, codebook=None):
     """Send one word (or None: nothing valid) each cycle and check everything that leaves."""
-    bench = Bench(Lanes(c))
-    dut = bench.dut
+    simulation = StreamSimulation(Lanes(c))
+    dut = simulation.dut
     due = iter(additions([word for word in words if word], c, codebook))
     expected = {}
     counts = {"additions": 0, "words": 0}
@@ -88,7 +88,7 @@ def run(c, words, codebook=None):
         counts["words"] += cycle in expected
 
     ready = []
-    bench.each_cycle(
+    simulation.each_cycle(
         lambda cycle, *values: check(cycle - ready[0], *values) if ready else None,
         dut.macs,
         dut.busy,
@@ -96,23 +96,23 @@ def run(c, words, codebook=None):
         *dut.add,
     )
     elapsed = []
-    bench.each_cycle(lambda cycle, _: elapsed.append(cycle), dut.busy)
+    simulation.each_cycle(lambda cycle, _: elapsed.append(cycle), dut.busy)
 
     async def testbench(context):
         if codebook is not None:
-            await bench.load(context, c, codebook=codebook)
+            await simulation.load(context, c, codebook=codebook)
         await context.tick().repeat(LATENCY + 1)
         ready.append(len(elapsed))
         for cycle, word in enumerate(words):
             if word is not None:
                 expected[cycle] = next(due)
-                Bench.set(context, dut.i.payload, word)
+                StreamSimulation.set(context, dut.i.payload, word)
             context.set(dut.i.valid, word is not None)
             await context.tick()
         context.set(dut.i.valid, 0)
         await context.tick().repeat(LATENCY + 2)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert counts["words"] == sum(word is not None for word in words)
     assert counts["additions"] == sum(sum(code != 0 for code, _ in word[0]) for word in words if word)
 

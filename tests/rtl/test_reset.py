@@ -7,19 +7,19 @@ import pytest
 from egret.model.compiler.configuration import Configuration
 from egret.model.integer import reset_value
 from egret.rtl.reset import ResetPass
-from tests.bench import Bench
+from tests.support.streams import StreamSimulation
 
 C = Configuration(vocabulary=2, embedding=1, hidden=(20, 7), lanes=4, weight_words=1024)
 GATE_LATENCY = 6
 
 
 def run(events, gates, *, layer=0, seed=0, idle=0.0, waiting=0.0, backpressure=0.0):
-    """Send events; ``gates`` has r by neuron. Returns the bench, and the cycles of input and output."""
-    bench = Bench(ResetPass(C), seed)
-    dut = bench.dut
-    received = bench.sink(dut.o, backpressure, "o")
-    taken = bench.source(dut.i, events, idle, "i")
-    bench.watch(dut.request, "request")
+    """Send events; ``gates`` has r by neuron. Returns the simulation, and the cycles of input and output."""
+    simulation = StreamSimulation(ResetPass(C), seed)
+    dut = simulation.dut
+    received = simulation.sink(dut.o, backpressure, "o")
+    taken = simulation.source(dut.i, events, idle, "i")
+    simulation.watch(dut.request, "request")
     asked = []
     inside = []
 
@@ -34,12 +34,12 @@ def run(events, gates, *, layer=0, seed=0, idle=0.0, waiting=0.0, backpressure=0
                 asked.append(neuron)
                 due[cycle + GATE_LATENCY] = gates[neuron]
             cycle += 1
-            ready = bench.random.random() >= waiting
+            ready = simulation.random.random() >= waiting
             context.set(dut.request.ready, ready)
             context.set(dut.gate.valid, cycle in due)
-            context.set(dut.gate.payload, due.get(cycle, bench.random.randrange(256)))
+            context.set(dut.gate.payload, due.get(cycle, simulation.random.randrange(256)))
 
-    bench.simulator.add_process(gate)
+    simulation.simulator.add_process(gate)
     expected = [(index, reset_value(gates[index], value)) for index, value in events]
     expected = [event for event in expected if event[1]]
 
@@ -48,7 +48,7 @@ def run(events, gates, *, layer=0, seed=0, idle=0.0, waiting=0.0, backpressure=0
         assert busy or len(received) == sum(reset_value(gates[index], value) != 0 for index, value in events[:before])
         inside.append(busy)
 
-    bench.each_cycle(check, dut.busy)
+    simulation.each_cycle(check, dut.busy)
 
     async def testbench(context):
         while len(taken) < len(events) or context.get(dut.busy):
@@ -56,11 +56,11 @@ def run(events, gates, *, layer=0, seed=0, idle=0.0, waiting=0.0, backpressure=0
         await context.tick().repeat(20)
         assert not context.get(dut.busy)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert asked == [index for index, _ in events]
     assert [event for _, event in received] == expected
     assert any(inside) == bool(events)
-    return bench, taken, [cycle for cycle, _ in received]
+    return simulation, taken, [cycle for cycle, _ in received]
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -71,12 +71,14 @@ def test_random_events(backpressure, waiting, idle, seed):
     rng = random.Random(seed)
     gates = [rng.choice([0, 1, 255, rng.randrange(256)]) for _ in range(20)]
     events = [(rng.randrange(20), rng.choice([1, 255, rng.randint(1, 255)])) for _ in range(150)]
-    bench, _, cycles = run(events, gates, layer=seed, seed=seed, idle=idle, waiting=waiting, backpressure=backpressure)
+    simulation, _, cycles = run(
+        events, gates, layer=seed, seed=seed, idle=idle, waiting=waiting, backpressure=backpressure
+    )
     assert 0 < len(cycles) < len(events)
     if backpressure:
-        assert bench.watches["o"].stalls and (idle or bench.watches["i"].stalls)
+        assert simulation.watches["o"].stalls and (idle or simulation.watches["i"].stalls)
     if waiting:
-        assert bench.watches["request"].stalls
+        assert simulation.watches["request"].stalls
 
 
 def test_rounding():

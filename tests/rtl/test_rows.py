@@ -8,8 +8,8 @@ from egret.model.compiler.compile import compile_image, configuration_for, folde
 from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.image import memory_sections
 from egret.rtl.rows import FoldedRows
-from tests.bench import Bench
-from tests.networks import random_network
+from tests.support.networks import random_network
+from tests.support.streams import StreamSimulation
 
 LATENCY = 4
 
@@ -54,8 +54,8 @@ def run(c, words, table, tokens, *, seed=0, pause=None):
 
     Checks every cycle: what leaves, when, and ``done``. Returns the cycles in which rows began.
     """
-    bench = Bench(FoldedRows(c), seed)
-    dut = bench.dut
+    simulation = StreamSimulation(FoldedRows(c), seed)
+    dut = simulation.dut
     height = c.layer_depth(0)
     nothing = (0, (0,) * c.banks)
     due, starts, sent = {}, [], []
@@ -72,10 +72,10 @@ def run(c, words, table, tokens, *, seed=0, pause=None):
             for address, addends in enumerate(table[token]):
                 due[cycle + LATENCY + address] = (address, addends)
 
-    bench.each_cycle(check, dut.start, dut.token, dut.done, dut.o.valid, dut.o.payload)
+    simulation.each_cycle(check, dut.start, dut.token, dut.done, dut.o.valid, dut.o.payload)
 
     async def testbench(context):
-        await bench.load(context, c, rows=words)
+        await simulation.load(context, c, rows=words)
         assert context.get(dut.done)
         for token in tokens:
             context.set(dut.token, token)
@@ -83,16 +83,16 @@ def run(c, words, table, tokens, *, seed=0, pause=None):
             await context.tick()
             context.set(dut.start, 0)
             # The token need not stay.
-            context.set(dut.token, bench.random.randrange(1 << 16))
+            context.set(dut.token, simulation.random.randrange(1 << 16))
             await context.tick()
             while not context.get(dut.done):
                 await context.tick()
-            for _ in range(bench.random.randrange(4) if pause is None else pause):
+            for _ in range(simulation.random.randrange(4) if pause is None else pause):
                 await context.tick()
         await context.tick().repeat(6)
         assert context.get(dut.done)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert not due and len(starts) == len(tokens)
     assert sent == [start + LATENCY + address for start in starts for address in range(height)]
     return starts
@@ -145,12 +145,12 @@ def test_only_its_own_memory_is_written():
     c = configuration((4,), 2, 2)
     rng = random.Random(1)
     table = random_table(rng, c)
-    bench = Bench(FoldedRows(c))
-    received = bench.sink(bench.dut.o)
+    simulation = StreamSimulation(FoldedRows(c))
+    received = simulation.sink(simulation.dut.o)
 
     async def testbench(context):
-        await bench.load(context, c, rows=words_of(c, table))
-        await bench.load(
+        await simulation.load(context, c, rows=words_of(c, table))
+        await simulation.load(
             context,
             c,
             **{
@@ -159,15 +159,15 @@ def test_only_its_own_memory_is_written():
                 if section.name != "rows"
             },
         )
-        context.set(bench.dut.load.section, 7)  # but not valid
+        context.set(simulation.dut.load.section, 7)  # but not valid
         await context.tick()
-        context.set(bench.dut.token, 1)
-        context.set(bench.dut.start, 1)
+        context.set(simulation.dut.token, 1)
+        context.set(simulation.dut.start, 1)
         await context.tick()
-        context.set(bench.dut.start, 0)
+        context.set(simulation.dut.start, 0)
         await context.tick().repeat(10)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert [payload for _, payload in received] == list(enumerate(table[1]))
 
 

@@ -8,7 +8,7 @@ from amaranth.hdl import Cat
 
 from egret.rtl.sdram import COLUMN_BITS, PARTS, Part, Sdram, Timing
 from egret.sim.sdram import VIOLATIONS, SdramModel, with_memory
-from tests.bench import Bench
+from tests.support.streams import StreamSimulation
 
 ROWS = 3
 WORDS = 1 << ROWS + 2 + COLUMN_BITS
@@ -25,8 +25,8 @@ def run(jobs, t, *, idle=0.0, seed=0, timeout=100_000):
 
     A group of writes ends, and the memory is quiet, before a burst follows.
     """
-    bench = Bench(with_memory(Sdram(t), t, row_bits=ROWS), seed)
-    dut = bench.dut
+    simulation = StreamSimulation(with_memory(Sdram(t), t, row_bits=ROWS), seed)
+    dut = simulation.dut
     seen = []
     violations = []
 
@@ -36,13 +36,13 @@ def run(jobs, t, *, idle=0.0, seed=0, timeout=100_000):
         if valid:
             seen.append((cycle, beat))
 
-    bench.each_cycle(look, dut.violations, dut.o.valid, dut.o.payload)
-    bench.watch(dut.i, "i")
+    simulation.each_cycle(look, dut.violations, dut.o.valid, dut.o.payload)
+    simulation.watch(dut.i, "i")
 
     async def send(context, stream, payload):
-        while bench.chance(idle):
+        while simulation.chance(idle):
             await context.tick()
-        bench.set(context, stream.payload, payload)
+        simulation.set(context, stream.payload, payload)
         context.set(stream.valid, 1)
         await context.tick().until(stream.ready)
         context.set(stream.valid, 0)
@@ -55,7 +55,7 @@ def run(jobs, t, *, idle=0.0, seed=0, timeout=100_000):
         await context.tick().until(~dut.busy)
         await context.tick().repeat(t.latency + 4)
 
-    bench.run(testbench, timeout)
+    simulation.run(testbench, timeout)
     assert not violations, [name for bit, name in enumerate(VIOLATIONS) if violations[0][1] >> bit & 1]
     return seen
 
@@ -100,22 +100,22 @@ def test_bus_is_busy_with_columns_anywhere():
 def test_refresh_while_nothing_happens():
     """A memory that nobody uses is refreshed all the same: the model would say so."""
     t = timing(refresh=500.0)
-    bench = Bench(with_memory(Sdram(t), t, row_bits=ROWS))
+    simulation = StreamSimulation(with_memory(Sdram(t), t, row_bits=ROWS))
     late = []
-    bench.each_cycle(lambda cycle, violated: late.append(cycle) if violated else None, bench.dut.violations)
+    simulation.each_cycle(lambda cycle, violated: late.append(cycle) if violated else None, simulation.dut.violations)
 
     async def testbench(context):
         await context.tick().repeat(5000)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert not late
 
 
 def commands(t, *steps):
     """Drive the model's pins: (cycle, name, bank, address); returns the names of what was wrong."""
     codes = {"activate": 0b001, "read": 0b010, "write": 0b110, "precharge": 0b101, "refresh": 0b011, "mode": 0b111}
-    bench = Bench(SdramModel(t, row_bits=ROWS))
-    pins, found = bench.dut.pins, []
+    simulation = StreamSimulation(SdramModel(t, row_bits=ROWS))
+    pins, found = simulation.dut.pins, []
 
     async def testbench(context):
         cycle = 0
@@ -129,10 +129,10 @@ def commands(t, *steps):
             for signal in (pins.cs, pins.dq_oe):
                 context.set(signal, 0)
         await context.tick().repeat(5)
-        violated = context.get(bench.dut.violations)
+        violated = context.get(simulation.dut.violations)
         found.extend(name for bit, name in enumerate(VIOLATIONS) if violated >> bit & 1)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     return found
 
 

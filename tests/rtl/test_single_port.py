@@ -5,13 +5,13 @@ import gc
 import pytest
 
 from egret.rtl.single_port import RowMemory, SinglePort
-from tests.bench import Bench
+from tests.support.streams import StreamSimulation
 
 
 @pytest.mark.parametrize("words, bits", [(1, 1), (2, 3), (5, 8), (40, 17), (300, 40)])
 def test_reads_and_writes(words, bits):
-    bench = Bench(SinglePort(words, bits), words)
-    dut, rng = bench.dut, bench.random
+    simulation = StreamSimulation(SinglePort(words, bits), words)
+    dut, rng = simulation.dut, simulation.random
     content, found = {}, []
 
     async def testbench(context):
@@ -37,7 +37,7 @@ def test_reads_and_writes(words, bits):
                 found.append(expected)
                 assert context.get(dut.read_data) == expected
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert found
 
 
@@ -45,12 +45,12 @@ def test_reads_and_writes(words, bits):
 @pytest.mark.parametrize("idle, backpressure", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.7), (0.7, 0.5)])
 def test_row_memory(shapes, idle, backpressure):
     """Every part's words in the order of their addresses, whatever the others do."""
-    bench = Bench(RowMemory(shapes), len(shapes))
-    dut, rng = bench.dut, bench.random
+    simulation = StreamSimulation(RowMemory(shapes), len(shapes))
+    dut, rng = simulation.dut, simulation.random
     contents = [[rng.randrange(1 << bits) for _ in range(words)] for words, bits in shapes]
-    received = [bench.sink(getattr(dut, f"o_{part}"), backpressure, f"o_{part}") for part in range(len(shapes))]
+    received = [simulation.sink(getattr(dut, f"o_{part}"), backpressure, f"o_{part}") for part in range(len(shapes))]
     asked = [[rng.randrange(words) for _ in range(30)] for words, _ in shapes]
-    watches = [bench.watch(getattr(dut, f"i_{part}"), f"i_{part}") for part in range(len(shapes))]
+    watches = [simulation.watch(getattr(dut, f"i_{part}"), f"i_{part}") for part in range(len(shapes))]
     loaded = []
 
     def ask(part):
@@ -60,7 +60,7 @@ def test_row_memory(shapes, idle, backpressure):
             while not loaded:
                 await context.tick()
             for address in asked[part]:
-                while bench.chance(idle):
+                while simulation.chance(idle):
                     await context.tick()
                 context.set(port.payload, address)
                 context.set(port.valid, 1)
@@ -70,7 +70,7 @@ def test_row_memory(shapes, idle, backpressure):
         return process
 
     for part in range(len(shapes)):
-        bench.simulator.add_testbench(ask(part), background=True)
+        simulation.simulator.add_testbench(ask(part), background=True)
 
     async def testbench(context):
         for part, content in enumerate(contents):
@@ -88,7 +88,7 @@ def test_row_memory(shapes, idle, backpressure):
             await context.tick()
         await context.tick().repeat(10)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert len(watches) == len(shapes)
     for content, addresses, own in zip(contents, asked, received, strict=True):
         assert [word for _, word in own] == [content[address] for address in addresses]

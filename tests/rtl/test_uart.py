@@ -6,7 +6,7 @@ import random
 import pytest
 
 from egret.rtl.uart import Receiver, Transmitter, Uart, divisor_for, line_levels
-from tests.bench import Bench
+from tests.support.streams import StreamSimulation
 
 
 def receive(divisor, runs, backpressure=0.0, seed=0, clocks=1.0):
@@ -14,21 +14,21 @@ def receive(divisor, runs, backpressure=0.0, seed=0, clocks=1.0):
 
     ``runs`` is a list of (level, bits).
     """
-    bench = Bench(Receiver(divisor), seed)
-    received = bench.sink(bench.dut.o, backpressure)
+    simulation = StreamSimulation(Receiver(divisor), seed)
+    received = simulation.sink(simulation.dut.o, backpressure)
     dropped = []
-    bench.each_cycle(lambda cycle, value: dropped.append(cycle) if value else None, bench.dut.dropped)
+    simulation.each_cycle(lambda cycle, value: dropped.append(cycle) if value else None, simulation.dut.dropped)
 
     async def testbench(context):
         time, cycle = 3.0, 0
         for level, bits in [(1, 1), *runs, (1, 12)]:
-            context.set(bench.dut.rx, level)
+            context.set(simulation.dut.rx, level)
             time += bits * divisor * clocks
             while cycle < time:
                 await context.tick()
                 cycle += 1
 
-    bench.run(testbench)
+    simulation.run(testbench)
     return bytes(payload for _, payload in received), len(dropped)
 
 
@@ -72,18 +72,18 @@ def test_noise_and_breaks():
 @pytest.mark.parametrize("divisor", [4, 9])
 @pytest.mark.parametrize("idle", [0.0, 0.9])
 def test_transmits(divisor, idle):
-    bench = Bench(Transmitter(divisor), divisor)
-    data = bytes([0x00, 0xFF, *bench.random.randbytes(12)])
-    taken = bench.source(bench.dut.i, data, idle)
+    simulation = StreamSimulation(Transmitter(divisor), divisor)
+    data = bytes([0x00, 0xFF, *simulation.random.randbytes(12)])
+    taken = simulation.source(simulation.dut.i, data, idle)
     levels = []
-    bench.each_cycle(lambda cycle, level: levels.append(level), bench.dut.tx)
+    simulation.each_cycle(lambda cycle, level: levels.append(level), simulation.dut.tx)
 
     async def testbench(context):
         while len(taken) < len(data):
             await context.tick()
         await context.tick().repeat(11 * divisor)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     expected = [level for level in line_levels(data) for _ in range(divisor)]
     if idle == 0:
         first = levels.index(0)
@@ -93,21 +93,21 @@ def test_transmits(divisor, idle):
 
 
 def test_both_ways_at_once():
-    bench = Bench(Uart(5), 1)
-    data = bench.random.randbytes(20)
-    bench.source(bench.dut.i, data)
-    received = bench.sink(bench.dut.o)
+    simulation = StreamSimulation(Uart(5), 1)
+    data = simulation.random.randbytes(20)
+    simulation.source(simulation.dut.i, data)
+    received = simulation.sink(simulation.dut.o)
 
     async def loop(context):
-        async for _, _, level in context.tick().sample(bench.dut.tx):
-            context.set(bench.dut.rx, level)
+        async for _, _, level in context.tick().sample(simulation.dut.tx):
+            context.set(simulation.dut.rx, level)
 
-    bench.simulator.add_process(loop)
+    simulation.simulator.add_process(loop)
 
     async def testbench(context):
         await context.tick().repeat(21 * 50 + 10)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert bytes(payload for _, payload in received) == data
 
 

@@ -13,7 +13,7 @@ from egret.model.compiler.configuration import Configuration
 from egret.model.integer import fire, update_state
 from egret.rtl.biases import Biases
 from egret.rtl.update import UpdatePass
-from tests.bench import Bench
+from tests.support.streams import StreamSimulation
 
 GATE_LATENCY = 11
 ONE = 1 << 14
@@ -44,8 +44,8 @@ class Pass:
         )
         self.random = random.Random(seed)
         self.dut = UpdatePass(c)
-        self.bench = Bench(with_biases(c, self.dut), seed)
-        self.bench.dut = self.dut
+        self.simulation = StreamSimulation(with_biases(c, self.dut), seed)
+        self.simulation.dut = self.dut
         self.threshold = threshold
         self.bias = [
             [self.random.choice([-LIMIT, LIMIT, self.random.randint(-LIMIT, LIMIT)]) for _ in GATES]
@@ -55,14 +55,14 @@ class Pass:
         self.asked = [[], [], []]
         self.expected_asked = [[], [], []]
         self.expected_events, self.expected_output = [], []
-        self.events = self.bench.sink(self.dut.event)
-        self.output = self.bench.sink(self.dut.o, backpressure, "o")
+        self.events = self.simulation.sink(self.dut.event)
+        self.output = self.simulation.sink(self.dut.o, backpressure, "o")
         self.values = None
         self.waiting = waiting
         self.fired = 0
         for gate in range(3):
-            self.bench.watch(self.dut.request[gate], f"request_{GATES[gate]}")
-            self.bench.simulator.add_process(self.gate(gate))
+            self.simulation.watch(self.dut.request[gate], f"request_{GATES[gate]}")
+            self.simulation.simulator.add_process(self.gate(gate))
 
     def gate(self, gate):
         request = self.dut.request[gate]
@@ -91,7 +91,7 @@ class Pass:
     async def load(self, context):
         width = self.c.accumulator_bits
         words = [sum(value % (1 << width) << width * gate for gate, value in enumerate(biases)) for biases in self.bias]
-        await self.bench.load(context, self.c, bias=words, threshold=self.threshold)
+        await self.simulation.load(context, self.c, bias=words, threshold=self.threshold)
 
     async def run(self, context, layer, values=None):
         """One pass with ``values`` (u, z) by neuron; None: clear. Returns its cycles."""
@@ -145,7 +145,7 @@ class Pass:
             await testbench(context)
             await context.tick().repeat(30)
 
-        self.bench.run(whole)
+        self.simulation.run(whole)
         assert self.asked == self.expected_asked
         assert [event for _, event in self.events] == self.expected_events
         assert [event for _, event in self.output] == self.expected_output
@@ -178,9 +178,9 @@ def test_random_passes(hidden, waiting, backpressure, seed, store):
     check.simulate(testbench)
     assert 0 < check.fired < 5 * sum(hidden)
     if backpressure:
-        assert check.bench.watches["o"].stalls
+        assert check.simulation.watches["o"].stalls
     if waiting:
-        assert all(check.bench.watches[f"request_{gate}"].stalls for gate in GATES)
+        assert all(check.simulation.watches[f"request_{gate}"].stalls for gate in GATES)
 
 
 @pytest.mark.parametrize("backpressure", [0.0, 0.95])

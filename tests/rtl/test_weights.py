@@ -10,7 +10,7 @@ from egret.model.compiler.configuration import Configuration
 from egret.rtl.payloads import begins_layout, pointer_layout
 from egret.rtl.sdram import TAGS, burst_layout
 from egret.rtl.weights import WeightStore, words_of
-from tests.bench import Bench, pack, unpack
+from tests.support.streams import StreamSimulation, pack, unpack
 
 C = Configuration(vocabulary=2, embedding=9, hidden=(7, 4), lanes=2, weight_words=400)
 LATENCY = 9
@@ -45,7 +45,7 @@ def random_words(rng, c, count):
 
 
 def store(counts, seed, c=C):
-    """A bench of a store whose columns have ``counts`` words, its pointers and its words."""
+    """A simulation of a store whose columns have ``counts`` words, its pointers and its words."""
     rng = random.Random(seed)
     assert len(counts) <= c.columns and sum(counts) <= c.weight_words
     words = random_words(rng, c, c.weight_words)
@@ -57,7 +57,7 @@ def store(counts, seed, c=C):
         pointers[column] = (start if counts[column] else 0, counts[column], random_begins(rng, c))
         start += counts[column]
     pointers = [pointers[column] for column in range(len(counts))]
-    return Bench(WeightStore(c), seed), pointers, words
+    return StreamSimulation(WeightStore(c), seed), pointers, words
 
 
 def narrow_words(c, words):
@@ -80,13 +80,13 @@ def loaded(c, words):
     return memories
 
 
-def run(bench, pointers, words, columns, idle, c=C):
+def run(simulation, pointers, words, columns, idle, c=C):
     """Send columns after loading; returns the cycles in which words left."""
-    dut = bench.dut
-    received = bench.sink(dut.o)
+    dut = simulation.dut
+    received = simulation.sink(dut.o)
     expected = words_of(columns, pointers, words)
     taken, left = [], []
-    bench.watch(dut.i, "i")
+    simulation.watch(dut.i, "i")
 
     def check(cycle, i_valid, i_ready, o_valid, busy, payload):
         due = sum(pointers[column][1] for column, _, _ in columns[: len(taken)])
@@ -96,27 +96,27 @@ def run(bench, pointers, words, columns, idle, c=C):
         if i_valid and i_ready:
             taken.append(cycle)
 
-    bench.each_cycle(check, dut.i.valid, dut.i.ready, dut.o.valid, dut.busy, dut.o.payload)
+    simulation.each_cycle(check, dut.i.valid, dut.i.ready, dut.o.valid, dut.busy, dut.o.payload)
 
     async def testbench(context):
-        await bench.load(
+        await simulation.load(
             context, c, **loaded(c, words), columns=[pack(pointer_layout(c), pointer) for pointer in pointers]
         )
         for column in columns:
-            while bench.chance(idle):
+            while simulation.chance(idle):
                 await context.tick()
-            Bench.set(context, dut.i.payload, column)
+            StreamSimulation.set(context, dut.i.payload, column)
             context.set(dut.i.valid, 1)
             await context.tick().until(dut.i.ready)
             context.set(dut.i.valid, 0)
             # What waits in the meantime is not yet a column.
-            Bench.set(context, dut.i.payload, (bench.random.randrange(c.columns), 99, 0))
+            StreamSimulation.set(context, dut.i.payload, (simulation.random.randrange(c.columns), 99, 0))
         await context.tick().repeat(8)
         while context.get(dut.busy):
             await context.tick()
         await context.tick().repeat(8)
 
-    bench.run(testbench)
+    simulation.run(testbench)
     assert len(taken) == len(columns)
     assert [payload for _, payload in received] == expected
     return taken, [cycle for cycle, _ in received]
@@ -133,33 +133,33 @@ def test_random_columns(largest, idle, seed):
     """Columns of any length, also empty, asked for in any order and more than once."""
     rng = random.Random(seed)
     counts = [rng.randint(0, largest) for _ in range(20)]
-    bench, pointers, words = store(counts, seed)
-    run(bench, pointers, words, requests(rng, [rng.randrange(len(counts)) for _ in range(100)]), idle)
+    simulation, pointers, words = store(counts, seed)
+    run(simulation, pointers, words, requests(rng, [rng.randrange(len(counts)) for _ in range(100)]), idle)
     if idle == 0 and largest == 5:
-        assert bench.watches["i"].stalls
+        assert simulation.watches["i"].stalls
 
 
 @pytest.mark.parametrize("counts", [[1] * 20, [3, 1, 2, 1, 1, 4], [0, 2] * 10, [0, 1, 2] * 5, [0, 0, 3, 0, 1, 2] * 3])
 def test_one_word_a_cycle(counts):
     """No gap within or between columns while there are no more columns than words; eight cycles to the first."""
     counts = [6, *counts]  # the first one gives the pointers time to run ahead
-    bench, pointers, words = store(counts, 1)
-    taken, cycles = run(bench, pointers, words, requests(random.Random(1), [*range(len(counts))] * 3), 0)
+    simulation, pointers, words = store(counts, 1)
+    taken, cycles = run(simulation, pointers, words, requests(random.Random(1), [*range(len(counts))] * 3), 0)
     assert cycles == list(range(taken[0] + LATENCY, taken[0] + LATENCY + 3 * sum(counts)))
 
 
 def test_one_column_a_cycle():
     """Empty columns between those of one word: the pointers set the pace."""
-    bench, pointers, words = store([1, 0] * 10, 1)
-    taken, cycles = run(bench, pointers, words, requests(random.Random(1), range(20)), 0)
+    simulation, pointers, words = store([1, 0] * 10, 1)
+    taken, cycles = run(simulation, pointers, words, requests(random.Random(1), range(20)), 0)
     assert taken == list(range(taken[0], taken[0] + 20))
     assert cycles == list(range(taken[0] + LATENCY, taken[0] + LATENCY + 20, 2))
 
 
 def test_only_empty_columns():
     """They take a cycle each and nothing comes."""
-    bench, pointers, words = store([0] * 10, 1)
-    taken, cycles = run(bench, pointers, words, requests(random.Random(1), range(10)), 0)
+    simulation, pointers, words = store([0] * 10, 1)
+    taken, cycles = run(simulation, pointers, words, requests(random.Random(1), range(10)), 0)
     assert cycles == [] and taken == list(range(taken[0], taken[0] + 10))
 
 
@@ -175,7 +175,7 @@ def test_whole_memory_as_one_column(place):
         (C.weight_words - longest if place == "end" else 0, longest, random_begins(rng, C)),
         (C.weight_words - 1, 1, random_begins(rng, C)),
     ]
-    run(Bench(WeightStore(C)), pointers, words, [(0, -254, 5), (1, 255, 0), (0, 1, 3)], 0)
+    run(StreamSimulation(WeightStore(C)), pointers, words, [(0, -254, 5), (1, 255, 0), (0, 1, 3)], 0)
 
 
 @pytest.mark.parametrize("weight_bits", [4, 8])
@@ -187,7 +187,7 @@ def test_wide_runs(wide_words, lanes, weight_bits):
     rng = random.Random(lanes)
     counts = [2, 4, 0, 6, 3] * 4
     assert sum(counts) == c.weight_words
-    bench, pointers, words = store(counts, lanes, c)
+    simulation, pointers, words = store(counts, lanes, c)
     # All bits that there are in half of the words.
     words = [
         tuple((code, run | (1 << 4 + sum(index < most for most in wide_words)) - 1) for code, run in word)
@@ -197,7 +197,7 @@ def test_wide_runs(wide_words, lanes, weight_bits):
     ]
     order = [*range(len(counts))] * 2
     rng.shuffle(order)
-    run(bench, pointers, words, requests(rng, order, c), 0.2, c)
+    run(simulation, pointers, words, requests(rng, order, c), 0.2, c)
 
 
 def small(lanes=2, weight_bits=8, **options):
@@ -216,8 +216,8 @@ def test_pointers_in_rows(lanes, weight_bits, largest, idle, seed):
     c = small(lanes, weight_bits, weight_words=700)
     rng = random.Random(seed)
     counts = [min(rng.randint(0, largest), (1 << pointer_layout(c)["count"].shape) - 1) for _ in range(20)]
-    bench, pointers, words = store(counts, seed, c)
-    run(bench, pointers, words, requests(rng, [rng.randrange(len(counts)) for _ in range(60)], c), idle, c)
+    simulation, pointers, words = store(counts, seed, c)
+    run(simulation, pointers, words, requests(rng, [rng.randrange(len(counts)) for _ in range(60)], c), idle, c)
 
 
 def test_pointers_in_rows_are_looked_up_beside_words():
@@ -225,8 +225,8 @@ def test_pointers_in_rows_are_looked_up_beside_words():
     c = small(weight_words=700)
     rows = -(-pointer_layout(c).size // 16)
     counts = [rows + 3] * 20
-    bench, pointers, words = store(counts, 1, c)
-    taken, cycles = run(bench, pointers, words, requests(random.Random(1), range(20), c), 0, c)
+    simulation, pointers, words = store(counts, 1, c)
+    taken, cycles = run(simulation, pointers, words, requests(random.Random(1), range(20), c), 0, c)
     assert cycles == list(range(cycles[0], cycles[0] + sum(counts)))
     assert cycles[0] == taken[0] + rows + 6
 
@@ -236,9 +236,9 @@ def from_sdram(c, pointers, words, columns, *, seed=0, hurry=1.0, willing=1.0):
 
     Returns the cycles in which words left, and how many words each burst has.
     """
-    bench = Bench(WeightStore(c), seed)
-    dut = bench.dut
-    bench.watch(dut.burst, "burst")
+    simulation = StreamSimulation(WeightStore(c), seed)
+    dut = simulation.dut
+    simulation.watch(dut.burst, "burst")
     outside = [
         word >> 16 * part & 0xFFFF
         for word in narrow_words(c, words[c.resident_words :])
@@ -253,19 +253,19 @@ def from_sdram(c, pointers, words, columns, *, seed=0, hurry=1.0, willing=1.0):
                 address, count, tag = unpack(burst_layout(), payload)
                 asked.append(count)
                 beats.extend((word, tag) for word in outside[address : address + count])
-            sends = bool(beats) and bench.chance(hurry)
+            sends = bool(beats) and simulation.chance(hurry)
             context.set(dut.beat.valid, sends)
             if sends:
-                Bench.set(context, dut.beat.payload, beats.popleft())
+                StreamSimulation.set(context, dut.beat.payload, beats.popleft())
             # Words of somebody else's burst are none of the store's business.
-            elif bench.chance(0.5):
-                Bench.set(context, dut.beat.payload, (0xFFFF, TAGS.index("rows")))
+            elif simulation.chance(0.5):
+                StreamSimulation.set(context, dut.beat.payload, (0xFFFF, TAGS.index("rows")))
                 context.set(dut.beat.valid, 1)
-            ready = len(beats) < 100 and bench.chance(willing)
+            ready = len(beats) < 100 and simulation.chance(willing)
             context.set(dut.burst.ready, ready)
 
-    bench.simulator.add_process(memory)
-    _, cycles = run(bench, pointers, words, columns, 0, c)
+    simulation.simulator.add_process(memory)
+    _, cycles = run(simulation, pointers, words, columns, 0, c)
     # Each column outside is one burst.
     assert asked == [
         pointers[column][1] * c.word_beats
@@ -337,7 +337,7 @@ def test_words_behind_a_wide_memory():
         (0, 1, ((0, 1), (3, 0))),
     ]
     columns = [(0, 255, 4), (1, -254, 5), (2, 7, 3), (3, 1, 2), (2, 9, 1), (0, 0, 0)]
-    run(Bench(WeightStore(c)), pointers, words, columns, 0, c)
+    run(StreamSimulation(WeightStore(c)), pointers, words, columns, 0, c)
 
 
 @pytest.mark.parametrize("weight_words, wide_words", [(1, ()), (1, (1, 1, 1, 1)), (2, (1,)), (3, (2, 1))])
@@ -346,16 +346,16 @@ def test_smallest_memories(weight_words, wide_words):
     rng = random.Random(weight_words)
     words = [((200 + index, (1 << 4 + sum(index < most for most in wide_words)) - 1),) for index in range(weight_words)]
     pointers = [(index, 1, random_begins(rng, c)) for index in range(weight_words)]
-    run(Bench(WeightStore(c)), pointers, words, requests(rng, [*range(weight_words)] * 3, c), 0, c)
+    run(StreamSimulation(WeightStore(c)), pointers, words, requests(rng, [*range(weight_words)] * 3, c), 0, c)
 
 
 def test_what_belongs_to_a_word_travels_with_it():
     """Words that follow each other without gaps, of columns each with a matrix, a value and begins of its own."""
     counts = [6, 1, 1, 2, 1, 3, 1, 0, 1, 2]
-    bench, pointers, words = store(counts, 2)
+    simulation, pointers, words = store(counts, 2)
     columns = [(column, 10 * column - 40, column % 6) for column in range(len(counts))]
     assert len({pointer[2] for pointer in pointers}) > 5
-    taken, cycles = run(bench, pointers, words, columns, 0)
+    taken, cycles = run(simulation, pointers, words, columns, 0)
     assert cycles == list(range(taken[0] + LATENCY, taken[0] + LATENCY + sum(counts)))
 
 

@@ -14,7 +14,7 @@ from egret.model.integer import IntegerEngine
 from egret.rtl.core import Core
 from egret.sim import sdram as memories
 from egret.sim.lockstep import LockstepError, run
-from tests.networks import few_values, random_network, random_shape
+from tests.support.networks import few_values, random_network, random_shape
 
 TOKENS = 12
 

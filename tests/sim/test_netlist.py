@@ -26,7 +26,7 @@ from egret.model.tokens import read_text
 from egret.rtl.core import Core
 from egret.rtl.protocol import CAUSES
 from egret.sim.lockstep import LockstepError, run
-from tests.networks import few_values, random_network
+from tests.support.networks import few_values, random_network
 
 TOKENS = 20
 

@@ -35,7 +35,7 @@ from egret.sim import virtual
 from egret.sim.sdram import with_memory
 from egret.sim.stand_in import DIGEST, SECTIONS, TOKENS
 from egret.sim.virtual import Build, VirtualBoard, board_build, stand_in_build
-from tests.networks import few_values, random_network
+from tests.support.networks import few_values, random_network
 
 NETWORKS = Path(quantise_module.__file__).parent / "networks"
 

@@ -25,7 +25,7 @@ from egret.model.compiler.configuration import GOALS, RESIDENT_BYTES, SEGMENTS
 from egret.model.compiler.image import Image, memory_sections
 from egret.model.errors import InputError
 from egret.model.integer import split
-from tests.networks import few_values, random_network
+from tests.support.networks import few_values, random_network
 
 quick = settings(
     deadline=None, print_blob=True, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]

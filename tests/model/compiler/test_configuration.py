@@ -12,7 +12,7 @@ from egret.model.compiler.compile import configuration_for
 from egret.model.compiler.configuration import TARGETS, TINY, Configuration
 from egret.model.compiler.image import memory_sections
 from egret.model.errors import InputError
-from tests.networks import random_network
+from tests.support.networks import random_network
 
 quick = settings(deadline=None, print_blob=True, derandomize=True, max_examples=100)
 lanes = st.sampled_from([1, 2, 4, 8, 16, 32])

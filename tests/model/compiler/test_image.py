@@ -14,7 +14,7 @@ from egret.model.compiler.compile import compile_image, configuration_for, read_
 from egret.model.compiler.configuration import TINY, Configuration
 from egret.model.compiler.image import HOST_SECTIONS, MAGIC, VERSION, Image, MemorySection, memory_sections
 from egret.model.errors import InputError
-from tests.networks import few_values, random_network
+from tests.support.networks import few_values, random_network
 
 quick = settings(deadline=None, print_blob=True, derandomize=True, max_examples=200)
 

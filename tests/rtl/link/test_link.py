@@ -10,7 +10,7 @@ from egret.rtl import protocol
 from egret.rtl.link.link import Link
 from egret.rtl.protocol import Command, FrameReader, Status, encode_frame
 from egret.sim.stand_in import COUNTERS, DIGEST, SECTIONS, TOKENS, StandInBoard, device
-from tests.bench import Bench
+from tests.support.streams import StreamSimulation
 
 INPUT = 3
 """The section that takes events, where there is one."""
@@ -104,15 +104,15 @@ class Line:
     """Bytes to and from a board in Amaranth's simulator."""
 
     def __init__(self, dut, seed, idle, backpressure):
-        self.bench = Bench(dut, seed)
-        self.bench.watch(dut.i, "i")
+        self.simulation = StreamSimulation(dut, seed)
+        self.simulation.watch(dut.i, "i")
         self.sent, self.idle = 0, idle
-        self.received = self.bench.sink(dut.o, backpressure, "o")
+        self.received = self.simulation.sink(dut.o, backpressure, "o")
         self.dut = dut
 
     async def send(self, context, data):
         for byte in data:
-            while self.bench.chance(self.idle):
+            while self.simulation.chance(self.idle):
                 await context.tick()
             context.set(self.dut.i.payload, byte)
             context.set(self.dut.i.valid, 1)
@@ -180,12 +180,12 @@ def test_answers_byte_for_byte_as_the_device_in_python(seed, idle, backpressure,
             lost = reply.payload == bytes([Status.OUT_OF_ORDER])
             sequence = reply.sequence if lost else (sequence + 1) % protocol.SEQUENCES
 
-    line.bench.run(testbench, timeout=400_000)
+    line.simulation.run(testbench, timeout=400_000)
     assert seen["replies"] >= 60 and seen["refusals"] >= 5, seen
     assert statuses == {Status.UNKNOWN_COMMAND} if input_section is None else Status.OK in statuses
-    assert line.bench.watches["o"].transfers == seen["bytes"]
-    assert line.bench.watches["i"].transfers == line.sent
-    assert (line.bench.watches["o"].stalls > 0) == (backpressure > 0)
+    assert line.simulation.watches["o"].transfers == seen["bytes"]
+    assert line.simulation.watches["i"].transfers == line.sent
+    assert (line.simulation.watches["o"].stalls > 0) == (backpressure > 0)
 
 
 @pytest.mark.parametrize("window", [1, 2, 4])
@@ -211,7 +211,7 @@ def test_commands_sent_ahead_are_answered_in_order(window, backpressure):
         await line.settle(context)
         replies.extend(reader.feed(line.take()))
 
-    line.bench.run(testbench)
+    line.simulation.run(testbench)
     assert replies == expected
     assert len(replies) == len(setup) + 25
     assert all(reply.payload[0] == Status.OK for reply in replies)

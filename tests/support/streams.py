@@ -9,7 +9,7 @@ from amaranth.sim import Simulator
 from egret.model.compiler.image import memory_sections
 from egret.sim.watch import watch_amaranth
 
-__all__ = ["Bench", "pack", "unpack"]
+__all__ = ["StreamSimulation", "pack", "unpack"]
 
 
 def unpack(shape, raw):
@@ -34,7 +34,7 @@ def pack(shape, value):
     return sum(pack(shape[key].shape, item) << shape[key].offset for key, item in value.items())
 
 
-class Bench:
+class StreamSimulation:
     """A simulation of one component.
 
     Everything that is driven changes just after a clock edge, everything that is observed is sampled just before one;
