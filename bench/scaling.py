@@ -31,10 +31,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from egret.boards.catalogue import board_named
-from egret.host.bench import weight_bytes_per_token
 from egret.host.board import Board
 from egret.host.measure import measure, pipeline_images, sample, simulation_images
 from egret.host.speed import Speed
+from egret.host.traffic import weight_bytes_per_token
 from egret.host.transport import open_virtual
 from egret.model.compiler.compile import column_words, compile_image, configuration_for, row_format
 from egret.model.compiler.configuration import RESIDENT_BYTES, RUN_BITS, SDRAM_BITS, SDRAM_WORDS, SEGMENTS, WIDEST_RUN

@@ -70,7 +70,7 @@ class Design:
 
     Attributes
     ----------
-    board : egret.boards.board.Board
+    board : egret.boards.definition.BoardDefinition
     hertz : float
         Clock to aim at.
     files : dict of str to str or bytes
@@ -89,7 +89,7 @@ def generate(board, configuration, *, hertz=None, seed=1, sdram=None):
 
     Parameters
     ----------
-    board : egret.boards.board.Board
+    board : egret.boards.definition.BoardDefinition
     configuration : egret.model.compiler.configuration.Configuration
     hertz : float, optional
         Clock of the core instead of the board's.

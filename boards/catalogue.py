@@ -16,7 +16,7 @@ BOARDS = {
 
 
 def board_named(name):
-    """The `Board` of a name.
+    """The definition of a board.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def board_named(name):
 
     Returns
     -------
-    Board
+    BoardDefinition
 
     Raises
     ------

@@ -2,12 +2,12 @@
 
 from amaranth_boards.icebreaker import ICEBreakerPlatform
 
-from egret.boards.board import Board
+from egret.boards.definition import BoardDefinition
 from egret.boards.devices import DEVICES
 
 __all__ = ["BOARD"]
 
-BOARD = Board(
+BOARD = BoardDefinition(
     title="iCEBreaker",
     platform=ICEBreakerPlatform,
     device=DEVICES["up5k"],

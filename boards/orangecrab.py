@@ -4,12 +4,12 @@ from amaranth.build import Attrs
 from amaranth_boards.orangecrab_r0_2 import OrangeCrabR0_2_85FPlatform
 from amaranth_boards.resources import UARTResource
 
-from egret.boards.board import Board
+from egret.boards.definition import BoardDefinition
 from egret.boards.devices import DEVICES
 
 __all__ = ["BOARD"]
 
-BOARD = Board(
+BOARD = BoardDefinition(
     title="OrangeCrab r0.2, 85F",
     platform=OrangeCrabR0_2_85FPlatform,
     device=DEVICES["lfe5u-85f"],

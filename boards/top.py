@@ -15,7 +15,7 @@ class Top(Elaboratable):
 
     Parameters
     ----------
-    board : egret.boards.board.Board
+    board : egret.boards.definition.BoardDefinition
     configuration : egret.model.compiler.configuration.Configuration
     settings : egret.boards.clocks.PllSettings
         Of the PLL.

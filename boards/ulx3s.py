@@ -2,12 +2,12 @@
 
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
-from egret.boards.board import Board
+from egret.boards.definition import BoardDefinition
 from egret.boards.devices import DEVICES
 
 __all__ = ["BOARD"]
 
-BOARD = Board(
+BOARD = BoardDefinition(
     title="ULX3S-85F",
     platform=ULX3S_85F_Platform,
     device=DEVICES["lfe5u-85f"],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from egret.host.bench import column_lookups
+from egret.host.traffic import column_lookups
 from egret.model.arithmetic import WEIGHT_BITS
 from egret.model.compiler.compile import column_bytes, column_words
 from egret.model.compiler.configuration import SDRAM_BITS

@@ -1158,8 +1158,9 @@ def bench(
     as_json,
 ):
     """Measure cycles and lane utilisation of the simulated core with CHECKPOINT, every event checked."""
-    from egret.host import bench as benches
+    from egret.host import comparison
     from egret.host.measure import sample
+    from egret.host.traffic import weight_bytes_per_token
 
     if tokens < 1:
         raise InputError(f"--tokens must be at least 1, not {tokens}")
@@ -1195,7 +1196,7 @@ def bench(
     store = image.configuration.store
     ids = sample(parameters, tokens + 1) if text is None else _load_text(text, parameters.vocabulary, tokens)
     measurement = _measure(image, parameters, ids)
-    read = benches.weight_bytes_per_token(image, measurement, ids, parameters.embedding)
+    read = weight_bytes_per_token(image, measurement, ids, parameters.embedding)
     macs = measurement.evaluation.macs
     more, more_rows = _describe_measurement(measurement)
     shares = measurement.shares
@@ -1226,7 +1227,7 @@ def bench(
         rows += speed.rows()
     variants = []
     if speed_ups:
-        variants = benches.compare(
+        variants = comparison.compare(
             parameters, ids, lanes=lanes, folded=image.configuration.folded, open_board=_open_board, progress=_progress
         )
         dense = variants[0]
@@ -1259,7 +1260,7 @@ def bench(
         )
         tables.append(table)
     if plot is not None:
-        benches.plot(plot, f"{checkpoint}, {tokens:,} tokens", measurement, variants)
+        comparison.plot(plot, f"{checkpoint}, {tokens:,} tokens", measurement, variants)
     if as_json:
         click.echo(json.dumps(result))
     else:

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from egret.host.bench import compare, plot, weight_bytes_per_token
+from egret.host.comparison import compare, plot
 from egret.host.demo import run
 from egret.host.generate import Sampler
 from egret.host.measure import Mismatch, dense_counterpart, measure, sample, stream, unpruned_counterpart
 from egret.host.session import generate_text, prompt_ids
+from egret.host.traffic import weight_bytes_per_token
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
 from egret.model.compiler.compile import column_bytes, compile_image, configuration_for, read_image
 from egret.model.counts import integer_columns

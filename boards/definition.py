@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from egret.boards.devices import Device
 from egret.rtl.protocol import DEFAULT_RECEIVE_BYTES, DEFAULT_WINDOW
 
-__all__ = ["Board"]
+__all__ = ["BoardDefinition"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Board:
+class BoardDefinition:
     """A board that Egret can be built for.
 
     Attributes

@@ -1,11 +1,6 @@
-"""The bench: where a core's cycles go, and what events, pruning and folding gain, each beside its bound.
-
-`compare` runs one network and its counterparts without some of the sparsity; everything is simulated, nothing computed.
-"""
+"""What events, pruning and folding gain: a network beside its counterparts that lack some of them, all simulated."""
 
 from dataclasses import dataclass
-
-import numpy as np
 
 from egret.host.measure import (
     DENSE_STEPS,
@@ -15,11 +10,8 @@ from egret.host.measure import (
     simulation_images,
     unpruned_counterpart,
 )
-from egret.model.compiler import lookups
-from egret.model.compiler.compile import column_bytes
-from egret.model.compiler.configuration import SDRAM_BITS
 
-__all__ = ["Variant", "column_lookups", "compare", "plot", "weight_bytes_per_token"]
+__all__ = ["Variant", "compare", "plot"]
 
 _CYCLES = 20_000_000
 """Of a counterpart without sparsity, which is run for fewer steps where these take long."""
@@ -88,38 +80,6 @@ def compare(parameters, ids, *, lanes, folded, open_board, progress):
         with open_board(image.configuration) as board, progress(name) as show:
             variants.append(Variant(name, measure(board, image, parameters, ids, progress=show)))
     return variants
-
-
-def column_lookups(image, measurement, ids, embedding):
-    """How often the core looks up each column over a text: int64 [columns].
-
-    Parameters
-    ----------
-    image : Image
-    measurement : Measurement
-        Of the image over the text.
-    ids : np.ndarray of int, shape [N + 1]
-    embedding : np.ndarray, shape [V, E]
-    """
-    sources = measurement.evaluation.sources
-    return np.concatenate(
-        [
-            part
-            for layer in lookups.column_lookups(sources, ids[:-1], embedding, image.configuration.folded)
-            for part in layer
-        ]
-    )
-
-
-def weight_bytes_per_token(image, measurement, ids, embedding):
-    """Bytes of weight words, folded rows and pointers that the core reads for a token of a text: float.
-
-    Parameters are those of `column_lookups`.
-    """
-    c = image.configuration
-    columns = float(column_lookups(image, measurement, ids, embedding) @ column_bytes(image))
-    row = c.layer_depth(0) * (SDRAM_BITS * c.row_beats if c.store == "sdram" else c.banks * c.row_bits) / 8
-    return (columns + row * int((ids[:-1] < c.folded).sum())) / measurement.evaluation.sources.steps
 
 
 def plot(path, title, measurement, variants):

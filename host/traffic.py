@@ -1,0 +1,41 @@
+"""What a core reads of its memories over a text: columns looked up, and bytes of weights, rows and pointers."""
+
+import numpy as np
+
+from egret.model.compiler import lookups
+from egret.model.compiler.compile import column_bytes
+from egret.model.compiler.configuration import SDRAM_BITS
+
+__all__ = ["column_lookups", "weight_bytes_per_token"]
+
+
+def column_lookups(image, measurement, ids, embedding):
+    """How often the core looks up each column over a text: int64 [columns].
+
+    Parameters
+    ----------
+    image : Image
+    measurement : Measurement
+        Of the image over the text.
+    ids : np.ndarray of int, shape [N + 1]
+    embedding : np.ndarray, shape [V, E]
+    """
+    sources = measurement.evaluation.sources
+    return np.concatenate(
+        [
+            part
+            for layer in lookups.column_lookups(sources, ids[:-1], embedding, image.configuration.folded)
+            for part in layer
+        ]
+    )
+
+
+def weight_bytes_per_token(image, measurement, ids, embedding):
+    """Bytes of weight words, folded rows and pointers that the core reads for a token of a text: float.
+
+    Parameters are those of `column_lookups`.
+    """
+    c = image.configuration
+    columns = float(column_lookups(image, measurement, ids, embedding) @ column_bytes(image))
+    row = c.layer_depth(0) * (SDRAM_BITS * c.row_beats if c.store == "sdram" else c.banks * c.row_bits) / 8
+    return (columns + row * int((ids[:-1] < c.folded).sum())) / measurement.evaluation.sources.steps
