@@ -246,7 +246,7 @@ def run(point, *, text=None, open_board=None):
         lanes=point.lanes,
         store=point.store,
         weight_bits=point.weight_bits,
-        folded=point.folded,
+        folded_tokens=point.folded,
         resident_bytes=point.resident_bytes,
     )
     configuration = image.configuration
@@ -260,12 +260,12 @@ def run(point, *, text=None, open_board=None):
         parameters,
         measurement.evaluation.sources,
         ids,
-        folded=configuration.folded,
+        folded=configuration.folded_tokens,
         lanes=point.lanes,
         store=point.store,
         weight_bits=point.weight_bits,
         resident=resident_shares(
-            image, taken_by(parameters, measurement.evaluation.sources, ids, configuration.folded)
+            image, taken_by(parameters, measurement.evaluation.sources, ids, configuration.folded_tokens)
         ),
     )
     return {
@@ -278,7 +278,7 @@ def run(point, *, text=None, open_board=None):
         "bytes": weight_bytes_per_token(image, measurement, ids, parameters.embedding),
         "weight_memory": configuration.weight_memory_bytes,
         "memory": sum(section.words * section.word_bits for section in memory_sections(configuration)) / 8,
-        "folded": configuration.folded,
+        "folded": configuration.folded_tokens,
         "bytes_sent": measurement.bytes_sent / steps,
         "bytes_received": measurement.bytes_received / steps,
         "work": work.to_json(),
@@ -898,8 +898,8 @@ def beyond(parameters, ids, constants):
     for token in ids[:-1]:
         sources.add(network.step(np.array([token])))
     configuration = configuration_for(parameters, store="sdram")
-    lookups = estimate_lookups(parameters, configuration.folded)
-    taken = taken_by(parameters, sources, ids, configuration.folded)
+    lookups = estimate_lookups(parameters, configuration.folded_tokens)
+    taken = taken_by(parameters, sources, ids, configuration.folded_tokens)
     image = compile_image(parameters, configuration, lookups=lookups)
     work = Work.of(parameters, sources, ids, lanes=ULX3S.lanes, store="sdram", resident=resident_shares(image, taken))
     shares = text_shares(parameters, ids)

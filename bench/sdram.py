@@ -501,7 +501,7 @@ def main(network, lanes, bursts, activity, with_area, with_clock, as_json):
         task = bar.add_task("packing the network", total=None)
         parameters = load_integer(network)
         configuration = configuration_for(
-            parameters, lanes=lanes, weight_bits=4, store="sdram", folded=0, resident_bytes=0
+            parameters, lanes=lanes, weight_bits=4, store="sdram", folded_tokens=0, resident_bytes=0
         )
         image = compile_image(parameters, configuration)
         lists = {kind: bursts_of(image, kind, bursts, activity) for kind in ("random", "anywhere", "rising")}

@@ -40,7 +40,7 @@ class Variant:
         return dense.measurement.macs_per_token / self.measurement.macs_per_token
 
 
-def compare(parameters, ids, *, lanes, folded, open_board, progress):
+def compare(parameters, ids, *, lanes, folded_tokens, open_board, progress):
     """Measure a network, and its counterparts that lack events, zeros or both, on one and the same core.
 
     Parameters
@@ -49,7 +49,7 @@ def compare(parameters, ids, *, lanes, folded, open_board, progress):
     ids : np.ndarray of int, shape [N + 1]
         Text.
     lanes : int or None
-    folded : int
+    folded_tokens : int
         Tokens with folded rows, of a further variant; 0 leaves it out.
     open_board, progress : callable
         As for `egret.host.demo.run`.
@@ -74,9 +74,9 @@ def compare(parameters, ids, *, lanes, folded, open_board, progress):
                 variants.append(Variant(name, measure(board, its_image, network, ids[: steps + 1], progress=show)))
         with progress("events and pruning") as show:
             variants.append(Variant("events and pruning", measure(board, image, parameters, ids, progress=show)))
-    if folded:
+    if folded_tokens:
         name = "events, pruning and folded rows"
-        (image,) = simulation_images(parameters, lanes=lanes, weight_bits=8, folded=folded)
+        (image,) = simulation_images(parameters, lanes=lanes, weight_bits=8, folded_tokens=folded_tokens)
         with open_board(image.configuration) as board, progress(name) as show:
             variants.append(Variant(name, measure(board, image, parameters, ids, progress=show)))
     return variants

@@ -159,7 +159,7 @@ def activity(image, measurement, ids, embedding, hertz):
     steps = sources.steps
     lookups = column_lookups(image, measurement, ids, embedding)
     pointer = next(section.word_bits for section in memory_sections(c) if section.name == "columns")
-    folded = int((ids[:-1] < c.folded).sum())
+    folded = int((ids[:-1] < c.folded_tokens).sum())
     row = c.layer_depth(0) * c.banks  # accumulators of a folded row
     updates = c.neurons * steps
     y = sum(int(layer.sum()) for layer in sources.y)  # events of the previous step, read twice
@@ -184,8 +184,10 @@ def activity(image, measurement, ids, embedding, hertz):
         base, embedding_beats, row_beats = c.sdram_base, c.embedding // 2, c.layer_depth(0) * c.row_beats
         opened = rows_opened(base["weights"] + start, beats) @ lookups
         tokens = ids[:-1].astype(np.int64)
-        opened += rows_opened(base["rows"] + tokens[tokens < c.folded] * row_beats, row_beats).sum()
-        opened += rows_opened(base["embedding"] + tokens[tokens >= c.folded] * embedding_beats, embedding_beats).sum()
+        opened += rows_opened(base["rows"] + tokens[tokens < c.folded_tokens] * row_beats, row_beats).sum()
+        opened += rows_opened(
+            base["embedding"] + tokens[tokens >= c.folded_tokens] * embedding_beats, embedding_beats
+        ).sum()
         seconds = counters["cycles"] / hertz
         result = {
             "SDRAM, read": ("bytes", counters["beats"] * SDRAM_BITS // 8),

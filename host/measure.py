@@ -370,7 +370,8 @@ def pipeline_images(parameters, behind, *, lookups=None, **options):
     lookups : list of np.ndarray, one a layer, optional
         As for `compile_image`, of the whole network; estimated when not given, as a part writes no text.
     **options
-        Of `configuration_for`; None is ignored. ``folded`` is for the first part, the only one whose input is tokens.
+        Of `configuration_for`; None is ignored.
+        ``folded_tokens`` is for the first part, the only one whose input is tokens.
 
     Returns
     -------
@@ -381,10 +382,10 @@ def pipeline_images(parameters, behind, *, lookups=None, **options):
     for part in split(parameters, behind):
         configuration = configuration_for(part, **options)
         if lookups is None and configuration.resident_words:
-            lookups = estimate_lookups(parameters, configuration.folded)
+            lookups = estimate_lookups(parameters, configuration.folded_tokens)
         last = first + len(part.layers)
         images.append(compile_image(part, configuration, lookups=None if lookups is None else lookups[first:last]))
-        options.pop("folded", None)
+        options.pop("folded_tokens", None)
         first = last
     return images
 

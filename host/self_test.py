@@ -114,7 +114,7 @@ def pattern(parameters, configuration, number):
             np.sign(layer.weight_x), np.sign(layer.weight_y), np.zeros_like(layer.bias), layer.threshold, layer.shift
         )
         most = max(1, min(magnitude, limit // (2 * int(parameters.reach(reach, largest).max() or 1))))
-        if c.folded and not layers:
+        if c.folded_tokens and not layers:
             most = max(1, min(most, room // step))
             in_rows = min(127, room // most) // step
         gates = [slice(gate * size, (gate + 1) * size) for gate in range(3)]
@@ -152,9 +152,9 @@ def pattern(parameters, configuration, number):
         )
         largest, power = EVENT_MAX, _EVENT_POWER
     embedding = rng.integers(1, 128, parameters.embedding.shape) * rng.choice((-1, 1), parameters.embedding.shape)
-    if c.folded:
-        shape = embedding[: c.folded].shape
-        embedding[: c.folded] = step * rng.integers(-in_rows, in_rows + 1, shape)
+    if c.folded_tokens:
+        shape = embedding[: c.folded_tokens].shape
+        embedding[: c.folded_tokens] = step * rng.integers(-in_rows, in_rows + 1, shape)
     return dataclasses.replace(parameters, embedding=embedding.astype(np.int8), layers=tuple(layers))
 
 

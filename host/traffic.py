@@ -24,7 +24,7 @@ def column_lookups(image, measurement, ids, embedding):
     return np.concatenate(
         [
             part
-            for layer in lookups.column_lookups(sources, ids[:-1], embedding, image.configuration.folded)
+            for layer in lookups.column_lookups(sources, ids[:-1], embedding, image.configuration.folded_tokens)
             for part in layer
         ]
     )
@@ -38,4 +38,4 @@ def weight_bytes_per_token(image, measurement, ids, embedding):
     c = image.configuration
     columns = float(column_lookups(image, measurement, ids, embedding) @ column_bytes(image))
     row = c.layer_depth(0) * (SDRAM_BITS * c.row_beats if c.store == "sdram" else c.banks * c.row_bits) / 8
-    return (columns + row * int((ids[:-1] < c.folded).sum())) / measurement.evaluation.sources.steps
+    return (columns + row * int((ids[:-1] < c.folded_tokens).sum())) / measurement.evaluation.sources.steps

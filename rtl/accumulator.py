@@ -10,11 +10,12 @@ from amaranth.lib.wiring import In, Out
 from egret.model.arithmetic import GATES
 from egret.rtl.payloads import access_layout, add_layout, bank_address_bits, row_layout
 
-__all__ = ["FOUND", "Accumulators", "replay"]
+__all__ = ["Accumulators", "found_after", "replay"]
 
 
-FOUND = {"bram": 5, "spram": 4, "sdram": 5}
-"""Cycles from an access to what it found, by the configuration's store."""
+def found_after(c):
+    """Cycles from an access to what it found."""
+    return 4 if c.compact else 5
 
 
 class Accumulators(wiring.Component):
@@ -42,7 +43,7 @@ class Accumulators(wiring.Component):
     access_u, access_r, access_z : In(stream of {banks, address, replace, bias})
         Accesses by gate, each to one of the banks of `Configuration.gate_banks`, whose bit is set.
     found : Out(array of streams, always ready)
-        The accumulator as each access of the gate found it, `FOUND` cycles after it was taken.
+        The accumulator as each access of the gate found it, `found_after` cycles after it was taken.
     """
 
     def __init__(self, configuration):
@@ -72,7 +73,7 @@ class Accumulators(wiring.Component):
         # it does not matter what a memory does then. A compact core has no HOLD, and writes in SUM: then only the sum
         # of the operation before is younger.
         c = self._c
-        latency = FOUND[c.store]
+        latency = found_after(c)
         distances = (1,) if c.compact else (1, 2, 3)
         m = Module()
         accumulator = signed(c.accumulator_bits)
@@ -121,7 +122,7 @@ class Accumulators(wiring.Component):
                 if bank in c.gate_banks(gate)
             ]
             addends = [add.addend, *(Mux(take, entered.bias, 0) for take, entered in accesses)]
-            if c.folded:
+            if c.folded_tokens:
                 addends.append(self.row.p.addends[bank])
             reading = Signal(name=f"reading_{bank}")
             address = signal(bank_address_bits(c), "address")

@@ -100,13 +100,13 @@ class Core(wiring.Component):
         if c.store == "spram":
             connect(m, biases.ask, weights.bias_ask)
             connect(m, weights.bias_found, biases.found)
-        if c.folded:
+        if c.folded_tokens:
             m.submodules.rows = rows = FoldedRows(c)
             loaded.append(rows)
             connect(m, rows.o, accumulators.row)
         sources = []
         if c.store == "sdram":
-            sources = [weights, *([embedding] if embedding.bursts else []), *([rows] if c.folded else [])]
+            sources = [weights, *([embedding] if embedding.bursts else []), *([rows] if c.folded_tokens else [])]
         if sources:
             beats = self._memory(m, sources)
         for unit in loaded:
@@ -115,7 +115,7 @@ class Core(wiring.Component):
         connect(m, update_pass.event, events.i)
         connect(m, flipped(self.o_events), update_pass.o)
         m.d.comb += [
-            accumulators.coming.eq(lanes.coming | (rows.coming.replicate(c.banks) if c.folded else 0)),
+            accumulators.coming.eq(lanes.coming | (rows.coming.replicate(c.banks) if c.folded_tokens else 0)),
             *(into.eq(add) for into, add in zip(accumulators.add, lanes.add, strict=True)),
         ]
         for number, gate in enumerate((gate_u, gate_r, gate_z)):
@@ -155,7 +155,7 @@ class Core(wiring.Component):
             embedding.token.eq(token),
             update_pass.start_layer.eq(layer),
         ]
-        if c.folded:
+        if c.folded_tokens:
             m.d.comb += rows.token.eq(token)
 
         # A cycle late: nobody looks in the cycle in which the last column is taken.
@@ -198,9 +198,9 @@ class Core(wiring.Component):
                     with m.If(self.i_tokens.valid):
                         m.next = "INPUT"
             with m.State("INPUT"):
-                if c.folded:
+                if c.folded_tokens:
                     m.d.comb += cause["settle"].eq(1)
-                    with m.If(token >= c.folded):
+                    with m.If(token >= c.folded_tokens):
                         m.d.comb += embedding.start.eq(1)
                         m.next = "EMBEDDING"
                     with m.Elif(settled):
@@ -209,7 +209,7 @@ class Core(wiring.Component):
                 else:
                     m.d.comb += [cause["fetch"].eq(1), embedding.start.eq(1)]
                     m.next = "EMBEDDING"
-            if c.folded:
+            if c.folded_tokens:
                 with m.State("ROWS"):
                     m.d.comb += cause["rows"].eq(1)
                     with m.If(rows.done):

@@ -7,15 +7,18 @@ from amaranth.lib.wiring import In, Out
 from egret.model.arithmetic import GATES
 from egret.model.compiler.image import memory_sections
 from egret.model.integer import sigmoid_table, tanh_table
-from egret.rtl.accumulator import FOUND
+from egret.rtl.accumulator import found_after
 from egret.rtl.payloads import GATE, access_layout, layer_bits, load_layout, request_layout
 
-__all__ = ["LATENCY", "Gate", "gate_value"]
+__all__ = ["Gate", "gate_value", "value_after"]
 
 WAITING = 8
 """Requests that wait for a free bank, but in a compact core."""
-LATENCY = {store: found + (4 if store == "spram" else 5) for store, found in FOUND.items()}
-"""Cycles from an access to the value, by the configuration's store."""
+
+
+def value_after(c):
+    """Cycles from an access to the value."""
+    return found_after(c) + (4 if c.compact else 5)
 
 
 def table_of(gate):
@@ -26,7 +29,7 @@ def table_of(gate):
 class Gate(wiring.Component):
     """Fetches the accumulators of one of the gates and looks their values up.
 
-    One request a cycle; its value comes `LATENCY` cycles after the accumulators took it.
+    One request a cycle; its value comes `value_after` cycles after the accumulators took it.
 
     Parameters
     ----------
@@ -121,9 +124,9 @@ class Gate(wiring.Component):
                 with m.If(self.load.index == layer * len(GATES) + self._gate):
                     m.d.sync += shift.eq(self.load.data)
 
-        # The accumulator arrives beside the last of the layers and bit FOUND - 1 of respond.
-        respond = Signal(LATENCY[c.store] - 1)
-        layers = [Signal(layer_bits(c), name=f"layer_{stage}", reset_less=True) for stage in range(FOUND[c.store] - 1)]
+        # The accumulator arrives beside the last of the layers and bit found_after - 1 of respond.
+        respond = Signal(value_after(c) - 1)
+        layers = [Signal(layer_bits(c), name=f"layer_{stage}", reset_less=True) for stage in range(found_after(c) - 1)]
         shift = Signal(4, reset_less=True)
         shifted = Signal(signed(c.accumulator_bits), reset_less=True)
         rounded = Signal(signed(c.accumulator_bits), reset_less=True)

@@ -20,14 +20,14 @@ class FoldedRows(wiring.Component):
     Parameters
     ----------
     configuration : Configuration
-        With ``folded`` above 0.
+        With ``folded_tokens`` above 0.
 
     Members
     -------
     load : In({section, index, data}), load_valid : In(1)
         Writes the memory ``rows``.
     start : In(1), token : In(16)
-        Begins the row of ``token``, which must be below ``folded`` and stays until the row is over.
+        Begins the row of ``token``, which must be below ``folded_tokens`` and stays until the row is over.
     coming : Out(1)
         A part of the row comes in the next cycle.
     o : Out(stream of {address, addends}, always ready)
@@ -116,7 +116,7 @@ class FoldedRows(wiring.Component):
 
     def _row_of_a_table(self, m):
         c = self._c
-        depth, height = c.folded * c.layer_depth(0), c.layer_depth(0)
+        depth, height = c.folded_tokens * c.layer_depth(0), c.layer_depth(0)
         section = {section.name: section for section in memory_sections(c)}["rows"]
         m.submodules.table = table = BlockMemory(section.word_bits, depth)
         address = Signal(range(max(depth, 2)))

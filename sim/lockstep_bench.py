@@ -16,7 +16,7 @@ from egret.model.arithmetic import GATES
 from egret.model.compiler.compile import read_image
 from egret.model.compiler.image import Image, memory_sections
 from egret.model.integer import IntegerEngine
-from egret.rtl.accumulator import FOUND
+from egret.rtl.accumulator import found_after
 from egret.rtl.counters import COUNTER_BYTES
 from egret.rtl.payloads import event_layout, input_layout, load_layout, output_layout
 from egret.rtl.protocol import counter_names
@@ -84,7 +84,7 @@ def expectations(image, job):
             def put(name, values, step=step, layer=layer):
                 expected[name].extend(step, layer, values)
 
-            if layer == 0 and token >= image.configuration.folded:
+            if layer == 0 and token >= image.configuration.folded_tokens:
                 put("embedding", sparse(trace.x[0]))
             for gate, values in zip(GATES, (trace.u, trace.r, trace.z), strict=True):
                 neurons = active if gate == "r" else None
@@ -148,7 +148,7 @@ class Monitor:
                     f"accumulator_{gate}",
                     unit.found__payload,
                     partial(signed, bits=bits),
-                    mask=1 << FOUND[configuration.store] - 1,
+                    mask=1 << found_after(configuration) - 1,
                 ),
                 self.probe(unit.o__valid, f"gate_{gate}", unit.o__payload, lambda raw: signed(raw, 16)),
             ]

@@ -65,7 +65,7 @@ def test_words_of_full_and_empty_columns(weights, lanes, words):
 )
 def test_words_are_those_that_the_compiler_makes(density, lanes, store):
     parameters = small(hidden=(256,), embedding=128, density=density)
-    c = configuration_for(parameters, lanes=lanes, store=store, folded=0, resident_bytes=0)
+    c = configuration_for(parameters, lanes=lanes, store=store, folded_tokens=0, resident_bytes=0)
     sources, ids = counted(parameters)
     own = Work.of(parameters, sources, ids, lanes=lanes, store=store)
     for matrix, part, (words, bits) in zip(
@@ -87,7 +87,7 @@ def test_uneven_gates_bridge_less():
 @pytest.mark.parametrize("store, folded", [("bram", 0), ("bram", 3), ("sdram", 3)])
 def test_memories(store, folded):
     parameters = small()
-    c = configuration_for(parameters, lanes=2, store=store, folded=folded, resident_bytes=0)
+    c = configuration_for(parameters, lanes=2, store=store, folded_tokens=folded, resident_bytes=0)
     sources, ids = counted(parameters)
     memory = scaling.traffic(Work.of(parameters, sources, ids, lanes=2, store=store, folded=folded))
     sizes = {section.name: section.words * section.word_bits / 8 for section in memory_sections(c)}
@@ -180,7 +180,7 @@ def test_what_is_resident():
     taken = scaling.taken_by(parameters, sources, ids, 2)
     image = compile_image(
         parameters,
-        configuration_for(parameters, store="sdram", folded=2, resident_bytes=2000),
+        configuration_for(parameters, store="sdram", folded_tokens=2, resident_bytes=2000),
         lookups=[np.concatenate(layer) for layer in taken],
     )
     start, words = column_words(image)

@@ -22,7 +22,8 @@ def parameters():
 @pytest.fixture
 def image(parameters):
     return compile_image(
-        parameters, configuration_for(parameters, lanes=4, weight_bits=4, store="sdram", folded=0, resident_bytes=0)
+        parameters,
+        configuration_for(parameters, lanes=4, weight_bits=4, store="sdram", folded_tokens=0, resident_bytes=0),
     )
 
 

@@ -464,7 +464,7 @@ def compile_(source, output, target, lanes, weight_bytes, goal, folded, resident
         raise InputError("nothing to write: give --output FILE for the image, --verilog FILE for the core, or both")
     if target not in TARGETS:
         raise InputError(f"--target must be one of {', '.join(TARGETS)}, not {target!r}")
-    options = TARGETS[target] | {"goal": goal, "folded": folded}
+    options = TARGETS[target] | {"goal": goal, "folded_tokens": folded}
     if lanes is not None:
         options["lanes"] = lanes
     if weight_bytes is not None:
@@ -496,8 +496,8 @@ def compile_(source, output, target, lanes, weight_bytes, goal, folded, resident
     ]
     if configuration.resident_words:
         rows.append(("of these in block RAM", f"{configuration.resident_bytes:,} bytes"))
-    if configuration.folded:
-        rows.append(("folded rows", f"{configuration.folded:,} tokens, {len(image.memories['rows']):,} bytes"))
+    if configuration.folded_tokens:
+        rows.append(("folded rows", f"{configuration.folded_tokens:,} tokens, {len(image.memories['rows']):,} bytes"))
     if verilog is not None:
         from egret.rtl.core import Core
         from egret.rtl.export import to_verilog
@@ -538,7 +538,7 @@ def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, lane
     from egret.model.counts import checkpoint_columns, integer_columns
     from egret.model.evaluate import evaluate, event_agreement
 
-    core = {"lanes": lanes, "store": store, "folded": folded}
+    core = {"lanes": lanes, "store": store, "folded_tokens": folded}
     if engine != "rtl" and any(value is not None for value in core.values()):
         raise InputError(f"--lanes, --store and --folded are for the core: --engine must be rtl, not {engine}")
     if agreement and engine != "integer":
@@ -916,7 +916,7 @@ def _board_options(board, lanes, folded, weight_bytes=None):
     """Of `configuration_for`, for a board's core."""
     from egret.model.compiler.configuration import TARGETS
 
-    options = TARGETS[board.target] | {"folded": folded}
+    options = TARGETS[board.target] | {"folded_tokens": folded}
     if lanes is not None:
         options["lanes"] = lanes
     if weight_bytes is not None:
@@ -977,7 +977,7 @@ def run(source, port, baud, text, prompt, tokens, folded, temperature, seed, che
     if text is not None and prompt is not None:
         raise InputError("--text measures a text, and --prompt begins one to generate: give one of them")
     sampler = Sampler(temperature=temperature, seed=seed)
-    image, parameters = _load_image(source, folded=folded)
+    image, parameters = _load_image(source, folded_tokens=folded)
     if text is not None:
         ids = _load_text(text, parameters.vocabulary, tokens)
         return _run_text(image, parameters, ids, f"{source}, {text}", (port, baud, trace, pins), check, as_json)
@@ -1173,7 +1173,7 @@ def bench(
     options = {
         "lanes": lanes,
         "weight_bits": weight_bits,
-        "folded": folded,
+        "folded_tokens": folded,
         "store": store,
         "resident_bytes": resident_bytes,
     }
@@ -1203,7 +1203,7 @@ def bench(
     result = {
         "store": store,
         "tokens": tokens,
-        "folded": image.configuration.folded,
+        "folded": image.configuration.folded_tokens,
         "weight_bits": image.configuration.weight_bits,
         "weight_memory_bytes": image.configuration.weight_memory_bytes,
         "bytes_per_token": read,
@@ -1228,7 +1228,12 @@ def bench(
     variants = []
     if speed_ups:
         variants = comparison.compare(
-            parameters, ids, lanes=lanes, folded=image.configuration.folded, open_board=_open_board, progress=_progress
+            parameters,
+            ids,
+            lanes=lanes,
+            folded_tokens=image.configuration.folded_tokens,
+            open_board=_open_board,
+            progress=_progress,
         )
         dense = variants[0]
         result["variants"] = [
@@ -1376,7 +1381,7 @@ def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
         raise InputError(f"--split must be numbers of layers, such as 1 or 1,2, not {split!r}") from None
     parameters = _load_integer(checkpoint) if board is None else _board_network(board, checkpoint)
     if board is not None:
-        options = _board_options(board, options["lanes"], options["folded"])
+        options = _board_options(board, options["lanes"], options["folded_tokens"])
     images = pipeline_images(parameters, behind, **options)
     ids = sample(parameters, tokens + 1) if text is None else _load_text(text, parameters.vocabulary, tokens)
     with contextlib.ExitStack() as stack:

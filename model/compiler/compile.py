@@ -301,7 +301,8 @@ def configuration_for(
         ``"speed"`` for runs so wide that hardly a slot is lost, ``"size"`` for the least memory.
     **options
         Any of the other parameters of `Configuration`, e.g. ``lanes``. With the store ``sdram``, where they are not
-        given: twice the lanes that the memory feeds, and as many folded rows as find room beside the rest.
+        given: twice the lanes that the memory feeds, and as many folded rows as find room beside the rest. A core with
+        the store ``spram`` is compact where that is not given, since chips with that memory are small and slow.
 
     Returns
     -------
@@ -317,7 +318,8 @@ def configuration_for(
     options |= _shape(parameters)
     if weight_bits is None:
         weight_bits = 4 if _most_values(parameters) <= CODEBOOK else 8
-    folded = options.pop("folded", None)
+    folded = options.pop("folded_tokens", None)
+    options.setdefault("compact", options.get("store") == "spram")
     if options.get("store") == "sdram":
         options.setdefault("lanes", 4)
     elif folded is None:
@@ -339,7 +341,7 @@ def configuration_for(
     if folded is None:
         row = needed.layer_depth(0) * needed.row_beats
         folded = min(needed.vocabulary, (SDRAM_WORDS - needed.sdram_words) // row)
-    needed = dataclasses.replace(needed, folded=folded)
+    needed = dataclasses.replace(needed, folded_tokens=folded)
     if weight_bytes is None:
         return needed
     narrow = (8 * weight_bytes // needed.lanes - sum(wide)) // needed.narrow_bits
@@ -422,7 +424,7 @@ def compile_image(parameters, configuration, *, lookups=None):
     resident = np.zeros(0, np.int64)
     if c.resident_words:
         if lookups is None and parameters.readout_bias is not None and counts.sum() > c.resident_words:
-            lookups = estimate_lookups(parameters, c.folded)
+            lookups = estimate_lookups(parameters, c.folded_tokens)
         resident = _resident(parts, counts, np.zeros(len(counts)) if lookups is None else np.concatenate(lookups), c)
     # Words with wide runs come first.
     others = np.argsort(-np.repeat(widths, [part.sources for part in parts]), kind="stable")
@@ -478,14 +480,14 @@ def compile_image(parameters, configuration, *, lookups=None):
         memories["codebook"] = b"".join(
             b"\0" + values.astype(np.int8).tobytes() + bytes(CODEBOOK - len(values)) for values in codebooks
         )
-    if c.folded:
-        bits, shift = row_format(parameters, c.folded)
+    if c.folded_tokens:
+        bits, shift = row_format(parameters, c.folded_tokens)
         if shift < c.row_shift or bits + shift > c.row_bits + c.row_shift:
             raise InputError(
                 f"the core is built for folded rows of {c.row_bits} bits followed by {c.row_shift} zeros; "
                 f"the network's have {bits} and {shift}"
             )
-        memories["rows"] = _row_words(folded_rows(parameters, c.folded), c)
+        memories["rows"] = _row_words(folded_rows(parameters, c.folded_tokens), c)
     assert set(memories) == set(sections)
     vocabulary, bias, weight = parameters.vocabulary, parameters.readout_bias, parameters.readout_weight
     return Image(
@@ -656,7 +658,7 @@ def read_image(image):
         accumulator_bits=c.accumulator_bits,
         gate_index_bits=c.gate_index_bits,
     )
-    if c.folded and image.memories["rows"] != _row_words(folded_rows(parameters, c.folded), c):
+    if c.folded_tokens and image.memories["rows"] != _row_words(folded_rows(parameters, c.folded_tokens), c):
         raise InputError("image: the folded rows are not those of its embedding and weights")
     return parameters
 

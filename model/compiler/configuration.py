@@ -49,7 +49,7 @@ SDRAM_WORDS = 1 << 24
 RESIDENT_BYTES = 192 * 1024
 """Of weights in block RAM beside an SDRAM: what an ECP5-85F has left."""
 
-FORMAT = 5
+FORMAT = 6
 """Counts changes of the arithmetic or of a memory's layout; part of the digest."""
 
 
@@ -81,7 +81,7 @@ class Configuration:
         none larger than the one before.
     resident_words : int
         Words of weights in block RAM beside those in an SDRAM, 0 to 2^20: the first addresses.
-    folded : int
+    folded_tokens : int
         Tokens, from the first one on, whose folded rows are stored: 0 to ``vocabulary``.
     row_bits, row_shift : int
         Width of a number in a folded row, and how many zeros follow it: 1 to 24, 0 to 23, not more than an accumulator
@@ -93,6 +93,9 @@ class Configuration:
     store : str
         ``"bram"``; ``"spram"``, where pointers are read 16 bits at a time; or ``"sdram"``, where weights, embedding and
         folded rows are read in bursts of words of 16 bits, whole ones. The last two know narrow runs only.
+    compact : bool
+        Whether pipelines and queues are as short as they can be, for a chip whose flip-flops are few and whose clock is
+        slow.
 
     Raises
     ------
@@ -108,12 +111,13 @@ class Configuration:
     weight_words: int = 1024
     wide_words: tuple[int, ...] = ()
     resident_words: int = 0
-    folded: int = 0
+    folded_tokens: int = 0
     row_bits: int = 16
     row_shift: int = 0
     accumulator_bits: int = 24
     gate_index_bits: int = 10
     store: str = "bram"
+    compact: bool = False
 
     def __post_init__(self):
         def check(name, value, low, high):
@@ -142,13 +146,15 @@ class Configuration:
             check(f"wide_words[{index}]", words, 1, most)
             most = words
         check("resident_words", self.resident_words, 0, 1 << 20)
-        check("folded", self.folded, 0, self.vocabulary)
+        check("folded_tokens", self.folded_tokens, 0, self.vocabulary)
         check("accumulator_bits", self.accumulator_bits, 16, 24)
         check("row_bits", self.row_bits, 1, self.accumulator_bits)
         check("row_shift", self.row_shift, 0, self.accumulator_bits - self.row_bits)
         check("gate_index_bits", self.gate_index_bits, 8, 12)
         if self.store not in STORES:
             raise InputError(f"configuration: store must be {' or '.join(STORES)}, not {self.store!r}")
+        if type(self.compact) is not bool:
+            raise InputError(f"configuration: compact must be true or false, not {self.compact!r}")
         if self.store != "bram" and self.wide_words:
             raise InputError(
                 f"configuration: wide_words must be () with the store {self.store}, not {self.wide_words!r}"
@@ -167,7 +173,7 @@ class Configuration:
                 raise InputError(f"configuration: embedding must be even with the store sdram, not {self.embedding}")
             if self.sdram_words > SDRAM_WORDS:
                 raise InputError(
-                    f"configuration: weights, embedding and {self.folded} folded rows need "
+                    f"configuration: weights, embedding and {self.folded_tokens} folded rows need "
                     f"{2 * self.sdram_words} bytes of SDRAM; it has {2 * SDRAM_WORDS}"
                 )
 
@@ -209,11 +215,6 @@ class Configuration:
     def banks(self):
         """Accumulator banks, B = 2 L."""
         return 2 * self.lanes
-
-    @property
-    def compact(self):
-        """Whether flip-flops are dear and the clock is slow: pipelines and queues are then as short as they can be."""
-        return self.store == "spram"
 
     @property
     def in_flight(self):
@@ -318,7 +319,7 @@ class Configuration:
         return {
             "weights": self.weight_words * self.word_beats,
             "embedding": self.vocabulary * self.embedding // 2,
-            "rows": self.folded * self.layer_depth(0) * self.row_beats,
+            "rows": self.folded_tokens * self.layer_depth(0) * self.row_beats,
         }
 
     @cached_property
@@ -382,10 +383,11 @@ class Configuration:
         except ValueError as error:
             raise InputError(f"configuration: not JSON ({error})") from None
         names = {field.name for field in fields(cls)} | {"format"}
+        if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
+            raise InputError(f"configuration: format must be {FORMAT}; compile the image again")
         if not isinstance(values, dict) or set(values) != names:
             raise InputError(f"configuration: must be an object with exactly the keys {', '.join(sorted(names))}")
-        if values.pop("format") != FORMAT:
-            raise InputError(f"configuration: format must be {FORMAT}; compile the image again")
+        del values["format"]
         for name in ("hidden", "wide_words"):
             if isinstance(values[name], list):
                 values[name] = tuple(values[name])
@@ -399,7 +401,7 @@ class Configuration:
 
 TARGETS = {
     "default": {"lanes": 8, "weight_bytes": 128 * 1024},
-    "icebreaker": {"lanes": 1, "weight_bytes": 64 * 1024, "store": "spram"},
+    "icebreaker": {"lanes": 1, "weight_bytes": 64 * 1024, "store": "spram", "compact": True},
     "ulx3s": {"lanes": 8, "weight_bytes": 96 * 1024},
     "sdram": {"store": "sdram"},
 }

@@ -82,8 +82,8 @@ def memory_sections(configuration):
         del sections[INPUT_SECTION]
     if c.weight_bits == 4:
         sections.append(MemorySection(6, "codebook", WEIGHT_BITS, len(SEGMENTS) * c.layers * (CODEBOOK + 1)))
-    if c.folded:
-        sections.append(MemorySection(7, "rows", c.banks * c.row_bits, c.folded * c.layer_depth(0)))
+    if c.folded_tokens:
+        sections.append(MemorySection(7, "rows", c.banks * c.row_bits, c.folded_tokens * c.layer_depth(0)))
     sections += [
         MemorySection(8 + index, f"run_{RUN_BITS + index}", c.lanes, words) for index, words in enumerate(c.wide_words)
     ]

@@ -59,7 +59,7 @@ def measured(parameters, ids, **counters):
 def test_activity_from_block_ram():
     """One layer of 4 neurons, 3 inputs, everything active but in the step before the first: 4 steps."""
     parameters = dense_counterpart(random_network(1, vocabulary=5, embedding=3, hidden=(4,)))
-    image = compile_image(parameters, configuration_for(parameters, lanes=2, weight_bits=8, folded=1))
+    image = compile_image(parameters, configuration_for(parameters, lanes=2, weight_bits=8, folded_tokens=1))
     c = image.configuration
     ids = np.array([0, 2, 4, 3, 1])
     done = activity(image, measured(parameters, ids, macs=100, words=60, cycles=800), ids, parameters.embedding, 1e6)
@@ -90,7 +90,7 @@ def test_activity_from_block_ram():
 def test_activity_from_an_sdram(resident_bytes):
     parameters = few_values(random_network(2, vocabulary=6, embedding=4, hidden=(5, 3)))
     image = compile_image(
-        parameters, configuration_for(parameters, store="sdram", folded=2, resident_bytes=resident_bytes)
+        parameters, configuration_for(parameters, store="sdram", folded_tokens=2, resident_bytes=resident_bytes)
     )
     c = image.configuration
     ids = np.array([0, 5, 1, 3, 2, 4])

@@ -183,7 +183,7 @@ def test_comparison(network, tmp_path):
         boards.append(AnyBoard(configuration, {}))
         return boards[-1]
 
-    variants = compare(parameters, IDS, lanes=4, folded=3, open_board=open_board, progress=silent)
+    variants = compare(parameters, IDS, lanes=4, folded_tokens=3, open_board=open_board, progress=silent)
     assert [variant.name for variant in variants] == [
         "nothing",
         "events",
@@ -191,7 +191,7 @@ def test_comparison(network, tmp_path):
         "events and pruning",
         "events, pruning and folded rows",
     ]
-    assert len(boards) == 2 and boards[1].loaded.configuration.folded == 3
+    assert len(boards) == 2 and boards[1].loaded.configuration.folded_tokens == 3
     assert all(variant.measurement.mismatches == 0 for variant in variants)
     assert [variant.measurement.evaluation.tokens for variant in variants] == [50, 50, 50, 100, 100]
     assert variants[3].measurement.evaluation == measure(FakeBoard(parameters), image, parameters, IDS).evaluation
@@ -206,7 +206,7 @@ def test_comparison(network, tmp_path):
 def test_bytes_per_token(network, folded):
     """Counted by hand: the words and the pointer of every active source, and a row for a folded token."""
     parameters, _ = network
-    c = configuration_for(parameters, lanes=4, folded=folded)
+    c = configuration_for(parameters, lanes=4, folded_tokens=folded)
     image = compile_image(parameters, c)
     measurement = measure(FakeBoard(parameters), image, parameters, IDS)
     costs = column_bytes(image)

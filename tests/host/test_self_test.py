@@ -56,7 +56,7 @@ def compiled(request):
     folded = 5 if request.param in ("folded", "sdram") else 0
     store = "sdram" if request.param == "sdram" else "bram"
     image = compile_image(
-        parameters, configuration_for(parameters, lanes=2, folded=folded, store=store, resident_bytes=200)
+        parameters, configuration_for(parameters, lanes=2, folded_tokens=folded, store=store, resident_bytes=200)
     )
     assert image.configuration.weight_bits == (4 if few else 8)
     return image, parameters

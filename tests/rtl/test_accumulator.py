@@ -9,15 +9,15 @@ from amaranth.lib import wiring
 
 from egret.model.arithmetic import GATES
 from egret.model.compiler.configuration import Configuration
-from egret.rtl.accumulator import FOUND, Accumulators, replay
+from egret.rtl.accumulator import Accumulators, found_after, replay
 from tests.support.streams import StreamSimulation
 
 ADDEND = 1 << 15  # more than 127 * 255
 
 
-def configuration(lanes, hidden, folded=0, store="bram"):
+def configuration(lanes, hidden, folded=0, compact=False):
     return Configuration(
-        vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=1024, folded=folded, store=store
+        vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=1024, folded_tokens=folded, compact=compact
     )
 
 
@@ -89,7 +89,7 @@ class Observed:
                 occupied.add(bank)
                 if ready:
                     self.operations += 1
-                    self.due[cycle + FOUND[self.c.store], gate] = (
+                    self.due[cycle + found_after(self.c), gate] = (
                         1,
                         *replay(self.content, [(bank, address, replace, bias)]),
                     )
@@ -117,15 +117,15 @@ folded = pytest.mark.parametrize("folded", [0, 1])
 
 
 @folded
-@pytest.mark.parametrize("store", ["bram", "spram"])  # an SDRAM changes nothing here
+@pytest.mark.parametrize("compact", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     "lanes, hidden, adding, idle",
     [(1, (3,), 0.3, 0.0), (1, (1,), 0.6, 0.5), (2, (4, 3), 0.5, 0.2), (4, (5, 7, 2), 0.8, 0.0)],
 )
-def test_random(lanes, hidden, adding, idle, seed, store, folded):
+def test_random(lanes, hidden, adding, idle, seed, compact, folded):
     """Few addresses, so that operations on one follow each other at every distance."""
-    c = configuration(lanes, hidden, folded, store)
+    c = configuration(lanes, hidden, folded, compact)
     rng = random.Random(seed)
     simulation = StreamSimulation(Ahead(c), seed)
     observed = Observed(simulation, c)
@@ -158,7 +158,7 @@ def test_random(lanes, hidden, adding, idle, seed, store, folded):
             await context.tick()
         for bank in range(c.banks):
             no_add(context, simulation.dut, bank)
-        await context.tick().repeat(FOUND[c.store] + 2)
+        await context.tick().repeat(found_after(c) + 2)
 
     simulation.run(testbench)
     assert observed.answers == 3 * count and not observed.due
@@ -207,7 +207,7 @@ def test_every_sequence(bank, folded):
         no_add(context, dut, bank)
         for access in dut.access:
             context.set(access.valid, 0)
-        await context.tick().repeat(FOUND[c.store] + 1)
+        await context.tick().repeat(found_after(c) + 1)
 
     simulation.run(testbench)
     assert done == 4 * 5**4
@@ -246,7 +246,7 @@ def test_gates_share_one_bank(bank, folded):
     async def testbench(context):
         while any(len(cycles) < count for cycles in taken):
             await context.tick()
-        await context.tick().repeat(FOUND[c.store] + 2)
+        await context.tick().repeat(found_after(c) + 2)
 
     simulation.run(testbench)
     assert observed.answers == 2 * count
@@ -278,7 +278,7 @@ def test_accumulator_reaches_its_limits(folded):
             await context.tick()
             no_add(context, dut, 0)
             await access(0, 0)
-        await context.tick().repeat(FOUND[c.store] + 1)
+        await context.tick().repeat(found_after(c) + 1)
 
     simulation.run(testbench)
     assert observed.answers == 8
@@ -344,7 +344,7 @@ def test_rows(lanes, hidden, adding, rows, idle, seed):
         for bank in range(c.banks):
             no_add(context, simulation.dut, bank)
         no_row(context, simulation.dut)
-        await context.tick().repeat(FOUND[c.store] + 2)
+        await context.tick().repeat(found_after(c) + 2)
 
     simulation.run(testbench)
     assert observed.answers == 3 * count and not observed.due
@@ -395,7 +395,7 @@ def test_every_sequence_with_rows():
         no_row(context, dut)
         for access in dut.access:
             context.set(access.valid, 0)
-        await context.tick().repeat(FOUND[c.store] + 1)
+        await context.tick().repeat(found_after(c) + 1)
 
     simulation.run(testbench)
     assert done == 4 * 6**4
@@ -421,7 +421,7 @@ def test_row_holds_every_gate_up():
             await context.tick()
             assert taken == [[], [], []]
         no_row(context, simulation.dut)
-        await context.tick().repeat(FOUND[c.store] + 2)
+        await context.tick().repeat(found_after(c) + 2)
 
     simulation.run(testbench)
     assert taken == [[10], [10], [10]]
@@ -434,7 +434,13 @@ def test_row_reaches_the_limits(accumulator_bits):
     """Addends as wide as an accumulator; sums up to its largest and smallest number."""
     limit = (1 << accumulator_bits - 1) - 1
     c = Configuration(
-        vocabulary=2, embedding=1, hidden=(4,), lanes=2, weight_words=64, folded=2, accumulator_bits=accumulator_bits
+        vocabulary=2,
+        embedding=1,
+        hidden=(4,),
+        lanes=2,
+        weight_words=64,
+        folded_tokens=2,
+        accumulator_bits=accumulator_bits,
     )
     simulation = StreamSimulation(Ahead(c))
     observed = Observed(simulation, c)
@@ -458,7 +464,7 @@ def test_row_reaches_the_limits(accumulator_bits):
                 context.set(dut.access[2].valid, 1)
                 await context.tick()
         context.set(dut.access[2].valid, 0)
-        await context.tick().repeat(FOUND[c.store] + 1)
+        await context.tick().repeat(found_after(c) + 1)
 
     simulation.run(testbench)
     assert observed.answers == c.banks * c.bank_depth and not observed.due

@@ -60,7 +60,7 @@ class Run:
             traces = self.network.step(np.array([token]))
             self.expected += [(int(index), int(traces[-1].y[0, index]), 0) for index in np.flatnonzero(traces[-1].y[0])]
             self.expected.append((0, 0, 1))
-            folded = token < self.c.folded
+            folded = token < self.c.folded_tokens
             self.beats += self.c.layer_depth(0) * self.c.row_beats if folded else self.c.embedding // 2
             for number, (layer, trace) in enumerate(zip(self.parameters.layers, traces, strict=True)):
                 self.events[number] += np.count_nonzero(trace.y)
@@ -107,7 +107,7 @@ class Run:
 @pytest.mark.parametrize("folded", [0, 4, 7])
 @pytest.mark.parametrize("seed", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
 def test_random_networks(seed, folded, few, store):
-    """Shapes, lanes, idle, backpressure, folded rows and 4-bit weights at random; the counters add up."""
+    """Shapes, lanes, idle, backpressure, folded rows and 4-bit weights at random, any pipelines; counters add up."""
     rng = np.random.default_rng(seed)
     density = float(rng.choice([0.1, 0.5, 1.0]))
     shape, lanes = random_shape(seed, layers=3, size=7), int(rng.choice([1, 2, 4]))
@@ -125,9 +125,10 @@ def test_random_networks(seed, folded, few, store):
         seed=seed,
         idle=float(rng.choice([0, 0.9])),
         backpressure=backpressure,
-        folded=folded,
+        folded_tokens=folded,
         goal=str(rng.choice(GOALS)),
         store=store,
+        compact=(store == "spram") == (seed != 1),
         **options,
     )
     tokens = rng.integers(0, 7, 10)

@@ -78,11 +78,12 @@ def test_one_element_a_cycle():
     assert cycles == [starts[0] + 5 + place for place in (0, 1, 4, 5)] + [starts[1] + 5 + place for place in range(6)]
 
 
+@pytest.mark.parametrize("compact", [False, True])
 @pytest.mark.parametrize("store", ["bram", "spram", "sdram"])
 @pytest.mark.parametrize("backpressure", [0.0, 0.6])
-def test_events_of_another_core(store, backpressure):
+def test_events_of_another_core(store, compact, backpressure):
     """A memory of events instead of the table: a token says how many of them enter, whatever else lies behind."""
-    c = Configuration(vocabulary=0, embedding=300, hidden=(2,), lanes=4, weight_bits=8, weight_words=64, store=store)
+    c = Configuration(vocabulary=0, embedding=300, hidden=(2,), lanes=4, weight_words=64, store=store, compact=compact)
     simulation = StreamSimulation(Embedding(c), 1)
     dut, section = simulation.dut, input_section(c)
     received, sent = simulation.sink(dut.o, backpressure, "o"), []

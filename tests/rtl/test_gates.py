@@ -7,8 +7,8 @@ import pytest
 from egret.model.arithmetic import GATES
 from egret.model.compiler.configuration import Configuration
 from egret.model.integer import gate_index, sigmoid_table, tanh_table
-from egret.rtl.accumulator import FOUND
-from egret.rtl.gates import LATENCY, Gate, gate_value
+from egret.rtl.accumulator import found_after
+from egret.rtl.gates import Gate, gate_value, value_after
 from tests.support.streams import StreamSimulation
 
 LIMIT = (1 << 23) - 1
@@ -33,7 +33,7 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
             dut.access.valid, dut.access.p.banks, dut.access.p.address, dut.access.p.replace, dut.access.p.bias
         ):
             if valid and ready:
-                due[cycle + FOUND[c.store]] = content[len(accesses)]
+                due[cycle + found_after(c)] = content[len(accesses)]
                 accesses.append((cycle, bank, address, replace, bias))
             cycle += 1
             ready = simulation.random.random() >= busy
@@ -61,7 +61,7 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
             context.set(dut.i.valid, 0)
             # What waits in the meantime is not yet a request.
             StreamSimulation.set(context, dut.i.payload, (simulation.random.randrange(c.layers), 0, 1, 1, 0))
-        await context.tick().repeat(20 + LATENCY[c.store] + 3)
+        await context.tick().repeat(20 + value_after(c) + 3)
 
     simulation.run(testbench)
     expected, cycles = [], []
@@ -74,20 +74,20 @@ def run(c, gate, shifts, requests, content, *, seed=0, idle=0.0, busy=0.0, value
         assert access == [1 << c.gate_banks(gate).index(bank), c.bank_base[layer] + address, replace, bias]
         if respond:
             expected.append(value_of(accumulator, gate, shifts[layer][gate], c.gate_index_bits))
-            cycles.append(cycle + LATENCY[c.store])
+            cycles.append(cycle + value_after(c))
     assert answers == list(zip(cycles, expected, strict=True))
     if busy:
         assert simulation.watches["access"].stalls
     return expected
 
 
-@pytest.mark.parametrize("store", ["bram", "spram"])  # an SDRAM changes nothing here
+@pytest.mark.parametrize("compact", [False, True])
 @pytest.mark.parametrize("gate", range(3))
 @pytest.mark.parametrize("idle, busy", [(0.0, 0.0), (0.4, 0.0), (0.0, 0.5)])
-def test_random_requests(idle, busy, gate, store):
+def test_random_requests(idle, busy, gate, compact):
     """Requests of all kinds to three layers with shifts of their own."""
     rng = random.Random(gate)
-    c = Configuration(vocabulary=2, embedding=1, hidden=(9, 4, 6), lanes=2, weight_words=1024, store=store)
+    c = Configuration(vocabulary=2, embedding=1, hidden=(9, 4, 6), lanes=2, weight_words=1024, compact=compact)
     shifts = [[rng.randint(1, 15) for _ in GATES] for _ in c.hidden]
     requests, content = [], []
     for _ in range(300):

@@ -21,7 +21,7 @@ def configuration(hidden, lanes, folded, row_bits=24, row_shift=0):
         hidden=hidden,
         lanes=lanes,
         weight_words=64,
-        folded=folded,
+        folded_tokens=folded,
         row_bits=row_bits,
         row_shift=row_shift,
     )
@@ -35,7 +35,7 @@ def random_table(rng, c):
             tuple(rng.choice([0, limit, -limit - 1, rng.randint(-limit, limit)]) << c.row_shift for _ in range(c.banks))
             for _ in range(c.layer_depth(0))
         ]
-        for _ in range(c.folded)
+        for _ in range(c.folded_tokens)
     ]
 
 
@@ -106,7 +106,7 @@ def test_random_tables(lanes, hidden, row_bits, row_shift, seed):
     rng = random.Random(seed)
     c = configuration(hidden, lanes, rng.randint(3, 9), row_bits, row_shift)
     table = random_table(rng, c)
-    run(c, words_of(c, table), table, [rng.randrange(c.folded) for _ in range(12)], seed=seed)
+    run(c, words_of(c, table), table, [rng.randrange(c.folded_tokens) for _ in range(12)], seed=seed)
 
 
 @pytest.mark.parametrize("lanes, hidden", [(1, (5,)), (4, (3,))])
@@ -175,7 +175,7 @@ def test_only_its_own_memory_is_written():
 def test_image(lanes, hidden):
     """What leaves for an image's memory are the folded rows of its network, each at its accumulator."""
     parameters = random_network(3, hidden=hidden, embedding=5)
-    c = configuration_for(parameters, lanes=lanes, folded=4)
+    c = configuration_for(parameters, lanes=lanes, folded_tokens=4)
     section = {section.name: section for section in memory_sections(c)}["rows"]
     data = compile_image(parameters, c).memories["rows"]
     words = [

@@ -38,9 +38,9 @@ def with_biases(c, dut):
 class Pass:
     """Drives an `UpdatePass` through passes over layers and keeps the states that it must hold."""
 
-    def __init__(self, hidden, threshold, *, lanes=1, store="bram", seed=0, waiting=0.0, backpressure=0.0):
+    def __init__(self, hidden, threshold, *, lanes=1, compact=False, seed=0, waiting=0.0, backpressure=0.0):
         self.c = c = Configuration(
-            vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=1024, store=store
+            vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=1024, compact=compact
         )
         self.random = random.Random(seed)
         self.dut = UpdatePass(c)
@@ -157,15 +157,15 @@ def random_values(rng, size):
     ]
 
 
-@pytest.mark.parametrize("store", ["bram", "spram"])  # an SDRAM changes nothing here
+@pytest.mark.parametrize("compact", [False, True])
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("waiting, backpressure", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.9), (0.4, 0.5)])
 @pytest.mark.parametrize("hidden", [(19,), (5, 23, 2)])
-def test_random_passes(hidden, waiting, backpressure, seed, store):
+def test_random_passes(hidden, waiting, backpressure, seed, compact):
     """Many passes over all layers in turn, cleared in between."""
     rng = random.Random(seed)
     threshold = [rng.choice([0, rng.randrange(8000), rng.randrange(1 << 15)]) for _ in range(sum(hidden))]
-    check = Pass(hidden, threshold, store=store, seed=seed, waiting=waiting, backpressure=backpressure)
+    check = Pass(hidden, threshold, compact=compact, seed=seed, waiting=waiting, backpressure=backpressure)
 
     async def testbench(context):
         for step in range(5):

@@ -203,7 +203,14 @@ def test_wide_runs(wide_words, lanes, weight_bits):
 def small(lanes=2, weight_bits=8, **options):
     """A configuration whose pointers are in single-port memory."""
     return Configuration(
-        vocabulary=2, embedding=9, hidden=(7, 40), lanes=lanes, weight_bits=weight_bits, store="spram", **options
+        vocabulary=2,
+        embedding=9,
+        hidden=(7, 40),
+        lanes=lanes,
+        weight_bits=weight_bits,
+        store="spram",
+        compact=True,
+        **options,
     )
 
 

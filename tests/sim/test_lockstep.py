@@ -39,8 +39,10 @@ def check(
     ``few``: the weights are those of a network with 4-bit weights.
     """
     parameters = few_values(parameters) if few else parameters
-    c = configuration_for(parameters, lanes=lanes, folded=folded, goal=goal, store=store, resident_bytes=resident_bytes)
-    assert c.folded == folded and (c.weight_bits == 4 or not few)
+    c = configuration_for(
+        parameters, lanes=lanes, folded_tokens=folded, goal=goal, store=store, resident_bytes=resident_bytes
+    )
+    assert c.folded_tokens == folded and (c.weight_bits == 4 or not few)
     image = compile_image(parameters, c)
     tokens = np.random.default_rng(seed).integers(0, parameters.vocabulary.size, tokens)
     result = run(image, tokens, simulator=simulator, seed=seed, restart=restart, **options)
@@ -302,7 +304,7 @@ def flip_loaded_bit(section, index, bit):
         number = {memory.name: memory.number for memory in memory_sections(core.configuration)}[section]
         hit = (core.load.section == number) & (core.load.index == index)
         units = [m.submodules.weights, m.submodules.lanes, m.submodules.update_pass, m.submodules.embedding]
-        for unit in units + ([m.submodules.rows] if core.configuration.folded else []):
+        for unit in units + ([m.submodules.rows] if core.configuration.folded_tokens else []):
             m.d.comb += unit.load.data.eq(core.load.data ^ (hit << bit))
 
     return inject
@@ -436,7 +438,7 @@ def test_wrong_folded_row_is_found(gate, neuron, bit, monkeypatch):
     """One bit of a number of a token's row: the accumulator is off by it, in the token's first step. The last bit is
     its sign."""
     parameters = random_network(15, hidden=(6, 5), embedding=4, density=0.7, z_bias=4000, embedding_density=1)
-    c = configuration_for(parameters, lanes=2, folded=5)
+    c = configuration_for(parameters, lanes=2, folded_tokens=5)
     image = compile_image(parameters, c)
     token = 4
     bank, address = c.place(0, gate, neuron)
@@ -460,7 +462,7 @@ def test_wrong_folded_row_is_found(gate, neuron, bit, monkeypatch):
 def test_embedding_beside_a_folded_row_is_found(monkeypatch):
     """A core that sends the embedding of a token whose row is folded."""
     parameters = random_network(15, hidden=(6,), embedding=4, embedding_density=1)
-    image = compile_image(parameters, configuration_for(parameters, lanes=2, folded=4))
+    image = compile_image(parameters, configuration_for(parameters, lanes=2, folded_tokens=4))
 
     def inject(m, core):
         m.d.comb += [m.submodules.embedding.start.eq(m.submodules.rows.start)]

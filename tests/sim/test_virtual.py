@@ -60,7 +60,7 @@ def test_key_names_what_decides_the_program():
             board_build(TINY, window=8),
             board_build(TINY, receive_bytes=1024),
             board_build(dataclasses.replace(TINY, weight_bits=4)),
-            board_build(dataclasses.replace(TINY, folded=2)),
+            board_build(dataclasses.replace(TINY, folded_tokens=2)),
             board_build(dataclasses.replace(TINY, wide_words=(9,))),
             board_build(dataclasses.replace(TINY, wide_words=(9, 9))),
         )
@@ -198,8 +198,8 @@ def test_the_real_core_on_the_virtual_board(few, folded, bit_cycles):
     """A core with 8-bit weights, and one with 4-bit weights and a folded row for some of the tokens; at its pins."""
     parameters = random_network(3, hidden=(7, 5), vocabulary=11, embedding=6)
     parameters = few_values(parameters) if few else parameters
-    image = compile_image(parameters, configuration_for(parameters, lanes=2, folded=folded))
-    assert (image.configuration.weight_bits, image.configuration.folded) == (4 if few else 8, folded)
+    image = compile_image(parameters, configuration_for(parameters, lanes=2, folded_tokens=folded))
+    assert (image.configuration.weight_bits, image.configuration.folded_tokens) == (4 if few else 8, folded)
     network = IntegerEngine(parameters)
     tokens = np.random.default_rng(1).integers(0, 11, 400)
     active = 0
@@ -268,7 +268,7 @@ def test_the_demo_network_at_the_pins_of_a_ulx3s():
 def test_a_large_network_in_an_sdram():
     """24 million weights, 95 % of them zero: every event is right and the memory is busy; 60 words have their rows."""
     parameters = load_integer(NETWORKS / "ptb-egru-95.egret")
-    (image,) = simulation_images(parameters, store="sdram", folded=60)
+    (image,) = simulation_images(parameters, store="sdram", folded_tokens=60)
     with Board(open_virtual(image.configuration)) as board:
         measurement = measure(board, image, parameters, sample(parameters, 21))
     assert (measurement.mismatches, measurement.lanes) == (0, 4)
@@ -285,7 +285,7 @@ def test_a_large_network_in_an_sdram():
 def test_boards_in_a_pipeline(store):
     """The events of each board are those of the whole network, and so is the perplexity of the last one's."""
     whole = random_network(11, vocabulary=20, embedding=40, hidden=(300, 30, 40), density=0.3)
-    images = pipeline_images(whole, [1], lanes=4, weight_bits=8, store=store, folded=0, resident_bytes=2000)
+    images = pipeline_images(whole, [1], lanes=4, weight_bits=8, store=store, folded_tokens=0, resident_bytes=2000)
     ids = np.random.default_rng(2).integers(0, 20, 41)
     with contextlib.ExitStack() as stack:
         boards = [stack.enter_context(Board(open_virtual(image.configuration))) for image in images]

@@ -318,7 +318,7 @@ def test_a_text_on_a_board(egret, refused, network):
     expected = json.loads(out)
     arguments = ("run", "image", "--text", "text", "--json")
     assert refused(*arguments, "--folded", 3) == (
-        "image: the image is compiled for folded 0, not 3; give its checkpoint"
+        "image: the image is compiled for folded_tokens 0, not 3; give its checkpoint"
     )
     results = []
     with VirtualBoard(board_build(Image.load("image").configuration).program()) as board:

@@ -130,7 +130,7 @@ def test_round_trip(shape, lanes, goal, few, seed):
     """An image holds exactly the network that it was compiled from."""
     parameters = random_network(seed, **shape)
     parameters = few_values(parameters) if few else parameters
-    c = configuration_for(parameters, lanes=lanes, goal=goal, folded=seed % shape["vocabulary"])
+    c = configuration_for(parameters, lanes=lanes, goal=goal, folded_tokens=seed % shape["vocabulary"])
     assert c.weight_bits == 4 or not few
     assert_equal(read_image(compile_image(parameters, c)), parameters)
 
@@ -286,7 +286,7 @@ def test_folded_rows(tokens):
             for row in range(27)
         ]
         assert rows[token].tolist() == expected
-    c = configuration_for(parameters, lanes=2, folded=tokens)
+    c = configuration_for(parameters, lanes=2, folded_tokens=tokens)
     ones = int(np.bitwise_or.reduce(rows, axis=None))
     assert ones % (1 << c.row_shift) == 0 != ones % (2 << c.row_shift)
     fits = [
@@ -322,7 +322,7 @@ def test_row_format(values, expected):
 
 def test_rows_that_a_core_has_no_room_for_are_refused():
     parameters = random_network(6, hidden=(9,), embedding=5)
-    c = configuration_for(parameters, folded=7)
+    c = configuration_for(parameters, folded_tokens=7)
     compile_image(parameters, dataclasses.replace(c, row_bits=c.row_bits + 1))
     for change in ({"row_bits": c.row_bits - 1}, {"row_bits": c.row_bits - 1, "row_shift": c.row_shift + 1}):
         with pytest.raises(InputError, match=f"the network's have {c.row_bits} and {c.row_shift}"):
@@ -336,8 +336,8 @@ def test_an_image_for_an_sdram(resident_bytes, few, folded, accumulator_bits):
     """The same network comes back; as many rows as fit are stored where nobody says how many."""
     parameters = random_network(3, hidden=(9, 7), embedding=6, accumulator_bits=accumulator_bits)
     parameters = few_values(parameters) if few else parameters
-    c = configuration_for(parameters, store="sdram", folded=folded, resident_bytes=resident_bytes)
-    assert (c.lanes, c.folded) == (4, 7 if folded is None else folded)
+    c = configuration_for(parameters, store="sdram", folded_tokens=folded, resident_bytes=resident_bytes)
+    assert (c.lanes, c.folded_tokens) == (4, 7 if folded is None else folded)
     image = compile_image(parameters, c)
     assert_equal(read_image(image), parameters)
     words = column_words(image)[1].sum()
@@ -349,7 +349,7 @@ def test_what_is_resident():
     """The columns that are looked up most often, as many as fit, whole ones, and of each matrix half and a twentieth,
     as the SDRAM brings a word in two cycles, in each of which one is sent; the others follow in order."""
     parameters = few_values(random_network(3, hidden=(9, 7), embedding=6, density=0.8))
-    c = configuration_for(parameters, store="sdram", folded=0, lanes=4, resident_bytes=200)
+    c = configuration_for(parameters, store="sdram", folded_tokens=0, lanes=4, resident_bytes=200)
     lookups = [
         np.random.default_rng(layer).permutation(inputs + 2 * size) / 1e3
         for layer, (inputs, size) in enumerate(((6, 9), (9, 7)))
@@ -394,7 +394,7 @@ def test_what_is_resident_by_default():
     threshold[:6] = 32767
     layer = dataclasses.replace(parameters.layers[0], threshold=threshold)
     parameters = dataclasses.replace(parameters, layers=(layer,))
-    c = configuration_for(parameters, store="sdram", folded=7, resident_bytes=108)
+    c = configuration_for(parameters, store="sdram", folded_tokens=7, resident_bytes=108)
     start, count = column_words(compile_image(parameters, c))
     y = slice(c.column_base[0]["y"], c.column_base[0]["s"])
     resident = (start < c.resident_words) & (count > 0)
@@ -406,15 +406,15 @@ def test_what_is_resident_by_default():
 
 def test_rows_fill_an_sdram(monkeypatch):
     parameters = few_values(random_network(3, hidden=(9, 7), embedding=6))
-    needed = configuration_for(parameters, store="sdram", folded=4).sdram_words
+    needed = configuration_for(parameters, store="sdram", folded_tokens=4).sdram_words
     for room, folded in ((needed, 4), (needed - 1, 3)):
         monkeypatch.setattr("egret.model.compiler.compile.SDRAM_WORDS", room)
-        assert configuration_for(parameters, store="sdram").folded == folded
+        assert configuration_for(parameters, store="sdram").folded_tokens == folded
 
 
 def test_wrong_folded_rows_are_refused():
     parameters = random_network(6, hidden=(9,), embedding=5)
-    image = compile_image(parameters, configuration_for(parameters, folded=2))
+    image = compile_image(parameters, configuration_for(parameters, folded_tokens=2))
     rows = bytearray(image.memories["rows"])
     rows[5] ^= 1
     with pytest.raises(InputError, match=r"^image: the folded rows are not those of its embedding and weights$"):

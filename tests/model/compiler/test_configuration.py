@@ -37,7 +37,7 @@ def configurations(draw, largest=1 << 14, layers=15):
         weight_bits=draw(st.sampled_from([4, 8])),
         weight_words=words,
         wide_words=tuple(wide),
-        folded=draw(st.one_of(st.just(0), st.integers(0, vocabulary))),
+        folded_tokens=draw(st.one_of(st.just(0), st.integers(0, vocabulary))),
         accumulator_bits=accumulator_bits,
         row_bits=row_bits,
         row_shift=draw(st.integers(0, accumulator_bits - row_bits)),
@@ -146,11 +146,12 @@ def test_digests_differ():
         {"wide_words": (256,)},
         {"wide_words": (255,)},
         {"wide_words": (256, 256)},
-        {"folded": 1},
-        {"folded": 5},
+        {"folded_tokens": 1},
+        {"folded_tokens": 5},
         {"accumulator_bits": 23},
         {"gate_index_bits": 11},
         {"store": "spram"},
+        {"compact": True},
         {"store": "sdram", "weight_bits": 4, "embedding": 4},
         {"store": "sdram", "weight_bits": 4, "embedding": 4, "resident_words": 1},
     ]
@@ -160,16 +161,17 @@ def test_digests_differ():
 def test_digest_does_not_drift():
     """A change here makes every image and board of today unusable: it must be wanted, and count `FORMAT` up."""
     assert TINY.to_json() == (
-        '{"accumulator_bits":24,"embedding":3,"folded":0,"format":5,"gate_index_bits":10,'
+        '{"accumulator_bits":24,"compact":false,"embedding":3,"folded_tokens":0,"format":6,"gate_index_bits":10,'
         '"hidden":[4,3],"lanes":2,"resident_words":0,"row_bits":16,"row_shift":0,"store":"bram",'
         '"vocabulary":5,"weight_bits":8,"weight_words":256,"wide_words":[]}'
     )
-    assert TINY.digest.hex() == "b5224bd3bd603cee"
+    assert TINY.digest.hex() == "df34cdc3eb0696ee"
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
+        ({"compact": 1}, "configuration: compact must be true or false, not 1"),
         ({"store": "rom"}, "configuration: store must be bram or spram or sdram, not 'rom'"),
         ({"store": "sdram", "wide_words": (1,)}, "configuration: wide_words must be () with the store sdram, not (1,)"),
         (
@@ -224,9 +226,9 @@ def test_digest_does_not_drift():
         ({"wide_words": (9, 10)}, "configuration: wide_words[1] must be an integer from 1 to 9, not 10"),
         ({"wide_words": (9, 8, True)}, "configuration: wide_words[2] must be an integer from 1 to 8, not True"),
         ({"wide_words": (9, 8, 7, "7")}, "configuration: wide_words[3] must be an integer from 1 to 7, not '7'"),
-        ({"folded": -1}, "configuration: folded must be an integer from 0 to 5, not -1"),
-        ({"folded": 6}, "configuration: folded must be an integer from 0 to 5, not 6"),
-        ({"folded": True}, "configuration: folded must be an integer from 0 to 5, not True"),
+        ({"folded_tokens": -1}, "configuration: folded_tokens must be an integer from 0 to 5, not -1"),
+        ({"folded_tokens": 6}, "configuration: folded_tokens must be an integer from 0 to 5, not 6"),
+        ({"folded_tokens": True}, "configuration: folded_tokens must be an integer from 0 to 5, not True"),
         ({"accumulator_bits": 25}, "configuration: accumulator_bits must be an integer from 16 to 24, not 25"),
         ({"gate_index_bits": 7}, "configuration: gate_index_bits must be an integer from 8 to 12, not 7"),
     ],
@@ -243,7 +245,7 @@ def test_refusals(change, message):
         {"weight_words": 1, "wide_words": (1, 1, 1, 1)},
         {"weight_words": 1 << 24},
         {"wide_words": (256,) * 4},
-        {"folded": 5},
+        {"folded_tokens": 5},
         {"weight_bits": 4},
     ],
 )
@@ -262,9 +264,9 @@ def test_other_json_is_refused(text):
     "change",
     [
         {"extra": 1},
-        {"format": 4},
-        {"format": 6},
-        {"format": "5"},
+        {"format": 5},
+        {"format": 7},
+        {"format": "6"},
         {"lanes": None},
         {"lanes": {}},
         {"hidden": [[1]]},
@@ -272,8 +274,9 @@ def test_other_json_is_refused(text):
         {"wide_words": 3},
         {"wide_words": [[1]]},
         {"wide_words": {"1": 2}},
-        {"folded": None},
+        {"folded_tokens": None},
         {"weight_bits": "8"},
+        {"compact": 1},
         {"weight_bytes": 1024},
     ],
 )
@@ -282,31 +285,33 @@ def test_changed_json_is_refused(change):
         Configuration.from_json(json.dumps(json.loads(TINY.to_json()) | change))
 
 
-@pytest.mark.parametrize("name", ["hidden", "wide_words", "folded", "weight_bits", "resident_words", "format"])
+@pytest.mark.parametrize(
+    "name", ["hidden", "compact", "wide_words", "folded_tokens", "weight_bits", "resident_words", "format"]
+)
 def test_json_that_lacks_something_is_refused(name):
     values = json.loads(TINY.to_json())
     del values[name]
     with pytest.raises(InputError) as error:
         Configuration.from_json(json.dumps(values))
     assert str(error.value) == (
-        "configuration: must be an object with exactly the keys accumulator_bits, embedding, folded, format, "
-        "gate_index_bits, hidden, lanes, resident_words, row_bits, row_shift, store, vocabulary, weight_bits, "
+        "configuration: must be an object with exactly the keys accumulator_bits, compact, embedding, folded_tokens, "
+        "format, gate_index_bits, hidden, lanes, resident_words, row_bits, row_shift, store, vocabulary, weight_bits, "
         "weight_words, wide_words"
     )
 
 
-@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("version", [5, 7])
 def test_another_format_is_refused(version):
     with pytest.raises(InputError) as error:
-        Configuration.from_json(TINY.to_json().replace('"format":5', f'"format":{version}'))
-    assert str(error.value) == "configuration: format must be 5; compile the image again"
+        Configuration.from_json(TINY.to_json().replace('"format":6', f'"format":{version}'))
+    assert str(error.value) == "configuration: format must be 6; compile the image again"
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_targets(name):
     c = configuration_for(random_network(1, hidden=(9, 7), embedding=6), **TARGETS[name])
     if c.store == "sdram":
-        assert (c.lanes, c.weight_bits, c.folded) == (4, 8, 7)  # all rows find room
+        assert (c.lanes, c.weight_bits, c.folded_tokens) == (4, 8, 7)  # all rows find room
         return
     assert c.weight_words > 1000
     assert c.lanes == TARGETS[name]["lanes"]
@@ -317,7 +322,7 @@ def test_targets(name):
 
 
 def test_what_an_sdram_holds():
-    c = dataclasses.replace(TINY, store="sdram", weight_bits=4, embedding=6, weight_words=100, folded=3)
+    c = dataclasses.replace(TINY, store="sdram", weight_bits=4, embedding=6, weight_words=100, folded_tokens=3)
     # A word of two lanes is one of the memory; an address of a row is four numbers of 24 bits.
     c = dataclasses.replace(c, row_bits=24)
     assert (c.word_beats, c.row_beats) == (1, 6)

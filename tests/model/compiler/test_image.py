@@ -19,7 +19,7 @@ from tests.support.networks import few_values, random_network
 quick = settings(deadline=None, print_blob=True, derandomize=True, max_examples=200)
 
 
-def make(folded=0, few=False, **options):
+def make(folded_tokens=0, few=False, **options):
     """An image, of a network with few values for 4-bit weights."""
     parameters = random_network(1, **{"vocabulary": 3, "embedding": 2, "hidden": (2,), "density": 0.8} | options)
     parameters = few_values(parameters) if few else parameters
@@ -27,7 +27,7 @@ def make(folded=0, few=False, **options):
     return compile_image(
         parameters,
         configuration_for(
-            parameters, lanes=1, weight_bytes=weight_bytes, folded=folded, weight_bits=None if few else 8
+            parameters, lanes=1, weight_bytes=weight_bytes, folded_tokens=folded_tokens, weight_bits=None if few else 8
         ),
     )
 
@@ -36,7 +36,7 @@ def with_everything():
     """An image with all optional sections, its weight memory not full."""
     parameters = few_values(random_network(1, vocabulary=3, embedding=2, hidden=(32,), density=0.05))
     c = dataclasses.replace(
-        configuration_for(parameters, lanes=1, folded=2), weight_words=300, wide_words=(290, 200, 1)
+        configuration_for(parameters, lanes=1, folded_tokens=2), weight_words=300, wide_words=(290, 200, 1)
     )
     return compile_image(parameters, c)
 
@@ -44,7 +44,7 @@ def with_everything():
 IMAGE = make()
 DATA = IMAGE.to_bytes()
 FULL = with_everything()
-IMAGES = {"plain": IMAGE, "folded": make(folded=2), "four bits": make(few=True), "full": FULL}
+IMAGES = {"plain": IMAGE, "folded": make(folded_tokens=2), "four bits": make(few=True), "full": FULL}
 
 
 def sealed(data):
@@ -72,10 +72,10 @@ def with_header(change):
         {"hidden": (3, 2)},
         {"hidden": (4,)},
         {"density": 0},
-        {"folded": 1},
-        {"folded": 3, "few": True},
+        {"folded_tokens": 1},
+        {"folded_tokens": 3, "few": True},
         {"hidden": (3, 2), "few": True},
-        {"hidden": (3, 2), "few": True, "folded": 2},
+        {"hidden": (3, 2), "few": True, "folded_tokens": 2},
     ],
 )
 def test_round_trip(options, tmp_path):
@@ -88,7 +88,7 @@ def test_round_trip(options, tmp_path):
 
 
 def test_round_trip_with_all_sections(tmp_path):
-    assert FULL.configuration.wide_words == (290, 200, 1) and FULL.configuration.folded == 2
+    assert FULL.configuration.wide_words == (290, 200, 1) and FULL.configuration.folded_tokens == 2
     assert any(FULL.memories["run_4"]) and any(FULL.memories["codebook"]) and any(FULL.memories["rows"])
     assert Image.from_bytes(FULL.to_bytes()) == FULL
     FULL.save(tmp_path / "full.image")
@@ -218,8 +218,8 @@ def test_other_headers_are_refused(text):
         (b'"tokens":"char"', b'"tokens":"byte"', "x: image: vocabulary_kind must be 'word' or 'char', not 'byte'"),
         (b'"tokens":"char"', b'"tokens":null', "x: image: vocabulary_kind must be 'word' or 'char', not None"),
         (b'"tokens":"char"', b'"tokens":[]', "x: image: vocabulary_kind must be 'word' or 'char', not []"),
-        (b'"format":5', b'"format":4', "x: configuration: format must be 5; compile the image again"),
-        (b'"format":5', b'"format":6', "x: configuration: format must be 5; compile the image again"),
+        (b'"format":6', b'"format":5', "x: configuration: format must be 6; compile the image again"),
+        (b'"format":6', b'"format":7', "x: configuration: format must be 6; compile the image again"),
         (b'"lanes":1', b'"lanes":3', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 3"),
         (b'"lanes":1', b'"lanes":true', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not True"),
         (b'"lanes":1', b'"lanes":[]', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not []"),
@@ -238,7 +238,11 @@ def test_other_headers_are_refused(text):
             b'"wide_words":7',
             "x: configuration: wide_words must be a tuple of at most 4 numbers, not 7",
         ),
-        (b'"folded":0', b'"folded":4', "x: configuration: folded must be an integer from 0 to 3, not 4"),
+        (
+            b'"folded_tokens":0',
+            b'"folded_tokens":4',
+            "x: configuration: folded_tokens must be an integer from 0 to 3, not 4",
+        ),
     ],
 )
 def test_wrong_headers_say_what_is_wrong(before, after, message):
@@ -284,15 +288,19 @@ def with_configuration(data, **changes):
 @pytest.mark.parametrize(
     "name, changes, message",
     [
-        ("plain", {"folded": 1}, "image: needs the memories weights, columns, embedding, bias, threshold, shift, rows"),
+        (
+            "plain",
+            {"folded_tokens": 1},
+            "image: needs the memories weights, columns, embedding, bias, threshold, shift, rows",
+        ),
         (
             "plain",
             {"wide_words": (40, 3)},
             "image: needs the memories weights, columns, embedding, bias, threshold, shift, run_4, run_5",
         ),
-        ("folded", {"folded": 1}, "image: memory 'rows' holds 3 words of 4 bytes, not 24 bytes"),
-        ("folded", {"folded": 3}, "image: memory 'rows' holds 9 words of 4 bytes, not 24 bytes"),
-        ("folded", {"folded": 0}, "section 7 with words of 4 bytes is not one of this configuration"),
+        ("folded", {"folded_tokens": 1}, "image: memory 'rows' holds 3 words of 4 bytes, not 24 bytes"),
+        ("folded", {"folded_tokens": 3}, "image: memory 'rows' holds 9 words of 4 bytes, not 24 bytes"),
+        ("folded", {"folded_tokens": 0}, "section 7 with words of 4 bytes is not one of this configuration"),
         ("four bits", {"weight_bits": 8}, "section 0 with words of 1 bytes is not one of this configuration"),
         ("plain", {"weight_bits": 4}, "section 0 with words of 2 bytes is not one of this configuration"),
         ("full", {"wide_words": (290, 200)}, "section 10 with words of 1 bytes is not one of this configuration"),
@@ -435,7 +443,7 @@ def test_all_sections(lanes):
         weight_bits=4,
         weight_words=300,
         wide_words=(300, 17, 2, 1),
-        folded=11,
+        folded_tokens=11,
         accumulator_bits=20,
         row_bits=17,
     )
@@ -469,10 +477,10 @@ def test_all_sections(lanes):
     [
         ({}, []),
         ({"weight_bits": 4}, ["codebook"]),
-        ({"folded": 1}, ["rows"]),
+        ({"folded_tokens": 1}, ["rows"]),
         ({"wide_words": (9,)}, ["run_4"]),
         ({"weight_bits": 4, "wide_words": (9, 9)}, ["codebook", "run_4", "run_5"]),
-        ({"folded": 5, "wide_words": (256, 3, 2, 1)}, ["rows", "run_4", "run_5", "run_6", "run_7"]),
+        ({"folded_tokens": 5, "wide_words": (256, 3, 2, 1)}, ["rows", "run_4", "run_5", "run_6", "run_7"]),
     ],
 )
 def test_optional_sections(change, names):
