@@ -67,10 +67,10 @@ def network(tmp_path, random_checkpoint, monkeypatch):
 def test_help(egret):
     status, out, err = egret("--help")
     assert (status, err) == (0, "")
-    for name in cli.egret.commands:
+    for name in cli.COMMANDS:
         assert f"\n  {name} " in out
     assert egret() == (status, out, err)
-    for name in cli.egret.commands:
+    for name in cli.COMMANDS:
         status, out, err = egret(name, "--help")
         assert (status, err) == (0, "")
         assert out.startswith(f"Usage: egret {name} ")

@@ -1,0 +1,354 @@
+"""The command ``egret bench``."""
+
+import contextlib
+import importlib
+import json
+
+import click
+
+from egret.host.cli.cores import board_speed, describe_measurement, measure_text, mismatch_status, open_board
+from egret.host.cli.options import FOLDED, RESIDENT, as_json
+from egret.host.cli.show import progress_bar, show_columns, show_table
+from egret.host.cli.sources import (
+    board_image,
+    board_named,
+    board_network,
+    board_options,
+    image_network,
+    load_image,
+    load_integer,
+    load_text,
+)
+from egret.model.compiler.configuration import STORES
+from egret.model.errors import InputError, needs
+
+__all__ = ["bench"]
+
+
+@click.command()
+@click.argument("checkpoint")
+@click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
+@click.option("--store", type=click.Choice(STORES), help="Where the weights are; bram by default.")
+@click.option("--text", help="Text to run; the network's own samples by default.")
+@click.option("--tokens", type=int, default=1000, show_default=True, help="Steps to run.")
+@click.option("--weight-bits", type=int, help="Bits of a stored weight, 4 or 8; 4 where the network allows.")
+@click.option("--folded", type=int, help=FOLDED)
+@click.option("--resident-bytes", type=click.IntRange(min=0), help=RESIDENT)
+@click.option("--board", "name", help="The core of this board, and tokens a second at its clock and over its link.")
+@click.option(
+    "--split",
+    help="Layers behind which the network is cut, such as 1 or 1,2; each part runs on a board of "
+    "its own, whose events enter the next one.",
+)
+@click.option("--speed-ups", is_flag=True, help="Measure what events, pruning and folding gain on the same core, too.")
+@click.option("--energy", is_flag=True, help="Estimate the energy of a token, by cause (docs/energy.md).")
+@click.option("--peers", is_flag=True, help="Compare with PyTorch on this processor, and with published figures.")
+@click.option("--plot", help="Picture to write: .png, .svg or .pdf.")
+@as_json
+def bench(
+    checkpoint,
+    lanes,
+    store,
+    text,
+    tokens,
+    weight_bits,
+    folded,
+    resident_bytes,
+    name,
+    split,
+    speed_ups,
+    energy,
+    peers,
+    plot,
+    as_json,
+):
+    """Measure cycles and lane utilisation of the simulated core with CHECKPOINT, every event checked."""
+    from egret.host import bench as benches
+    from egret.host.measure import sample
+
+    if tokens < 1:
+        raise InputError(f"--tokens must be at least 1, not {tokens}")
+    if plot is not None:
+        with needs("matplotlib", "matplotlib", "--plot"):
+            importlib.import_module("matplotlib")  # refused before the long part
+    if peers:
+        with needs("torch", "torch", "--peers"):
+            importlib.import_module("torch")
+    options = {
+        "lanes": lanes,
+        "weight_bits": weight_bits,
+        "folded": folded,
+        "store": store,
+        "resident_bytes": resident_bytes,
+    }
+    board = None
+    if name is not None:
+        if speed_ups or any(value is not None for value in (weight_bits, store, resident_bytes)):
+            raise InputError("--board has a core of its own: of its options only --lanes and --folded go with it")
+        board = board_named(name, "--board")
+    if split is not None:
+        if speed_ups or energy or peers or plot is not None:
+            raise InputError(
+                "--split prints the boards' figures alone: --speed-ups, --energy, --peers and --plot do not go with it"
+            )
+        return _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json)
+    if board is not None:
+        image = board_image(board, checkpoint, lanes=lanes, folded=folded)
+        parameters = image_network(image)
+    else:
+        image, parameters = load_image(checkpoint, **options)
+    store = image.configuration.store
+    ids = sample(parameters, tokens + 1) if text is None else load_text(text, parameters.vocabulary, tokens)
+    measurement = measure_text(image, parameters, ids)
+    read = benches.weight_bytes_per_token(image, measurement, ids, parameters.embedding)
+    macs = measurement.evaluation.macs
+    more, more_rows = describe_measurement(measurement)
+    shares = measurement.shares
+    result = {
+        "store": store,
+        "tokens": tokens,
+        "folded": image.configuration.folded,
+        "weight_bits": image.configuration.weight_bits,
+        "weight_memory_bytes": image.configuration.weight_memory_bytes,
+        "bytes_per_token": read,
+        "macs_per_token": measurement.macs_per_token,
+        "macs_per_token_dense": macs.dense,
+        "bound_cycles_per_token": measurement.bound,
+        "shares": shares,
+        **more,
+    }
+    rows = [
+        ("steps", f"{tokens:,}"),
+        ("MACs per token", f"{measurement.macs_per_token:,.0f} of {macs.dense:,}"),
+        ("cycles per token", f"{measurement.cycles_per_token:,.0f}, bound {measurement.bound:,.0f}"),
+        *(row for row in more_rows if row[0] != "cycles per token"),
+        *((f"lanes' cycles: {name}", f"{share:.2%}") for name, share in shares.items() if share),
+        ("bytes read per token", f"{read:,.0f}"),
+    ]
+    if board is not None:
+        speed = board_speed(board, measurement, board.hertz)
+        result["speed"] = speed.summary()
+        rows += speed.rows()
+    variants = []
+    if speed_ups:
+        variants = benches.compare(
+            parameters,
+            ids,
+            lanes=lanes,
+            folded=image.configuration.folded,
+            open_board=open_board,
+            progress=progress_bar,
+        )
+        dense = variants[0]
+        result["variants"] = [
+            {
+                "uses": variant.name,
+                "mismatches": variant.measurement.mismatches,
+                "tokens": variant.measurement.evaluation.tokens,
+                "activity": variant.measurement.evaluation.activity,
+                "macs_per_token": variant.measurement.macs_per_token,
+                "cycles_per_token": variant.measurement.cycles_per_token,
+                "bound_cycles_per_token": variant.measurement.bound,
+                "speed_up": variant.speed_up(dense),
+                "speed_up_in_macs": variant.theory(dense),
+            }
+            for variant in variants
+        ]
+    tables, wrong = [], None
+    if energy or peers:
+        from egret.host.energy import HERTZ
+
+        hertz = HERTZ if board is None else board.hertz
+        estimate, table = _estimate_energy(image, measurement, ids, parameters, hertz, board)
+        if energy:
+            result["energy"] = estimate
+            tables.append(table)
+    if peers:
+        result["peers"], table, wrong = _compare_peers(
+            measurement, parameters, ids, hertz, estimate["joules_per_token"]
+        )
+        tables.append(table)
+    if plot is not None:
+        benches.plot(plot, f"{checkpoint}, {tokens:,} tokens", measurement, variants)
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        show_table(f"{checkpoint}, {measurement.lanes} lanes, weights in {store}", rows)
+        if variants:
+            _show_variants(variants)
+        for title, columns in tables:
+            show_columns(title, columns)
+    statuses = [mismatch_status(one) for one in (measurement, *(variant.measurement for variant in variants))]
+    if wrong is not None:
+        click.echo(f"egret: not as the integer network says: {wrong}", err=True)
+        statuses.append(1)
+    return max(statuses)
+
+
+def _estimate_energy(image, measurement, ids, parameters, hertz, board):
+    """Keys for JSON, and title and columns of a table."""
+    import numpy as np
+
+    from egret.host.energy import BOARD_WATTS, activity, energy
+
+    done = activity(image, measurement, ids, parameters.embedding, hertz)
+    costs = energy(done)
+    low, high = sum(costs.values()).tolist()
+    result = {"estimate": True, "megahertz": hertz / 1e6, "joules_per_token": [low, high], "causes": {}}
+    counts, lows, highs = [], [], []
+    for name, (unit, count) in done.items():
+        bounds = np.unique(count).tolist()
+        result["causes"][name] = {"unit": unit, "count": bounds, "joules": costs[name].tolist()}
+        counts.append(
+            (name, " to ".join(f"{bound:,.0f}" if bound >= 1 else f"{bound:.3g}" for bound in bounds) + f" {unit}")
+        )
+        lows.append((name, f"{costs[name][0] * 1e6:,.1f}"))
+        highs.append((name, f"{costs[name][1] * 1e6:,.1f}"))
+    for rows, total in ((counts, ""), (lows, f"{low * 1e6:,.1f}"), (highs, f"{high * 1e6:,.1f}")):
+        rows.append(("together", total))
+    if board is None or board.title.startswith("ULX3S"):
+        most = BOARD_WATTS * measurement.cycles_per_token / hertz
+        result["board_joules_at_most"] = most
+        name = f"a ULX3S at its most, {BOARD_WATTS} W"
+        for rows, value in ((counts, ""), (lows, ""), (highs, f"{most * 1e6:,.1f}")):
+            rows.append((name, value))
+    title = f"Energy of a token: an estimate, nothing measured, at {hertz / 1e6:g} MHz (docs/energy.md)"
+    return result, (title, [("a token", counts), ("µJ, low", lows), ("µJ, high", highs)])
+
+
+def _compare_peers(measurement, parameters, ids, hertz, joules):
+    """List for JSON, title and columns of a table, and whether PyTorch was wrong: in words, or None."""
+    from egret.host.peers import PUBLISHED, run_engines
+
+    with progress_bar("PyTorch") as progress:
+        runs = run_engines(parameters, ids, progress=progress)
+    core = {"this core": (measurement.cycles_per_token, joules), "its bound: lanes": (measurement.bound, None)}
+    if "beats" in measurement.counters:
+        core["its bound: bus"] = measurement.counters["beats"] / measurement.counters["tokens"], None
+    peers = [
+        {
+            "name": name,
+            "network": "this",
+            "steps_per_second": hertz / cycles,
+            "joules_per_step": energy,
+            "source": "bound" if energy is None else "simulated, energy estimated",
+        }
+        for name, (cycles, energy) in core.items()
+    ]
+    peers += [
+        {
+            "name": f"PyTorch, {run.name}",
+            "network": "this",
+            "steps_per_second": run.tokens_per_second,
+            "joules_per_step": None,
+            "threads": run.threads,
+            "mismatches": run.mismatches,
+            "source": f"measured, threads: {run.threads}",
+        }
+        for run in runs
+    ]
+    peers += [
+        {
+            "name": one.name,
+            "network": one.network,
+            "steps_per_second": 1 / one.seconds,
+            "joules_per_step": one.joules,
+            "source": one.source,
+        }
+        for one in PUBLISHED
+    ]
+
+    def millijoules(value):
+        if value is None:
+            return ""
+        return " to ".join(f"{joules * 1e3:.3g}" for joules in (value if isinstance(value, list) else [value]))
+
+    columns = {
+        "network": lambda peer: peer["network"],
+        "steps a second": lambda peer: f"{peer['steps_per_second']:,.0f}",
+        "mJ a step": lambda peer: millijoules(peer["joules_per_step"]),
+        "from": lambda peer: peer["source"],
+    }
+    title = f"Peers; this core at {hertz / 1e6:g} MHz, before the link (docs/energy.md)"
+    table = (title, [(name, [(peer["name"], value(peer)) for peer in peers]) for name, value in columns.items()])
+    wrong = [f"{run.mismatches} event values of PyTorch, {run.name}" for run in runs if run.mismatches]
+    return peers, table, ", ".join(wrong) or None
+
+
+def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
+    """`bench` of a network that is cut behind some layers, its parts on boards that work at once."""
+    from egret.host.measure import measure_pipeline, pipeline_images, sample
+
+    try:
+        behind = [int(layer) for layer in split.split(",")]
+    except ValueError:
+        raise InputError(f"--split must be numbers of layers, such as 1 or 1,2, not {split!r}") from None
+    parameters = load_integer(checkpoint) if board is None else board_network(board, checkpoint)
+    if board is not None:
+        options = board_options(board, options["lanes"], options["folded"])
+    images = pipeline_images(parameters, behind, **options)
+    ids = sample(parameters, tokens + 1) if text is None else load_text(text, parameters.vocabulary, tokens)
+    with contextlib.ExitStack() as stack:
+        boards = [stack.enter_context(open_board(image.configuration)) for image in images]
+        progress = stack.enter_context(progress_bar(f"{len(boards)} simulated boards"))
+        measurements = measure_pipeline(boards, images, parameters, ids, progress=progress)
+    slowest = max(one.cycles_per_token for one in measurements)
+    result = {
+        "tokens": tokens,
+        "perplexity": measurements[0].evaluation.perplexity,
+        "cycles_per_token": slowest,
+        "boards": [],
+    }
+    columns = []
+    for first, last, measurement in zip([0, *behind], [*behind, len(parameters.layers)], measurements, strict=True):
+        name = f"layer {last}" if last == first + 1 else f"layers {first + 1} to {last}"
+        sent, received = measurement.bytes_sent / tokens, measurement.bytes_received / tokens
+        figures = {
+            "layers": [first + 1, last],
+            "mismatches": measurement.mismatches,
+            "macs_per_token": measurement.macs_per_token,
+            "cycles_per_token": measurement.cycles_per_token,
+            "lane_utilisation": measurement.lane_utilisation,
+            "bytes_sent_per_token": sent,
+            "bytes_received_per_token": received,
+            "counters": measurement.counters,
+        }
+        rows = [
+            ("event values unlike the integer network's", f"{measurement.mismatches:,}"),
+            ("MACs per token", f"{measurement.macs_per_token:,.0f}"),
+            ("cycles per token", f"{measurement.cycles_per_token:,.0f}"),
+            (f"utilisation of {measurement.lanes} lanes", f"{measurement.lane_utilisation:.1%}"),
+            ("bytes to and from the board, per token", f"{sent:,.1f} and {received:,.1f}"),
+        ]
+        if board is not None:
+            speed = board_speed(board, measurement, board.hertz)
+            figures["speed"] = speed.summary()
+            rows.append(("tokens a second, streamed", f"{speed.streamed():,.0f} (limit: {speed.limit()})"))
+        result["boards"].append(figures)
+        columns.append((name, rows))
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        show_columns(f"{checkpoint} on {len(images)} boards, {tokens:,} tokens", columns)
+    return max(map(mismatch_status, measurements))
+
+
+def _show_variants(variants):
+    from rich.console import Console
+    from rich.table import Table
+
+    title = "Speed-up over every neuron active and no weight pruned, on the same core, simulated"
+    table = Table("made use of", title=title, title_justify="left")
+    for name in ("MACs per token", "cycles per token", "bound", "speed-up", "by MACs"):
+        table.add_column(name, justify="right")
+    for variant in variants:
+        measurement = variant.measurement
+        table.add_row(
+            variant.name,
+            f"{measurement.macs_per_token:,.0f}",
+            f"{measurement.cycles_per_token:,.0f}",
+            f"{measurement.bound:,.0f}",
+            f"{variant.speed_up(variants[0]):.1f}",
+            f"{variant.theory(variants[0]):.1f}",
+        )
+    Console().print(table)

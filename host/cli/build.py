@@ -1,0 +1,139 @@
+"""The command ``egret build``."""
+
+import json
+from pathlib import Path
+
+import click
+
+from egret.host.cli.cores import board_speed, measure_text, mismatch_status
+from egret.host.cli.options import FOLDED, as_json
+from egret.host.cli.show import show_table
+from egret.host.cli.sources import board_image, board_named, image_network
+from egret.model.errors import InputError
+
+__all__ = ["build"]
+
+
+@click.command()
+@click.argument("source", required=False)
+@click.option(
+    "--board", "name", required=True, help="Name of a board: ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f."
+)
+@click.option("-o", "--output", help="Directory to write to; build/BOARD by default.")
+@click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
+@click.option("--weight-bytes", type=int, help="Size of the weight memory; 0 makes it just large enough.")
+@click.option("--folded", type=int, help=FOLDED)
+@click.option("--clock", type=float, help="Clock of the core in MHz instead of the board's.")
+@click.option("--sdram-module", help="The SDRAM that the board carries, e.g. is42s16160g-7; any of those by default.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the placement.")
+@click.option(
+    "--tokens",
+    type=int,
+    default=200,
+    show_default=True,
+    help="Steps to simulate first, for the tokens a second to expect; 0 leaves that out.",
+)
+@as_json
+def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module, seed, tokens, as_json):
+    """Build the bitstream of a board for SOURCE: a checkpoint, an integer network or an image; the demo network.
+
+    Writes bitstream, image and report; the virtual board says how many tokens a second to expect. Needs Yosys and
+    nextpnr: pip install 'egret-fpga[build]'. The variables YOSYS, NEXTPNR_ECP5, ECPPACK, NEXTPNR_ICE40 and ICEPACK name
+    other commands.
+    """
+    from rich.console import Console
+
+    board = board_named(name, "building")
+    from egret.boards import build as builder
+    from egret.host.demo import NETWORK
+
+    if tokens < 0:
+        raise InputError(f"--tokens must be at least 0, not {tokens}")
+    if clock is not None and clock <= 0:
+        raise InputError(f"--clock must be above 0, not {clock:g}")
+    tools = builder.Tools.find(board.device.family)
+    source = str(NETWORK) if source is None else source
+    image = board_image(board, source, lanes=lanes, weight_bytes=weight_bytes, folded=folded)
+    output = Path(output) if output is not None else Path("build") / name
+    console = Console(stderr=True)
+    with console.status("generating the design"):
+        design = builder.generate(
+            board, image.configuration, hertz=clock and clock * 1e6, seed=seed, sdram=sdram_module
+        )
+        estimate = builder.estimate(design)
+    capacity = board.device.capacity
+    if not as_json:
+        show_table(
+            f"{board.title}, estimate",
+            [
+                *((key.replace("_", " "), _share(count, capacity[key])) for key, count in estimate.used.items()),
+                ("time", f"about {_minutes(estimate.seconds)}"),
+            ],
+        )
+    certain = estimate.used | {"block_rams": estimate.least_block_rams}
+    del certain["luts"]
+    builder.refuse_what_cannot_fit(board, certain, "its memories and multipliers")
+    speed = None
+    if tokens:
+        from egret.host.measure import sample
+
+        parameters = image_network(image)
+        measurement = measure_text(image, parameters, sample(parameters, tokens + 1))
+        if (status := mismatch_status(measurement)) != 0:
+            return status
+        speed = board_speed(board, measurement, design.hertz)
+    with builder.working_directory(output) as directory:
+        with console.status("synthesis") as status:
+            result = builder.run(design, tools, directory, progress=status.update)
+        summary = {
+            "board": name,
+            "source": source,
+            "configuration": json.loads(image.configuration.to_json()),
+            "digest": image.configuration.digest.hex(),
+            "seed": seed,
+            "megahertz": result.megahertz,
+            "wanted_megahertz": result.wanted_megahertz,
+            "met": result.met,
+            "baud": board.baud,
+            "used": result.used,
+            "available": {key: capacity[key] for key in result.used},
+            "critical_path": result.critical_path,
+            "seconds": {key: round(value, 1) for key, value in result.seconds.items()},
+            "estimate": {"used": estimate.used, "seconds": round(estimate.seconds)},
+            "tools": tools.paths,
+            "speed": speed and speed.summary(),
+        }
+        (directory / "report.json").write_text(json.dumps(summary, indent=1) + "\n")
+        image.save(directory / "image")
+        files = builder.publish(result, directory, output, name)
+    summary["files"] = {key: str(path) for key, path in files.items()}
+    if as_json:
+        click.echo(json.dumps(summary))
+    else:
+        show_table(
+            f"{board.title}, {source}",
+            [
+                ("clock", f"{result.megahertz:.1f} MHz, {result.wanted_megahertz:.1f} wanted"),
+                *((key.replace("_", " "), _share(count, capacity[key])) for key, count in result.used.items()),
+                ("critical path", result.critical_path),
+                ("time", ", ".join(f"{key} {value:.0f} s" for key, value in result.seconds.items())),
+                *(speed.rows() if speed else []),
+                *((key, str(path)) for key, path in files.items()),
+            ],
+        )
+    if not result.met:
+        click.echo(
+            f"egret: {board.title}: the clock is missed: {result.megahertz:.1f} of {result.wanted_megahertz:.1f}"
+            f" MHz; no bitstream is written; try another --seed, or --clock {result.megahertz:.0f}",
+            err=True,
+        )
+        return 1
+    return 0
+
+
+def _share(count, capacity):
+    return f"{count:,} of {capacity:,} ({count / capacity:.0%})"
+
+
+def _minutes(seconds):
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,91 @@
+"""The command ``egret compile``."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+from egret.host.cli.options import FOLDED, RESIDENT, as_json
+from egret.host.cli.show import show_table
+from egret.host.cli.sources import load_integer
+from egret.model.compiler.configuration import GOALS
+from egret.model.errors import InputError
+
+__all__ = ["compile"]
+
+
+@click.command()
+@click.argument("source")
+@click.option("-o", "--output", help="File to write the image to.")
+@click.option("--target", default="default", show_default=True, help="Named lanes and weight memory.")
+@click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
+@click.option("--weight-bytes", type=int, help="Size of the weight memory; 0 makes it just large enough.")
+@click.option("--goal", type=click.Choice(GOALS), default=GOALS[0], show_default=True, help="Of packing the weights.")
+@click.option("--folded", type=int, help=FOLDED)
+@click.option("--resident-bytes", type=click.IntRange(min=0), help=RESIDENT)
+@click.option("--verilog", help="File to write the core's Verilog to.")
+@as_json
+def compile(source, output, target, lanes, weight_bytes, goal, folded, resident_bytes, verilog, as_json):
+    """Compile SOURCE (a checkpoint or an integer network) into an image and the Verilog of its core."""
+    import numpy as np
+
+    from egret.model.compiler.compile import column_words, compile_image, configuration_for
+    from egret.model.compiler.configuration import TARGETS
+    from egret.model.compiler.image import memory_sections
+    from egret.model.files import write_aside
+
+    if output is None and verilog is None:
+        raise InputError("nothing to write: give --output FILE for the image, --verilog FILE for the core, or both")
+    if target not in TARGETS:
+        raise InputError(f"--target must be one of {', '.join(TARGETS)}, not {target!r}")
+    options = TARGETS[target] | {"goal": goal, "folded": folded}
+    if lanes is not None:
+        options["lanes"] = lanes
+    if weight_bytes is not None:
+        options["weight_bytes"] = weight_bytes or None
+    if resident_bytes is not None:
+        options["resident_bytes"] = resident_bytes
+    parameters = load_integer(source)
+    configuration = configuration_for(parameters, **options)
+    image = compile_image(parameters, configuration)
+    sections = {section.name: section for section in memory_sections(configuration)}
+    words = int(column_words(image)[1].sum())
+    layers = parameters.layers
+    entries = int(sum(np.count_nonzero(layer.weight_x) + np.count_nonzero(layer.weight_y) for layer in layers))
+    used = dataclasses.replace(configuration, weight_words=max(1, words)).weight_memory_bytes
+    slots_filled = entries / max(1, words * configuration.lanes)
+    pointers = sections["columns"].word_bits * configuration.columns // 8
+    rows = [
+        ("configuration", configuration.digest.hex()),
+        ("layers", " - ".join(map(str, (configuration.embedding, *configuration.hidden)))),
+        ("lanes", str(configuration.lanes)),
+        ("non-zero weights", f"{entries:,}"),
+        ("bits of a weight", str(configuration.weight_bits)),
+        ("weight memory", f"{words:,} of {configuration.weight_words:,} words, {used:,} bytes"),
+        ("lane slots filled", f"{slots_filled:.1%}"),
+        (
+            "bytes a non-zero weight, without and with pointers",
+            f"{used / max(1, entries):.3f}, {(used + pointers) / max(1, entries):.3f}",
+        ),
+    ]
+    if configuration.resident_words:
+        rows.append(("of these in block RAM", f"{configuration.resident_bytes:,} bytes"))
+    if configuration.folded:
+        rows.append(("folded rows", f"{configuration.folded:,} tokens, {len(image.memories['rows']):,} bytes"))
+    if verilog is not None:
+        from egret.rtl.core import Core
+        from egret.rtl.export import to_verilog
+
+        write_aside(verilog, to_verilog(Core(configuration), "egret_core").encode())
+        rows.append(("Verilog", verilog))
+    if output is not None:
+        image.save(output)
+        rows.append(("image", f"{output}, {Path(output).stat().st_size:,} bytes"))
+    if as_json:
+        figures = {"nonzeros": entries, "words": words, "weight_bytes": used, "slots_filled": slots_filled}
+        configured = json.loads(configuration.to_json())
+        click.echo(json.dumps({"source": source, "configuration": configured, **figures, "image": output,
+                               "verilog": verilog}))  # fmt: skip
+        return
+    show_table(source, rows)

@@ -1,0 +1,136 @@
+"""Cores, simulated or on a board: opened, measured, and compared with the integer network."""
+
+import click
+
+from egret.host.cli.show import progress_bar
+from egret.model.errors import needs
+
+__all__ = [
+    "board_speed",
+    "describe_measurement",
+    "diverged",
+    "lockstep",
+    "measure_text",
+    "measure_under_icarus",
+    "mismatch_status",
+    "open_board",
+    "stream_text",
+]
+
+
+def open_board(configuration, port=None, baud_rate=None, trace=None, bit_cycles=None):
+    """A `Board` on a serial port, or the virtual board of a configuration."""
+    from rich.console import Console
+
+    from egret.host.board import Board
+    from egret.host.transport import open_serial, open_virtual
+
+    if port is not None:
+        return Board(open_serial(port, **({} if baud_rate is None else {"baud_rate": baud_rate})))
+    return Board(open_virtual(configuration, console=Console(stderr=True), trace=trace, bit_cycles=bit_cycles))
+
+
+def measure_text(image, parameters, ids, port=None, *where):
+    """Figures of a text on the board that ``open_board(configuration, port, *where)`` opens."""
+    from egret.host.measure import measure
+
+    what = "simulated core" if port is None else "board"
+    with open_board(image.configuration, port, *where) as board, progress_bar(what) as progress:
+        return measure(board, image, parameters, ids, progress=progress)
+
+
+def stream_text(image, ids, *where):
+    from egret.host.measure import stream
+
+    with open_board(image.configuration, *where) as board:
+        with progress_bar("loading") as progress:
+            board.load(image, progress=progress)
+        with progress_bar("streaming") as progress:
+            return stream(board, image, ids, progress=progress)
+
+
+def measure_under_icarus(image, parameters, ids):
+    """`measure_text` under Icarus Verilog, where every stream inside the core is compared, and nothing may differ."""
+    import time
+
+    from egret.host.measure import Measurement
+    from egret.model.counts import integer_columns
+    from egret.model.evaluate import evaluate
+    from egret.model.integer import IntegerEngine
+
+    evaluation = evaluate(IntegerEngine(parameters), integer_columns(parameters), ids)
+    begin = time.perf_counter()
+    result = lockstep(image, ids[:-1], simulator="icarus")
+    seconds = time.perf_counter() - begin
+    return Measurement(
+        evaluation,
+        0,
+        0,
+        None,
+        result.counters,
+        image.configuration.lanes,
+        bytes_sent=0,
+        bytes_received=0,
+        seconds=seconds,
+    )
+
+
+def lockstep(image, tokens, **options):
+    with needs("cocotb_tools", "cocotb==2.1.*", "this simulation"):
+        from egret.sim.lockstep import LockstepError, run
+
+        try:
+            return run(image, tokens, **options)
+        except LockstepError as error:
+            raise click.exceptions.Exit(diverged(str(error))) from error
+
+
+def diverged(message):
+    click.echo(f"egret: the core differs from the integer network: {message}", err=True)
+    return 1
+
+
+def mismatch_status(measurement):
+    """Exit status, after saying where the board first differed if it did."""
+    if not measurement.mismatches:
+        return 0
+    return diverged(f"{measurement.mismatches} event values, the first: {measurement.first_mismatch}")
+
+
+def describe_measurement(measurement):
+    """Keys for JSON, and rows for a table."""
+    result = {
+        "mismatches": measurement.mismatches,
+        "cycles_per_token": measurement.cycles_per_token,
+        "lane_utilisation": measurement.lane_utilisation,
+        "lanes": measurement.lanes,
+        "simulated_tokens_per_second": measurement.tokens_per_second,
+        "counters": measurement.counters,
+    }
+    rows = [
+        ("event values unlike the integer network's", f"{measurement.mismatches:,}"),
+        ("cycles per token", f"{measurement.cycles_per_token:,.0f}"),
+        (f"utilisation of {measurement.lanes} lanes", f"{measurement.lane_utilisation:.1%}"),
+        ("simulated tokens a second", f"{measurement.tokens_per_second:,.0f}"),
+    ]
+    if measurement.bus_utilisation is not None:
+        result["bus_utilisation"] = measurement.bus_utilisation
+        rows.insert(3, ("SDRAM's peak in use", f"{measurement.bus_utilisation:.1%}"))
+    return result, rows
+
+
+def board_speed(board, measurement, hertz):
+    """`Speed` of a board with some clock, from what was measured on its core in simulation."""
+    from egret.host.speed import Speed
+    from egret.rtl.uart import divisor_for
+
+    tokens = measurement.evaluation.tokens
+    return Speed(
+        hertz=hertz,
+        divisor=divisor_for(hertz, board.baud),
+        window=board.window,
+        receive_bytes=board.receive_bytes,
+        cycles=measurement.cycles_per_token,
+        sent=measurement.bytes_sent / tokens,
+        received=measurement.bytes_received / tokens,
+    )

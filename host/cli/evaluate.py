@@ -1,0 +1,111 @@
+"""The command ``egret evaluate``."""
+
+import json
+
+import click
+
+from egret.host.cli.cores import describe_measurement, measure_text, measure_under_icarus, mismatch_status
+from egret.host.cli.options import ENGINES, FOLDED, SIMULATORS, as_json
+from egret.host.cli.show import percentages, progress_bar, show_table
+from egret.host.cli.sources import load_image, load_integer, load_text
+from egret.model.compiler.configuration import STORES
+from egret.model.errors import InputError
+
+__all__ = ["evaluate"]
+
+
+@click.command()
+@click.argument("checkpoint")
+@click.option("--text", required=True, help="UTF-8 text to predict.")
+@click.option("--tokens", type=int, help="Predictions to make; all of the text by default.")
+@click.option("--engine", type=click.Choice(ENGINES), required=True, help="What runs the network.")
+@click.option("--batch", type=int, default=1, show_default=True, help="Streams that the text is cut into.")
+@click.option("--agreement", is_flag=True, help="Compare the integer network's events with the float network's too.")
+@click.option("--simulator", type=click.Choice(SIMULATORS), default="verilator", show_default=True, help="For rtl.")
+@click.option("--lanes", type=int, help="For rtl: multiply-accumulate lanes, a power of two from 1 to 32.")
+@click.option("--store", type=click.Choice(STORES), help="For rtl: where the weights are; bram by default.")
+@click.option("--folded", type=int, help=f"For rtl: {FOLDED[0].lower()}{FOLDED[1:]}")
+@as_json
+def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, lanes, store, folded, as_json):
+    """Measure perplexity, activity and operations of CHECKPOINT over a text.
+
+    The state is zero at the start of each stream and carried along it; every token after the first is predicted.
+    CHECKPOINT is a checkpoint directory; for the engines integer and rtl also an integer network's file or an image.
+    The engine rtl is the simulated core: its events are compared with the integer network's, step by step.
+    """
+    from egret.model.counts import checkpoint_columns, integer_columns
+    from egret.model.evaluate import evaluate, event_agreement
+
+    core = {"lanes": lanes, "store": store, "folded": folded}
+    if engine != "rtl" and any(value is not None for value in core.values()):
+        raise InputError(f"--lanes, --store and --folded are for the core: --engine must be rtl, not {engine}")
+    if agreement and engine != "integer":
+        raise InputError(f"--agreement compares the integer network with the float one; --engine is {engine}")
+    if engine == "rtl":
+        if batch != 1:
+            raise InputError(f"the core runs one stream: --batch must be 1 with --engine rtl, not {batch}")
+        image, parameters = load_image(checkpoint, **core)
+        ids = load_text(text, parameters.vocabulary, tokens)
+        measurement = (measure_text if simulator == "verilator" else measure_under_icarus)(image, parameters, ids)
+        _show_evaluation(measurement.evaluation, f"{checkpoint}, {engine}, {text}", engine, 1, as_json, measurement)
+        return mismatch_status(measurement)
+    if engine == "float" or agreement:
+        from egret.model.checkpoint import load_checkpoint
+        from egret.model.floating import FloatEngine
+
+        source = load_checkpoint(checkpoint)
+        float_network, vocabulary = FloatEngine(source), source.vocabulary
+        network, columns = float_network, checkpoint_columns(source)
+    if engine == "integer":
+        from egret.model.integer import IntegerEngine
+
+        parameters = load_integer(checkpoint)
+        network, vocabulary = IntegerEngine(parameters), parameters.vocabulary
+        columns = integer_columns(parameters)
+    ids = load_text(text, vocabulary, tokens)
+    with progress_bar(f"{engine} network") as progress:
+        evaluation = evaluate(network, columns, ids, batch=batch, progress=progress)
+    layers = None
+    if agreement:
+        with progress_bar("agreement of events") as progress:
+            layers = event_agreement(float_network, network, ids, batch=batch, progress=progress)
+    _show_evaluation(evaluation, f"{checkpoint}, {engine}, {text}", engine, batch, as_json, agreement=layers)
+
+
+def _show_evaluation(evaluation, title, engine, batch, as_json, measurement=None, agreement=None):
+    macs = evaluation.macs
+    result = {
+        "engine": engine,
+        "tokens": evaluation.tokens,
+        "batch": batch,
+        "perplexity": evaluation.perplexity,
+        "loss": evaluation.loss,
+        "activity": evaluation.activity,
+        "macs_per_token": macs.event_driven_pruned,
+        "macs_per_token_by_layer": macs.layers,
+        "macs_per_token_dense": macs.dense,
+        "macs_per_token_pruned": macs.pruned,
+        "macs_per_token_event_driven": macs.event_driven,
+    }
+    rows = [
+        ("tokens predicted", f"{evaluation.tokens:,} in {batch} stream{'s' if batch > 1 else ''}"),
+        ("perplexity", f"{evaluation.perplexity:.3f} (loss {evaluation.loss:.4f} nats)"),
+        ("activity by layer", percentages(evaluation.activity)),
+        ("MACs per token, dense", f"{macs.dense:,}"),
+        ("pruned only", f"{macs.pruned:,}"),
+        ("event-driven only", f"{macs.event_driven:,.0f}"),
+        ("event-driven and pruned", f"{macs.event_driven_pruned:,.0f}"),
+    ]
+    if agreement is not None:
+        result["event_agreement"] = [layer.agreement for layer in agreement]
+        result["event_overlap"] = [layer.overlap for layer in agreement]
+        rows.append(("neurons and steps that agree with float, by layer", percentages(result["event_agreement"])))
+        rows.append(("events of both over events of either, by layer", percentages(result["event_overlap"])))
+    if measurement is not None:
+        more, more_rows = describe_measurement(measurement)
+        result |= more
+        rows += more_rows
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        show_table(title, rows)

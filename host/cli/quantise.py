@@ -1,0 +1,52 @@
+"""The command ``egret quantise``."""
+
+import json
+
+import click
+
+from egret.host.cli.options import as_json
+from egret.host.cli.show import show_table
+
+__all__ = ["quantise"]
+
+
+@click.command()
+@click.argument("checkpoint")
+@click.option("-o", "--output", required=True, help="File to write the integer network to.")
+@click.option("--weight-bits", type=int, default=8, show_default=True, help="8, or 4 for 15 values a matrix.")
+@click.option("--embedding-bits", type=int, default=8, show_default=True, help="Of embedding and read-out, 4 to 8.")
+@click.option("--accumulator-bits", type=int, default=24, show_default=True, help="Width of an accumulator, 16 to 24.")
+@click.option("--gate-index-bits", type=int, default=10, show_default=True, help="Index of a gate table, 8 to 12.")
+@as_json
+def quantise(checkpoint, output, as_json, **options):
+    """Turn the float network of CHECKPOINT into the integer network, one file.
+
+    Weights become 8-bit integers with one power-of-two scale for each gate of each layer; every rounding is defined,
+    and the core answers like the integer network bit for bit. With 4-bit weights, those of one matrix take one of 15
+    of these integers.
+    """
+    from egret.model.checkpoint import load_checkpoint
+    from egret.model.counts import checkpoint_columns, integer_columns
+    from egret.model.integer_file import save_integer
+    from egret.model.quantise import quantise
+
+    source = load_checkpoint(checkpoint)
+    parameters = quantise(source, **options)
+    save_integer(parameters, output)
+    before = sum(layer.nonzeros for layer in checkpoint_columns(source))
+    columns = integer_columns(parameters)
+    after, weights = sum(layer.nonzeros for layer in columns), sum(layer.weights for layer in columns)
+    shifts = [list(map(int, layer.shift)) for layer in parameters.layers]
+    if as_json:
+        counts = {"weights": weights, "nonzero_float": before, "nonzero_integer": after}
+        click.echo(json.dumps({"network": output, **counts, "shifts": shifts}))
+        return
+    show_table(
+        f"{output}",
+        [
+            ("RNN weights", f"{weights:,}"),
+            ("non-zero, float", f"{before:,} ({before / weights:.1%})"),
+            ("non-zero, integer", f"{after:,} ({after / weights:.1%})"),
+            *((f"layer {n}: shifts of u, r, z", ", ".join(map(str, layer))) for n, layer in enumerate(shifts)),
+        ],
+    )

@@ -1,0 +1,35 @@
+"""The command ``egret report``."""
+
+import dataclasses
+import json
+
+import click
+
+from egret.host.cli.options import as_json
+from egret.host.cli.show import progress_bar, show_table
+from egret.model.errors import needs
+
+__all__ = ["report"]
+
+
+@click.command()
+@click.option("--study", required=True, help="Directory that egret sweep wrote.")
+@click.option("-o", "--output", help="HTML file to write, CSV and SVG beside it; report.html in the study by default.")
+@as_json
+def report(study, output, as_json):
+    """Write the report of a study beside the papers' numbers: one HTML page, its data as CSV, its figures as SVG."""
+    with needs("matplotlib", "matplotlib", "the report"):
+        from egret.model.training.report import write_report
+    with progress_bar("figures") as progress:
+        result = write_report(study, output, progress=progress)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(result)))
+        return
+    reached = sum(1 for goal in result.goals if goal["gap"] is not None and goal["gap"] <= 0)
+    rows = [
+        ("points finished", f"{result.finished} of {result.finished + result.missing}"),
+        ("goals reached", f"{reached} of {len(result.goals)}"),
+        ("tables", "\n".join(result.tables)),
+        ("figures", "\n".join(result.figures)),
+    ]
+    show_table(result.page, rows)

@@ -1,0 +1,124 @@
+"""The command ``egret run``."""
+
+import json
+
+import click
+
+from egret.host.cli.cores import measure_text, mismatch_status, open_board, stream_text
+from egret.host.cli.options import FOLDED, as_json
+from egret.host.cli.show import progress_bar, show_table
+from egret.host.cli.sources import load_image, load_text
+from egret.model.errors import InputError
+
+__all__ = ["run"]
+
+
+@click.command()
+@click.argument("source")
+@click.option("--port", help="Serial port of a board; a virtual board by default.")
+@click.option("--baud", type=int, help="Bits a second on that port.")
+@click.option("--text", help="Measure perplexity on this text instead of generating one.")
+@click.option("--prompt", help="Text to begin with; a line's end by default.")
+@click.option("--tokens", type=int, help="Tokens to generate, 400 by default; or predictions, all of --text.")
+@click.option("--folded", type=int, help=f"{FOLDED} Of a SOURCE that is compiled now.")
+@click.option("--temperature", type=float, default=0.8, show_default=True, help="0 takes the most probable token.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same text.")
+@click.option("--check/--no-check", default=True, show_default=True, help="Compare with the integer network.")
+@click.option("--trace", help="Waveform (VCD) of the virtual board to write; much slower.")
+@click.option(
+    "--pins",
+    type=click.IntRange(min=4),
+    metavar="CYCLES",
+    help="Drive the UART pins of the virtual board bit by bit, with so many clock cycles a bit: 27 as on the "
+    "ULX3S, 8 as on the iCEBreaker. Slower than whole bytes.",
+)
+@as_json
+def run(source, port, baud, text, prompt, tokens, folded, temperature, seed, check, trace, pins, as_json):
+    """Generate text on a board, or measure one: SOURCE is an image, or what can be compiled into one.
+
+    Generated text goes to standard output as it comes, its figures to standard error. A text that is given is streamed:
+    its steps are sent before the answers to those before have come. The comparison takes the host longer than
+    a board takes its steps: --no-check shows how fast the board is.
+    """
+    from egret.host.generate import Sampler
+
+    for name, value in (("--trace", trace), ("--pins", pins)):
+        if port is not None and value is not None:
+            raise InputError(f"{name} is for the virtual board, not for a board on --port")
+    if text is not None and prompt is not None:
+        raise InputError("--text measures a text, and --prompt begins one to generate: give one of them")
+    sampler = Sampler(temperature=temperature, seed=seed)
+    image, parameters = load_image(source, folded=folded)
+    if text is not None:
+        ids = load_text(text, parameters.vocabulary, tokens)
+        return _run_text(image, parameters, ids, f"{source}, {text}", (port, baud, trace, pins), check, as_json)
+    from egret.host.session import generate_text, prompt_ids
+
+    ids = prompt_ids(parameters.vocabulary, prompt)
+    pieces = []
+
+    def write(piece):
+        pieces.append(piece)
+        if not as_json:
+            click.echo(piece, nl=False)
+
+    if prompt is not None:
+        write(prompt)
+    with open_board(image.configuration, port, baud, trace, pins) as board:
+        with progress_bar("loading") as progress:
+            board.load(image, progress=progress)
+        session = generate_text(
+            board, image, parameters if check else None, ids, 400 if tokens is None else tokens, sampler, write
+        )
+    if as_json:
+        click.echo(json.dumps({"text": "".join(pieces), **session.summary()}))
+    else:
+        click.echo()
+        for line in session.lines():
+            click.echo(line, err=True)
+    return 1 if session.first_mismatch is not None else 0
+
+
+def _run_text(image, parameters, ids, title, where, check, as_json):
+    """`run` over a text, on the board that ``open_board(configuration, *where)`` opens.
+
+    Only on a real port do bytes and wall time say how busy the line was.
+    """
+    from egret.host.speed import line_share
+    from egret.host.transport import BAUD_RATE
+
+    port, baud_rate, *_ = where
+    if check:
+        result = measure_text(image, parameters, ids, *where)
+        tokens, perplexity, mismatches = result.evaluation.tokens, result.evaluation.perplexity, result.mismatches
+    else:
+        result = stream_text(image, ids, *where)
+        tokens, perplexity, mismatches = result.tokens, result.perplexity, None
+    figures = {
+        "tokens": tokens,
+        "perplexity": perplexity,
+        "mismatches": mismatches,
+        "tokens_per_second": tokens / result.seconds,
+        "bytes_sent_per_token": result.bytes_sent / tokens,
+        "bytes_received_per_token": result.bytes_received / tokens,
+    }
+    if port is not None:
+        figures["link_busy"] = line_share(result, baud_rate or BAUD_RATE)
+    if as_json:
+        click.echo(json.dumps(figures))
+    else:
+        rows = [
+            ("tokens predicted", f"{tokens:,}"),
+            ("perplexity", f"{perplexity:.3f}"),
+            ("tokens a second", f"{figures['tokens_per_second']:,.0f}"),
+            (
+                "bytes to and from the board, per token",
+                f"{figures['bytes_sent_per_token']:.1f} and {figures['bytes_received_per_token']:.1f}",
+            ),
+        ]
+        if check:
+            rows.append(("event values unlike the integer network's", f"{mismatches:,}"))
+        if port is not None:
+            rows.append(("link busy", f"{figures['link_busy']:.0%}"))
+        show_table(title, rows)
+    return mismatch_status(result) if check else 0

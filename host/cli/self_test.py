@@ -1,0 +1,62 @@
+"""The command ``egret self-test``."""
+
+import dataclasses
+import json
+
+import click
+
+from egret.host.cli.cores import open_board
+from egret.host.cli.options import as_json
+from egret.host.cli.show import progress_bar, show_table
+from egret.host.cli.sources import load_image
+from egret.model.errors import InputError
+
+__all__ = ["self_test"]
+
+
+@click.command("self-test")
+@click.argument("source")
+@click.option("--port", help="Serial port of a board; a virtual board by default.")
+@click.option("--baud", type=int, help="Bits a second on that port.")
+@click.option("--patterns", type=int, help="Images to load and compare, 8 by default; more find more.")
+@as_json
+def self_test(source, port, baud, patterns, as_json):
+    """Test the memories of a board, and the core that reads them: SOURCE is an image for it, or becomes one.
+
+    Loads images of random numbers as large as that of SOURCE and compares every event with the integer network's.
+    Exit status 1 where one differs. `egret run` loads its own image again afterwards.
+    """
+    from egret.host.self_test import PATTERNS
+    from egret.host.self_test import self_test as run
+
+    patterns = PATTERNS if patterns is None else patterns
+    if patterns < 1:
+        raise InputError(f"--patterns must be at least 1, not {patterns}")
+    image, parameters = load_image(source)
+    with open_board(image.configuration, port, baud) as board, progress_bar("self-test") as progress:
+        result = run(board, image, parameters, patterns=patterns, progress=progress)
+    if as_json:
+        first = None if result.first_mismatch is None else str(result.first_mismatch)
+        click.echo(json.dumps(dataclasses.asdict(result) | {"first_mismatch": first}))
+    else:
+        rows = [
+            (f"memory {name}", f"{one.used:,} of {one.words:,} words, {one.toggled:.0%} of bits both 0 and 1")
+            for name, one in result.coverage.items()
+        ]
+        show_table(
+            source,
+            [
+                *rows,
+                ("images", str(result.patterns)),
+                ("steps", f"{result.steps:,}"),
+                ("steps with a wrong event", f"{result.wrong_steps:,}"),
+                ("time", f"{result.seconds:.1f} s"),
+            ],
+        )
+    if result.first_mismatch is None:
+        return 0
+    click.echo(
+        f"egret: the board's memories, or its core, are faulty: image {result.first_pattern}, {result.first_mismatch}",
+        err=True,
+    )
+    return 1

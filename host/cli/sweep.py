@@ -1,0 +1,51 @@
+"""The command ``egret sweep``."""
+
+import importlib
+import json
+import sys
+
+import click
+
+from egret.host.cli.options import as_json
+from egret.host.cli.show import percentages, progress_bar, show_table
+from egret.model.errors import needs
+
+__all__ = ["sweep"]
+
+
+@click.command()
+@click.argument("study")
+@click.option("-o", "--output", required=True, help="Directory of the study, to write and to resume from.")
+@click.option("--train", help="Text to train on, instead of the study's.")
+@click.option("--valid", help="Text to validate on.")
+@click.option("--test", help="Text to measure on.")
+@click.option("--device", help="auto, cpu or cuda.")
+@click.option("--ray", help="Ray cluster to run on: HOST:PORT, or local to start one here.")
+@click.option("--limit-seconds", type=float, help="Save and stop after this time; run again to go on.")
+@as_json
+def sweep(study, output, train, valid, test, device, ray, limit_seconds, as_json):
+    """Train, prune and measure every network of STUDY (TOML, such as model/configs/study-ptb.toml).
+
+    Started again with the same options it goes on where it last saved, and never repeats a finished network. On a Ray
+    cluster, all nodes must see the texts and the directory under the same paths.
+    """
+    with needs("torch", "torch", "training"):
+        from egret.model.training.sweep import Study
+        from egret.model.training.sweep import sweep as run
+    if ray is not None:
+        with needs("ray", "ray", "--ray"):
+            importlib.import_module("ray")
+    study = Study.from_toml(study, train=train, valid=valid, test=test, device=device)
+    shown = {}
+    if sys.stderr.isatty():
+        shown = {"progress": progress_bar, "tell": lambda line: click.echo(line, err=True)}
+    result = run(study, output, ray=ray, limit_seconds=limit_seconds, **shown)
+    if as_json:
+        counts = {"points": len(study.points), "finished": [*result.finished]}
+        click.echo(json.dumps({**counts, "ran": result.ran, "left": result.left}))
+        return
+    rows = [
+        (name, f"test perplexity {point['test']['perplexity']:.2f}, activity {percentages(point['activity'])}")
+        for name, point in result.finished.items()
+    ]
+    show_table(output, [*rows, *((name, "time is up; run again to go on") for name in result.left)])

@@ -1,0 +1,86 @@
+"""What `egret train` and `egret prune` share: their options, and the table at the end."""
+
+import json
+
+import click
+
+from egret.host.cli.options import as_json
+from egret.host.cli.show import percentages, show_table
+from egret.model.errors import InputError
+
+__all__ = ["show_training", "training_decorators", "training_options"]
+
+
+_training_help = "Another field of the configuration (see the head of model/training/train.py); may be repeated."
+
+
+def _settings(assignments):
+    """Fields of `TrainingOptions` from ``NAME=VALUE`` arguments; a value that is not TOML is a string."""
+    import tomllib
+
+    values = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise InputError(f"--set takes NAME=VALUE, as in --set epochs=10, not {assignment!r}")
+        try:
+            values[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[name.strip()] = value
+    return values
+
+
+def training_options(config, settings, **options):
+    """`TrainingOptions` of a configuration file, or of its defaults, with what the command line says instead."""
+    from dataclasses import fields
+
+    from egret.model.training.train import TrainingOptions
+
+    settings = _settings(settings)
+    names = [field.name for field in fields(TrainingOptions)]
+    for name in settings:
+        if name not in names:
+            raise InputError(f"--set: unknown field {name!r}; accepted are {', '.join(names)}")
+    settings |= {name: value for name, value in options.items() if value is not None}
+    if config is not None:
+        return TrainingOptions.from_toml(config, **settings)
+    for name in ("train", "valid"):
+        if name not in settings:
+            raise InputError(f"no text to use: give --{name} FILE, or --config FILE that names one")
+    return TrainingOptions(**settings)
+
+
+def training_decorators(command):
+    """Options that `train` and `prune` share."""
+    for decorator in reversed(
+        [
+            click.option("-o", "--output", required=True, help="Checkpoint directory to write, and to resume from."),
+            click.option("--config", help="Configuration file (TOML), such as those in model/configs."),
+            click.option("--train", help="Text to train on."),
+            click.option("--valid", help="Text to validate on."),
+            click.option("--device", help="auto, cpu or cuda."),
+            click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help=_training_help),
+            click.option("--limit-seconds", type=float, help="Save and stop after this time; run again to go on."),
+            as_json,
+        ]
+    ):
+        command = decorator(command)
+    return command
+
+
+def show_training(result, output, as_json):
+    if as_json:
+        click.echo(json.dumps(result.summary()))
+        return
+    summary = result.summary()
+    show_table(
+        output,
+        [
+            ("epochs", str(summary["epochs"])),
+            ("validation loss", f"{summary['valid_loss']:.4f} nats (perplexity {summary['valid_perplexity']:.3f})"),
+            ("RNN weights that are zero", f"{summary['sparsity']:.1%}"),
+            ("activity by layer", percentages(summary["activity"])),
+            ("time", f"{summary['seconds']:.0f} s"),
+            ("training speed", f"{summary['tokens_per_second']:,.0f} tokens/s"),
+        ],
+    )
