@@ -63,8 +63,9 @@ def bench(
     as_json,
 ):
     """Measure cycles and lane utilisation of the simulated core with CHECKPOINT, every event checked."""
-    from egret.host import bench as benches
+    from egret.host import comparison
     from egret.host.measure import sample
+    from egret.host.traffic import weight_bytes_per_token
 
     if tokens < 1:
         raise InputError(f"--tokens must be at least 1, not {tokens}")
@@ -77,7 +78,7 @@ def bench(
     options = {
         "lanes": lanes,
         "weight_bits": weight_bits,
-        "folded": folded,
+        "folded_tokens": folded,
         "store": store,
         "resident_bytes": resident_bytes,
     }
@@ -100,14 +101,14 @@ def bench(
     store = image.configuration.store
     ids = sample(parameters, tokens + 1) if text is None else load_text(text, parameters.vocabulary, tokens)
     measurement = measure_text(image, parameters, ids)
-    read = benches.weight_bytes_per_token(image, measurement, ids, parameters.embedding)
+    read = weight_bytes_per_token(image, measurement, ids, parameters.embedding)
     macs = measurement.evaluation.macs
     more, more_rows = describe_measurement(measurement)
     shares = measurement.shares
     result = {
         "store": store,
         "tokens": tokens,
-        "folded": image.configuration.folded,
+        "folded": image.configuration.folded_tokens,
         "weight_bits": image.configuration.weight_bits,
         "weight_memory_bytes": image.configuration.weight_memory_bytes,
         "bytes_per_token": read,
@@ -131,11 +132,11 @@ def bench(
         rows += speed.rows()
     variants = []
     if speed_ups:
-        variants = benches.compare(
+        variants = comparison.compare(
             parameters,
             ids,
             lanes=lanes,
-            folded=image.configuration.folded,
+            folded_tokens=image.configuration.folded_tokens,
             open_board=open_board,
             progress=progress_bar,
         )
@@ -169,7 +170,7 @@ def bench(
         )
         tables.append(table)
     if plot is not None:
-        benches.plot(plot, f"{checkpoint}, {tokens:,} tokens", measurement, variants)
+        comparison.plot(plot, f"{checkpoint}, {tokens:,} tokens", measurement, variants)
     if as_json:
         click.echo(json.dumps(result))
     else:
@@ -285,7 +286,7 @@ def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
         raise InputError(f"--split must be numbers of layers, such as 1 or 1,2, not {split!r}") from None
     parameters = load_integer(checkpoint) if board is None else board_network(board, checkpoint)
     if board is not None:
-        options = board_options(board, options["lanes"], options["folded"])
+        options = board_options(board, options["lanes"], options["folded_tokens"])
     images = pipeline_images(parameters, behind, **options)
     ids = sample(parameters, tokens + 1) if text is None else load_text(text, parameters.vocabulary, tokens)
     with contextlib.ExitStack() as stack:

@@ -39,7 +39,7 @@ def compile(source, output, target, lanes, weight_bytes, goal, folded, resident_
         raise InputError("nothing to write: give --output FILE for the image, --verilog FILE for the core, or both")
     if target not in TARGETS:
         raise InputError(f"--target must be one of {', '.join(TARGETS)}, not {target!r}")
-    options = TARGETS[target] | {"goal": goal, "folded": folded}
+    options = TARGETS[target] | {"goal": goal, "folded_tokens": folded}
     if lanes is not None:
         options["lanes"] = lanes
     if weight_bytes is not None:
@@ -71,8 +71,8 @@ def compile(source, output, target, lanes, weight_bytes, goal, folded, resident_
     ]
     if configuration.resident_words:
         rows.append(("of these in block RAM", f"{configuration.resident_bytes:,} bytes"))
-    if configuration.folded:
-        rows.append(("folded rows", f"{configuration.folded:,} tokens, {len(image.memories['rows']):,} bytes"))
+    if configuration.folded_tokens:
+        rows.append(("folded rows", f"{configuration.folded_tokens:,} tokens, {len(image.memories['rows']):,} bytes"))
     if verilog is not None:
         from egret.rtl.core import Core
         from egret.rtl.export import to_verilog

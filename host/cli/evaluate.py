@@ -36,7 +36,7 @@ def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, lane
     from egret.model.counts import checkpoint_columns, integer_columns
     from egret.model.evaluate import evaluate, event_agreement
 
-    core = {"lanes": lanes, "store": store, "folded": folded}
+    core = {"lanes": lanes, "store": store, "folded_tokens": folded}
     if engine != "rtl" and any(value is not None for value in core.values()):
         raise InputError(f"--lanes, --store and --folded are for the core: --engine must be rtl, not {engine}")
     if agreement and engine != "integer":

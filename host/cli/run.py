@@ -48,7 +48,7 @@ def run(source, port, baud, text, prompt, tokens, folded, temperature, seed, che
     if text is not None and prompt is not None:
         raise InputError("--text measures a text, and --prompt begins one to generate: give one of them")
     sampler = Sampler(temperature=temperature, seed=seed)
-    image, parameters = load_image(source, folded=folded)
+    image, parameters = load_image(source, folded_tokens=folded)
     if text is not None:
         ids = load_text(text, parameters.vocabulary, tokens)
         return _run_text(image, parameters, ids, f"{source}, {text}", (port, baud, trace, pins), check, as_json)

@@ -123,7 +123,7 @@ def board_options(board, lanes, folded, weight_bytes=None):
     """Of `configuration_for`, for a board's core."""
     from egret.model.compiler.configuration import TARGETS
 
-    options = TARGETS[board.target] | {"folded": folded}
+    options = TARGETS[board.target] | {"folded_tokens": folded}
     if lanes is not None:
         options["lanes"] = lanes
     if weight_bytes is not None:
