@@ -19,26 +19,24 @@ In the table "queue" is its setting ``cmd_buffer_depth``, "refreshes" its ``refr
 
 import dataclasses
 import importlib.util
-import json
 import random
 import statistics
 import subprocess
-import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from amaranth.hdl import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
-from bench.timing import Edges, place, run
-from egret.boards.build import PREPARATION, SYNTHESIS
-from egret.model.compiler.compile import _from_words, compile_image, configuration_for
+from bench.ecp5 import Edges, place, synthesise
+from bench.show import as_json, progress_bar, run_script, show
+from egret.model.compiler.compile import column_words, compile_image, configuration_for
+from egret.model.compiler.image import Image
 from egret.model.errors import InputError
 from egret.model.integer_file import load_integer
 from egret.rtl.export import to_verilog
@@ -56,7 +54,7 @@ from egret.rtl.sdram import (
     write_layout,
 )
 from egret.sim.sdram import VIOLATIONS, with_memory
-from egret.sim.virtual import _find_tools, _run_verilator
+from egret.sim.virtual import find_verilator, run_verilator
 
 NETWORK = Path(__file__).parent.parent / "model" / "networks" / "ptb-egru-85.egret"
 PART = "mt48lc16m16a2-75"
@@ -64,34 +62,11 @@ HERTZ = 100e6
 CELLS = ("LUT4", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4", "DP16KD")
 _MAIN = Path(__file__).with_suffix(".cpp")
 _OPTIONS = [
-    "--cc",
-    "--exe",
-    "--build",
-    "--prefix",
-    "Vtop",
-    "--top-module",
-    "top",
-    "-O3",
-    "--x-assign",
-    "fast",
-    "--x-initial",
-    "fast",
-    "--no-timing",
-    "--no-assert",
-    "-Wno-fatal",
-    "-Wno-lint",
-    "-Wno-style",
-    *(
-        part
-        for name, value in (
-            ("ADDRESS_BITS", ADDRESS_BITS),
-            ("COUNT_BITS", COUNT_BITS),
-            ("TAG_BITS", TAG_BITS),
-            ("WORD_BITS", WORD_BITS),
-        )
-        for part in ("-CFLAGS", f"-D{name}={value}")
-    ),
+    *"--cc --exe --build --prefix Vtop --top-module top -O3 --x-assign fast --x-initial fast".split(),
+    *"--no-timing --no-assert -Wno-fatal -Wno-lint -Wno-style".split(),
 ]
+_SIZES = {"ADDRESS_BITS": ADDRESS_BITS, "COUNT_BITS": COUNT_BITS, "TAG_BITS": TAG_BITS, "WORD_BITS": WORD_BITS}
+_OPTIONS += [part for name, value in _SIZES.items() for part in ("-CFLAGS", f"-D{name}={value}")]
 
 
 @dataclass(frozen=True)
@@ -116,8 +91,8 @@ class Lite:
 LITES = (Lite(1, 8), Lite(1, 16), Lite(1, 16, 8), Lite(2, 16, 8), Lite(4, 16, 8))
 
 
-def litedram_verilog(lite, timing):
-    """LiteDRAM's controller and crossbar, of module MT48LC16M16, as the Verilog module ``litedram``: str.
+def litedram_verilog(lite: Lite, timing: Timing) -> str:
+    """LiteDRAM's controller and crossbar with the options ``lite``, for module MT48LC16M16: Verilog ``litedram``.
 
     Raises `InputError` where its times are not those of ``timing``.
     """
@@ -196,9 +171,21 @@ class LiteDram(wiring.Component):
     ----------
     lite : Lite
     timing : Timing
+
+    Members
+    -------
+    i, o, write, ready, busy, sdram
+        As `Sdram` has them.
     """
 
-    def __init__(self, lite, timing):
+    i: stream.Interface
+    o: stream.Interface
+    write: stream.Interface
+    ready: Signal
+    busy: Signal
+    sdram: wiring.PureInterface
+
+    def __init__(self, lite: Lite, timing: Timing):
         self._lite, self._t = lite, timing
         super().__init__(
             {
@@ -211,7 +198,7 @@ class LiteDram(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         t, m, pins = self._t, Module(), self.sdram
         ports = []
         for _ in range(self._lite.ports):
@@ -321,14 +308,30 @@ class LiteDram(wiring.Component):
 
 
 class Plain(wiring.Component):
-    """A controller whose stream ``o`` is two signals, ``valid`` and ``beat``: Verilog has no port that is constant."""
+    """A controller whose stream ``o`` is two signals, ``valid`` and ``beat``: Verilog has no port that is constant.
 
-    def __init__(self, inner):
+    Parameters
+    ----------
+    inner : Component
+
+    Members
+    -------
+    valid, beat
+        Instead of ``o``; the others are those of ``inner``.
+    """
+
+    valid: Signal
+    beat: Any
+    ready: Signal
+    busy: Signal
+    sdram: wiring.PureInterface
+
+    def __init__(self, inner: Any):
         self._inner = inner
         members = {name: member for name, member in inner.signature.members.items() if name != "o"}
         super().__init__({**members, "valid": Out(1), "beat": Out(beat_layout())})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.inner = inner = self._inner
         m.d.comb += [
@@ -343,12 +346,12 @@ class Plain(wiring.Component):
         return m
 
 
-def bursts_of(image, kind, count, activity, seed=1):
+def bursts_of(image: Image, kind: str, count: int, activity: float, seed: int = 1) -> list[tuple[int, int]]:
     """A list of bursts, (address, words) each.
 
     Parameters
     ----------
-    image : egret.model.compiler.image.Image
+    image : Image
         For the store ``sdram``.
     kind : str
         ``random``, ``anywhere`` or ``rising``.
@@ -356,6 +359,12 @@ def bursts_of(image, kind, count, activity, seed=1):
         Bursts.
     activity : float
         Chance of a column of ``rising`` to be taken.
+    seed : int
+        Of what is drawn.
+
+    Returns
+    -------
+    list of (int, int)
 
     Raises
     ------
@@ -366,9 +375,7 @@ def bursts_of(image, kind, count, activity, seed=1):
     if kind == "random":
         return [(rng.randrange((1 << ADDRESS_BITS) - 400), rng.randint(80, 320)) for _ in range(count)]
     c = image.configuration
-    starts, words = _from_words(image.memories["columns"], [c.start_bits, c.count_bits, *[3, c.block_bits] * c.lanes])[
-        :2
-    ]
+    starts, words = column_words(image)
     each = c.lanes * c.narrow_bits // WORD_BITS
     base = c.sdram_base["weights"]
     columns = [
@@ -384,7 +391,7 @@ def bursts_of(image, kind, count, activity, seed=1):
     return taken[:count]
 
 
-class Bench:
+class Simulation:
     """A controller and the memory, compiled by Verilator.
 
     Parameters
@@ -396,7 +403,7 @@ class Bench:
         Number of tags that bursts have in turn.
     sources : dict of str to str
         Further Verilog, by file name.
-    directory : pathlib.Path
+    directory : Path
         To build in; exists and is empty.
 
     Raises
@@ -405,14 +412,14 @@ class Bench:
         A tool is missing or failed.
     """
 
-    def __init__(self, controller, timing, ports, sources, directory):
+    def __init__(self, controller: Any, timing: Timing, ports: int, sources: dict[str, str], directory: Path):
         self._ports, self._program = ports, directory / "obj_dir" / "Vtop"
         for name, text in {"top.v": to_verilog(with_memory(Plain(controller), timing), "top"), **sources}.items():
             (directory / name).write_text(text)
-        _run_verilator(_find_tools(), directory, _OPTIONS, ("top.v", *sources, str(_MAIN)))
+        run_verilator(find_verilator(), directory, _OPTIONS, ("top.v", *sources, str(_MAIN)))
 
-    def run(self, bursts):
-        """Share of the cycles, from the first word to the last, in which a word came.
+    def run(self, bursts: list[tuple[int, int]]) -> float:
+        """Share of the cycles, from the first word of ``bursts`` to the last, in which a word came.
 
         Raises `InputError` where a word was wrong or the memory was used against its data sheet.
         """
@@ -429,50 +436,36 @@ class Bench:
         return words / cycles
 
 
-def area(component, sources, directory):
-    """Cells on an ECP5: dict of str to int; those of LiteDRAM alone where it is among the sources.
+def area(component: Any, sources: dict[str, str], directory: Path) -> dict[str, int]:
+    """Cells on an ECP5: those of LiteDRAM alone where it is among the sources.
 
-    Parameters as for `Bench`. Raises `InputError` where Yosys is missing or failed.
+    Parameters are those of `Simulation`. Raises `InputError` where Yosys is missing or failed.
     """
-    top = "litedram" if sources else "component"
-    _yosys(Plain(component), sources, directory, top, "tee -o stat.json stat -json")
-    cells = json.loads((directory / "stat.json").read_text())["design"]["num_cells_by_type"]
+    plain = Plain(component)
+    cells = synthesise(plain, directory, verilog=_verilog(plain, sources), top="litedram" if sources else "component")
     return {cell: cells.get(cell, 0) for cell in CELLS}
 
 
-def clock(component, sources, directory):
+def clock(component: Any, sources: dict[str, str], directory: Path) -> float:
     """Clock on an ECP5 of speed grade 6 after routing, in MHz, registered at the edges: median of three seeds.
 
-    Parameters as for `Bench`. Raises `InputError` where a tool is missing or failed.
+    Parameters are those of `Simulation`. Raises `InputError` where a tool is missing or failed.
     """
-    _yosys(Edges(Plain(component)), sources, directory, "component", "write_json core.json")
-    return statistics.median(place(directory, seed, HERTZ / 1e6)[0] for seed in (1, 2, 3))
+    edges = Edges(Plain(component))
+    synthesise(edges, directory, verilog=_verilog(edges, sources), top="component")
+    return statistics.median(place(directory, seed, HERTZ / 1e6).megahertz for seed in (1, 2, 3))
 
 
-def _yosys(component, sources, directory, top, last):
-    """Synthesise a component or one of its modules, and give Yosys a ``last`` command."""
-    files = {"component.v": to_verilog(component, "component"), **sources}
-    for name, text in files.items():
-        (directory / name).write_text(text)
-    (directory / "synthesis.ys").write_text(
-        "\n".join(
-            [
-                *(f"read_verilog {name}" for name in files),
-                f"hierarchy -top {top}",
-                "proc",
-                PREPARATION,
-                f"synth_ecp5 {SYNTHESIS['ecp5']} -top {top}",
-                last,
-                "",
-            ]
-        )
-    )
-    run("yosys", ["-q", "-s", "synthesis.ys"], directory)
+def _verilog(component: wiring.Component, sources: dict[str, str]) -> dict[str, str]:
+    return {"component.v": to_verilog(component, "component"), **sources}
 
 
-def controllers(timing):
-    """What is measured: list of (name, component, ports, further Verilog); ours alone where there is no LiteDRAM."""
-    found = [("ours", lambda: Sdram(timing), 1, {})]
+def controllers(timing: Timing) -> list[tuple[str, Callable[[], Any], int, dict[str, str]]]:
+    """What is measured at ``timing``: name, component, ports and further Verilog of each.
+
+    Ours alone where there is no LiteDRAM.
+    """
+    found: list[tuple[str, Callable[[], Any], int, dict[str, str]]] = [("ours", lambda: Sdram(timing), 1, {})]
     if importlib.util.find_spec("litedram"):
         for lite in LITES:
             name = f"LiteDRAM: ports {lite.ports}, queue {lite.depth}, refreshes {lite.refreshes}"
@@ -494,25 +487,26 @@ def controllers(timing):
 @click.option("--activity", type=click.FloatRange(0, 1, min_open=True), default=0.15, show_default=True)
 @click.option("--area", "with_area", is_flag=True, help="Also synthesise for an ECP5.")
 @click.option("--clock", "with_clock", is_flag=True, help="Also place and route on an ECP5.")
-@click.option("--json", "as_json", is_flag=True)
-def main(network, lanes, bursts, activity, with_area, with_clock, as_json):
+@as_json
+def main(
+    network: str, lanes: int, bursts: int, activity: float, with_area: bool, with_clock: bool, as_json: bool
+) -> None:
     timing = Timing.of(dataclasses.replace(PARTS[PART], start=400), HERTZ)
-    with Progress(console=Console(stderr=True)) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("packing the network", total=None)
-        parameters = load_integer(network)
-        configuration = configuration_for(
-            parameters, lanes=lanes, weight_bits=4, store="sdram", folded_tokens=0, resident_bytes=0
-        )
-        image = compile_image(parameters, configuration)
+        integer = load_integer(network)
+        options = {"weight_bits": 4, "store": "sdram", "folded_tokens": 0, "resident_bytes": 0}
+        image = compile_image(integer, configuration_for(integer, lanes=lanes, **options))
         lists = {kind: bursts_of(image, kind, bursts, activity) for kind in ("random", "anywhere", "rising")}
         results = {}
         found = controllers(timing)
         bar.update(task, total=len(found))
         for name, make, ports, sources in found:
             bar.update(task, description=name)
+            results[name] = {}
             with tempfile.TemporaryDirectory() as work:
-                bench = Bench(make(), timing, ports, sources, Path(work))
-                results[name] = {"share": {kind: bench.run(jobs) for kind, jobs in lists.items()}}
+                simulation = Simulation(make(), timing, ports, sources, Path(work))
+                results[name]["share"] = {kind: simulation.run(jobs) for kind, jobs in lists.items()}
             if with_area:
                 with tempfile.TemporaryDirectory() as work:
                     results[name]["area"] = area(make(), sources, Path(work))
@@ -521,47 +515,35 @@ def main(network, lanes, bursts, activity, with_area, with_clock, as_json):
                     results[name]["megahertz"] = clock(make(), sources, Path(work))
             bar.advance(task)
     mean = {kind: sum(count for _, count in jobs) / len(jobs) for kind, jobs in lists.items()}
-    if as_json:
-        print(
-            json.dumps(
-                {
-                    "network": network,
-                    "lanes": lanes,
-                    "bursts": bursts,
-                    "part": PART,
-                    "hertz": HERTZ,
-                    "words_per_burst": mean,
-                    "controllers": results,
-                }
-            )
-        )
-        return
-    table = Table(
-        "cycles with a word",
-        *lists,
-        title=f"{PART} at {HERTZ / 1e6:g} MHz, {bursts} bursts a list",
-        title_justify="left",
-    )
-    table.add_row("words of a burst, mean", *(f"{words:.0f}" for words in mean.values()))
-    table.add_row("bound", *["100 %"] * len(lists))
-    for name, result in results.items():
-        table.add_row(name, *(f"{100 * share:.1f} %" for share in result["share"].values()))
-    Console().print(table)
+    result = {
+        "network": network,
+        "lanes": lanes,
+        "bursts": bursts,
+        "part": PART,
+        "hertz": HERTZ,
+        "words_per_burst": mean,
+        "controllers": results,
+    }
+    shares = [
+        ("words of a burst, mean", *(f"{words:.0f}" for words in mean.values())),
+        ("bound", *["100 %"] * len(lists)),
+        *((name, *(f"{100 * share:.1f} %" for share in one["share"].values())) for name, one in results.items()),
+    ]
+    title = f"{PART} at {HERTZ / 1e6:g} MHz, {bursts} bursts a list"
+    tables = [(title, ("cycles with a word", *lists), shares)]
     if with_area or with_clock:
-        table = Table("on an ECP5", *(CELLS if with_area else ()), *(["MHz"] if with_clock else []))
-        for name, result in results.items():
-            table.add_row(
+        heads = ("on an ECP5", *(CELLS if with_area else ()), *(["MHz"] if with_clock else []))
+        rows = [
+            (
                 name,
-                *(f"{count:,}" for count in result.get("area", {}).values()),
-                *([f"{result['megahertz']:.0f}"] if with_clock else []),
+                *(f"{count:,}" for count in one.get("area", {}).values()),
+                *([f"{one['megahertz']:.0f}"] if with_clock else []),
             )
-        Console().print(table)
+            for name, one in results.items()
+        ]
+        tables.append(("", heads, rows))
+    show(result, tables, as_json)
 
 
 if __name__ == "__main__":
-    try:
-        main(standalone_mode=False)
-    except (InputError, click.ClickException) as error:
-        message = error.format_message() if isinstance(error, click.ClickException) else error
-        print(f"sdram: error: {message}", file=sys.stderr)
-        sys.exit(2)
+    run_script(main, "sdram")

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 __all__ = ["DIRECTORY", "deviations", "load_baseline"]
 
@@ -9,12 +10,12 @@ DIRECTORY = Path(__file__).parent / "baselines"
 """One file a board: ``accepted`` values, and the ``tolerance`` of each as a share of it."""
 
 
-def load_baseline(name):
-    """What is accepted for a board: dict with ``accepted`` and ``tolerance``."""
+def load_baseline(name: str) -> dict[str, Any]:
+    """What is accepted for the board ``name``: dict with ``accepted`` and ``tolerance``."""
     return json.loads((DIRECTORY / f"{name}.json").read_text())
 
 
-def deviations(baseline, summary):
+def deviations(baseline: dict[str, Any], summary: dict[str, Any]) -> list[str]:
     """Where a build differs from what is accepted by more than the tolerance, to either side.
 
     Parameters

@@ -2,6 +2,7 @@
 
 import importlib
 
+from egret.boards.definition import BoardDefinition
 from egret.model.errors import InputError
 
 __all__ = ["BOARDS", "board_named"]
@@ -15,7 +16,7 @@ BOARDS = {
 """File of each board."""
 
 
-def board_named(name):
+def board_named(name: str) -> BoardDefinition:
     """The definition of a board.
 
     Parameters

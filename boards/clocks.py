@@ -1,6 +1,8 @@
 """Clock of the core from a board's oscillator, through the PLL of the FPGA."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from amaranth.hdl import *
 from amaranth.lib import io
@@ -14,7 +16,15 @@ TOLERANCE = 0.002
 
 @dataclass(frozen=True)
 class PllSettings:
-    """Dividers of a PLL, as its cell takes them, and the clock that comes out, in Hz."""
+    """What a PLL is set to.
+
+    Attributes
+    ----------
+    reference, feedback, output : int
+        Dividers, as its cell takes them.
+    hertz : float
+        The clock that comes out.
+    """
 
     reference: int
     feedback: int
@@ -22,7 +32,7 @@ class PllSettings:
     hertz: float
 
 
-def _nearest(reference, hertz, candidates):
+def _nearest(reference: float, hertz: float, candidates: Iterable[PllSettings]) -> PllSettings:
     """The settings whose clock is nearest to the one that is wanted."""
     best = min(candidates, key=lambda settings: (abs(settings.hertz - hertz), settings.reference), default=None)
     if best is None or abs(best.hertz / hertz - 1) > TOLERANCE:
@@ -33,7 +43,7 @@ def _nearest(reference, hertz, candidates):
     return best
 
 
-def ecp5_settings(reference, hertz):
+def ecp5_settings(reference: float, hertz: float) -> PllSettings:
     """Dividers of an EHXPLLL with the output fed back: output = reference * feedback / reference divider.
 
     The oscillator inside runs at ``output`` times that, 400 to 800 MHz, and compares at 3.125 MHz at least.
@@ -41,7 +51,7 @@ def ecp5_settings(reference, hertz):
     Parameters
     ----------
     reference, hertz : float
-        Clock that comes in and clock that is wanted.
+        Clock that comes in, and clock that is wanted.
 
     Returns
     -------
@@ -63,13 +73,13 @@ def ecp5_settings(reference, hertz):
     return _nearest(reference, hertz, candidates)
 
 
-def ice40_settings(reference, hertz):
+def ice40_settings(reference: float, hertz: float) -> PllSettings:
     """Dividers of an SB_PLL40 with simple feedback, as its cell takes them: less one, the last one a power of two.
 
     Parameters
     ----------
     reference, hertz : float
-        Clock that comes in and clock that is wanted.
+        Clock that comes in, and clock that is wanted.
 
     Returns
     -------
@@ -106,15 +116,15 @@ class _Pll(Elaboratable):
         For a domain.
     """
 
-    def __init__(self, settings):
+    def __init__(self, settings: PllSettings):
         self._settings = settings
         self.clock = Signal(name="core_clock")
         self.reset = Signal(init=1)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         locked = Signal()
-        m.submodules.pll = self.instance(m, platform.request(platform.default_clk, dir="-"), self.clock, locked)
+        m.submodules.pll = self._instance(m, platform.request(platform.default_clk, dir="-"), self.clock, locked)
         # nextpnr knows the clock from that of the pin. The counter that ends the reset is itself held by the lock.
         m.domains.start = start = ClockDomain(async_reset=True, local=True)
         left = Signal(range(RESET_CYCLES + 1), init=RESET_CYCLES)
@@ -124,11 +134,14 @@ class _Pll(Elaboratable):
         m.d.comb += [start.clk.eq(self.clock), start.rst.eq(~locked)]
         return m
 
+    def _instance(self, m: Module, pin: Any, clock: Signal, locked: Signal) -> Instance:
+        raise NotImplementedError
+
 
 class Ecp5Pll(_Pll):
-    """`EHXPLLL`."""
+    """The PLL of an ECP5, `EHXPLLL`."""
 
-    def instance(self, m, pin, clock, locked):
+    def _instance(self, m: Module, pin: Any, clock: Signal, locked: Signal) -> Instance:
         s = self._settings
         m.submodules.pin = buffer = io.Buffer("i", pin)
         return Instance(
@@ -169,9 +182,9 @@ class Ecp5Pll(_Pll):
 
 
 class Ice40Pll(_Pll):
-    """`SB_PLL40_PAD`, whose pin must go nowhere else."""
+    """The PLL of an iCE40, `SB_PLL40_PAD`, whose pin must go nowhere else."""
 
-    def instance(self, m, pin, clock, locked):
+    def _instance(self, m: Module, pin: Any, clock: Signal, locked: Signal) -> Instance:
         s = self._settings
         compared = s.hertz * 2**s.output / (s.feedback + 1)
         # The loop's filter, by the frequency that is compared, as icepll has it.
@@ -193,5 +206,8 @@ class Ice40Pll(_Pll):
         )
 
 
-PLLS = {"ecp5": (ecp5_settings, Ecp5Pll), "ice40": (ice40_settings, Ice40Pll)}
+PLLS: dict[str, tuple[Callable[[float, float], PllSettings], type[_Pll]]] = {
+    "ecp5": (ecp5_settings, Ecp5Pll),
+    "ice40": (ice40_settings, Ice40Pll),
+}
 """Settings and PLL of each family."""

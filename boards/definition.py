@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from amaranth.build import Platform, Resource
+
 from egret.boards.devices import Device
 from egret.rtl.protocol import DEFAULT_RECEIVE_BYTES, DEFAULT_WINDOW
 
@@ -27,31 +29,30 @@ class BoardDefinition:
     target : str
         Lanes and memories of its core, by name in `egret.model.compiler.configuration.TARGETS`.
     window, receive_bytes : int
-        Commands under way at once, and bytes of them that wait: as for `egret.rtl.link.link.Link`. More of both hide
-        the
-        time that the serial port's adapter takes, for block RAM.
-    quantised : dict
+        Commands under way at once, and bytes of them that wait, as for the link. More of both hide the time that the
+        serial port's adapter takes, and cost block RAM.
+    quantised : dict of str to int
         Options of `egret.model.quantise.quantise` for a checkpoint that is built for it.
     resources : tuple of amaranth.build.Resource
         What the platform lacks.
-    uart : tuple
+    uart : (str, int)
         Name and number of the resource with the serial port's pins.
-    led : tuple or None
-        That of a light that shows that the core is at work.
+    led : (str, int) or None
+        Those of a light that shows that the core is at work.
     sdram : str or None
         The SDRAM that the board carries, a name in `egret.rtl.sdram.PARTS`; the resource is ``sdram``.
     """
 
     title: str
-    platform: type
+    platform: type[Platform]
     device: Device
     hertz: float
     baud: int
     target: str
     window: int = DEFAULT_WINDOW
     receive_bytes: int = DEFAULT_RECEIVE_BYTES
-    quantised: dict = field(default_factory=dict)
-    resources: tuple = ()
-    uart: tuple = ("uart", 0)
-    led: tuple | None = ("led", 0)
+    quantised: dict[str, int] = field(default_factory=dict)
+    resources: tuple[Resource, ...] = ()
+    uart: tuple[str, int] = ("uart", 0)
+    led: tuple[str, int] | None = ("led", 0)
     sdram: str | None = None

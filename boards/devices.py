@@ -32,18 +32,18 @@ class Device:
     least_block_bits: int
 
     @property
-    def block_bits(self):
+    def block_bits(self) -> int:
         """Bits of a block RAM."""
         return max(words * bits for words, bits in self.block_shapes)
 
-    def blocks(self, words, bits):
-        """Block RAMs that a memory takes, 0 where it becomes logic."""
+    def blocks(self, words: int, bits: int) -> int:
+        """Block RAMs that a memory of ``words`` of ``bits`` takes, 0 where it becomes logic."""
         if words * bits < self.least_block_bits:
             return 0
         return min(-(-words // depth) * -(-bits // width) for depth, width in self.block_shapes)
 
 
-def _ecp5(size, luts, blocks, multipliers):
+def _ecp5(size: int, luts: int, blocks: int, multipliers: int) -> Device:
     return Device(
         title=f"ECP5 LFE5U-{size}F",
         family="ecp5",

@@ -1,10 +1,15 @@
 """A board's top: pins, clock, UART, SDRAM, and the board top of `egret.rtl`."""
 
+from typing import Any
+
 from amaranth.hdl import *
 from amaranth.lib import io, wiring
 
-from egret.boards.clocks import PLLS
+from egret.boards.clocks import PLLS, PllSettings
+from egret.boards.definition import BoardDefinition
+from egret.model.compiler.configuration import Configuration
 from egret.rtl.link.board import BoardTop
+from egret.rtl.sdram import Timing
 from egret.rtl.uart import Uart
 
 __all__ = ["Top"]
@@ -15,24 +20,31 @@ class Top(Elaboratable):
 
     Parameters
     ----------
-    board : egret.boards.definition.BoardDefinition
-    configuration : egret.model.compiler.configuration.Configuration
-    settings : egret.boards.clocks.PllSettings
+    board : BoardDefinition
+    configuration : Configuration
+    settings : PllSettings
         Of the PLL.
     divisor : int
         Clock cycles a bit of the UART.
-    timing : egret.rtl.sdram.Timing or None
+    timing : Timing or None
         Of the SDRAM, where that is the store.
     """
 
-    def __init__(self, board, configuration, settings, divisor, timing=None):
+    def __init__(
+        self,
+        board: BoardDefinition,
+        configuration: Configuration,
+        settings: PllSettings,
+        divisor: int,
+        timing: Timing | None = None,
+    ):
         self._board = board
         self._configuration = configuration
         self._settings = settings
         self._divisor = divisor
         self._timing = timing
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         board = self._board
         m = Module()
         _, pll_class = PLLS[board.device.family]
@@ -58,7 +70,7 @@ class Top(Elaboratable):
         return m
 
     @staticmethod
-    def _connect_memory(m, platform, sdram):
+    def _connect_memory(m: Module, platform: Any, sdram: wiring.PureInterface) -> None:
         """Registers at the device's edge, and the inverted clock: a command has half a cycle before and behind it."""
         name = ("sdram", 0)
         pins = platform.request(*name, dir={line.name: "-" for line in platform.lookup(*name).ios})

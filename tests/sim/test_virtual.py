@@ -70,7 +70,7 @@ def test_key_names_what_decides_the_program():
 
 
 def test_a_cached_program_needs_no_tools(program, monkeypatch):
-    monkeypatch.setattr(virtual, "_find_tools", None)
+    monkeypatch.setattr(virtual, "find_verilator", None)
     assert stand_in_build().program() == program
 
 
@@ -113,7 +113,7 @@ def test_two_builders_agree(program, monkeypatch, tmp_path):
         (work / "obj_dir" / "Vboard").write_text("second")
 
     monkeypatch.setattr(virtual.Build, "_verilog", lambda self: "")
-    monkeypatch.setattr(virtual, "_run_verilator", run_verilator)
+    monkeypatch.setattr(virtual, "run_verilator", run_verilator)
     assert build.program().read_text() == "first"
     names = [path.name for path in (tmp_path / "egret" / "virtual").iterdir() if not path.name.startswith("library-")]
     assert names == [build.key]
@@ -132,7 +132,7 @@ def test_the_library_is_compiled_once(monkeypatch, tmp_path):
             (objects / name).touch()
 
     monkeypatch.setattr(virtual.Build, "_verilog", lambda self: "")
-    monkeypatch.setattr(virtual, "_run_verilator", run_verilator)
+    monkeypatch.setattr(virtual, "run_verilator", run_verilator)
     for build in (stand_in_build(), stand_in_build(window=4), board_build(TINY), stand_in_build(trace=True)):
         build.program()
     assert found == [[], ["verilated.o"], ["verilated.o"], []]

@@ -1,0 +1,117 @@
+"""The design of a board's top, as the tools take it."""
+
+import json
+from dataclasses import dataclass
+
+from egret.boards.clocks import PLLS
+from egret.boards.definition import BoardDefinition
+from egret.boards.tools import FAMILY_TOOLS, PLACEMENT, PREPARATION, SYNTHESIS
+from egret.boards.top import Top
+from egret.model.compiler.configuration import Configuration
+from egret.model.errors import InputError
+from egret.rtl.sdram import PARTS, Timing
+from egret.rtl.uart import divisor_for
+
+__all__ = ["NAME", "Design", "generate"]
+
+NAME = "top"
+"""Of the top module, and of the tools' files."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What the tools are given.
+
+    Attributes
+    ----------
+    board : BoardDefinition
+    hertz : float
+        Clock to aim at.
+    files : dict of str to str or bytes
+        By name.
+    commands : list of list of str
+        The tools in their order, each with its arguments.
+    """
+
+    board: BoardDefinition
+    hertz: float
+    files: dict[str, str | bytes]
+    commands: list[list[str]]
+
+    @property
+    def rtlil(self) -> str:
+        """The top in Yosys' own language."""
+        text = self.files[f"{NAME}.il"]
+        return text if isinstance(text, str) else text.decode()
+
+
+def generate(
+    board: BoardDefinition,
+    configuration: Configuration,
+    *,
+    hertz: float | None = None,
+    seed: int = 1,
+    sdram: str | None = None,
+) -> Design:
+    """The design of a board's top.
+
+    Parameters
+    ----------
+    board : BoardDefinition
+    configuration : Configuration
+    hertz : float, optional
+        Clock of the core instead of the board's.
+    seed : int
+        Of the placement. The same design, seed and tools give the same bitstream, bit for bit, on any machine.
+    sdram : str, optional
+        The SDRAM that the board carries, a name in `egret.rtl.sdram.PARTS`, instead of the one its file names.
+
+    Returns
+    -------
+    Design
+
+    Raises
+    ------
+    InputError
+        PLL, UART or SDRAM cannot be had with this clock, or the board has no such memory.
+    """
+    platform = board.platform()
+    platform.add_resources(board.resources)
+    settings_for, _ = PLLS[board.device.family]
+    try:
+        settings = settings_for(platform.default_clk_frequency, hertz or board.hertz)
+        divisor = divisor_for(settings.hertz, board.baud)
+        timing = _sdram_timing(board, configuration, sdram, settings.hertz)
+    except ValueError as error:
+        raise InputError(f"{board.title}: {error}") from error
+    plan = platform.prepare(
+        Top(board, configuration, settings, divisor, timing),
+        NAME,
+        script_after_read=PREPARATION,
+        script_after_synth="tee -q -o cells.json stat -json",
+        synth_opts=SYNTHESIS[board.device.family],
+        nextpnr_opts=f"--seed {seed} --report report.json --timing-allow-fail {PLACEMENT[board.device.family]}",
+    )
+    commands = json.loads(plan.files[f"build_{NAME}.json"])["commands"]
+    # Some platforms go on behind the bitstream, with a tool of their loader.
+    return Design(
+        board,
+        settings.hertz,
+        plan.files,
+        [command for command in commands if command[0] in FAMILY_TOOLS[board.device.family]],
+    )
+
+
+def _sdram_timing(
+    board: BoardDefinition, configuration: Configuration, sdram: str | None, hertz: float
+) -> Timing | None:
+    """`Timing` of the SDRAM that is the store, None where it is not."""
+    if sdram is not None and sdram not in PARTS:
+        raise ValueError(f"--sdram-module must be one of {', '.join(PARTS)}, not {sdram!r}")
+    if configuration.store != "sdram":
+        if sdram is not None:
+            raise ValueError("--sdram-module is for a core with the store sdram")
+        return None
+    if board.sdram is None:
+        raise ValueError("it has no SDRAM that is supported; the image is for the store sdram")
+    return Timing.of(PARTS[sdram or board.sdram], hertz)

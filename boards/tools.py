@@ -1,0 +1,224 @@
+"""Yosys, nextpnr and the packers: found, set up, run, and what they report read."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Self
+
+from egret.model.errors import InputError
+
+__all__ = ["FAMILY_TOOLS", "PLACEMENT", "PREPARATION", "SYNTHESIS", "Report", "Tools", "synthesis_script"]
+
+_VARIABLES = {
+    "yosys": "YOSYS",
+    "nextpnr-ecp5": "NEXTPNR_ECP5",
+    "ecppack": "ECPPACK",
+    "nextpnr-ice40": "NEXTPNR_ICE40",
+    "icepack": "ICEPACK",
+}
+FAMILY_TOOLS = {"ecp5": ("yosys", "nextpnr-ecp5", "ecppack"), "ice40": ("yosys", "nextpnr-ice40", "icepack")}
+"""The tools of each family, in the order in which they run."""
+
+# What Yosys does before it synthesises:
+# - A read port of Amaranth gives the old content of a row that is written in the same cycle, for which Yosys would add
+#   comparators and registers. No memory of the core is read where it is written, save accumulators, which forward.
+# - Amaranth names the second field of an array `x` a wire `x[1]`. ABC's netlist calls bit 1 of `x` so, too, and Yosys
+#   0.70 mixes the two up when it takes the netlist back (an assertion in rtlil.cc): such wires lose their names.
+PREPARATION = """setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v2 */r:CLK_ENABLE=1 %i
+rename -hide w:*[[]*"""
+"""Commands for Yosys, between reading and synthesis."""
+
+# Wider look-up tables of several LUT4 on an ECP5 pin cells to each other, which costs clock and routing time.
+SYNTHESIS = {"ecp5": "-nowidelut", "ice40": "-dsp"}
+"""Options of Yosys' command for each family."""
+# A core of block RAMs all over the device needs a placement by the clock more than one by the length of its wires.
+PLACEMENT = {"ecp5": "--placer-heap-timingweight 30", "ice40": ""}
+"""Options of nextpnr for each family."""
+
+
+def synthesis_script(family: str, read: Iterable[str], top: str, *more: str, options: str = "") -> str:
+    """A script for Yosys that synthesises ``top`` as a board's design is synthesised.
+
+    Parameters
+    ----------
+    family : str
+        ``"ecp5"`` or ``"ice40"``.
+    read : iterable of str
+        Commands that read the sources; those for Verilog end with ``proc``.
+    top : str
+        Module.
+    *more : str
+        Commands that follow.
+    options : str
+        Of the synthesis, beside those of `SYNTHESIS`.
+
+    Returns
+    -------
+    str
+    """
+    synthesis = f"synth_{family} {SYNTHESIS[family]} {options} -top {top}"
+    return "\n".join([*read, PREPARATION, synthesis, *more, ""])
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Commands of the tools that a family needs.
+
+    Attributes
+    ----------
+    paths : dict of str to str
+    """
+
+    paths: dict[str, str]
+
+    @classmethod
+    def find(cls, family: str) -> Self:
+        """The tools of a family.
+
+        Each is what its environment variable names, else a YoWASP package beside this Python, else a command on the
+        path.
+
+        Parameters
+        ----------
+        family : str
+            ``"ecp5"`` or ``"ice40"``.
+
+        Returns
+        -------
+        Tools
+
+        Raises
+        ------
+        InputError
+            One is missing.
+        """
+        beside = str(Path(sys.executable).parent)
+        paths = {}
+        for name in FAMILY_TOOLS[family]:
+            variable = _VARIABLES[name]
+            if variable in os.environ:
+                if (found := shutil.which(os.environ[variable])) is None:
+                    raise InputError(f"{variable} names {os.environ[variable]!r}, which is no command")
+            elif (
+                found := shutil.which(f"yowasp-{name}", path=beside)
+                or shutil.which(f"yowasp-{name}")
+                or shutil.which(name)
+            ) is None:
+                raise InputError(
+                    f"building needs {name}, which was not found; install it: "
+                    f"pip install 'egret-fpga[build]', or name its command in {variable}"
+                )
+            paths[name] = found
+        return cls(paths)
+
+    def run(
+        self,
+        tool: str,
+        arguments: Iterable[object],
+        directory: Path,
+        *,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Run one tool to its end; what it prints goes to ``TOOL.log``.
+
+        Parameters
+        ----------
+        tool : str
+        arguments : iterable
+        directory : Path
+            To run in. YoWASP's tools see it and nothing else.
+        waiting : callable, optional
+            Called four times a second. Where it raises, the tool and its children end.
+
+        Raises
+        ------
+        InputError
+            The tool failed; the message is the first error that it tells.
+        """
+        log = directory / f"{tool}.log"
+        with log.open("wb") as output, _ended(self._start(tool, arguments, directory, output)) as process:
+            while process.poll() is None:
+                waiting()
+                time.sleep(0.25)
+        if process.returncode:
+            raise InputError(f"{tool} failed: {_reason(log)}")
+
+    def _start(
+        self, tool: str, arguments: Iterable[object], directory: Path, output: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [self.paths[tool], *map(str, arguments)],
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a session of its own, ended with all its children when the context ends."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+
+
+def _reason(log: Path) -> str:
+    """The first line that tells an error, in a tool's output or in the logs that it writes itself."""
+    for path in (log, *sorted(log.parent.glob("*.tim")), *sorted(log.parent.glob("*.rpt"))):
+        for line in path.read_text(errors="replace").splitlines():
+            if "ERROR" in line:
+                return line.partition("ERROR:")[2].strip() or line.strip()
+    return "no message"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What nextpnr says of a routed design.
+
+    Attributes
+    ----------
+    megahertz, wanted_megahertz : float
+        Clock that it can have, and the one that was asked for: of several clocks the one that is hardest to meet.
+    used : dict of str to int
+        Cells by nextpnr's names.
+    steps : list of (str, str, float)
+        The critical path: kind of each step, cell at its end, nanoseconds.
+    critical_path : str
+        From which cell to which.
+    """
+
+    megahertz: float
+    wanted_megahertz: float
+    used: dict[str, int]
+    steps: list[tuple[str, str, float]]
+    critical_path: str
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The report that nextpnr wrote to ``path``."""
+        content = json.loads(path.read_text())
+        clock = min(content["fmax"].values(), key=lambda entry: entry["achieved"] / entry["constraint"])
+        critical = max(
+            (found["path"] for found in content["critical_paths"] if found["from"] == found["to"]),
+            key=lambda steps: sum(step["delay"] for step in steps),
+        )
+        return cls(
+            clock["achieved"],
+            clock["constraint"],
+            {cell: count["used"] for cell, count in content["utilization"].items()},
+            [(step["type"], step["to"]["cell"], step["delay"]) for step in critical],
+            f"{critical[0]['from']['cell']} to {critical[-1]['to']['cell']}",
+        )

@@ -1,0 +1,114 @@
+"""Builds: what they say when a tool fails or is interrupted; and, slowly, whole ones against the accepted figures."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from egret.boards.baselines import DIRECTORY, deviations, load_baseline
+from egret.boards.build import run, working_directory
+from egret.boards.catalogue import board_named
+from egret.boards.design import generate
+from egret.boards.tools import Tools
+from egret.model.compiler.configuration import TINY
+from egret.model.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+SMALL = dataclasses.replace(TINY, weight_words=64)
+
+
+def fake_tools(tmp_path, **scripts):
+    """Shell scripts in place of the tools."""
+    paths = {}
+    for name, text in scripts.items():
+        path = tmp_path / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        paths[name.replace("_", "-")] = str(path)
+    return Tools(paths)
+
+
+def test_a_tool_that_fails(tmp_path):
+    """Its first error is told."""
+    tools = fake_tools(tmp_path, yosys="echo 'Warning: x'; echo 'ERROR: no such thing'; exit 1")
+    (tmp_path / "work").mkdir()
+    design = generate(board_named("ulx3s-85f"), SMALL)
+    with pytest.raises(InputError, match="^ULX3S-85F: yosys failed: no such thing$"):
+        run(design, tools, tmp_path / "work", progress=lambda line: None)
+
+
+def test_what_synthesis_finds_too_large(tmp_path):
+    cells = json.dumps({"design": {"num_cells_by_type": {"SB_LUT4": 5281, "SB_RAM40_4K": 31}}})
+    tools = fake_tools(tmp_path, yosys=f"echo '{cells}' > cells.json")
+    (tmp_path / "work").mkdir()
+    design = generate(board_named("icebreaker"), SMALL)
+    with pytest.raises(
+        InputError,
+        match="^iCEBreaker: does not fit, by synthesis: 5,281 luts of 5,280, 31 block rams "
+        "of 30; fewer lanes, fewer weights, or a larger board would$",
+    ):
+        run(design, tools, tmp_path / "work", progress=lambda line: None)
+
+
+def test_a_build_that_is_interrupted_leaves_nothing(tmp_path):
+    """The tool and its children end, and the working directory goes."""
+    tools = fake_tools(tmp_path, yosys="sleep 100 & echo $! > ../pid; wait")
+    design = generate(board_named("icebreaker"), SMALL)
+    calls = []
+
+    def progress(line):
+        calls.append(line)
+        if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), working_directory(tmp_path / "out") as directory:
+        run(design, tools, directory, progress=progress)
+    assert calls[0].startswith("synthesis, ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pid", "yosys"]
+    pid = (tmp_path / "pid").read_text().strip()
+    deadline = time.monotonic() + 30  # the child has its signal, and ends when the system lets it run
+    command = ["ps", "-o", "stat=", "-p", pid]
+    while (state := subprocess.run(command, capture_output=True, text=True).stdout[:1]) not in ("", "Z"):
+        assert time.monotonic() < deadline, f"still running: {state}"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.stem for path in DIRECTORY.glob("*.json")))
+def test_build(name, tmp_path):
+    """The whole build, against the accepted figures: minutes."""
+    baseline = load_baseline(name)
+    _, *arguments = baseline["command"].split()
+    assert arguments[:3] == ["build", "--board", name]
+    command = [sys.executable, "-m", "egret.host.cli.main", *arguments, "-o", str(tmp_path / "out")]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode in (0, 1), result.stderr
+    summary = json.loads(result.stdout)
+    assert deviations(baseline, summary) == []
+    assert summary["met"] == (result.returncode == 0) == ("bitstream" in summary["files"])
+
+
+@pytest.mark.slow
+def test_a_build_is_the_same_twice(tmp_path):
+    """Bitstream and image of two builds, in processes that order sets differently, from two folders."""
+    command = [sys.executable, "-m", "egret.host.cli.main", "build", "--board", "icebreaker", "--tokens", "0", "--json"]
+    files = []
+    for seed, load in (("1", False), ("2", True)):
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT / "src")}
+        (tmp_path / seed).mkdir()
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * load)]
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / seed, env=environment)
+        finally:
+            for process in busy:
+                process.kill()
+                process.wait()
+        assert result.returncode == 0, result.stderr
+        names = json.loads(result.stdout)["files"]
+        files.append([(tmp_path / seed / names[key]).read_bytes() for key in ("bitstream", "image")])
+    assert files[0] == files[1] and len(files[0][0]) > 100_000

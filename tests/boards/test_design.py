@@ -1,0 +1,106 @@
+"""Tops of boards: pins, clocks, memories, and what they are estimated to need."""
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from egret.boards.catalogue import BOARDS, board_named
+from egret.boards.design import generate
+from egret.boards.estimate import estimate
+from egret.boards.tools import FAMILY_TOOLS
+from egret.model.compiler.configuration import TARGETS, TINY
+from egret.model.errors import InputError
+
+SMALL = dataclasses.replace(TINY, weight_words=64)
+WITH_SDRAM = dataclasses.replace(SMALL, store="sdram", weight_bits=4, embedding=4)
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_design(name):
+    """Every board's top elaborates, with its pins, and is estimated to fit."""
+    board = board_named(name)
+    store = TARGETS[board.target].get("store", "bram")
+    configuration = WITH_SDRAM if store == "sdram" else dataclasses.replace(SMALL, store=store)
+    design = generate(board, configuration, seed=7)
+    assert [command[0] for command in design.commands] == list(FAMILY_TOOLS[board.device.family])
+    assert "--seed" in design.commands[1] and "7" in design.commands[1]
+    constraints = design.files["top.lpf" if board.device.family == "ecp5" else "top.pcf"]
+    assert "uart_0__rx__io" in constraints and "uart_0__tx__io" in constraints
+    assert ("sdram_0__dq__io[15]" in constraints) == (store == "sdram")
+    # The same core and link as those of the virtual board.
+    assert "module \\top.board.core" in design.files["top.il"] and "module \\top.board.link" in design.files["top.il"]
+    cell = "EHXPLLL" if board.device.family == "ecp5" else "SB_PLL40_PAD"
+    assert f"cell \\{cell} " in design.files["top.il"]
+    needed = estimate(design)
+    assert needed.used["luts"] > 1000 and needed.seconds > 30
+    assert needed.least_block_rams <= needed.used["block_rams"] <= 30
+    if board.device.family == "ice40":
+        assert needed.used["large_rams"] == 4
+
+
+def test_window_of_a_design():
+    """More commands under way take a longer memory of replies, in proportion, and a longer queue."""
+    board = board_named("ulx3s-85f")
+    small = dataclasses.replace(board, window=2, receive_bytes=64)
+    sizes = [
+        set(map(int, re.findall(r"memory width 8 size (\d+) ", generate(one, SMALL).files["top.il"])))
+        for one in (small, board)
+    ]
+    queue, replies = sorted(sizes[0] - sizes[1])
+    # A queue holds one byte in the register behind it; the long one has a short one behind it besides.
+    assert queue == 64 - 1
+    assert sizes[1] - sizes[0] == {2, 4 * replies, 1024 - 1}
+
+
+@pytest.mark.parametrize(
+    "name, configuration, options, message",
+    [
+        ("ulx3s-85f", WITH_SDRAM, {}, "ULX3S-85F: it has no SDRAM that is supported; the image is for the store sdram"),
+        ("ulx3s-85f", SMALL, {"sdram": "any"}, "ULX3S-85F: --sdram-module is for a core with the store sdram"),
+        ("ulx3s-85f-sdram", WITH_SDRAM, {"sdram": "ddr3"}, "ULX3S-85F with SDRAM: --sdram-module must be one of any, "),
+        (
+            "ulx3s-85f-sdram",
+            WITH_SDRAM,
+            {"hertz": 135e6},
+            ("ULX3S-85F with SDRAM: the memory runs at 125 MHz at most, not at 135 MHz"),
+        ),
+    ],
+)
+def test_sdrams_that_do_not_fit(name, configuration, options, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        generate(board_named(name), configuration, **options)
+
+
+def test_clock_of_a_design():
+    assert generate(board_named("ulx3s-85f"), SMALL, hertz=60e6).hertz == 60e6
+    with pytest.raises(InputError, match="^ULX3S-85F: hertz must be a clock that the PLL makes of 25 MHz, not 3 MHz"):
+        generate(board_named("ulx3s-85f"), SMALL, hertz=3e6)
+    with pytest.raises(InputError, match="^iCEBreaker: baud must be the clock divided by an integer"):
+        generate(board_named("icebreaker"), SMALL, hertz=22.5e6)
+
+
+def test_a_design_is_the_same_in_every_process():
+    """Python orders sets of strings anew in each; what the tools are given has nothing of that, nor of the time."""
+    code = (
+        "import dataclasses, hashlib\n"
+        "from egret.boards.catalogue import board_named\n"
+        "from egret.boards.design import generate\n"
+        "from egret.model.compiler.configuration import TINY\n"
+        "design = generate(board_named('icebreaker'), dataclasses.replace(TINY, weight_words=64))\n"
+        "print(hashlib.sha256(repr((sorted(design.files.items()), design.commands)).encode()).hexdigest())"
+    )
+    digests = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert len(digests[0]) == 65 and digests[0] == digests[1]

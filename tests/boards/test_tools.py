@@ -1,0 +1,72 @@
+"""Where the tools are found, how they are run, and what their reports say."""
+
+import json
+import sys
+
+import pytest
+
+from egret.boards.tools import Report, Tools, synthesis_script
+from egret.model.errors import InputError
+
+
+def test_tools_are_found(monkeypatch, tmp_path):
+    """An environment variable goes first; what is missing is named with the extra that brings it."""
+    own = tmp_path / "own-yosys"
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    for variable in ("YOSYS", "NEXTPNR_ICE40", "ICEPACK"):
+        monkeypatch.setenv(variable, str(own))
+    assert set(Tools.find("ice40").paths.values()) == {str(own)}
+    monkeypatch.setenv("ICEPACK", "no-such-tool")
+    with pytest.raises(InputError, match="^ICEPACK names 'no-such-tool', which is no command$"):
+        Tools.find("ice40")
+    monkeypatch.delenv("ICEPACK")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(
+        InputError,
+        match=r"^building needs icepack, which was not found; install it: pip install "
+        r"'egret-fpga\[build\]', or name its command in ICEPACK$",
+    ):
+        Tools.find("ice40")
+
+
+def test_what_a_tool_prints_is_kept(tmp_path):
+    """In its log; where it fails, what it tells first is the message, from the log that it writes itself as well."""
+    script = tmp_path / "yosys"
+    script.write_text(
+        "#!/bin/sh\necho said; echo $1 >&2; [ $1 = good ] || { echo 'ERROR: own log' > x.rpt; exit 1; }\n"
+    )
+    script.chmod(0o755)
+    tools = Tools({"yosys": str(script)})
+    tools.run("yosys", ["good"], tmp_path)
+    assert (tmp_path / "yosys.log").read_text() == "said\ngood\n"
+    with pytest.raises(InputError, match="^yosys failed: own log$"):
+        tools.run("yosys", ["bad"], tmp_path)
+
+
+def test_script():
+    lines = synthesis_script("ice40", ["read_rtlil a.il"], "a", "write_json a.json", options="-nobram").splitlines()
+    assert lines[0] == "read_rtlil a.il" and lines[-2:] == ["synth_ice40 -dsp -nobram -top a", "write_json a.json"]
+
+
+def test_report(tmp_path):
+    """The clock that is hardest to meet, and the longest path within one clock."""
+
+    def path(before, after, *delays):
+        steps = [
+            {"type": "logic", "from": {"cell": f"c{place}"}, "to": {"cell": f"c{place + 1}"}, "delay": delay}
+            for place, delay in enumerate(delays)
+        ]
+        return {"from": before, "to": after, "path": steps}
+
+    content = {
+        "fmax": {"a": {"achieved": 90.0, "constraint": 60.0}, "b": {"achieved": 100.0, "constraint": 80.0}},
+        "utilization": {"LUT": {"used": 3, "available": 9}},
+        "critical_paths": [path("a", "a", 1.0), path("b", "b", 1.0, 2.5), path("a", "b", 9.0)],
+    }
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    report = Report.read(tmp_path / "report.json")
+    assert (report.megahertz, report.wanted_megahertz, report.used) == (100.0, 80.0, {"LUT": 3})
+    assert report.critical_path == "c0 to c2"
+    assert report.steps == [("logic", "c1", 1.0), ("logic", "c2", 2.5)]
