@@ -1,0 +1,94 @@
+"""Cores on memories that there are, and that there might be: what fits them, and what it costs there."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from egret.host.cost.model import FITTED, Constants, traffic
+from egret.host.cost.work import TextShares, Work
+from egret.model.compiler.configuration import SDRAM_BITS, SDRAM_WORDS
+
+__all__ = ["BURSTS", "CORES", "DDR3", "MEMORY", "ULX3S", "Core", "constants_on", "on_core"]
+
+MEMORY = SDRAM_WORDS * SDRAM_BITS // 8
+"""Bytes of the SDRAM of a ULX3S."""
+BURSTS = 13.0
+"""Cycles that LiteDRAM loses a burst (docs/architecture.md: one port, an SDR memory)."""
+
+
+@dataclass(frozen=True)
+class Core:
+    """A core on a board.
+
+    Parameters
+    ----------
+    name : str
+    lanes : int
+    width : int
+        Bits a cycle that the memory brings.
+    size : float
+        Bytes of the memory.
+    hertz : tuple of float
+        Clocks to say tokens a second for.
+    burst : float or None
+        Cycles lost a burst; None: as fitted.
+    resident : bool
+        Whether `RESIDENT_BYTES` of weights are in block RAM.
+    """
+
+    name: str
+    lanes: int
+    width: int
+    size: float
+    hertz: tuple[float, ...]
+    burst: float | None = None
+    resident: bool = False
+
+
+ULX3S = Core("ULX3S, SDR SDRAM of 16 bits", 4, 16, MEMORY, (80e6, 100e6), resident=True)
+# ECP5DDRPHY (litedram/phy/ecp5ddrphy.py) has two phases of 4 x 16 bits, which makes ports of 128, but brings four of
+# the eight beats of a DDR3 burst a cycle: a port has a word every other cycle. With 8 lanes, whose words are half a
+# port's, a column begins or ends within one: a cycle more.
+CORES = [
+    ULX3S,
+    *(
+        Core(f"DDR3 of 16 bits, {lanes} lanes, LiteDRAM", lanes, 64, 512 << 20, (75e6, 100e6), BURSTS + (lanes == 8))
+        for lanes in (8, 16)
+    ),
+    Core("DDR3 of 16 bits, 16 lanes, rows opened ahead", 16, 64, 512 << 20, (75e6, 100e6)),
+]
+DDR3 = CORES[2]
+
+
+def on_core(work: Work, core: Core, shares: TextShares | None = None) -> Work | None:
+    """A network's work on a core whose memory holds as many folded rows as fit.
+
+    Parameters
+    ----------
+    work : Work
+        On any core.
+    core : Core
+    shares : callable, optional
+        What the rows change, from `text_shares`; nothing by default.
+
+    Returns
+    -------
+    Work or None
+        None where the network does not fit.
+    """
+    resident = work.resident if core.resident else ()
+    bare = dataclasses.replace(
+        work, lanes=core.lanes, width=core.width, store="sdram", folded_tokens=0, resident=resident
+    )
+    memory = traffic(bare)
+    room = core.size - memory["weights"] - memory["embedding"]
+    if room < 0:
+        return None
+    if not work.vocabulary:
+        return bare
+    rows = min(work.vocabulary, int(room // memory["row"]))
+    return dataclasses.replace(bare, folded_tokens=rows, **({} if shares is None else shares(bare, rows)))
+
+
+def constants_on(core: Core, constants: Constants = FITTED) -> Constants:
+    """``constants`` with what ``core`` loses a burst."""
+    return constants if core.burst is None else dataclasses.replace(constants, burst=core.burst)

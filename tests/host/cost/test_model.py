@@ -1,0 +1,125 @@
+"""The model's arithmetic, by hand and against the compiler."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from egret.boards.catalogue import board_named
+from egret.host.cost.model import FITTED, board_speed, cycles, depth_of, link_bytes, packed, traffic, words_of
+from egret.host.cost.work import Work
+from egret.model.compiler.compile import configuration_for, matrices, pack_matrix
+from egret.model.compiler.image import memory_sections
+from tests.support.cost import EXACT, columns, counted, small, work
+
+
+@pytest.mark.parametrize("weights, lanes, words", [(0, 4, 0), (1, 4, 1), (300, 4, 75), (299, 4, 75), (300, 1, 300)])
+def test_words_of_full_and_empty_columns(weights, lanes, words):
+    """Without zeros to bridge, and with every bank as full as any other."""
+    depth = depth_of(100, lanes, "x")[0]
+    assert words_of(columns(300, weights, 1, 1), lanes, depth, 8) == pytest.approx(words, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "density, lanes, store",
+    [(0.05, 2, "sdram"), (0.2, 2, "sdram"), (0.05, 8, "bram"), (0.3, 8, "bram"), (0.2, 32, "bram")],
+)
+def test_words_are_those_that_the_compiler_makes(density, lanes, store):
+    parameters = small(hidden=(256,), embedding=128, density=density)
+    c = configuration_for(parameters, lanes=lanes, store=store, folded_tokens=0, resident_bytes=0)
+    sources, ids = counted(parameters)
+    own = Work.of(parameters, sources, ids, lanes=lanes, store=store)
+    for matrix, part, (words, bits) in zip(matrices(parameters, c), own.matrices[0], packed(own)[0], strict=True):
+        assert part.number @ words == pytest.approx(len(pack_matrix(matrix, bits, lanes)[0]), rel=0.05)
+    # A matrix near the limit between two widths of its runs may get the other one: a bit of eight.
+    assert traffic(own)["weights"] == pytest.approx(c.weight_memory_bytes, rel=0.12)
+
+
+def test_uneven_gates_bridge_less():
+    """The zeros of a sparse gate beside a dense one are bridged in longer steps."""
+    even = columns(4050, 230, 1, 1)
+    uneven = dataclasses.replace(even, regions=((2 / 3, 0.92), (1 / 3, 0.08)))
+    depth = depth_of(1350, 2, "x")[0]
+    assert words_of(uneven, 2, depth, 4) < words_of(even, 2, depth, 4)
+
+
+@pytest.mark.parametrize("store, folded", [("bram", 0), ("bram", 3), ("sdram", 3)])
+def test_memories(store, folded):
+    parameters = small()
+    c = configuration_for(parameters, lanes=2, store=store, folded_tokens=folded, resident_bytes=0)
+    sources, ids = counted(parameters)
+    memory = traffic(Work.of(parameters, sources, ids, lanes=2, store=store, folded_tokens=folded))
+    sizes = {section.name: section.words * section.word_bits / 8 for section in memory_sections(c)}
+    assert memory["embedding"] == sizes["embedding"] and memory["rows"] == sizes.get("rows", 0)
+    assert memory["columns"] == pytest.approx(sizes["columns"], rel=0.05)
+
+
+def test_cycles_of_one_layer():
+    """Events, the update pass that nothing hides, the embedding, the reset pass."""
+    own = work()
+    (x, _), (y, _), (s, _) = packed(own)[0]
+    gate = 20 / 16
+    expected = 20 * y[0] + 100 * gate + 50 * x[0] + 20 * s[0] + 50
+    assert cycles(own, EXACT) == pytest.approx(expected)
+    # With a word a column, what decides is that an element of the embedding comes a cycle, and one event from a gate.
+    few = work(weights=1, inputs=80, lanes=32)
+    assert cycles(few, EXACT) == pytest.approx(20 + 100 + 80 + 20 + 50)
+    assert cycles(few, dataclasses.replace(EXACT, gate=64)) == pytest.approx(20 + 200 + 80 + 40 + 50)
+
+
+def test_cycles_of_two_layers():
+    """The update pass is hidden as far as neurons pass beside columns."""
+    own = work((100, 100))
+    first, second = ([words[0] for words, _ in layer] for layer in packed(own))
+    words = 20 * first[1] + 50 * first[0] + 20 * first[2] + 20 * second[1] + 50 * second[0] + 20 * second[2]
+    waits = 20 / 16 * ((100 - 1.5 * 20) + 0)
+    assert cycles(own, EXACT) == pytest.approx(words + waits + 2 * 50)
+    blocked = dataclasses.replace(EXACT, passes=1e-9)
+    assert cycles(own, blocked) == pytest.approx(words + 20 / 16 * 200 + 2 * 50)
+    # In the gaps between the bursts of an SDRAM more pass: 2.7 of them a column.
+    external = work((100, 100), lanes=2, store="sdram", taken=10.0)
+    fewer = dataclasses.replace(EXACT, gaps=0.2)
+    assert cycles(external, fewer) - cycles(external, EXACT) == pytest.approx(20 / 8 * 10)
+
+
+def test_cycles_with_an_sdram():
+    own = work(lanes=2, store="sdram")
+    (x, _), (y, _), (s, _) = packed(own)[0]
+    gate = 20 / 8
+    columns_cycles = 20 * (y[0] + 2) + 50 * (x[0] + 2) + 20 * (s[0] + 2)
+    assert cycles(own, EXACT) == pytest.approx(columns_cycles + 100 * gate + (25 + 2) + 50)
+    folded = dataclasses.replace(
+        own,
+        folded_share=1.0,
+        matrices=((dataclasses.replace(own.matrices[0][0], taken=np.zeros(1)), *own.matrices[0][1:]),),
+    )
+    row = 75 * -(-4 * 24 // 16)
+    assert cycles(folded, EXACT) == pytest.approx(20 * (y[0] + 2) + 20 * (s[0] + 2) + 100 * gate + row + 2 + 50)
+    # Twice the width brings a word in half a cycle, but the lanes take one.
+    assert cycles(dataclasses.replace(own, width=32), EXACT) == pytest.approx(cycles(own, EXACT) - 25 / 2)
+
+
+def test_cycles_with_resident_words():
+    """What is in block RAM need not come, but every word takes the lanes a cycle."""
+    own = work(lanes=4, store="sdram")
+    (x, _), (y, _), (s, _) = packed(own)[0]
+
+    def comes(words, taken):
+        return taken * (2 * words[0] + 2)
+
+    shares = dataclasses.replace(own, resident=((0.25, 0.5, 0.9),))
+    saved = 0.25 * comes(x, 50) + 0.5 * comes(y, 20) + comes(s, 20) - 20 * s[0]
+    assert cycles(own, EXACT) - cycles(shares, EXACT) == pytest.approx(saved)
+    assert shares.part(0, 1).resident == shares.resident
+
+
+def test_fitted_constants():
+    """All are there, and are what their names say: a few cycles, or neurons."""
+    assert all(0 < value < 200 for value in dataclasses.astuple(FITTED))
+
+
+def test_speed_on_a_board():
+    own, board = work(), board_named("ulx3s-85f")
+    speed = board_speed(own, board, 80e6, EXACT)
+    assert (speed.cycles, speed.sent, speed.received) == (cycles(own, EXACT), *link_bytes(own))
+    assert speed.divisor == 27 and speed.window == board.window
