@@ -8,7 +8,7 @@ from amaranth.lib import io, wiring
 from egret.boards.clocks import PLLS, PllSettings
 from egret.boards.definition import BoardDefinition
 from egret.model.compiler.configuration import Configuration
-from egret.rtl.link.board import BoardTop
+from egret.rtl.link.accelerator import Accelerator
 from egret.rtl.sdram import Timing
 from egret.rtl.uart import Uart
 
@@ -53,7 +53,7 @@ class Top(Elaboratable):
         m.d.comb += [sync.clk.eq(pll.clock), sync.rst.eq(pll.reset)]
         m.submodules.uart = uart = Uart(self._divisor)
         memory = {} if self._timing is None else {"timing": self._timing}
-        m.submodules.board = top = BoardTop(
+        m.submodules.board = top = Accelerator(
             self._configuration, window=board.window, receive_bytes=board.receive_bytes, **memory
         )
         if memory:

@@ -4,14 +4,16 @@ Its events depend on every step since the last clear and on every word loaded, s
 shows in all that follows.
 """
 
+from typing import Any
+
 from amaranth.hdl import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from egret.rtl import protocol
+from egret.rtl.link.executor import core_signature
 from egret.rtl.link.link import Link
-from egret.rtl.payloads import output_layout
 
 __all__ = [
     "COUNTERS",
@@ -78,36 +80,26 @@ class StandInCore(wiring.Component):
 
     Members
     -------
-    token, events, load, clear, busy, counter_byte, counter_read, counters_settled
-        As the ports of the same name of `egret.rtl.link.link.Link`, reversed.
+    link : In(core_signature(WORD_BYTES, COUNTERS))
+        What the link asks of a core; see `egret.rtl.link.executor.core_signature`.
     """
 
+    link: Any
+
     def __init__(self):
-        super().__init__(
-            {
-                "token": In(stream.Signature(16)),
-                "events": Out(stream.Signature(output_layout())),
-                "load": In(data.StructLayout({"section": 4, "index": 24, "data": 8 * WORD_BYTES})),
-                "load_valid": In(1),
-                "clear": In(1),
-                "busy": Out(1),
-                "counter_byte": In(range(protocol.COUNTER_BYTES * COUNTERS)),
-                "counter_read": Out(8),
-                "counters_settled": Out(1, init=1),
-            }
-        )
+        super().__init__({"link": In(core_signature(WORD_BYTES, COUNTERS))})
 
     def elaborate(self, platform):
-        m = Module()
+        m, link = Module(), self.link
         reads = {}
         for section, (word_bytes, depth) in SECTIONS.items():
             memory = Memory(shape=8 * word_bytes, depth=depth, init=[])
             m.submodules[f"memory_{section}"] = memory
             write, reads[section] = memory.write_port(), memory.read_port(domain="comb")
             m.d.comb += [
-                write.addr.eq(self.load.index),
-                write.data.eq(self.load.data),
-                write.en.eq(self.load_valid & (self.load.section == section)),
+                write.addr.eq(link.load.index),
+                write.data.eq(link.load.data),
+                write.en.eq(link.load_valid & (link.load.section == section)),
             ]
         token, state, index = Signal(range(TOKENS)), Signal(16), Signal(range(OUTPUTS + 1))
         steps, clears, wait = Signal(64), Signal(64), Signal(2)
@@ -115,18 +107,18 @@ class StandInCore(wiring.Component):
             reads[0].addr.eq(token % 16),
             reads[3].addr.eq(token % 4),
             reads[5].addr.eq(token % 3),
-            self.counters_settled.eq(1),
-            self.busy.eq(1),
+            link.counters_settled.eq(1),
+            link.busy.eq(1),
         ]
-        m.d.sync += self.counter_read.eq(Cat(steps, clears).word_select(self.counter_byte, 8))
+        m.d.sync += link.counter_read.eq(Cat(steps, clears).word_select(link.counter_byte, 8))
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += [self.busy.eq(0), self.token.ready.eq(~self.clear)]
-                m.d.sync += [index.eq(0), token.eq(self.token.payload)]
-                with m.If(self.clear):
+                m.d.comb += [link.busy.eq(0), link.token.ready.eq(~link.clear)]
+                m.d.sync += [index.eq(0), token.eq(link.token.payload)]
+                with m.If(link.clear):
                     m.d.sync += [state.eq(0), clears.eq(clears + 1)]
                     m.next = "CLEAR"
-                with m.Elif(self.token.valid):
+                with m.Elif(link.token.valid):
                     m.next = "STEP"
             with m.State("CLEAR"):
                 m.d.sync += wait.eq(wait + 1)
@@ -142,15 +134,15 @@ class StandInCore(wiring.Component):
                 end = index == OUTPUTS
                 fires = state.bit_select(index[:4], 1)
                 m.d.comb += [
-                    self.events.valid.eq(end | fires),
-                    self.events.payload.end.eq(end),
+                    link.events.valid.eq(end | fires),
+                    link.events.payload.end.eq(end),
                 ]
                 with m.If(~end):
                     m.d.comb += [
-                        self.events.payload.index.eq(index),
-                        self.events.payload.value.eq((state ^ (37 * index))[:8] | 1),
+                        link.events.payload.index.eq(index),
+                        link.events.payload.value.eq((state ^ (37 * index))[:8] | 1),
                     ]
-                with m.If(self.events.ready | ~self.events.valid):
+                with m.If(link.events.ready | ~link.events.valid):
                     m.d.sync += index.eq(index + 1)
                     with m.If(end):
                         m.next = "IDLE"
@@ -158,12 +150,12 @@ class StandInCore(wiring.Component):
 
 
 class StandInBoard(wiring.Component):
-    """Link and stand-in core, with the ports of `egret.rtl.link.board.BoardTop`.
+    """Link and stand-in core, with the ports of `egret.rtl.link.accelerator.Accelerator`.
 
     Parameters
     ----------
     window, link_domain
-        As for `egret.rtl.link.board.BoardTop`.
+        As for `egret.rtl.link.accelerator.Accelerator`.
     input_section : int or None
         As for `egret.rtl.link.link.Link`.
     """
@@ -196,16 +188,8 @@ class StandInBoard(wiring.Component):
         m.submodules.link = DomainRenamer(self._link_domain)(link)
         wiring.connect(m, wiring.flipped(self.i), link.i)
         wiring.connect(m, wiring.flipped(self.o), link.o)
-        wiring.connect(m, link.token, core.token)
-        wiring.connect(m, link.events, core.events)
+        wiring.connect(m, link.core, core.link)
         m.d.comb += [
-            core.load.eq(link.load),
-            core.load_valid.eq(link.load_valid),
-            core.clear.eq(link.clear),
-            link.core_busy.eq(core.busy),
-            core.counter_byte.eq(link.counter_byte),
-            link.counter_read.eq(core.counter_read),
-            link.counters_settled.eq(core.counters_settled),
             self.busy.eq(link.busy),
             self.link_waiting.eq(link.waiting),
         ]

@@ -69,7 +69,7 @@ class Build:
     ----------
     component : callable
         With the parameter ``link_domain``; returns the top component, with the ports of
-        `egret.rtl.link.board.BoardTop`.
+        `egret.rtl.link.accelerator.Accelerator`.
     sources : tuple of pathlib.Path
         Files that decide what `component` returns.
     parameters : str
@@ -218,13 +218,13 @@ def board_build(
     limits = {"window": window, "receive_bytes": receive_bytes}
 
     def component(**options):
-        from egret.rtl.link.board import BoardTop
+        from egret.rtl.link.accelerator import Accelerator
         from egret.rtl.sdram import TIMING
         from egret.sim.sdram import with_memory
 
         if configuration.store != "sdram":
-            return BoardTop(configuration, **limits, **options)
-        return with_memory(BoardTop(configuration, **limits, **options), TIMING)
+            return Accelerator(configuration, **limits, **options)
+        return with_memory(Accelerator(configuration, **limits, **options), TIMING)
 
     sources = (*sorted(_RTL.rglob("*.py")), Path(configuration_module.__file__), _HERE / "sdram.py")
     parameters = f"{configuration.to_json()} {limits}"

@@ -27,7 +27,7 @@ from egret.model.evaluate import evaluate
 from egret.model.integer import IntegerEngine
 from egret.model.integer_file import load_integer
 from egret.model.quantise import quantise
-from egret.rtl.link.board import BoardTop
+from egret.rtl.link.accelerator import Accelerator
 from egret.rtl.protocol import COMMAND_OVERHEAD, bitmap_bytes
 from egret.rtl.sdram import TIMING
 from egret.rtl.uart import divisor_for
@@ -318,7 +318,7 @@ def test_a_misused_sdram_ends_the_program(capfd):
     (image,) = simulation_images(parameters, store="sdram", resident_bytes=0)
 
     def hasty(**options):
-        board = BoardTop(image.configuration, timing=dataclasses.replace(TIMING, rcd=1), **options)
+        board = Accelerator(image.configuration, timing=dataclasses.replace(TIMING, rcd=1), **options)
         return with_memory(board, TIMING)
 
     sources = board_build(image.configuration).sources

@@ -1,4 +1,4 @@
-"""The board top: link and core, behind one byte stream each way."""
+"""A core behind its link: one byte stream each way."""
 
 from amaranth.hdl import *
 from amaranth.lib import stream, wiring
@@ -10,10 +10,10 @@ from egret.rtl.core import Core
 from egret.rtl.link.link import Link
 from egret.rtl.sdram import TIMING, SdramPins
 
-__all__ = ["BoardTop"]
+__all__ = ["Accelerator"]
 
 
-class BoardTop(wiring.Component):
+class Accelerator(wiring.Component):
     """Everything of a board that does not depend on its pins.
 
     Parameters
@@ -83,19 +83,19 @@ class BoardTop(wiring.Component):
             ready = core.ready
             wiring.connect(m, core.sdram, wiring.flipped(self.sdram))
         wiring.connect(m, wiring.flipped(self.o), link.o)
-        wiring.connect(m, link.token, core.i_tokens)
-        wiring.connect(m, core.o_events, link.events)
+        wiring.connect(m, link.core.token, core.i_tokens)
+        wiring.connect(m, core.o_events, link.core.events)
         m.d.comb += [
             link.i.valid.eq(self.i.valid & ready),
             link.i.payload.eq(self.i.payload),
             self.i.ready.eq(link.i.ready & ready),
-            core.load.eq(link.load),
-            core.load_valid.eq(link.load_valid),
-            core.clear.eq(link.clear),
-            link.core_busy.eq(core.busy),
-            core.counter_byte.eq(link.counter_byte),
-            link.counter_read.eq(core.counter_read),
-            link.counters_settled.eq(core.counters_settled),
+            core.load.eq(link.core.load),
+            core.load_valid.eq(link.core.load_valid),
+            core.clear.eq(link.core.clear),
+            link.core.busy.eq(core.busy),
+            core.counter_byte.eq(link.core.counter_byte),
+            link.core.counter_read.eq(core.counter_read),
+            link.core.counters_settled.eq(core.counters_settled),
             self.busy.eq(link.busy | ~ready),
             self.link_waiting.eq(link.waiting),
         ]
