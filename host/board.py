@@ -23,6 +23,7 @@ import numpy as np
 from egret.model.compiler.image import INPUT_SECTION, memory_sections
 from egret.model.errors import EgretError, InputError
 from egret.rtl import protocol
+from egret.rtl.link.frames import BadFrame, FrameReader, encode_frame
 from egret.rtl.protocol import Command, Status
 
 __all__ = ["Board", "BoardError"]
@@ -82,7 +83,7 @@ class Board:
         self.bytes_sent = 0
         self.bytes_received = 0
         # Replies are at most as long as the header's 16 bits allow; the reader must not call a long one damaged.
-        self._reader = protocol.FrameReader(0xFFFF)
+        self._reader = FrameReader(0xFFFF)
         self._frames = deque()
         self._failed = False
         self._next = int.from_bytes(os.urandom(2), "little")
@@ -356,7 +357,7 @@ class Board:
                         if request is None:
                             more = False
                             break
-                        held = (self._next, request[0], protocol.encode_frame(self._next, *request))
+                        held = (self._next, request[0], encode_frame(self._next, *request))
                     if not self._may_send(sent, held):
                         break
                     self._next = (self._next + 1) % protocol.SEQUENCES
@@ -399,13 +400,13 @@ class Board:
                 if attempt == self._attempts:
                     raise self._fail(self._silence(strangers))
                 attempt += 1
-            elif not isinstance(frame, protocol.BadFrame) and frame.command != protocol.NAK:
+            elif not isinstance(frame, BadFrame) and frame.command != protocol.NAK:
                 for sequence, command, _ in sent:
                     if frame.sequence == sequence and frame.command == command | protocol.REPLY and frame.payload:
                         replies[sequence] = frame.payload
                 continue
             else:
-                if isinstance(frame, protocol.BadFrame):
+                if isinstance(frame, BadFrame):
                     self.damaged += 1
                 else:
                     strangers += self._judge(frame, sent)

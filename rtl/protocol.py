@@ -1,17 +1,12 @@
-"""The host link, defined once: frames, commands, status codes and layouts, with the device's behaviour in Python.
+"""The host link, defined once: commands, status codes, layouts and limits.
 
-The hardware (`egret.rtl.link.link`), the host (`egret.host.board`), the tables of ``docs/protocol.md`` and the tests
-all
-read this file; it imports nothing but the standard library.
-
-A frame is delimited as in RFC 1662: a flag byte before and after it, and inside it every byte equal to the flag or to
-the escape byte is sent as the escape byte and the byte XOR 0x20. Its content ends with RFC 1662's 32-bit check, the
-CRC-32 that `zlib.crc32` computes. So a reader that lost its place finds it again at the next flag.
+The hardware and its Python counterparts (`egret.rtl.link`), the host (`egret.host.board`), the tables of
+``docs/protocol.md`` and the tests all read this file; it imports nothing but the standard library.
 """
 
-import re
 import struct
 import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -43,19 +38,14 @@ __all__ = [
     "SEQUENCES",
     "TOKEN",
     "VERSION",
-    "BadFrame",
     "Command",
-    "Device",
     "Field",
-    "Frame",
-    "FrameReader",
     "Identity",
     "LoadState",
     "Status",
     "bitmap_bytes",
     "counter_names",
     "describe",
-    "encode_frame",
     "event_bytes",
 ]
 
@@ -183,7 +173,7 @@ _LINK_COUNTER_FIELDS = (
 )
 
 
-def _layout(fields):
+def _layout(fields: Iterable[Field]) -> struct.Struct:
     return struct.Struct("<" + "".join(field.code for field in fields))
 
 
@@ -251,19 +241,6 @@ _STATUSES = {
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Content of a frame: sequence number (16 bits), command byte and payload."""
-
-    sequence: int
-    command: int
-    payload: bytes
-
-
-class BadFrame:
-    """What `FrameReader.feed` returns in place of a frame that was cut or corrupted."""
-
-
-@dataclass(frozen=True)
 class Identity:
     """What a device says about itself; the members are those of the identity layout after ``version``."""
 
@@ -276,8 +253,8 @@ class Identity:
     counters: int
     layers: int
 
-    def pack(self):
-        """Bytes of the identity layout."""
+    def pack(self) -> bytes:
+        """Return the bytes of the identity layout."""
         return IDENTITY.pack(
             MAGIC,
             VERSION,
@@ -292,7 +269,7 @@ class Identity:
         )
 
 
-def counter_names(layers, *, sdram):
+def counter_names(layers: int, *, sdram: bool) -> tuple[str, ...]:
     """Names of a core's performance counters, all since its reset, in their order.
 
     ``tokens``: steps begun. ``cycles``: cycles in which the core was at work. ``words``: of these, cycles in which a
@@ -310,7 +287,7 @@ def counter_names(layers, *, sdram):
 
     Returns
     -------
-    tuple of str
+    tuple[str, ...]
     """
     return (
         "tokens",
@@ -332,212 +309,39 @@ class LoadState:
     loaded_bytes: int = 0
     loaded_crc: int = NO_CRC
 
-    def pack(self):
-        """Bytes of the load state layout."""
+    def pack(self) -> bytes:
+        """Return the bytes of the load state layout."""
         return LOAD_STATE.pack(self.loading, self.verified, self.loaded_bytes, self.loaded_crc)
 
 
-def bitmap_bytes(outputs):
-    """Bytes that hold one bit for each of so many neurons."""
+def bitmap_bytes(outputs: int) -> int:
+    """Return how many bytes hold one bit for each of ``outputs`` neurons."""
     return -(-outputs // 8)
 
 
-def event_bytes(events, outputs):
-    """Payload of a STEP reply from ``(index, value)`` pairs in rising index.
+def event_bytes(events: Iterable[tuple[int, int]], outputs: int) -> bytes:
+    """Return the payload of a STEP reply with these events.
 
-    A bit for each of the ``outputs`` neurons, neuron 0 in bit 0 of the first byte, 1 where it has an event; then the
-    values of these events.
+    Parameters
+    ----------
+    events : Iterable[tuple[int, int]]
+        Index and value of each event, in rising index.
+    outputs : int
+        Neurons of the last layer.
+
+    Returns
+    -------
+    bytes
+        A bit for each neuron, neuron 0 in bit 0 of the first byte, which is 1 where it has an event; then the values of
+        these events.
     """
     events = list(events)
     bitmap = sum(1 << index for index, _ in events).to_bytes(bitmap_bytes(outputs), "little")
     return bitmap + bytes(value for _, value in events)
 
 
-def encode_frame(sequence, command, payload=b""):
-    """Bytes of one frame on the line, flags included."""
-    content = HEADER.pack(sequence % SEQUENCES, command, len(payload)) + payload
-    content += zlib.crc32(content).to_bytes(CRC_BYTES, "little")
-    content = content.replace(b"\x7d", b"\x7d\x5d").replace(b"\x7e", b"\x7d\x5e")
-    return b"\x7e" + content + b"\x7e"
-
-
-_BAD_ESCAPE = re.compile(rb"\x7d(?![\x5d\x5e])")
-
-
-class FrameReader:
-    """Finds frames in bytes that arrive in pieces of any size, and survives any bytes.
-
-    Parameters
-    ----------
-    max_payload : int
-        A frame with a longer payload is bad.
-    """
-
-    def __init__(self, max_payload):
-        self._limit = HEADER.size + max_payload + CRC_BYTES
-        self._max_payload = max_payload
-        self._synchronised = False
-        self._pending = b""
-
-    def feed(self, data):
-        """Return the frames that `data` completes, in order: `Frame`, or `BadFrame` for each one that was damaged.
-
-        What comes before the first flag ever seen is dropped without a word.
-        """
-        *complete, self._pending = (self._pending + data).split(b"\x7e")
-        if complete and not self._synchronised:
-            self._synchronised = True
-            del complete[0]
-        if len(self._pending) > 2 * self._limit or not self._synchronised:
-            # Enough to be judged a bad frame: longer than any good one, escapes included.
-            self._pending = self._pending[: 2 * self._limit + 1] if self._synchronised else b""
-        return [self._decode(content) for content in complete if content]
-
-    def _decode(self, content):
-        if _BAD_ESCAPE.search(content):
-            return BadFrame()
-        # This order of replacements undoes the escapes: the first makes no new escape byte.
-        content = content.replace(b"\x7d\x5e", b"\x7e").replace(b"\x7d\x5d", b"\x7d")
-        if not HEADER.size + CRC_BYTES <= len(content) <= self._limit:
-            return BadFrame()
-        body, crc = content[:-CRC_BYTES], content[-CRC_BYTES:]
-        sequence, command, length = HEADER.unpack_from(body)
-        payload = body[HEADER.size :]
-        if zlib.crc32(body).to_bytes(CRC_BYTES, "little") != crc or length != len(payload):
-            return BadFrame()
-        return Frame(sequence, command, payload)
-
-
-class Device:
-    """The device's side of the link in Python: counterpart of `egret.rtl.link.link.Link`.
-
-    Answers every byte sequence with the bytes that the hardware answers when the host lets each reply pass before it
-    sends on.
-
-    Parameters
-    ----------
-    core
-        Object with ``step(token)`` giving ``(index, value)`` pairs, ``clear()``, ``load(section, index, word)`` with
-        the word as an integer, and ``counters()`` giving a list of integers.
-    identity : Identity
-        What it says about itself.
-    sections : dict of int to tuple of int
-        Bytes of a word and number of words of each memory.
-    input_section : int or None
-        The one of them that takes events, where these are the input.
-    """
-
-    def __init__(self, core, identity, sections, input_section=None):
-        self._core = core
-        self._identity = identity
-        self._sections = sections
-        self._input_section = input_section
-        self._reader = FrameReader(identity.max_payload)
-        self._connected = False
-        self._expected = 0
-        self._kept = []
-        self._load_state = LoadState()
-        self.bad_frames = 0
-        self.repeated_frames = 0
-
-    def feed(self, data):
-        """Take bytes from the host and return the bytes for it."""
-        return b"".join(self._answer(frame) for frame in self._reader.feed(data))
-
-    def _refuse(self, status):
-        return encode_frame(self._expected, NAK, bytes([status]))
-
-    def _answer(self, frame):
-        if isinstance(frame, BadFrame):
-            self.bad_frames += 1
-            return self._refuse(Status.BAD_FRAME)
-        if frame.command == Command.IDENTIFY:
-            self._kept = []
-        elif not self._connected:
-            return self._refuse(Status.NO_SESSION)
-        elif frame.sequence != self._expected:
-            age = (self._expected - 1 - frame.sequence) % SEQUENCES
-            if age < len(self._kept):
-                self.repeated_frames += 1
-                return self._kept[-1 - age]
-            return self._refuse(Status.OUT_OF_ORDER)
-        status, payload = self._execute(frame)
-        reply = encode_frame(frame.sequence, frame.command | REPLY, bytes([status]) + payload)
-        self._connected = True
-        self._expected = (frame.sequence + 1) % SEQUENCES
-        self._kept = [*self._kept, reply][-self._identity.window :]
-        return reply
-
-    def _execute(self, frame):
-        payload, state = frame.payload, self._load_state
-        match frame.command:
-            case Command.LOAD:
-                if not state.loading:
-                    return Status.NOT_LOADING, b""
-                status = self._load(payload)
-                self._load_state = LoadState(
-                    status == Status.OK, False, state.loaded_bytes + len(payload), zlib.crc32(payload, state.loaded_crc)
-                )
-                return status, b""
-            case Command.EVENTS if self._input_section is not None:
-                if payload and payload[0] != self._input_section:
-                    return Status.BAD_SECTION, b""
-                return self._load(payload), b""
-            case Command.IDENTIFY | Command.CLEAR | Command.COUNTERS if payload:
-                return Status.BAD_LENGTH, b""
-            case Command.BEGIN if len(payload) != DIGEST_BYTES:
-                return Status.BAD_LENGTH, b""
-            case Command.CHECK if len(payload) != LOAD_CHECK.size:
-                return Status.BAD_LENGTH, b""
-            case Command.STEP if len(payload) != TOKEN.size:
-                return Status.BAD_LENGTH, b""
-            case Command.IDENTIFY:
-                return Status.OK, self._identity.pack() + state.pack()
-            case Command.BEGIN:
-                if payload != self._identity.digest:
-                    return Status.WRONG_DIGEST, self._identity.digest
-                self._load_state = LoadState(loading=True)
-                return Status.OK, b""
-            case Command.CHECK:
-                if not state.loading:
-                    return Status.NOT_LOADING, b""
-                verified = LOAD_CHECK.unpack(payload) == (state.loaded_bytes, state.loaded_crc)
-                self._load_state = LoadState(False, verified, state.loaded_bytes, state.loaded_crc)
-                return Status.OK if verified else Status.CHECK_FAILED, self._load_state.pack()
-            case Command.CLEAR:
-                self._core.clear()
-                return Status.OK, b""
-            case Command.STEP:
-                (token,) = TOKEN.unpack(payload)
-                if not state.verified:
-                    return Status.NOT_VERIFIED, b""
-                if token >= self._identity.tokens:
-                    return Status.BAD_TOKEN, b""
-                return Status.OK, event_bytes(self._core.step(token), self._identity.outputs)
-            case Command.COUNTERS:
-                counters = b"".join(value.to_bytes(COUNTER_BYTES, "little") for value in self._core.counters())
-                return Status.OK, counters + LINK_COUNTERS.pack(self.bad_frames, self.repeated_frames)
-            case _:
-                return Status.UNKNOWN_COMMAND, b""
-
-    def _load(self, payload):
-        if len(payload) < LOAD_HEADER.size:
-            return Status.BAD_LENGTH
-        if payload[0] not in self._sections:
-            return Status.BAD_SECTION
-        word_bytes, depth = self._sections[payload[0]]
-        index = int.from_bytes(payload[1 : LOAD_HEADER.size], "little")
-        words = payload[LOAD_HEADER.size :]
-        for start in range(0, len(words) - word_bytes + 1, word_bytes):
-            if index >= depth:
-                return Status.BAD_INDEX
-            self._core.load(payload[0], index, int.from_bytes(words[start : start + word_bytes], "little"))
-            index += 1
-        return Status.BAD_LENGTH if len(words) % word_bytes else Status.OK
-
-
-def describe():
-    """The generated tables of ``docs/protocol.md``: commands, status codes, layouts and limits, as Markdown."""
+def describe() -> str:
+    """Return the generated tables of ``docs/protocol.md``: commands, status codes, layouts and limits, as Markdown."""
     parts = [
         _table(
             "Constants",
@@ -580,6 +384,6 @@ def describe():
     return "\n\n".join(parts) + "\n"
 
 
-def _table(title, columns, rows):
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = [f"### {title}", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])

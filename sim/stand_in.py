@@ -12,6 +12,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from egret.rtl import protocol
+from egret.rtl.link.device import Device
 from egret.rtl.link.executor import core_signature
 from egret.rtl.link.link import Link
 
@@ -36,7 +37,7 @@ DIGEST = bytes.fromhex("7e7d5e5d00ff2b01")
 
 
 class StandInModel:
-    """The stand-in core in Python, with the methods that `egret.rtl.protocol.Device` needs."""
+    """The stand-in core in Python, with the methods that `egret.rtl.link.device.Device` needs."""
 
     def __init__(self):
         self.memories = {section: [0] * depth for section, (_, depth) in SECTIONS.items()}
@@ -68,11 +69,11 @@ class StandInModel:
 
 
 def device(window=protocol.DEFAULT_WINDOW, input_section=None):
-    """The whole stand-in board in Python: an `egret.rtl.protocol.Device`."""
+    """The whole stand-in board in Python: an `egret.rtl.link.device.Device`."""
     identity = protocol.Identity(
         DIGEST, window, protocol.MAX_PAYLOAD, protocol.DEFAULT_RECEIVE_BYTES, TOKENS, OUTPUTS, COUNTERS, 0
     )
-    return protocol.Device(StandInModel(), identity, SECTIONS, input_section)
+    return Device(StandInModel(), identity, SECTIONS, input_section)
 
 
 class StandInCore(wiring.Component):

@@ -16,6 +16,8 @@ from egret.model.compiler.configuration import TINY
 from egret.model.errors import InputError
 from egret.model.integer import IntegerEngine
 from egret.rtl import protocol
+from egret.rtl.link.device import Device
+from egret.rtl.link.frames import BadFrame, Frame, FrameReader, encode_frame
 from egret.rtl.protocol import Command
 from egret.sim.stand_in import COUNTERS, DIGEST, OUTPUTS, SECTIONS, TOKENS, StandInModel, device
 from egret.sim.virtual import board_build, stand_in_build
@@ -144,7 +146,7 @@ def test_loading_goes_on_where_it_stopped(stop):
     """The host is interrupted, and the next one goes on, unless the board holds the beginning of another image."""
     # Short commands: nine of them load all.
     identity = protocol.Identity(DIGEST, 2, 12, protocol.DEFAULT_RECEIVE_BYTES, TOKENS, OUTPUTS, COUNTERS, 0)
-    port = ModelPort(protocol.Device(StandInModel(), identity, SECTIONS))
+    port = ModelPort(Device(StandInModel(), identity, SECTIONS))
     words, seen = [], []
     core, load = port.device._core, port.device._core.load
     core.load = lambda *word: (words.append(word), load(*word))
@@ -222,7 +224,7 @@ def test_words_that_do_not_fit(board):
         ),
         (b"login: ", "no Egret board answers there"),
         (b"\x7e\xff\x7e" * 9, "no Egret board answers there"),
-        (protocol.encode_frame(3, Command.IDENTIFY), "no Egret board answers there"),
+        (encode_frame(3, Command.IDENTIFY), "no Egret board answers there"),
     ],
 )
 def test_nobody_there(answer, message):
@@ -247,8 +249,8 @@ def test_nobody_there(answer, message):
 def test_another_protocol(identity, message):
     class Other:
         def feed(self, data):
-            (frame,) = protocol.FrameReader(600).feed(data)
-            return protocol.encode_frame(frame.sequence, frame.command | protocol.REPLY, b"\0" + identity)
+            (frame,) = FrameReader(600).feed(data)
+            return encode_frame(frame.sequence, frame.command | protocol.REPLY, b"\0" + identity)
 
     with pytest.raises(BoardError, match=message):
         Board(ModelTransport(ModelPort(Other())))
@@ -280,8 +282,8 @@ def test_an_answer_without_sense(board, port):
             self.payload = payload
 
         def feed(self, data):
-            (frame,) = protocol.FrameReader(600).feed(data)
-            return protocol.encode_frame(frame.sequence, frame.command | protocol.REPLY, b"\0" + self.payload)
+            (frame,) = FrameReader(600).feed(data)
+            return encode_frame(frame.sequence, frame.command | protocol.REPLY, b"\0" + self.payload)
 
     # Too short a bitmap; a value missing, one too many; neuron 19 of 0 to 18.
     for payload in (b"", b"ab", b"\1\0\0", b"\1\0\0\5\6", b"\0\0\x08\5"):
@@ -449,7 +451,7 @@ def damaged_frames(generator):
                 (Command.LOAD, bytes(4) + generator.randbytes(generator.randrange(0, 504))),
             ]
         )
-        frame = bytearray(protocol.encode_frame(generator.randrange(protocol.SEQUENCES), command, payload))
+        frame = bytearray(encode_frame(generator.randrange(protocol.SEQUENCES), command, payload))
         for place in generator.sample(range(1, len(frame) - 1), generator.randint(1, 4)):
             frame[place] ^= 1 << generator.randrange(8)
         yield bytes(frame)
@@ -459,7 +461,7 @@ def damaged_frames(generator):
 def test_a_million_bytes_do_not_disturb_the_hardware(kind, program):
     """What the link makes of them is what the reader in Python does: bad frames, and none that is executed."""
     generator = random.Random(7)
-    model, reader = model_of(memories()), protocol.FrameReader(protocol.MAX_PAYLOAD)
+    model, reader = model_of(memories()), FrameReader(protocol.MAX_PAYLOAD)
     frames = damaged_frames(generator)
     with open_program(program) as transport:
         board = Board(transport)
@@ -477,7 +479,7 @@ def test_a_million_bytes_do_not_disturb_the_hardware(kind, program):
         transport.serial.write(b"\x7e")
         found += reader.feed(b"\x7e")
         assert received > 10_000  # the refusals
-        assert len(found) > 3000 and all(isinstance(item, protocol.BadFrame) for item in found)
+        assert len(found) > 3000 and all(isinstance(item, BadFrame) for item in found)
         after = board.counters()
         assert after == before | {"bad_frames": before["bad_frames"] + len(found)}
         np.testing.assert_array_equal(board.step(6), expected_events(model, 6))
@@ -486,7 +488,7 @@ def test_a_million_bytes_do_not_disturb_the_hardware(kind, program):
 answers = st.lists(
     st.one_of(
         st.binary(max_size=40),
-        st.builds(protocol.encode_frame, st.integers(0, 0xFFFF), st.integers(0, 255), st.binary(max_size=8)),
+        st.builds(encode_frame, st.integers(0, 0xFFFF), st.integers(0, 255), st.binary(max_size=8)),
     ),
     min_size=1,
     max_size=8,
@@ -503,10 +505,10 @@ def test_no_answer_of_other_frames_is_taken(data):
         sequence = board._next
         assume(
             not any(
-                isinstance(frame, protocol.Frame)
+                isinstance(frame, Frame)
                 and frame.sequence == sequence
                 and frame.command in (protocol.REPLY | Command.STEP, protocol.NAK)
-                for frame in protocol.FrameReader(0xFFFF).feed(b"\x7e".join(data * 2))
+                for frame in FrameReader(0xFFFF).feed(b"\x7e".join(data * 2))
             )
         )
         port.device = Script(*data)

@@ -7,8 +7,9 @@ import zlib
 import pytest
 
 from egret.rtl import protocol
+from egret.rtl.link.frames import FrameReader, encode_frame
 from egret.rtl.link.link import Link
-from egret.rtl.protocol import Command, FrameReader, Status, encode_frame
+from egret.rtl.protocol import Command, Status
 from egret.sim.stand_in import COUNTERS, DIGEST, SECTIONS, TOKENS, StandInBoard, device
 from tests.support.streams import StreamSimulation
 
