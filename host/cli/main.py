@@ -16,8 +16,8 @@ from egret.model.errors import EgretError
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = (
-    "train", "prune", "sweep", "report", "calibrate", "quantise", "compile", "evaluate", "simulate", "build", "run",
-    "self-test", "demo", "bench",
+    "train", "prune", "sweep", "report", "calibrate", "quantise", "compile", "evaluate", "simulate", "estimate",
+    "build", "run", "self-test", "demo", "bench",
 )  # fmt: skip
 """Names of the commands, each a module of this folder with a function of that name."""
 

@@ -1,0 +1,135 @@
+"""The command ``egret estimate``."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from egret.host.cli.options import FOLDED, RESIDENT, as_json
+from egret.host.cli.show import show_table
+from egret.host.cli.sources import board_image, board_named, image_network, load_image, load_text
+from egret.model.compiler.configuration import STORES
+from egret.model.errors import InputError
+
+if TYPE_CHECKING:
+    from egret.boards.definition import BoardDefinition
+    from egret.host.cost.work import Work
+    from egret.model.compiler.configuration import Configuration
+
+__all__ = ["estimate"]
+
+
+@click.command()
+@click.argument("network")
+@click.option("--board", "name", help="The core of this board, whether it fits, and tokens a second.")
+@click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
+@click.option("--store", type=click.Choice(STORES), help="Where the weights are; bram by default.")
+@click.option("--weight-bits", type=int, help="Bits of a stored weight, 4 or 8; 4 where the network allows.")
+@click.option("--folded", type=int, help=FOLDED)
+@click.option("--resident-bytes", type=click.IntRange(min=0), help=RESIDENT)
+@click.option("--text", help="Text to count events on; the network's own samples by default.")
+@click.option("--tokens", type=click.IntRange(2), default=200, show_default=True, help="Steps to count.")
+@as_json
+def estimate(
+    network: str,
+    name: str | None,
+    lanes: int | None,
+    store: str | None,
+    weight_bits: int | None,
+    folded: int | None,
+    resident_bytes: int | None,
+    text: str | None,
+    tokens: int,
+    as_json: bool,
+) -> int:
+    """Estimate what NETWORK takes on a core, in seconds: nothing is simulated or built.
+
+    Cycles are those of a model that was fitted to simulated cores (docs/scaling.md); `egret bench` counts them.
+    """
+    from egret.host.cost.work import Work, columns_taken, count_sources, resident_shares
+    from egret.host.measure import sample
+
+    board = None
+    if name is not None:
+        if any(value is not None for value in (weight_bits, store, resident_bytes)):
+            raise InputError("--board has a core of its own: of its options only --lanes and --folded go with it")
+        board = board_named(name, "--board")
+        image = board_image(board, network, lanes=lanes, folded=folded)
+        integer = image_network(image)
+    else:
+        options = {"lanes": lanes, "weight_bits": weight_bits, "folded_tokens": folded, "store": store}
+        image, integer = load_image(network, **options, resident_bytes=resident_bytes)
+    c = image.configuration
+    ids = sample(integer, tokens + 1) if text is None else load_text(text, integer.vocabulary, tokens)
+    sources = count_sources(integer, ids)
+    taken = columns_taken(integer, sources, ids, c.folded_tokens)
+    work = Work.of(
+        integer,
+        sources,
+        ids,
+        lanes=c.lanes,
+        store=c.store,
+        weight_bits=c.weight_bits,
+        folded_tokens=c.folded_tokens,
+        resident=resident_shares(image, taken) if c.store == "sdram" else (),
+    )
+    result, rows = {"network": network, "tokens": tokens, "lanes": c.lanes, "store": c.store}, []
+    for more, more_rows in (_memories(c), _cycles(work, c, board), ({}, []) if board is None else _fit(board, c)):
+        result |= more
+        rows += more_rows
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        show_table(f"Estimate: {network}, {c.lanes} lanes, weights in {c.store}", rows)
+    return 0
+
+
+Figures = tuple[dict[str, Any], list[tuple[str, str]]]
+"""Keys for JSON, and rows for a table."""
+
+
+def _memories(c: "Configuration") -> Figures:
+    from egret.model.compiler.image import memory_sections
+
+    sizes = {section.name: section.words * section.word_bits / 8 for section in memory_sections(c)}
+    rows = [("memories", f"{sum(sizes.values()):,.0f} bytes"), ("tokens with folded rows", f"{c.folded_tokens:,}")]
+    return {"memory_bytes": sizes, "weight_memory_bytes": c.weight_memory_bytes, "folded": c.folded_tokens}, rows
+
+
+def _cycles(work: "Work", c: "Configuration", board: "BoardDefinition | None") -> Figures:
+    from egret.host.cost.model import board_speed, cycles, packed, traffic
+
+    if c.compact:
+        return {"cycles_per_token": None}, [("cycles per token", "unknown; egret bench counts them")]
+    words = packed(work)
+    found, read = cycles(work, words=words), traffic(work, words)
+    macs = sum(float(columns.taken @ columns.weights) for layer in work.matrices for columns in layer)
+    result = {"macs_per_token": macs, "cycles_per_token": found, "bytes_per_token": read["bytes"]}
+    rows = [
+        ("MACs per token", f"{macs:,.0f}"),
+        ("cycles per token", f"{found:,.0f}"),
+        ("bytes read per token", f"{read['bytes']:,.0f}"),
+    ]
+    if board is not None:
+        speed = board_speed(work, board, board.hertz)
+        result["speed"] = speed.summary()
+        rows += speed.rows()[1:]
+    return result, rows
+
+
+def _fit(board: "BoardDefinition", c: "Configuration") -> Figures:
+    from egret.boards.design import generate
+    from egret.boards.estimate import estimate
+
+    needed, capacity = estimate(generate(board, c)), board.device.capacity
+    # What is exact decides; look-up tables are an estimate.
+    exact = needed.used | {"block_rams": needed.least_block_rams}
+    fits = all(exact[key] <= capacity[key] for key in exact if key != "luts")
+    rows = [
+        (key.replace("_", " "), f"{count:,} of {capacity[key]:,} ({count / capacity[key]:.0%})")
+        for key, count in needed.used.items()
+    ]
+    rows.append((f"fits {board.title}", "yes, by its memories and multipliers" if fits else "no"))
+    rows.append(("time of the build", f"about {needed.seconds:.0f} s"))
+    used = {"used": needed.used, "available": {key: capacity[key] for key in needed.used}}
+    return {"board": board.title, "fits": fits, "build_seconds": round(needed.seconds)} | used, rows
