@@ -16,7 +16,7 @@ from egret.host.generate import ReadOut, Sampler
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.lookups import estimate_lookups
 from egret.model.counts import integer_columns
-from egret.model.evaluate import Evaluation, cut_streams, evaluate, log_likelihood
+from egret.model.evaluate import Evaluation, evaluate, log_likelihood, stream_steps
 from egret.model.integer import IntegerEngine, IntegerLayer, split
 from egret.rtl.protocol import CAUSES
 
@@ -316,7 +316,7 @@ def stream(board, image, ids, *, progress=None):
     InputError
         The text has fewer than two tokens, or the board does not do what it should.
     """
-    pairs = cut_streams(ids, 1)
+    pairs = stream_steps(ids, 1)
     board.clear()
     read_out, likelihood, total = ReadOut(image), 0.0, len(ids) - 1
     sent, received = board.bytes_sent, board.bytes_received

@@ -35,7 +35,7 @@ def calibrate(network, ids, *, batch=64, progress=None):
     ids : np.ndarray of int, shape [N + 1]
         A text that is used for nothing else, such as the validation text; every token after the first is predicted.
     batch : int
-        Streams that the text is cut into (`egret.model.evaluate.cut_streams`).
+        Streams that the text is cut into (`egret.model.evaluate.stream_steps`).
     progress : callable, optional
         As for `egret.model.evaluate.evaluate`.
 
@@ -47,7 +47,7 @@ def calibrate(network, ids, *, batch=64, progress=None):
     Raises
     ------
     InputError
-        See `egret.model.evaluate.cut_streams`.
+        See `egret.model.evaluate.stream_steps`.
     """
     losses = np.zeros(len(_SCALES))
     for y, targets in outputs(network, ids, batch, progress=progress):

@@ -13,7 +13,7 @@ import numpy as np
 from egret.model.counts import MacCounts, SourceCounts, count_macs
 from egret.model.errors import InputError
 
-__all__ = ["Evaluation", "EventAgreement", "cut_streams", "evaluate", "event_agreement", "log_likelihood", "outputs"]
+__all__ = ["Evaluation", "EventAgreement", "stream_steps", "evaluate", "event_agreement", "log_likelihood", "outputs"]
 
 _READOUT_ELEMENTS = 1 << 22  # logits taken at once: enough rows for an efficient product, 32 MB as float64
 
@@ -48,7 +48,7 @@ class Evaluation:
         return math.exp(self.loss) if self.loss < 709 else math.inf
 
 
-def cut_streams(ids, batch):
+def stream_steps(ids, batch):
     """Cut a text into B streams such that each token but the first is predicted once.
 
     Stream b starts where stream b-1 has its last target. Where the predictions do not divide evenly, the first
@@ -107,7 +107,7 @@ def evaluate(network, columns, ids, *, batch=1, progress=None):
     ids : np.ndarray of int, shape [N + 1]
         The text; every token after the first is predicted.
     batch : int
-        Number of streams that the text is cut into (`cut_streams`).
+        Number of streams that the text is cut into (`stream_steps`).
     progress : callable, optional
         Called now and then as ``progress(done, total)``, both in predictions.
 
@@ -118,7 +118,7 @@ def evaluate(network, columns, ids, *, batch=1, progress=None):
     Raises
     ------
     InputError
-        See `cut_streams`.
+        See `stream_steps`.
     """
     sources = SourceCounts(columns)
     likelihood, total = 0.0, len(ids) - 1
@@ -152,9 +152,9 @@ def outputs(network, ids, batch, *, sources=None, progress=None):
     Raises
     ------
     InputError
-        See `cut_streams`.
+        See `stream_steps`.
     """
-    streams = cut_streams(ids, batch)
+    streams = stream_steps(ids, batch)
     total, done = len(ids) - 1, 0
     waiting, wanted, rows = [], [], None
     network.reset_state(batch)
@@ -211,9 +211,9 @@ def event_agreement(one, other, ids, *, batch=1, progress=None):
     Raises
     ------
     InputError
-        See `cut_streams`.
+        See `stream_steps`.
     """
-    streams = cut_streams(ids, batch)
+    streams = stream_steps(ids, batch)
     one.reset_state(batch)
     other.reset_state(batch)
     same, both, either, size, done = 0, 0, 0, 0, 0

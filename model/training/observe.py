@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from egret.model.counts import SourceCounts, checkpoint_columns, count_macs
-from egret.model.evaluate import Evaluation, cut_streams
+from egret.model.evaluate import Evaluation, stream_steps
 from egret.model.training.network import LanguageModel, egru_layer, lstm_layer
 
 __all__ = ["Observation", "histogram", "observe", "parameter_histograms"]
@@ -52,7 +52,7 @@ def observe(checkpoint, ids, *, streams=1, device="cpu", progress=None):
     ids : np.ndarray of int, shape [N + 1]
         The text; every token after the first is predicted.
     streams : int
-        Number of streams B that the text is cut into (`egret.model.evaluate.cut_streams`).
+        Number of streams B that the text is cut into (`egret.model.evaluate.stream_steps`).
     device : str or torch.device
     progress : callable, optional
         Called now and then as ``progress(done, total)``, both in predictions.
@@ -64,9 +64,9 @@ def observe(checkpoint, ids, *, streams=1, device="cpu", progress=None):
     Raises
     ------
     InputError
-        See `cut_streams`.
+        See `stream_steps`.
     """
-    steps, total = cut_streams(ids, streams), len(ids) - 1
+    steps, total = stream_steps(ids, streams), len(ids) - 1
     configuration = checkpoint.configuration
     events = configuration.cell == "egru"
     model = LanguageModel.from_checkpoint(checkpoint).to(device)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from egret.model.checkpoint import NetworkConfiguration
 from egret.model.counts import checkpoint_columns
 from egret.model.errors import InputError
-from egret.model.evaluate import cut_streams, evaluate, event_agreement, log_likelihood
+from egret.model.evaluate import evaluate, event_agreement, log_likelihood, stream_steps
 from egret.model.floating import FloatEngine
 
 CONFIGURATION = NetworkConfiguration("egru", "char", 6, 5, (7, 5))
@@ -22,7 +22,7 @@ def test_streams_predict_every_token_once(length, data):
     batch = data.draw(st.integers(1, length - 1))
     ids = np.arange(length)
     predicted, previous = [], None
-    steps = list(cut_streams(ids, batch))
+    steps = list(stream_steps(ids, batch))
     for number, (inputs, targets) in enumerate(steps):
         assert len(inputs) == batch
         assert len(targets) == batch or number == len(steps) - 1
@@ -45,7 +45,7 @@ def test_streams_predict_every_token_once(length, data):
 )
 def test_nothing_to_predict(length, batch, message):
     with pytest.raises(InputError) as error:
-        cut_streams(np.zeros(length, np.int32), batch)
+        stream_steps(np.zeros(length, np.int32), batch)
     assert str(error.value) == message
 
 
