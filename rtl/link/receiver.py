@@ -30,8 +30,9 @@ def frame_layout() -> data.StructLayout:
 class Receiver(wiring.Component):
     """Undoes the framing of what the host sends, and offers the frames that are whole.
 
-    Takes one byte a cycle, except while a frame is offered: the bytes behind it then wait in a queue. A frame is
-    offered from the cycle after its last flag. The Python counterpart is `egret.rtl.link.frames.FrameReader`.
+    Takes one byte a cycle, except while a frame is offered: the bytes behind it then wait in a queue. Through an empty
+    queue, a frame is offered three cycles after its last flag was taken; four, if the queue is of block RAM. The Python
+    counterpart is `egret.rtl.link.frames.FrameReader`.
 
     Parameters
     ----------

@@ -144,9 +144,23 @@ def joined(data):
     return [frame for place, frame in enumerate(frames) if not place or frame != frames[place - 1]]
 
 
-@pytest.mark.parametrize("input_section", [None, INPUT])
 @pytest.mark.parametrize(
-    ("seed", "idle", "backpressure", "window"), [(1, 0.0, 0.0, 2), (2, 0.3, 0.0, 1), (3, 0.0, 0.4, 2), (4, 0.2, 0.6, 4)]
+    ("seed", "idle", "backpressure", "window", "input_section"),
+    [
+        (1, 0.0, 0.0, 2, None),
+        (2, 0.3, 0.0, 1, INPUT),
+        (3, 0.0, 0.4, 2, None),
+        (4, 0.2, 0.6, 4, INPUT),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                (5, 0.0, 0.0, 2, INPUT),
+                (6, 0.3, 0.0, 1, None),
+                (7, 0.0, 0.4, 2, INPUT),
+                (8, 0.2, 0.6, 4, None),
+            ]
+        ),
+    ],
 )
 def test_answers_byte_for_byte_as_the_device_in_python(seed, idle, backpressure, window, input_section):
     generator = random.Random(seed)
