@@ -73,6 +73,15 @@ class Point:
 def _points() -> list[Point]:
     sdram: dict[str, Any] = {"store": "sdram", "lanes": 2}
     held: dict[str, Any] = {"fitted": False}
+    more_active: list[tuple[str, float, dict[str, Any]]] = [
+        ("64 neurons a layer", 0.4, {"hidden": (64, 64)}),
+        ("512 neurons a layer", 0.3, {"hidden": (512, 512)}),
+        ("one layer", 0.05, {"hidden": (256,)}),
+        ("density 5%", 0.3, {"density": 0.05}),
+        ("2 lanes", 0.3, {"lanes": 2}),
+        ("32 lanes", 0.4, {"lanes": 32}),
+        ("SDRAM", 0.4, sdram),
+    ]
     return [
         Point(name="base"),
         *(Point(name=f"{size} neurons a layer", hidden=(size, size)) for size in (64, 128, 512)),
@@ -86,18 +95,10 @@ def _points() -> list[Point]:
         Point(name="SDRAM", **sdram),
         Point(name="SDRAM, 512 neurons", hidden=(512, 512), **sdram),
         Point(name="SDRAM, density 5%", density=0.05, **sdram),
-        Point(name="SDRAM, folded rows", **sdram | {"folded_tokens": 64}),
+        Point(name="SDRAM, folded rows", folded_tokens=64, **sdram),
         *(
             Point(name=f"{name}, activity {activity:.0%}", activity=activity, **held, **others)
-            for name, activity, others in (
-                ("64 neurons a layer", 0.4, {"hidden": (64, 64)}),
-                ("512 neurons a layer", 0.3, {"hidden": (512, 512)}),
-                ("one layer", 0.05, {"hidden": (256,)}),
-                ("density 5%", 0.3, {"density": 0.05}),
-                ("2 lanes", 0.3, {"lanes": 2}),
-                ("32 lanes", 0.4, {"lanes": 32}),
-                ("SDRAM", 0.4, sdram),
-            )
+            for name, activity, others in more_active
         ),
         Point(
             name="three layers, 4 lanes",
@@ -200,7 +201,7 @@ def active_network(point: Point, *, seed: int = 1, steps: int = 24, streams: int
 
 
 def tokens_of(point: Point, network: IntegerNetwork, text: str | None, *, seed: int = 1) -> np.ndarray:
-    """Tokens of a run: random ones, drawn with ``seed``, those of ``text``, or the network's own."""
+    """Tokens of a run of ``point``: random ones, drawn with ``seed``, those of ``text``, or the network's own."""
     if point.network is None:
         return np.random.default_rng(seed).integers(0, point.vocabulary, point.tokens + 1).astype(np.int32)
     if text is None:
@@ -230,6 +231,7 @@ def run(point: Point, *, text: str | None = None, open_board: Callable[..., Any]
     if measurement.mismatches:
         raise InputError(f"{point.name}: {measurement.first_mismatch}")
     counters, sources = measurement.counters, measurement.evaluation.sources
+    assert sources is not None
     steps = counters["tokens"]
     taken = columns_taken(network, sources, ids, configuration.folded_tokens)
     work = Work.of(
@@ -358,7 +360,7 @@ def fit(works: list[Work], measured: list[float], *, rounds: int = 60) -> Consta
                     break
             else:
                 damping *= 4
-        return now @ now, logs
+        return float(now @ now), logs
 
     _, best = min((descend(np.log(dataclasses.astuple(start))) for start in STARTS), key=lambda found: found[0])
     return Constants(*np.exp(best).tolist())

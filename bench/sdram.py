@@ -96,13 +96,14 @@ def litedram_verilog(lite: Lite, timing: Timing) -> str:
 
     Raises `InputError` where its times are not those of ``timing``.
     """
-    import litedram.modules
-    from litedram.common import PhySettings
-    from litedram.core.controller import ControllerSettings, LiteDRAMController
-    from litedram.core.crossbar import LiteDRAMCrossbar
-    from litex.gen.fhdl.verilog import convert
-    from migen import ClockDomain as MigenDomain
-    from migen import Module as MigenModule
+    # Installed by whoever compares with it.
+    import litedram.modules  # pyright: ignore[reportMissingImports]
+    from litedram.common import PhySettings  # pyright: ignore[reportMissingImports]
+    from litedram.core.controller import ControllerSettings, LiteDRAMController  # pyright: ignore[reportMissingImports]
+    from litedram.core.crossbar import LiteDRAMCrossbar  # pyright: ignore[reportMissingImports]
+    from litex.gen.fhdl.verilog import convert  # pyright: ignore[reportMissingImports]
+    from migen import ClockDomain as MigenDomain  # pyright: ignore[reportMissingImports]
+    from migen import Module as MigenModule  # pyright: ignore[reportMissingImports]
 
     memory = litedram.modules.MT48LC16M16(HERTZ, "1:1")
     theirs, geometry = memory.timing_settings, memory.geom_settings
@@ -183,7 +184,7 @@ class LiteDram(wiring.Component):
     write: stream.Interface
     ready: Signal
     busy: Signal
-    sdram: wiring.PureInterface
+    sdram: Any
 
     def __init__(self, lite: Lite, timing: Timing):
         self._lite, self._t = lite, timing
@@ -317,14 +318,16 @@ class Plain(wiring.Component):
     Members
     -------
     valid, beat
-        Instead of ``o``; the others are those of ``inner``.
+        Instead of ``o``.
+    ready, busy, sdram
+        As ``inner`` has them, and its streams ``i`` and ``write``.
     """
 
     valid: Signal
     beat: Any
     ready: Signal
     busy: Signal
-    sdram: wiring.PureInterface
+    sdram: Any
 
     def __init__(self, inner: Any):
         self._inner = inner
@@ -437,9 +440,10 @@ class Simulation:
 
 
 def area(component: Any, sources: dict[str, str], directory: Path) -> dict[str, int]:
-    """Cells on an ECP5: those of LiteDRAM alone where it is among the sources.
+    """Cells on an ECP5 of a component, or of LiteDRAM alone where that is among the ``sources``.
 
-    Parameters are those of `Simulation`. Raises `InputError` where Yosys is missing or failed.
+    ``component``, ``sources`` and ``directory`` are those of `Simulation`. Raises `InputError` where Yosys is missing
+    or failed.
     """
     plain = Plain(component)
     cells = synthesise(plain, directory, verilog=_verilog(plain, sources), top="litedram" if sources else "component")
@@ -449,7 +453,8 @@ def area(component: Any, sources: dict[str, str], directory: Path) -> dict[str, 
 def clock(component: Any, sources: dict[str, str], directory: Path) -> float:
     """Clock on an ECP5 of speed grade 6 after routing, in MHz, registered at the edges: median of three seeds.
 
-    Parameters are those of `Simulation`. Raises `InputError` where a tool is missing or failed.
+    ``component``, ``sources`` and ``directory`` are those of `Simulation`. Raises `InputError` where a tool is missing
+    or failed.
     """
     edges = Edges(Plain(component))
     synthesise(edges, directory, verilog=_verilog(edges, sources), top="component")

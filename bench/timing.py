@@ -10,6 +10,7 @@ measured is registered at its edges, so that its own paths decide (`bench.ecp5.E
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -69,7 +70,7 @@ def main(
         ("MHz, median", f"{median.megahertz:.1f}"),
         ("critical path", median.critical_path),
     ]
-    tables = [(f"{unit}, ECP5-85F, speed grade 6", ("", ""), rows)]
+    tables: list[tuple[str, tuple[str, ...], list[Any]]] = [(f"{unit}, ECP5-85F, speed grade 6", ("", ""), rows)]
     if path:
         result["steps"] = median.steps
         steps = [(kind, cell, f"{delay:.2f}") for kind, cell, delay in median.steps]

@@ -126,12 +126,12 @@ class _Pll(Elaboratable):
         locked = Signal()
         m.submodules.pll = self._instance(m, platform.request(platform.default_clk, dir="-"), self.clock, locked)
         # nextpnr knows the clock from that of the pin. The counter that ends the reset is itself held by the lock.
-        m.domains.start = start = ClockDomain(async_reset=True, local=True)
+        m.domains.start = ClockDomain(async_reset=True, local=True)
         left = Signal(range(RESET_CYCLES + 1), init=RESET_CYCLES)
         with m.If(left != 0):
             m.d.start += left.eq(left - 1)
         m.d.start += self.reset.eq(left != 0)
-        m.d.comb += [start.clk.eq(self.clock), start.rst.eq(~locked)]
+        m.d.comb += [ClockSignal("start").eq(self.clock), ResetSignal("start").eq(~locked)]
         return m
 
     def _instance(self, m: Module, pin: Any, clock: Signal, locked: Signal) -> Instance:
@@ -143,7 +143,7 @@ class Ecp5Pll(_Pll):
 
     def _instance(self, m: Module, pin: Any, clock: Signal, locked: Signal) -> Instance:
         s = self._settings
-        m.submodules.pin = buffer = io.Buffer("i", pin)
+        m.submodules.pin = buffer = io.Buffer(io.Direction.Input, pin)
         return Instance(
             "EHXPLLL",
             p_CLKI_DIV=s.reference,

@@ -50,8 +50,12 @@ def estimate(design: Design) -> Estimate:
                 multipliers += not re.search(r"connect \\[AB] \d+'0*10*\n", body)  # a power of two is a shift
             elif cell == "\\SB_SPRAM256KA":
                 large += 1
-            elif cell == "$memrd_v2" and re.search(r"\\CLK_ENABLE 1\b", body):
-                clocked[re.search(r'\\MEMID "(\S+)"', body)[1].replace("\\\\", "\\")] = True
+            elif (
+                cell == "$memrd_v2"
+                and re.search(r"\\CLK_ENABLE 1\b", body)
+                and (found := re.search(r'\\MEMID "(\S+)"', body))
+            ):
+                clocked[found[1].replace("\\\\", "\\")] = True
         for declared in re.finditer(r"\bmemory (?:width (\d+) )?(?:size (\d+) )?(\\\S+)", module):
             width, words, name = int(declared[1] or 1), int(declared[2] or 1), declared[3]
             blocks = device.blocks(words, width) if clocked[name] else 0

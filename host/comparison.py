@@ -1,6 +1,12 @@
 """What events, pruning and folding gain: a network beside its counterparts that lack some of them, all simulated."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from egret.host.measure import (
     DENSE_STEPS,
@@ -10,6 +16,7 @@ from egret.host.measure import (
     simulation_images,
     unpruned_counterpart,
 )
+from egret.model.integer import IntegerNetwork
 
 __all__ = ["Variant", "compare", "plot"]
 
@@ -31,24 +38,33 @@ class Variant:
     name: str
     measurement: Measurement
 
-    def speed_up(self, dense):
-        """Cycles per token of another variant over those of this one."""
+    def speed_up(self, dense: "Variant") -> float:
+        """Cycles per token of another variant, ``dense``, over those of this one."""
         return dense.measurement.cycles_per_token / self.measurement.cycles_per_token
 
-    def theory(self, dense):
-        """The same in multiplications."""
+    def theory(self, dense: "Variant") -> float:
+        """`speed_up` over ``dense`` in multiplications."""
         return dense.measurement.macs_per_token / self.measurement.macs_per_token
 
 
-def compare(parameters, ids, *, lanes, folded_tokens, open_board, progress):
+def compare(
+    network: IntegerNetwork,
+    ids: np.ndarray,
+    *,
+    lanes: int | None,
+    folded_tokens: int,
+    open_board: Callable[..., AbstractContextManager[Any]],
+    progress: Callable[[str], AbstractContextManager[Any]],
+) -> list[Variant]:
     """Measure a network, and its counterparts that lack events, zeros or both, on one and the same core.
 
     Parameters
     ----------
-    parameters : IntegerNetwork
+    network : IntegerNetwork
     ids : np.ndarray of int, shape [N + 1]
         Text.
     lanes : int or None
+        Of the core; None: as many as by default.
     folded_tokens : int
         Tokens with folded rows, of a further variant; 0 leaves it out.
     open_board, progress : callable
@@ -60,29 +76,29 @@ def compare(parameters, ids, *, lanes, folded_tokens, open_board, progress):
         The first one makes use of nothing: every neuron is active, no weight pruned.
     """
     counterparts = {
-        "nothing": dense_counterpart(parameters),
-        "events": unpruned_counterpart(parameters),
-        "pruning": dense_counterpart(parameters, pruned=True),
+        "nothing": dense_counterpart(network),
+        "events": unpruned_counterpart(network),
+        "pruning": dense_counterpart(network, pruned=True),
     }
-    image, *images = simulation_images(parameters, *counterparts.values(), lanes=lanes, weight_bits=8)
-    weights = sum(layer.weight_x.size + layer.weight_y.size for layer in parameters.layers)
+    image, *images = simulation_images(network, *counterparts.values(), lanes=lanes, weight_bits=8)
+    weights = sum(layer.weight_x.size + layer.weight_y.size for layer in network.layers)
     steps = max(2, min(DENSE_STEPS, len(ids) - 1, _CYCLES * image.configuration.lanes // weights))
     variants = []
     with open_board(image.configuration) as board:
-        for (name, network), its_image in zip(counterparts.items(), images, strict=True):
+        for (name, its_network), its_image in zip(counterparts.items(), images, strict=True):
             with progress(name) as show:
-                variants.append(Variant(name, measure(board, its_image, network, ids[: steps + 1], progress=show)))
+                variants.append(Variant(name, measure(board, its_image, its_network, ids[: steps + 1], progress=show)))
         with progress("events and pruning") as show:
-            variants.append(Variant("events and pruning", measure(board, image, parameters, ids, progress=show)))
+            variants.append(Variant("events and pruning", measure(board, image, network, ids, progress=show)))
     if folded_tokens:
         name = "events, pruning and folded rows"
-        (image,) = simulation_images(parameters, lanes=lanes, weight_bits=8, folded_tokens=folded_tokens)
+        (image,) = simulation_images(network, lanes=lanes, weight_bits=8, folded_tokens=folded_tokens)
         with open_board(image.configuration) as board, progress(name) as show:
-            variants.append(Variant(name, measure(board, image, parameters, ids, progress=show)))
+            variants.append(Variant(name, measure(board, image, network, ids, progress=show)))
     return variants
 
 
-def plot(path, title, measurement, variants):
+def plot(path: str | Path, title: str, measurement: Measurement, variants: list[Variant]) -> None:
     """Draw where the lanes' cycles go and, where there are variants, what each gains; the suffix names the format.
 
     Parameters

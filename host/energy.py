@@ -5,14 +5,16 @@ left out.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from egret.host.measure import Measurement
 from egret.host.traffic import column_lookups
 from egret.model.arithmetic import WEIGHT_BITS
 from egret.model.compiler.compile import column_bytes, column_words
 from egret.model.compiler.configuration import SDRAM_BITS
-from egret.model.compiler.image import memory_sections
+from egret.model.compiler.image import Image, memory_sections
 
 __all__ = ["BOARD_WATTS", "COSTS", "FPGA", "HERTZ", "SHEETS", "Sheet", "activity", "energy", "rows_opened"]
 
@@ -40,6 +42,9 @@ class Sheet:
         A word every ``clock_seconds``.
     refresh : float
         A refresh every ``refresh_seconds``.
+    row_seconds : float
+    row_words : int
+    clock_seconds, refresh_seconds : float
     """
 
     row: float
@@ -52,22 +57,23 @@ class Sheet:
     refresh_seconds: float
 
     @property
-    def standby_watts(self):
+    def standby_watts(self) -> float:
+        """What it draws when nothing is done."""
         return self.standby * VOLTS
 
     @property
-    def byte_joules(self):
+    def byte_joules(self) -> float:
         """Of a byte that is read, above the standby."""
         return (self.burst - self.standby) * VOLTS * self.clock_seconds / (SDRAM_BITS // 8)
 
     @property
-    def row_joules(self):
+    def row_joules(self) -> float:
         """Of opening and closing a row, above the standby, without the words read."""
         words = self.row_words * SDRAM_BITS // 8 * self.byte_joules
         return (self.row - self.standby) * VOLTS * self.row_seconds - words
 
     @property
-    def refresh_joules(self):
+    def refresh_joules(self) -> float:
         """Of a refresh, above the standby."""
         return (self.refresh - self.standby) * VOLTS * self.refresh_seconds
 
@@ -97,7 +103,7 @@ SHEETS = {
 """Of Samsung, 256 Mb, and of Micron, 128 Mb."""
 
 
-def _of_sheets(name):
+def _of_sheets(name: str) -> np.ndarray:
     costs = [getattr(sheet, name) for sheet in SHEETS.values()]
     return np.array([min(costs), max(costs)])
 
@@ -115,7 +121,7 @@ COSTS = {
 memory, read or written; a multiplication with its addition."""
 
 
-def rows_opened(start, words):
+def rows_opened(start: Any, words: Any) -> np.ndarray:
     """Rows of an SDRAM in which bursts lie.
 
     Parameters
@@ -125,7 +131,7 @@ def rows_opened(start, words):
 
     Returns
     -------
-    int or np.ndarray of int
+    np.ndarray of int
     """
     from egret.rtl.sdram import COLUMN_BITS
 
@@ -133,7 +139,9 @@ def rows_opened(start, words):
     return np.where(np.asarray(words) > 0, (start % row + words - 1) // row + 1, 0)
 
 
-def activity(image, measurement, ids, embedding, hertz):
+def activity(
+    image: Image, measurement: Measurement, ids: np.ndarray, embedding: np.ndarray, hertz: float
+) -> dict[str, tuple[str, Any]]:
     """What the core and its SDRAM do for a token, on average.
 
     Parameters
@@ -156,6 +164,7 @@ def activity(image, measurement, ids, embedding, hertz):
     from egret.rtl.update import STATE
 
     c, counters, sources = image.configuration, measurement.counters, measurement.evaluation.sources
+    assert sources is not None
     steps = sources.steps
     lookups = column_lookups(image, measurement, ids, embedding)
     pointer = next(section.word_bits for section in memory_sections(c) if section.name == "columns")
@@ -209,6 +218,6 @@ def activity(image, measurement, ids, embedding, hertz):
     return {name: (unit, count / steps) for name, (unit, count) in result.items()}
 
 
-def energy(done):
-    """Joules a token (low, high) of what `activity` says: dict of str to np.ndarray, [2]."""
+def energy(done: dict[str, tuple[str, Any]]) -> dict[str, np.ndarray]:
+    """Joules a token (low, high) of what is ``done``, as `activity` says it: arrays of two."""
     return {name: count * COSTS[unit] for name, (unit, count) in done.items()}

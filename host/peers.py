@@ -6,18 +6,32 @@ event must be equal. Like the core it ends at the last layer's events: the read-
 
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from egret.model.integer import EVENT_MAX, IntegerEngine, sigmoid_table, tanh_table
+from egret.model.integer import EVENT_MAX, IntegerEngine, IntegerNetwork, sigmoid_table, tanh_table
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["ENGINES", "PUBLISHED", "Published", "Run", "TorchNetwork", "run_engines"]
 
 
 @dataclass(frozen=True)
 class Published:
-    """What others measured: seconds and joules of a step of their network."""
+    """What others measured.
+
+    Attributes
+    ----------
+    name, network : str
+        Of the device, and of what it ran.
+    seconds, joules : float
+        Of a step.
+    source : str
+    """
 
     name: str
     network: str
@@ -36,14 +50,18 @@ PUBLISHED = (
 (MiniZed) from 2.4 W at the wall; of Spartus (Zynq-7100, DeltaLSTM) from 9.4 TOp/s and 1.1 TOp/s/W."""
 
 
-def _dense(weights):
+Product = Callable[["torch.Tensor"], "torch.Tensor"]
+"""Of a matrix with a vector."""
+
+
+def _dense(weights: np.ndarray) -> Product:
     import torch
 
     columns = torch.from_numpy(np.ascontiguousarray(weights.T, np.float32))
     return lambda values: torch.mv(columns.T, values)
 
 
-def _pruned(weights):
+def _pruned(weights: np.ndarray) -> Product:
     import torch
 
     with warnings.catch_warnings():
@@ -56,12 +74,12 @@ def _pruned(weights):
     return lambda values: rows @ values
 
 
-def _events(weights):
+def _events(weights: np.ndarray) -> Product:
     import torch
 
     columns, begin = torch.from_numpy(np.ascontiguousarray(weights.T, np.float32)), torch.zeros(1, dtype=torch.int64)
 
-    def product(values):
+    def product(values: "torch.Tensor") -> "torch.Tensor":
         active = values.nonzero()[:, 0]
         return torch.nn.functional.embedding_bag(active, columns, begin, mode="sum", per_sample_weights=values[active])[
             0
@@ -70,13 +88,13 @@ def _events(weights):
     return product
 
 
-def _events_pruned(weights):
+def _events_pruned(weights: np.ndarray) -> Product:
     import torch
 
     columns = torch.from_numpy(weights.astype(np.float32)).to_sparse_csc()
     begin, rows, kept = columns.ccol_indices(), columns.row_indices(), columns.values()
 
-    def product(values):
+    def product(values: "torch.Tensor") -> "torch.Tensor":
         active = values.nonzero()[:, 0]
         counts = begin[active + 1] - begin[active]
         places = torch.repeat_interleave(begin[active] - counts.cumsum(0) + counts, counts)
@@ -105,23 +123,23 @@ class TorchNetwork:
 
     Parameters
     ----------
-    parameters : IntegerNetwork
+    network : IntegerNetwork
     multiplier : callable
         One of `ENGINES`.
     """
 
-    def __init__(self, parameters, multiplier):
+    def __init__(self, network: IntegerNetwork, multiplier: Callable[[np.ndarray], Product]):
         import torch
 
-        def tensor(values):
+        def tensor(values: object) -> torch.Tensor:
             return torch.from_numpy(np.asarray(values, np.float32))
 
-        bits = parameters.gate_index_bits
+        bits = network.gate_index_bits
         self._lowest, self._highest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
         self._sigmoid, self._tanh = tensor(sigmoid_table(bits)), tensor(tanh_table(bits))
-        self._embedding = 2 * tensor(parameters.embedding)
+        self._embedding = 2 * tensor(network.embedding)
         self._layers = []
-        for layer in parameters.layers:
+        for layer in network.layers:
             size = len(layer.threshold)
             self._layers.append(
                 (
@@ -135,14 +153,14 @@ class TorchNetwork:
             )
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Start from zero state and no events."""
         import torch
 
         self._states = [[torch.zeros(len(layer[4])), torch.zeros(len(layer[4]))] for layer in self._layers]
 
-    def step(self, token):
-        """Events of every layer, float32 [H], after one more token."""
+    def step(self, token: int) -> "list[torch.Tensor]":
+        """Events of every layer, float32 [H], after one more ``token``."""
         x, events = self._embedding[token], []
         for (times_x, times_y, times_s, bias, threshold, scale), state in zip(self._layers, self._states, strict=True):
             size, (before, y) = len(threshold), state
@@ -157,18 +175,29 @@ class TorchNetwork:
             events.append(x)
         return events
 
-    def _index(self, sums, scale):
+    def _index(self, sums: "torch.Tensor", scale: "torch.Tensor") -> "torch.Tensor":
         # A negative index counts from the end, as in two's complement.
         return _half_up(sums, scale).clamp_(self._lowest, self._highest).long()
 
 
-def _half_up(values, scale):
+def _half_up(values: "torch.Tensor", scale: "torch.Tensor | float") -> "torch.Tensor":
     return (values * scale).add_(0.5).floor_()
 
 
 @dataclass(frozen=True)
 class Run:
-    """One engine over a text: threads that did best, their seconds a step, and event values that are wrong with any."""
+    """One way of `ENGINES` over a text.
+
+    Attributes
+    ----------
+    name : str
+    threads : int
+        That did best.
+    seconds : float
+        A step, with these.
+    mismatches : int
+        Event values that are wrong, with any number of threads.
+    """
 
     name: str
     threads: int
@@ -176,11 +205,14 @@ class Run:
     mismatches: int
 
     @property
-    def tokens_per_second(self):
+    def tokens_per_second(self) -> float:
+        """Steps a second."""
         return 1 / self.seconds
 
 
-def run_engines(parameters, ids, *, progress=None):
+def run_engines(
+    network: IntegerNetwork, ids: np.ndarray, *, progress: Callable[[int, int], object] | None = None
+) -> list[Run]:
     """Run a text through PyTorch in every way of `ENGINES` that there is here, at batch 1, and compare every event.
 
     Each way runs with one thread, and with as many as PyTorch takes by itself unless these are much slower. The time of
@@ -188,7 +220,7 @@ def run_engines(parameters, ids, *, progress=None):
 
     Parameters
     ----------
-    parameters : IntegerNetwork
+    network : IntegerNetwork
     ids : np.ndarray of int, shape [N + 1]
     progress : callable, optional
         Called as ``progress(done, total)``, both in engines.
@@ -199,7 +231,7 @@ def run_engines(parameters, ids, *, progress=None):
     """
     import torch
 
-    integer = IntegerEngine(parameters)
+    integer = IntegerEngine(network)
     expected = [[trace.y[0] for trace in integer.step(ids[step : step + 1])] for step in range(len(ids) - 1)]
     engines = {
         name: engine for name, engine in ENGINES.items() if engine is not _pruned or torch.backends.mkl.is_available()
@@ -209,13 +241,13 @@ def run_engines(parameters, ids, *, progress=None):
     try:
         with torch.inference_mode():
             for done, (name, engine) in enumerate(engines.items(), 1):
-                network, times, mismatches = TorchNetwork(parameters, engine), {}, 0
+                runner, times, mismatches = TorchNetwork(network, engine), {}, 0
                 for threads in sorted({1, usual}):
                     torch.set_num_threads(threads)
                     limit = 2 * len(expected) * min(times.values(), default=float("inf"))
-                    times[threads], wrong = _time(network, ids[:-1], expected, limit)
+                    times[threads], wrong = _time(runner, ids[:-1], expected, limit)
                     mismatches += wrong
-                best = min(times, key=times.get)
+                best = min(times, key=lambda threads: times[threads])
                 runs.append(Run(name, best, times[best], mismatches))
                 if progress is not None:
                     progress(done, len(engines))
@@ -224,7 +256,9 @@ def run_engines(parameters, ids, *, progress=None):
     return runs
 
 
-def _time(network, tokens, expected, limit):
+def _time(
+    network: TorchNetwork, tokens: np.ndarray, expected: list[list[np.ndarray]], limit: float
+) -> tuple[float, int]:
     """Seconds of a step, infinite where a pass takes longer than ``limit``; and event values unlike those expected."""
     least, mismatches = np.full(len(tokens), np.inf), 0
     for _ in range(PASSES):

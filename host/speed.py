@@ -1,6 +1,10 @@
 """How many tokens a second a board gives: the core's cycles and the link's bytes of simulated steps, at its clock."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from egret.host.measure import Measurement, Stream
 
 __all__ = ["USB_SECONDS", "Speed", "line_share"]
 
@@ -41,22 +45,22 @@ class Speed:
     sent: float
     received: float
 
-    def _line(self, count):
+    def _line(self, count: float) -> float:
         return count * BITS * self.divisor
 
     @property
-    def _ahead(self):
+    def _ahead(self) -> int:
         """Commands under way at once."""
         return min(self.window, 1 + int(self.receive_bytes // self.sent))
 
-    def _round_trip(self, delay):
+    def _round_trip(self, delay: float) -> float:
         return self._line(self.sent + self.received) + self.cycles + delay * self.hertz
 
-    def generated(self, delay=0.0):
+    def generated(self, delay: float = 0.0) -> float:
         """Tokens a second of text generation, a round trip being longer by ``delay`` seconds."""
         return self.hertz / self._round_trip(delay)
 
-    def _paces(self, delay):
+    def _paces(self, delay: float) -> dict[str, float]:
         """Cycles between two steps that each part would need, by its name."""
         return {
             "core": self.cycles,
@@ -64,23 +68,23 @@ class Speed:
             "window": self._round_trip(delay) / self._ahead,
         }
 
-    def streamed(self, delay=0.0):
+    def streamed(self, delay: float = 0.0) -> float:
         """Tokens a second where the tokens are known, a round trip being longer by ``delay`` seconds."""
         return self.hertz / max(self._paces(delay).values())
 
-    def limit(self, delay=0.0):
-        """What sets the pace of streaming: ``"core"``, ``"link"`` or ``"window"``."""
+    def limit(self, delay: float = 0.0) -> str:
+        """What sets the pace of streaming: ``"core"``, ``"link"`` or ``"window"``; ``delay`` as for `streamed`."""
         paces = self._paces(delay)
-        return max(paces, key=paces.get)
+        return max(paces, key=lambda part: paces[part])
 
-    def link_busy(self, delay=0.0):
-        """Share of the time that the busier direction of the line carries bits while tokens are streamed."""
+    def link_busy(self, delay: float = 0.0) -> float:
+        """Share of the time that the busier direction of the line carries bits while streaming with that ``delay``."""
         paces = self._paces(delay)
         return paces["link"] / max(paces.values())
 
-    def summary(self):
+    def summary(self) -> dict[str, Any]:
         """The figures by name, for JSON; ``usb`` are those with `USB_SECONDS`."""
-        figures = {
+        figures: dict[str, Any] = {
             "megahertz": self.hertz / 1e6,
             "baud": round(self.hertz / self.divisor),
             "window": self.window,
@@ -97,7 +101,7 @@ class Speed:
             }
         return figures
 
-    def rows(self):
+    def rows(self) -> list[tuple[str, str]]:
         """The same as rows of a table."""
         rows = [
             (
@@ -114,13 +118,17 @@ class Speed:
         return rows
 
 
-def line_share(traffic, baud):
+def line_share(traffic: "Measurement | Stream", baud: int) -> float:
     """Share of the wall time for which the busier direction of a real line carried bits.
 
     Parameters
     ----------
-    traffic : egret.host.measure.Measurement or egret.host.measure.Stream
+    traffic : Measurement or Stream
     baud : int
         Bits a second.
+
+    Returns
+    -------
+    float
     """
     return max(traffic.bytes_sent, traffic.bytes_received) * BITS / baud / traffic.seconds

@@ -2,15 +2,17 @@
 
 import numpy as np
 
+from egret.host.measure import Measurement
 from egret.model.compiler import lookups
 from egret.model.compiler.compile import column_bytes
 from egret.model.compiler.configuration import SDRAM_BITS
+from egret.model.compiler.image import Image
 
 __all__ = ["column_lookups", "weight_bytes_per_token"]
 
 
-def column_lookups(image, measurement, ids, embedding):
-    """How often the core looks up each column over a text: int64 [columns].
+def column_lookups(image: Image, measurement: Measurement, ids: np.ndarray, embedding: np.ndarray) -> np.ndarray:
+    """How often the core looks up each column over a text.
 
     Parameters
     ----------
@@ -19,8 +21,13 @@ def column_lookups(image, measurement, ids, embedding):
         Of the image over the text.
     ids : np.ndarray of int, shape [N + 1]
     embedding : np.ndarray, shape [V, E]
+
+    Returns
+    -------
+    np.ndarray of int64, shape [columns]
     """
     sources = measurement.evaluation.sources
+    assert sources is not None
     return np.concatenate(
         [
             part
@@ -30,12 +37,12 @@ def column_lookups(image, measurement, ids, embedding):
     )
 
 
-def weight_bytes_per_token(image, measurement, ids, embedding):
-    """Bytes of weight words, folded rows and pointers that the core reads for a token of a text: float.
+def weight_bytes_per_token(image: Image, measurement: Measurement, ids: np.ndarray, embedding: np.ndarray) -> float:
+    """Bytes of weight words, folded rows and pointers that the core reads for a token of a text.
 
-    Parameters are those of `column_lookups`.
+    ``image``, ``measurement``, ``ids`` and ``embedding`` are those of `column_lookups`.
     """
     c = image.configuration
     columns = float(column_lookups(image, measurement, ids, embedding) @ column_bytes(image))
     row = c.layer_depth(0) * (SDRAM_BITS * c.row_beats if c.store == "sdram" else c.banks * c.row_bits) / 8
-    return (columns + row * int((ids[:-1] < c.folded_tokens).sum())) / measurement.evaluation.sources.steps
+    return (columns + row * int((ids[:-1] < c.folded_tokens).sum())) / (len(ids) - 1)

@@ -77,7 +77,7 @@ Words = list[list[tuple[np.ndarray, int]]]
 
 
 def depth_of(size: int, lanes: int, matrix: str) -> tuple[int, int]:
-    """Addresses of a bank that ``matrix`` of a layer of ``size`` neurons takes, and the span that its runs know."""
+    """Addresses of a bank that ``matrix`` of ``size`` neurons takes on so many ``lanes``, and the span of its runs."""
     pair, candidate = -(-size // lanes), -(-size // (2 * lanes))
     depth = {"x": pair + candidate, "y": pair, "s": candidate}[matrix]
     return depth, max(depth, 1 << RUN_BITS)
@@ -107,10 +107,9 @@ def words_of(columns: Columns, lanes: int, depth: int, run_bits: int) -> np.ndar
         bridges += of_weights * np.exp(stays * (1 << run_bits)) / -np.expm1(stays * farthest)
     bridges *= np.maximum(weights - lanes, 0)
     more = bridges % 1  # how often there is one bridge more than the whole ones
-    even = sum(
-        part * np.ceil(np.round((weights + np.floor(bridges) + one) / lanes, 6))
-        for one, part in ((0, 1 - more), (1, more))
-    )
+    slots = weights + np.floor(bridges)
+    even, plus = (np.ceil(np.round((slots + one) / lanes, 6)) for one in (0, 1))
+    even = (1 - more) * even + more * plus
     # The fullest bank: the largest of so many binomial numbers, which decides only where a bank has few weights.
     words, few = even.copy(), weights / banks < 60
     if few.any():
@@ -229,7 +228,7 @@ def traffic(work: Work, words: Words | None = None) -> dict[str, float]:
         ``columns``, ``embedding`` and ``rows``: bytes of these memories; one row has ``row`` of them.
     """
     words = words or packed(work)
-    total, read, stored, used = 0.0, 0.0, 0.0, 0.0
+    total = read = stored = used = 0.0
     for layer, own_layer in zip(work.matrices, words, strict=True):
         for columns, (own, bits) in zip(layer, own_layer, strict=True):
             size = work.lanes * (work.weight_bits + bits) / 8
@@ -238,7 +237,7 @@ def traffic(work: Work, words: Words | None = None) -> dict[str, float]:
             stored += columns.number @ own * size
             used += columns.number @ own
     depth, span = depth_of(max(work.hidden), work.lanes, "x")
-    start, count = (round(used) - 1).bit_length(), (3 * span).bit_length()
+    start, count = (round(float(used)) - 1).bit_length(), (3 * span).bit_length()
     pointer = start + count + work.lanes * (3 + max((span - 1).bit_length() - RUN_BITS, 1))
     columns = sum(columns.number.sum() for layer in work.matrices for columns in layer)
     taken = sum(columns.taken.sum() for layer in work.matrices for columns in layer)

@@ -200,11 +200,8 @@ class Work:
         """The inverse of `to_json`, of its ``values``."""
 
         def columns(one: dict[str, Any]) -> Columns:
-            return Columns(
-                one["rows"],
-                *(np.array(one[name]) for name in ("weights", "number", "taken")),
-                tuple(map(tuple, one["regions"])),
-            )
+            weights, number, taken = (np.array(one[name]) for name in ("weights", "number", "taken"))
+            return Columns(one["rows"], weights, number, taken, tuple(map(tuple, one["regions"])))
 
         return cls(
             **values
