@@ -2,12 +2,14 @@
 
 from functools import reduce
 from operator import or_
+from typing import Any
 
 from amaranth.hdl import *
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.arithmetic import GATES
+from egret.model.compiler.configuration import Configuration
 from egret.rtl.payloads import access_layout, add_layout, bank_address_bits, row_layout
 
 __all__ = ["Accumulators", "found_after", "replay"]
@@ -46,7 +48,15 @@ class Accumulators(wiring.Component):
         The accumulator as each access of the gate found it, `found_after` cycles after it was taken.
     """
 
-    def __init__(self, configuration):
+    coming: Signal
+    add: Any
+    row: stream.Interface
+    access_u: stream.Interface
+    access_r: stream.Interface
+    access_z: stream.Interface
+    found: list[stream.Interface]
+
+    def __init__(self, configuration: Configuration) -> None:
         self._c = c = configuration
         super().__init__(
             {
@@ -66,7 +76,7 @@ class Accumulators(wiring.Component):
         """The accesses by number of their gate."""
         return [getattr(self, f"access_{gate}") for gate in GATES]
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         # Each bank is a pipeline: JOIN (the operation, whatever its source), READ (address to the memory), HOLD (its
         # output), SUM (plus the addend), WRITE. Three sums can be younger than what READ sees; the comparisons that
         # select them are made beside READ. That also covers a read in the cycle in which the same word is written, so

@@ -1,10 +1,13 @@
 """Biases of a layer's neurons, in order."""
 
+from typing import Any
+
 from amaranth.hdl import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.arithmetic import GATES
+from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.image import memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import layer_bits, load_layout
@@ -35,7 +38,15 @@ class Biases(wiring.Component):
         With the store ``spram``: to and from the memory that holds them.
     """
 
-    def __init__(self, configuration):
+    load: Any
+    load_valid: Signal
+    start: Signal
+    layer: Signal
+    o: stream.Interface
+    ask: stream.Interface
+    found: stream.Interface
+
+    def __init__(self, configuration: Configuration) -> None:
         self._c = c = configuration
         members = {
             "load": In(load_layout(c)),
@@ -51,7 +62,7 @@ class Biases(wiring.Component):
             }
         super().__init__(members)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         c = self._c
         m = Module()
         ends = [base + size for base, size in zip(c.neuron_base, c.hidden, strict=True)]

@@ -1,5 +1,7 @@
 """Memory in blocks, with a register behind each: for what fills many block RAMs."""
 
+from typing import Any
+
 from amaranth.hdl import *
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
@@ -47,6 +49,13 @@ class BlockMemory(wiring.Component):
     data : Out(shape)
     """
 
+    write_address: Signal
+    write_data: Signal
+    write_valid: Signal
+    address: Signal
+    enable: Signal
+    data: Signal
+
     def __init__(self, shape, depth, *, single_port=False):
         self._shape, self._depth, self._single_port = shape, max(depth, 2), single_port
         address = range(self._depth)
@@ -61,7 +70,7 @@ class BlockMemory(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         # Left to Yosys, the multiplexers over the depth would stand between block RAM and register.
         m = Module()
         width = Shape.cast(self._shape).width

@@ -1,5 +1,7 @@
 """The core: event-driven, sparse EGRU layers, one step a token."""
 
+from typing import Any
+
 from amaranth.hdl import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -60,6 +62,18 @@ class Core(wiring.Component):
         Of the store ``sdram``: its pins, and whether it has been started, before which nothing may be loaded.
     """
 
+    load: Any
+    load_valid: Signal
+    clear: Signal
+    i_tokens: stream.Interface
+    o_events: stream.Interface
+    busy: Signal
+    counter_byte: Signal
+    counter_read: Signal
+    counters_settled: Signal
+    sdram: Any
+    ready: Signal
+
     def __init__(self, configuration, *, timing=TIMING):
         self.configuration = c = configuration
         self._timing = timing
@@ -79,7 +93,7 @@ class Core(wiring.Component):
             members |= {"sdram": Out(SdramPins), "ready": Out(1)}
         super().__init__(members)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         c = self.configuration
         m = Module()
         m.submodules.embedding = embedding = Embedding(c)

@@ -1,5 +1,7 @@
 """Performance counters: narrow ones that count, and one adder that collects them in a memory."""
 
+from typing import Any
+
 from amaranth.hdl import *
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
@@ -36,6 +38,12 @@ class Counters(wiring.Component):
         A byte of a total, little-endian, `COUNTER_BYTES` each in the order of ``most``, in the next cycle.
     """
 
+    amounts: Any
+    active: Signal
+    settled: Signal
+    byte: Signal
+    read: Signal
+
     def __init__(self, most):
         self._most = dict(most)
         self._round = COUNTED_BYTES * len(self._most)
@@ -49,7 +57,7 @@ class Counters(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         # ADDRESS (a total's lowest byte takes its counter along), SUM (written in the same cycle).
         m = Module()
         kinds = len(self._most)

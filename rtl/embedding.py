@@ -1,10 +1,13 @@
 """Embedding table: a token becomes the input values of the first layer; or the events of another core do."""
 
+from typing import Any
+
 from amaranth.hdl import *
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.arithmetic import VALUE_FRACTION, WEIGHT_BITS
+from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.image import input_section, memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import ahead, input_layout, load_layout
@@ -41,7 +44,16 @@ class Embedding(wiring.Component):
         To and from an SDRAM, where the rows are there.
     """
 
-    def __init__(self, configuration):
+    load: Any
+    load_valid: Signal
+    start: Signal
+    token: Signal
+    o: stream.Interface
+    done: Signal
+    burst: stream.Interface
+    beat: stream.Interface
+
+    def __init__(self, configuration: Configuration) -> None:
         self._c = c = configuration
         members = {
             "load": In(load_layout(c)),
@@ -63,7 +75,7 @@ class Embedding(wiring.Component):
         """Whether the rows come from an SDRAM."""
         return self._c.store == "sdram" and not self._c.takes_events
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         (self._row_of_a_burst if self.bursts else self._row_of_a_table)(m)
         return m

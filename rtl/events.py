@@ -1,9 +1,12 @@
 """Event queue: the events of every layer's latest step, read by the layer itself and by the one above."""
 
+from typing import Any
+
 from amaranth.hdl import *
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from egret.model.compiler.configuration import Configuration
 from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import ahead, event_layout, index_bits, layer_bits
 
@@ -36,7 +39,15 @@ class EventQueue(wiring.Component):
         The pass is over: everything has been taken from ``o``.
     """
 
-    def __init__(self, configuration):
+    clear: Signal
+    i: stream.Interface
+    start: Signal
+    layer: Signal
+    growing: Signal
+    o: stream.Interface
+    done: Signal
+
+    def __init__(self, configuration: Configuration) -> None:
         self._c = c = configuration
         appended = data.StructLayout({"layer": layer_bits(c), "event": event_layout(c)})
         super().__init__(
@@ -51,7 +62,7 @@ class EventQueue(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         c = self._c
         m = Module()
         places = ahead(c, LATENCY)

@@ -1,5 +1,7 @@
 """Gates: from an accumulator to the value of a sigmoid or tanh, through a table."""
 
+from typing import Any
+
 from amaranth.hdl import *
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -50,6 +52,14 @@ class Gate(wiring.Component):
         Answers to the requests with ``respond``.
     """
 
+    load: Any
+    load_valid: Signal
+    i: stream.Interface
+    access: stream.Interface
+    found: stream.Interface
+    stored: Signal
+    o: stream.Interface
+
     def __init__(self, configuration, gate):
         self._c = c = configuration
         self._gate = gate
@@ -65,7 +75,7 @@ class Gate(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         # half_up(v, n) = ((v >> (n - 1)) + 1) >> 1: the long shift, then the short one, then saturation, each in a
         # cycle of its own. What belongs to a request travels beside it in shift registers. In a compact core requests
         # do not wait here, and the table's output is the value.

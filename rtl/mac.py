@@ -1,11 +1,13 @@
 """Multiply-accumulate lanes: words of packed weights times one value, to the accumulator banks nearby."""
 
+from typing import Any
+
 from amaranth.hdl import *
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.arithmetic import VALUE_BITS, WEIGHT_BITS
-from egret.model.compiler.configuration import RUN_BITS, SEGMENTS, WINDOW, first_bank
+from egret.model.compiler.configuration import RUN_BITS, SEGMENTS, WINDOW, Configuration, first_bank
 from egret.model.compiler.image import memory_sections
 from egret.rtl.payloads import add_layout, bank_address_bits, load_layout, word_layout
 
@@ -44,7 +46,15 @@ class Lanes(wiring.Component):
         A word is on its way.
     """
 
-    def __init__(self, configuration):
+    load: Any
+    load_valid: Signal
+    i: stream.Interface
+    coming: Signal
+    add: Any
+    macs: Signal
+    busy: Signal
+
+    def __init__(self, configuration: Configuration) -> None:
         self._c = c = configuration
         super().__init__(
             {
@@ -58,7 +68,7 @@ class Lanes(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         # STEP, OVER, WALK, MULTIPLY, CROSSBAR. A walk adds the step to the address, and at the same time the step less
         # one span and less two: their signs tell how many ends of banks the walk passed. The codebook is read
         # beside OVER, so that position and weight meet in MULTIPLY, between whose registers the multiplier stands.

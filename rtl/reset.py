@@ -1,10 +1,13 @@
 """Reset pass: the events of the previous step, scaled by the reset gate."""
 
+from typing import Any
+
 from amaranth.hdl import *
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.arithmetic import VALUE_FRACTION
+from egret.model.compiler.configuration import Configuration
 from egret.rtl.payloads import GATE, event_layout, layer_bits, request_layout
 
 __all__ = ["ResetPass"]
@@ -30,7 +33,14 @@ class ResetPass(wiring.Component):
         Something is between ``i`` and ``o``.
     """
 
-    def __init__(self, configuration):
+    layer: Signal
+    i: stream.Interface
+    request: stream.Interface
+    gate: stream.Interface
+    o: stream.Interface
+    busy: Signal
+
+    def __init__(self, configuration: Configuration) -> None:
         self._c = c = configuration
         super().__init__(
             {
@@ -43,7 +53,7 @@ class ResetPass(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         # ``free`` counts the places left in the output queue for events taken in, so the queues never overflow.
         c = self._c
         m = Module()

@@ -1,9 +1,12 @@
 """Folded rows: what the embedding of a token adds to the accumulators of the first layer, as a table."""
 
+from typing import Any
+
 from amaranth.hdl import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.image import memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.payloads import load_layout, row_layout
@@ -38,7 +41,17 @@ class FoldedRows(wiring.Component):
         To and from an SDRAM, where that is the store.
     """
 
-    def __init__(self, configuration):
+    load: Any
+    load_valid: Signal
+    start: Signal
+    token: Signal
+    coming: Signal
+    o: stream.Interface
+    done: Signal
+    burst: stream.Interface
+    beat: stream.Interface
+
+    def __init__(self, configuration: Configuration) -> None:
         self._c = c = configuration
         members = {
             "load": In(load_layout(c)),
@@ -56,7 +69,7 @@ class FoldedRows(wiring.Component):
             }
         super().__init__(members)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         (self._row_of_a_burst if self._c.store == "sdram" else self._row_of_a_table)(m)
         return m

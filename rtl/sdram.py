@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 from amaranth.hdl import *
 from amaranth.lib import data, fifo, stream, wiring
@@ -184,6 +185,13 @@ class Sdram(wiring.Component):
     sdram : Out(SdramPins)
     """
 
+    i: stream.Interface
+    o: stream.Interface
+    write: stream.Interface
+    ready: Signal
+    busy: Signal
+    sdram: Any
+
     def __init__(self, timing):
         self._t = timing
         super().__init__(
@@ -197,7 +205,7 @@ class Sdram(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         self._commands(m, *self._segments(m))
         return m

@@ -1,5 +1,7 @@
 """Memories with one port: the large memories of small devices."""
 
+from typing import Any
+
 from amaranth.hdl import *
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -31,6 +33,12 @@ class SinglePort(wiring.Component):
         What the last read found, from the next cycle on until the memory is enabled again.
     """
 
+    address: Signal
+    write_data: Signal
+    enable: Signal
+    write: Signal
+    read_data: Signal
+
     def __init__(self, words, bits):
         if words < 1 or bits < 1:
             raise ValueError(f"words and bits must be at least 1, not {words!r} and {bits!r}")
@@ -45,7 +53,7 @@ class SinglePort(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         if getattr(platform, "device", None) == "iCE40UP5K":
             self._add_cells(m)
@@ -124,6 +132,13 @@ class RowMemory(wiring.Component):
         They do not fit.
     """
 
+    load_0: Any
+    i_0: stream.Interface
+    o_0: stream.Interface
+    load_1: Any
+    i_1: stream.Interface
+    o_1: stream.Interface
+
     def __init__(self, shapes):
         self._shapes = tuple(shapes)
         # The larger part first, so that each begins where its address has only zeros.
@@ -149,7 +164,7 @@ class RowMemory(wiring.Component):
             }
         super().__init__(members)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         # Each part has a register of its word, through which rows are shifted both ways. In each cycle the first part
         # that wants a row gets it.
         m = Module()

@@ -1,5 +1,7 @@
 """UART: bytes from and to two pins, eight data bits, no parity, one stop bit."""
 
+from typing import Any
+
 from amaranth.hdl import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.cdc import FFSynchronizer
@@ -62,11 +64,15 @@ class Receiver(wiring.Component):
         High for one cycle for each byte that is lost.
     """
 
+    rx: Signal
+    o: stream.Interface
+    dropped: Signal
+
     def __init__(self, divisor):
         self._divisor = _checked(divisor)
         super().__init__({"rx": In(1, init=1), "o": Out(stream.Signature(8)), "dropped": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         # ``wait`` counts down to the middle of the next bit.
         m = Module()
         rx = Signal(init=1)
@@ -118,11 +124,14 @@ class Transmitter(wiring.Component):
         The pin, high at rest, from a register.
     """
 
+    i: stream.Interface
+    tx: Signal
+
     def __init__(self, divisor):
         self._divisor = _checked(divisor)
         super().__init__({"i": In(stream.Signature(8)), "tx": Out(1, init=1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         # What is left to send is shifted out above ones, so that the line rests when nothing is left.
         m = Module()
         wait = Signal(range(self._divisor))
@@ -161,6 +170,12 @@ class Uart(wiring.Component):
         As of `Receiver`.
     """
 
+    rx: Signal
+    tx: Signal
+    i: stream.Interface
+    o: stream.Interface
+    dropped: Signal
+
     def __init__(self, divisor):
         self._divisor = _checked(divisor)
         super().__init__(
@@ -173,7 +188,7 @@ class Uart(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.receiver = receiver = Receiver(self._divisor)
         m.submodules.transmitter = transmitter = Transmitter(self._divisor)

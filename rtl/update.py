@@ -1,12 +1,14 @@
 """Update pass: gates, blend, threshold and reset of every neuron of a layer."""
 
 from itertools import pairwise
+from typing import Any
 
 from amaranth.hdl import *
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.arithmetic import GATES, STATE_FRACTION, VALUE_FRACTION
+from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.image import memory_sections
 from egret.rtl.biases import biases_layout
 from egret.rtl.payloads import GATE, event_layout, layer_bits, load_layout, output_layout, request_layout
@@ -47,7 +49,22 @@ class UpdatePass(wiring.Component):
         The layer whose pass is not over.
     """
 
-    def __init__(self, configuration):
+    load: Any
+    load_valid: Signal
+    start: Signal
+    start_layer: Signal
+    clear: Signal
+    bias: stream.Interface
+    request: list[stream.Interface]
+    update: stream.Interface
+    candidate: stream.Interface
+    stored: Any
+    event: stream.Interface
+    o: stream.Interface
+    busy: Signal
+    layer: Signal
+
+    def __init__(self, configuration: Configuration) -> None:
         self._c = c = configuration
         super().__init__(
             {
@@ -72,7 +89,7 @@ class UpdatePass(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         # Two halves. ASK walks over the neurons and requests their gates, as their biases come.
         # ANSWER pairs u with z, in the order of the neurons, and computes: READ (state and threshold), DIFFERENCE,
         # PRODUCT, BLEND, COMPARE, FIRE. ``free`` counts the places left in the event queue for neurons asked for, so

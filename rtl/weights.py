@@ -1,12 +1,13 @@
 """Weight store: columns of packed words, found through a pointer a column, in block RAM, single-port RAM or SDRAM."""
 
 from itertools import pairwise
+from typing import Any
 
 from amaranth.hdl import *
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.compiler.configuration import RUN_BITS
+from egret.model.compiler.configuration import RUN_BITS, Configuration
 from egret.model.compiler.image import memory_sections
 from egret.rtl.biases import biases_layout
 from egret.rtl.blocks import LATENCY, BlockMemory
@@ -49,7 +50,18 @@ class WeightStore(wiring.Component):
         To and from an SDRAM, where that is the store; and ``waits`` : Out(1), it has been asked for words.
     """
 
-    def __init__(self, configuration):
+    load: Any
+    load_valid: Signal
+    i: stream.Interface
+    o: stream.Interface
+    busy: Signal
+    bias_ask: stream.Interface
+    bias_found: stream.Interface
+    burst: stream.Interface
+    beat: stream.Interface
+    waits: Signal
+
+    def __init__(self, configuration: Configuration) -> None:
         self._c = c = configuration
         members = {
             "load": In(load_layout(c)),
@@ -71,7 +83,7 @@ class WeightStore(wiring.Component):
             }
         super().__init__(members)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         # COLUMN, POINTER (memory), queue, WORD (memory), output register.
         c = self._c
         m = Module()

@@ -1,5 +1,7 @@
 """A core behind its link: one byte stream each way."""
 
+from typing import Any
+
 from amaranth.hdl import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -37,6 +39,12 @@ class Accelerator(wiring.Component):
         Of the store ``sdram``. Until it has been started no byte is taken.
     """
 
+    i: stream.Interface
+    o: stream.Interface
+    busy: Signal
+    link_waiting: Signal
+    sdram: Any
+
     def __init__(
         self,
         configuration,
@@ -60,7 +68,7 @@ class Accelerator(wiring.Component):
             members["sdram"] = Out(SdramPins)
         super().__init__(members)
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         c = self.configuration
         m = Module()
         m.submodules.core = core = Core(c, timing=self._timing)
