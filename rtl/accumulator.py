@@ -1,5 +1,6 @@
 """Banked accumulators: a read-modify-write pipeline a bank, shared by the lanes and the gates."""
 
+from collections.abc import Iterable
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -15,8 +16,8 @@ from egret.rtl.payloads import access_layout, add_layout, bank_address_bits, row
 __all__ = ["Accumulators", "found_after", "replay"]
 
 
-def found_after(c):
-    """Cycles from an access to what it found."""
+def found_after(c: Configuration) -> int:
+    """Return how many cycles after an access what it found comes, in the core ``c``."""
     return 4 if c.compact else 5
 
 
@@ -27,24 +28,27 @@ class Accumulators(wiring.Component):
     at once, in cycles in which no addition comes. An access from a gate returns an accumulator and may replace it; it
     is taken one cycle before it enters its bank, if in that cycle no addition and, but for gate z, no access of gate z
     will.
+
     Throughput is one operation of either kind a bank and cycle. Operations take effect in the order in which they
-    enter, whatever their distance: a sum still on its way to the memory is forwarded.
+    enter, whatever their distance: a sum still on its way to the memory is forwarded. The Python counterpart is
+    `replay`.
 
     Parameters
     ----------
     configuration : Configuration
+        Of the core.
 
     Members
     -------
     coming : In(banks)
-        The banks that an addition or a row reaches in the next cycle.
-    add : In(array of {valid, address, addend})
-        Additions by bank; all zeros where there is none.
-    row : In(stream of {address, addends}, always ready)
-        All zeros where there is none.
-    access_u, access_r, access_z : In(stream of {banks, address, replace, bias})
+        High for each bank that an addition or a row reaches in the next cycle.
+    add : In(add_layout(c)).array(banks)
+        An addition for each bank; all zeros where there is none.
+    row : In(stream.Signature(row_layout(c), always_ready=True))
+        A part of a folded row; all zeros while there is none.
+    access_u, access_r, access_z : In(stream.Signature(access_layout(c, gate)))
         Accesses by gate, each to one of the banks of `Configuration.gate_banks`, whose bit is set.
-    found : Out(array of streams, always ready)
+    found : Out(stream.Signature(signed(accumulator_bits), always_ready=True)).array(len(GATES))
         The accumulator as each access of the gate found it, `found_after` cycles after it was taken.
     """
 
@@ -72,8 +76,8 @@ class Accumulators(wiring.Component):
         )
 
     @property
-    def access(self):
-        """The accesses by number of their gate."""
+    def access(self) -> list[stream.Interface]:
+        """Accesses by number of their gate."""
         return [getattr(self, f"access_{gate}") for gate in GATES]
 
     def elaborate(self, platform: Any) -> Module:
@@ -197,23 +201,27 @@ class Accumulators(wiring.Component):
         return m
 
 
-def _or(values):
+def _or(values: Iterable[Any]) -> Any:
+    """Return the OR of all values."""
     return reduce(or_, values)
 
 
-def replay(accumulators, operations):
-    """What `Accumulators` does, one operation at a time.
+def replay(
+    accumulators: dict[tuple[int, int], int], operations: Iterable[tuple[int, int, int] | tuple[int, int, int, int]]
+) -> list[int]:
+    """Do what `Accumulators` does, one operation at a time.
 
     Parameters
     ----------
-    accumulators : dict of (bank, address) to int
-        Content; changed in place.
-    operations : list of (bank, address, addend) or (bank, address, replace, bias)
-        Additions (a row is one a bank) and accesses, in order.
+    accumulators : dict[tuple[int, int], int]
+        Content by bank and address; changed in place.
+    operations : Iterable[tuple[int, int, int] | tuple[int, int, int, int]]
+        In order: additions, of bank, address and addend (a row is one a bank); and accesses, of bank, address, whether
+        to replace, and the bias that replaces.
 
     Returns
     -------
-    list of int
+    list[int]
         What each access found.
     """
     found = []

@@ -15,8 +15,8 @@ from egret.rtl.payloads import layer_bits, load_layout
 __all__ = ["Biases", "biases_layout"]
 
 
-def biases_layout(c):
-    """The biases of a neuron's gates."""
+def biases_layout(c: Configuration) -> data.ArrayLayout:
+    """Biases of a neuron's gates in the core ``c``."""
     return data.ArrayLayout(signed(c.accumulator_bits), len(GATES))
 
 
@@ -26,16 +26,18 @@ class Biases(wiring.Component):
     Parameters
     ----------
     configuration : Configuration
+        Of the core.
 
     Members
     -------
-    load : In({section, index, data}), load_valid : In(1)
-        Writes the memory ``bias``, if it is here.
-    start : In(1), layer : In
-        Begins with the first neuron of a layer; everything before has been taken.
-    o : Out(stream of biases)
-    ask : Out(stream of addresses), found : In(stream of words)
-        With the store ``spram``: to and from the memory that holds them.
+    load : In(load_layout(c)), load_valid : In(1)
+        Writes a word of the memory ``bias``, while ``load_valid`` is high; unused with the store ``spram``.
+    start : In(1), layer : In(layer_bits(c))
+        Begins with the first neuron of ``layer``, while ``start`` is high; everything before has been taken.
+    o : Out(stream.Signature(biases_layout(c)))
+        The biases of one neuron after another.
+    ask : Out(stream.Signature(unsigned)), found : In(stream.Signature(biases_layout(c).size))
+        With the store ``spram``: numbers of neurons to the memory that holds the biases, and these.
     """
 
     load: Any

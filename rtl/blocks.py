@@ -16,9 +16,11 @@ MOST = 1 << 17
 """Words; a deeper memory fits no device that this is built for, and is left whole for the simulator's sake."""
 
 
-def block_words(width, depth):
-    """Words of a block: what a block RAM of ECP5 holds of 9 bits, or of 18, so that none lies behind another; in a deep
-    memory of one bit, which makes the fewest wires.
+def block_words(width: int, depth: int) -> int:
+    """Return the words of a block in a memory of ``depth`` words of ``width`` bits.
+
+    It is what a block RAM of ECP5 holds of 9 bits, or of 18, so that none lies behind another. In a deep memory it is
+    what one holds of single bits, which makes the fewest wires.
     """
     if depth >= 1 << 14:
         return 1 << 14
@@ -34,6 +36,7 @@ class BlockMemory(wiring.Component):
     Parameters
     ----------
     shape : ShapeLike
+        Of a word.
     depth : int
         Words; at least 2 are made.
     single_port : bool
@@ -42,11 +45,14 @@ class BlockMemory(wiring.Component):
 
     Members
     -------
-    write_address : In, write_data : In(shape), write_valid : In(1)
-    address : In
+    write_address : In(range(depth)), write_data : In(shape), write_valid : In(1)
+        Writes a word, while ``write_valid`` is high.
+    address : In(range(depth))
+        The word to read.
     enable : In(1)
         High unless connected; while it is low, what is under way stays where it is.
     data : Out(shape)
+        The word read, `LATENCY` enabled cycles later.
     """
 
     write_address: Signal
@@ -56,7 +62,7 @@ class BlockMemory(wiring.Component):
     enable: Signal
     data: Signal
 
-    def __init__(self, shape, depth, *, single_port=False):
+    def __init__(self, shape: ShapeLike, depth: int, *, single_port: bool = False) -> None:
         self._shape, self._depth, self._single_port = shape, max(depth, 2), single_port
         address = range(self._depth)
         super().__init__(

@@ -7,7 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from egret.model.arithmetic import GATES
-from egret.model.compiler.configuration import SEGMENTS
+from egret.model.compiler.configuration import SEGMENTS, Configuration
 from egret.model.compiler.image import memory_sections
 from egret.rtl.accumulator import Accumulators
 from egret.rtl.biases import Biases
@@ -20,7 +20,7 @@ from egret.rtl.payloads import layer_bits, load_layout, output_layout
 from egret.rtl.protocol import CAUSES, counter_names
 from egret.rtl.reset import ResetPass
 from egret.rtl.rows import FoldedRows
-from egret.rtl.sdram import TIMING, Sdram, SdramPins, burst_layout
+from egret.rtl.sdram import TIMING, Sdram, SdramPins, Timing, burst_layout
 from egret.rtl.update import UpdatePass
 from egret.rtl.weights import WeightStore
 
@@ -38,24 +38,27 @@ class Core(wiring.Component):
     Parameters
     ----------
     configuration : Configuration
+        Shape of the core.
     timing : egret.rtl.sdram.Timing
         Of the SDRAM, where that is the store.
 
     Members
     -------
-    load : In({section, index, data}), load_valid : In(1)
-        Writes a word of a memory; only while not ``busy``. Sections are those of `memory_sections`; and `input_section`
-        where the input is events, which may be written from the end of a step's events to the next step.
+    load : In(load_layout(c)), load_valid : In(1)
+        Writes a word of a memory, while ``load_valid`` is high; only while not ``busy``. Sections are those of
+        `memory_sections`; and `input_section` where the input is events, which may be written from the end of a step's
+        events to the next step.
     clear : In(1)
         Begins a sequence: zero states, no events, biases in the accumulators. Needed after loading. Taken in a cycle
         in which ``busy`` is low, before a token offered at the same time.
-    i_tokens : In(stream of token numbers)
-        Or how many events enter. A number beyond `Configuration.tokens` is not refused; whoever sends it checks it.
-    o_events : Out(stream of {index, value, end})
+    i_tokens : In(stream.Signature(16))
+        Tokens, or how many events enter. A number beyond `Configuration.tokens` is not refused; whoever sends it checks
+        it.
+    o_events : Out(stream.Signature(output_layout()))
         For each token the events of the last layer, then one beat with ``end`` alone.
     busy : Out(1)
         Something is left to do before the next token.
-    counter_byte : In, counter_read : Out(8), counters_settled : Out(1)
+    counter_byte : In(range(8 * counters)), counter_read : Out(8), counters_settled : Out(1)
         The performance counters, see `egret.rtl.protocol.counter_names`: as ``byte``, ``read`` and ``settled`` of
         `Counters`.
     sdram : Out(SdramPins), ready : Out(1)
@@ -74,7 +77,7 @@ class Core(wiring.Component):
     sdram: Any
     ready: Signal
 
-    def __init__(self, configuration, *, timing=TIMING):
+    def __init__(self, configuration: Configuration, *, timing: Timing = TIMING) -> None:
         self.configuration = c = configuration
         self._timing = timing
         self._counters = counter_names(c.layers, sdram=c.store == "sdram")

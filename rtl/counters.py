@@ -1,5 +1,6 @@
 """Performance counters: narrow ones that count, and one adder that collects them in a memory."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from amaranth.hdl import *
@@ -23,19 +24,19 @@ class Counters(wiring.Component):
 
     Parameters
     ----------
-    most : dict of str to int
+    most : Mapping[str, int]
         How often each kind can happen in a cycle.
 
     Members
     -------
-    amounts : In({name: count})
-        How often each kind happened.
+    amounts : In(data.StructLayout({name: range(count + 1)}))
+        How often each kind happens in this cycle.
     active : In(1)
         Something may be counted.
     settled : Out(1)
         Nothing has been counted for a round: totals are right, and can be read.
-    byte : In, read : Out(8)
-        A byte of a total, little-endian, `COUNTER_BYTES` each in the order of ``most``, in the next cycle.
+    byte : In(range(COUNTER_BYTES * kinds)), read : Out(8)
+        A byte of a total, in the next cycle; little-endian, `COUNTER_BYTES` each, in the order of ``most``.
     """
 
     amounts: Any
@@ -44,7 +45,7 @@ class Counters(wiring.Component):
     byte: Signal
     read: Signal
 
-    def __init__(self, most):
+    def __init__(self, most: Mapping[str, int]) -> None:
         self._most = dict(most)
         self._round = COUNTED_BYTES * len(self._most)
         super().__init__(

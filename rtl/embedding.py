@@ -1,5 +1,6 @@
 """Embedding table: a token becomes the input values of the first layer; or the events of another core do."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from amaranth.hdl import *
@@ -30,18 +31,22 @@ class Embedding(wiring.Component):
     Parameters
     ----------
     configuration : Configuration
+        Of the core.
 
     Members
     -------
-    load : In({section, index, data}), load_valid : In(1)
-        Writes the memory ``embedding``, or ``input``.
+    load : In(load_layout(c)), load_valid : In(1)
+        Writes a word of the memory ``embedding``, or ``input``, while ``load_valid`` is high.
     start : In(1), token : In(16)
-        Begins the row of ``token``, which stays until that is over.
-    o : Out(stream of {index, value})
+        Begins the row of ``token``, while ``start`` is high; ``token`` must hold still until the row is over.
+    o : Out(stream.Signature(input_layout(c)))
+        Elements of the row that are not zero.
     done : Out(1)
         The row is over: everything has been taken from ``o``.
-    burst, beat : Out(stream of bursts), In(stream of beats, always ready)
-        To and from an SDRAM, where the rows are there.
+    burst : Out(stream.Signature(burst_layout()))
+        Where `bursts`: asks the SDRAM for a row.
+    beat : In(stream.Signature(beat_layout(), always_ready=True))
+        Where `bursts`: the words that come, of all bursts; only those with a tag of its own are taken.
     """
 
     load: Any
@@ -71,7 +76,7 @@ class Embedding(wiring.Component):
         super().__init__(members)
 
     @property
-    def bursts(self):
+    def bursts(self) -> bool:
         """Whether the rows come from an SDRAM."""
         return self._c.store == "sdram" and not self._c.takes_events
 
@@ -80,7 +85,7 @@ class Embedding(wiring.Component):
         (self._row_of_a_burst if self.bursts else self._row_of_a_table)(m)
         return m
 
-    def _row_of_a_burst(self, m):
+    def _row_of_a_burst(self, m: Module) -> None:
         # Room for the whole row, as beats do not wait, and for a word between the queue's memory and its output.
         c = self._c
         words = c.embedding // 2
@@ -129,7 +134,7 @@ class Embedding(wiring.Component):
         with m.If(self.start):
             m.d.sync += [left.eq(c.embedding), index.eq(0)]
 
-    def _row_of_a_table(self, m):
+    def _row_of_a_table(self, m: Module) -> None:
         c = self._c
         places = ahead(c, READING)
         if c.takes_events:
@@ -179,6 +184,6 @@ class Embedding(wiring.Component):
                 m.d.sync += [address.eq(self.token * c.embedding), left.eq(c.embedding), index.eq(0)]
 
 
-def inputs_of(row):
-    """What `Embedding` sends for a row of the table: list of (index, value)."""
+def inputs_of(row: Sequence[int]) -> list[tuple[int, int]]:
+    """Return what `Embedding` sends for a ``row`` of the table: index and value of each element that is not zero."""
     return [(index, 2 * value) for index, value in enumerate(row) if value]

@@ -23,18 +23,20 @@ class EventQueue(wiring.Component):
     Parameters
     ----------
     configuration : Configuration
+        Of the core.
 
     Members
     -------
     clear : In(layers)
-        Begins the lists of these layers anew.
-    i : In(stream of {layer, event}, always ready)
-        Appends an event.
-    start : In(1), layer : In
-        Begins a pass over the list of ``layer``, which must not change before ``done``.
+        Begins the list of each layer anew whose bit is high.
+    i : In(stream.Signature({"layer": layer_bits(c), "event": event_layout(c)}, always_ready=True))
+        Appends an event to the list of a layer.
+    start : In(1), layer : In(layer_bits(c))
+        Begins a pass over the list of ``layer``, while ``start`` is high; ``layer`` must hold still until ``done``.
     growing : In(1)
         More events may be appended to the list; low from two cycles after the last one on at the earliest.
-    o : Out(stream of events)
+    o : Out(stream.Signature(event_layout(c)))
+        The events of the list, in order.
     done : Out(1)
         The pass is over: everything has been taken from ``o``.
     """

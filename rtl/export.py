@@ -4,6 +4,9 @@ import os
 import re
 from unittest import mock
 
+from amaranth.back import rtlil, verilog
+from amaranth.lib import wiring
+
 __all__ = ["compact_initial", "compact_repeats", "to_verilog"]
 
 _ROW = re.compile(r"( +)(\S.*?) ?\[(\d+)\] = (\S+);\n")
@@ -13,8 +16,8 @@ _LARGE = 1 << 13  # bits of a memory
 _SHORTEST = 16  # rows; fewer are left as they are
 
 
-def to_verilog(component, name):
-    """Convert a component with Amaranth's own Yosys.
+def to_verilog(component: wiring.Component, name: str) -> str:
+    """Convert a component to Verilog with Amaranth's own Yosys.
 
     Amaranth would prefer a Yosys found on the machine, whatever its version. It also writes the initial content of
     every memory bit by bit, which takes minutes for those of a large network; large memories of zeros, which are
@@ -22,7 +25,7 @@ def to_verilog(component, name):
 
     Parameters
     ----------
-    component : amaranth.lib.wiring.Component
+    component : wiring.Component
         Its members become the ports.
     name : str
         Of the top module.
@@ -30,9 +33,8 @@ def to_verilog(component, name):
     Returns
     -------
     str
+        The Verilog.
     """
-    from amaranth.back import rtlil, verilog
-
     emit_memory = rtlil.ModuleEmitter.emit_memory
 
     def emit_memory_with_content(self, index, cell):
@@ -51,7 +53,7 @@ def to_verilog(component, name):
             os.environ["AMARANTH_USE_YOSYS"] = before
 
 
-def compact_initial(text):
+def compact_initial(text: str) -> str:
     """Write the initial content of a memory as loops over equal rows.
 
     Yosys writes one assignment a row. For a weight memory these are tens of thousands, over which a C++ compiler
@@ -103,7 +105,7 @@ def compact_initial(text):
     return "".join(result)
 
 
-def compact_repeats(text):
+def compact_repeats(text: str) -> str:
     """Write repeated parts of a concatenation, such as sign extensions, as replications.
 
     Yosys writes every copy. Verilator then computes them one by one, which halves its speed.

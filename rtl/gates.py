@@ -1,5 +1,6 @@
 """Gates: from an accumulator to the value of a sigmoid or tanh, through a table."""
 
+from collections.abc import Callable
 from typing import Any
 
 from amaranth.hdl import *
@@ -7,6 +8,7 @@ from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.arithmetic import GATES
+from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.image import memory_sections
 from egret.model.integer import sigmoid_table, tanh_table
 from egret.rtl.accumulator import found_after
@@ -18,13 +20,13 @@ WAITING = 8
 """Requests that wait for a free bank, but in a compact core."""
 
 
-def value_after(c):
-    """Cycles from an access to the value."""
+def value_after(c: Configuration) -> int:
+    """Return how many cycles after an access the value comes, in the core ``c``."""
     return found_after(c) + (4 if c.compact else 5)
 
 
-def table_of(gate):
-    """The table function of a gate's number."""
+def table_of(gate: int) -> Callable[[int], list[int]]:
+    """Return the function of the table of the gate with number ``gate``."""
     return tanh_table if GATES[gate] == "z" else sigmoid_table
 
 
@@ -36,19 +38,23 @@ class Gate(wiring.Component):
     Parameters
     ----------
     configuration : Configuration
+        Of the core.
     gate : int
         Number in `GATES`.
 
     Members
     -------
-    load : In({section, index, data}), load_valid : In(1)
-        Writes the memory ``shift``.
-    i : In(stream of requests)
-    access : Out(stream), found : In(stream, always ready)
-        To and from `Accumulators`.
+    load : In(load_layout(c)), load_valid : In(1)
+        Writes a word of the memory ``shift``, while ``load_valid`` is high.
+    i : In(stream.Signature(request_layout(c)))
+        Requests, of one neuron each.
+    access : Out(stream.Signature(access_layout(c, gate)))
+        Accesses to `Accumulators`.
+    found : In(stream.Signature(signed(accumulator_bits), always_ready=True))
+        What they find.
     stored : Out(1)
-        A request with ``replace`` has been taken.
-    o : Out(stream of values, always ready)
+        High for one cycle for each request with ``replace`` that has reached the accumulators.
+    o : Out(stream.Signature(GATE, always_ready=True))
         Answers to the requests with ``respond``.
     """
 
@@ -60,7 +66,7 @@ class Gate(wiring.Component):
     stored: Signal
     o: stream.Interface
 
-    def __init__(self, configuration, gate):
+    def __init__(self, configuration: Configuration, gate: int) -> None:
         self._c = c = configuration
         self._gate = gate
         super().__init__(
@@ -160,8 +166,25 @@ class Gate(wiring.Component):
         return m
 
 
-def gate_value(accumulator, gate, shift, index_bits):
-    """What `Gate` answers for an accumulator: ``gate`` is its number in `GATES`."""
+def gate_value(accumulator: int, gate: int, shift: int, index_bits: int) -> int:
+    """Return what `Gate` answers.
+
+    Parameters
+    ----------
+    accumulator : int
+        What it finds.
+    gate : int
+        Its number in `GATES`.
+    shift : int
+        Of the layer, at least 1.
+    index_bits : int
+        Address width of the table.
+
+    Returns
+    -------
+    int
+        The value, as the table holds it.
+    """
     half = 1 << (index_bits - 1)
     index = min(max((accumulator + (1 << (shift - 1))) >> shift, -half), half - 1)
     return table_of(gate)(index_bits)[index]

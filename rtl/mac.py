@@ -1,5 +1,6 @@
 """Multiply-accumulate lanes: words of packed weights times one value, to the accumulator banks nearby."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from amaranth.hdl import *
@@ -11,7 +12,10 @@ from egret.model.compiler.configuration import RUN_BITS, SEGMENTS, WINDOW, Confi
 from egret.model.compiler.image import memory_sections
 from egret.rtl.payloads import add_layout, bank_address_bits, load_layout, word_layout
 
-__all__ = ["LATENCY", "Lanes", "additions"]
+__all__ = ["LATENCY", "Lanes", "Word", "additions"]
+
+Word = tuple[Sequence[tuple[int, int]], int, int, int, Sequence[tuple[int, int]]]
+"""Entries (code and run of each lane), value, matrix, first, and begins (bank and block of each lane)."""
 
 LATENCY = 5
 """Cycles from a word to its additions."""
@@ -30,17 +34,19 @@ class Lanes(wiring.Component):
     Parameters
     ----------
     configuration : Configuration
+        Of the core.
 
     Members
     -------
-    load : In({section, index, data}), load_valid : In(1)
-        Writes the memory ``codebook`` where weights have 4 bits.
-    i : In(stream of words, always ready)
+    load : In(load_layout(c)), load_valid : In(1)
+        Writes a word of the memory ``codebook``, where weights have 4 bits, while ``load_valid`` is high.
+    i : In(stream.Signature(word_layout(c), always_ready=True))
+        Words of weights.
     coming : Out(banks)
-        The banks that have an addition in the next cycle.
-    add : Out(array of {valid, address, addend})
-        Additions by bank; all zeros where there is none.
-    macs : Out(unsigned)
+        High for each bank that has an addition in the next cycle.
+    add : Out(add_layout(c)).array(banks)
+        An addition for each bank; all zeros where there is none.
+    macs : Out(range(lanes + 1))
         Weights in the word that came two cycles ago.
     busy : Out(1)
         A word is on its way.
@@ -192,20 +198,24 @@ class Lanes(wiring.Component):
         return m
 
 
-def additions(words, configuration, codebook=None):
-    """What `Lanes` sends for words, one after another.
+def additions(
+    words: Iterable[Word], configuration: Configuration, codebook: Sequence[int] | None = None
+) -> list[dict[int, tuple[int, int]]]:
+    """Return what `Lanes` sends for words, one after another.
 
     Parameters
     ----------
-    words : list of (entries, value, matrix, first, begins)
-        ``entries``: (code, run) of each lane; ``begins``: (bank, block) of each lane.
+    words : Iterable[Word]
+        Entries, value, matrix, whether it is a column's first, and begins of each word.
     configuration : Configuration
-    codebook : list of int, optional
-        Content of the memory of that name, signed.
+        Of the core.
+    codebook : Sequence[int] or None
+        Content of the memory of that name, signed, where weights have 4 bits.
 
     Returns
     -------
-    list of dict of bank to (address, addend)
+    list[dict[int, tuple[int, int]]]
+        For each word, address and addend by bank.
     """
     c = configuration
     addresses, banks, result = [0] * c.lanes, [0] * c.lanes, []

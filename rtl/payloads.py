@@ -18,6 +18,7 @@ __all__ = [
     "index_bits",
     "input_layout",
     "layer_bits",
+    "load_bus_layout",
     "load_layout",
     "matrix_bits",
     "output_layout",
@@ -147,5 +148,9 @@ def request_layout(c):
 
 def load_layout(c):
     """A word for a memory, as `memory_sections` numbers them."""
-    sections = memory_sections(c)
-    return data.StructLayout({"section": 4, "index": 24, "data": 8 * max(s.word_bytes for s in sections)})
+    return load_bus_layout(max(section.word_bytes for section in memory_sections(c)))
+
+
+def load_bus_layout(word_bytes: int) -> data.StructLayout:
+    """A word of up to ``word_bytes`` bytes for a memory: the memory's number, the word's, and the word."""
+    return data.StructLayout({"section": 4, "index": 24, "data": 8 * word_bytes})

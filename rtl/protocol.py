@@ -7,7 +7,7 @@ The hardware and its Python counterparts (`egret.rtl.link`), the host (`egret.ho
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import IntEnum
 
 __all__ = [
@@ -242,7 +242,27 @@ _STATUSES = {
 
 @dataclass(frozen=True)
 class Identity:
-    """What a device says about itself; the members are those of the identity layout after ``version``."""
+    """What a device says about itself: the fields of the identity layout after ``version``.
+
+    Parameters
+    ----------
+    digest : bytes
+        The eight bytes that name the configuration that the device was generated from.
+    window : int
+        Commands that may be unanswered at once.
+    max_payload : int
+        Longest payload of a command, bytes.
+    receive_bytes : int
+        Bytes of further commands that the device holds while it executes one.
+    tokens : int
+        Size of the vocabulary, or neurons whose events enter, plus 1.
+    outputs : int
+        Neurons of the last layer.
+    counters : int
+        Number of performance counters of the core.
+    layers : int
+        Of these, how many count the events of a layer.
+    """
 
     digest: bytes
     window: int
@@ -255,18 +275,7 @@ class Identity:
 
     def pack(self) -> bytes:
         """Return the bytes of the identity layout."""
-        return IDENTITY.pack(
-            MAGIC,
-            VERSION,
-            self.digest,
-            self.window,
-            self.max_payload,
-            self.receive_bytes,
-            self.tokens,
-            self.outputs,
-            self.counters,
-            self.layers,
-        )
+        return IDENTITY.pack(MAGIC, VERSION, *astuple(self))
 
 
 def counter_names(layers: int, *, sdram: bool) -> tuple[str, ...]:
@@ -302,7 +311,17 @@ def counter_names(layers: int, *, sdram: bool) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class LoadState:
-    """How far loading has come; the members are those of the load state layout."""
+    """How far loading has come: the fields of the load state layout.
+
+    Parameters
+    ----------
+    loading : bool
+        Whether BEGIN has come, and not yet CHECK.
+    verified : bool
+        Whether CHECK has succeeded, and no BEGIN came after it.
+    loaded_bytes, loaded_crc : int
+        Bytes of all LOAD payloads since BEGIN, and their CRC-32.
+    """
 
     loading: bool = False
     verified: bool = False
@@ -311,7 +330,7 @@ class LoadState:
 
     def pack(self) -> bytes:
         """Return the bytes of the load state layout."""
-        return LOAD_STATE.pack(self.loading, self.verified, self.loaded_bytes, self.loaded_crc)
+        return LOAD_STATE.pack(*astuple(self))
 
 
 def bitmap_bytes(outputs: int) -> int:

@@ -14,21 +14,25 @@ __all__ = ["ResetPass"]
 
 
 class ResetPass(wiring.Component):
-    """s = r * y' for each event y', the r gate looked up for the active neurons only.
+    """Computes s = r * y' for each event y', where gate r is looked up for the active neurons only.
 
     Values that round to zero are dropped. Throughput is one event a cycle, as far as `Configuration.in_flight` lets it.
 
     Parameters
     ----------
     configuration : Configuration
+        Of the core.
 
     Members
     -------
-    layer : In
-    i : In(stream of events)
-    request : Out(stream of requests), gate : In(stream, always ready)
+    layer : In(layer_bits(c))
+        The layer that the events are of; holds still while ``busy``.
+    i : In(stream.Signature(event_layout(c)))
+        The events of the step before.
+    request : Out(stream.Signature(request_layout(c))), gate : In(stream.Signature(GATE, always_ready=True))
         To and from the `Gate` r.
-    o : Out(stream of events)
+    o : Out(stream.Signature(event_layout(c)))
+        The scaled events.
     busy : Out(1)
         Something is between ``i`` and ``o``.
     """

@@ -27,18 +27,21 @@ class FoldedRows(wiring.Component):
 
     Members
     -------
-    load : In({section, index, data}), load_valid : In(1)
-        Writes the memory ``rows``.
+    load : In(load_layout(c)), load_valid : In(1)
+        Writes a word of the memory ``rows``, while ``load_valid`` is high.
     start : In(1), token : In(16)
-        Begins the row of ``token``, which must be below ``folded_tokens`` and stays until the row is over.
+        Begins the row of ``token``, while ``start`` is high; ``token`` must be below ``folded_tokens``, and hold still
+        until the row is over.
     coming : Out(1)
         A part of the row comes in the next cycle.
-    o : Out(stream of {address, addends}, always ready)
-        All zeros where there is none.
+    o : Out(stream.Signature(row_layout(c), always_ready=True))
+        An address, and what the row adds there in each bank; all zeros while there is none.
     done : Out(1)
         The row is over: nothing is left to come.
-    burst, beat : Out(stream of bursts), In(stream of beats, always ready)
-        To and from an SDRAM, where that is the store.
+    burst : Out(stream.Signature(burst_layout()))
+        With the store ``sdram``: asks the SDRAM for words.
+    beat : In(stream.Signature(beat_layout(), always_ready=True))
+        With the store ``sdram``: the words that come, of all bursts; only those with a tag of its own are taken.
     """
 
     load: Any
@@ -74,12 +77,12 @@ class FoldedRows(wiring.Component):
         (self._row_of_a_burst if self._c.store == "sdram" else self._row_of_a_table)(m)
         return m
 
-    def _addends(self, numbers):
-        """A word of the row, one number a bank, becomes addends."""
-        numbers = data.View(data.ArrayLayout(signed(self._c.row_bits), self._c.banks), numbers)
+    def _addends(self, word: Value) -> list[Any]:
+        """Return the assignments that make addends of a word of the row, which has a number for each bank."""
+        numbers = data.View(data.ArrayLayout(signed(self._c.row_bits), self._c.banks), word)
         return [self.o.p.addends[bank].eq(numbers[bank] << self._c.row_shift) for bank in range(self._c.banks)]
 
-    def _row_of_a_burst(self, m):
+    def _row_of_a_burst(self, m: Module) -> None:
         c = self._c
         height = c.layer_depth(0)
         asks, mine, whole = Signal(), Signal(), Signal()
@@ -127,7 +130,7 @@ class FoldedRows(wiring.Component):
         with m.If(self.start):
             m.d.sync += [left.eq(height), target.eq(c.bank_base[0])]
 
-    def _row_of_a_table(self, m):
+    def _row_of_a_table(self, m: Module) -> None:
         c = self._c
         depth, height = c.folded_tokens * c.layer_depth(0), c.layer_depth(0)
         section = {section.name: section for section in memory_sections(c)}["rows"]

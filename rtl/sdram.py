@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import Any, Self
 
 from amaranth.hdl import *
 from amaranth.lib import data, fifo, stream, wiring
@@ -47,11 +47,24 @@ OWED = 7
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Times of an SDRAM in ns, as data sheets name them, and its CAS latency in cycles.
+    """Times of an SDRAM in ns, as data sheets name them.
 
-    ``rcd``: activate to read or write; ``rp``: precharge to activate; ``ras``: activate to precharge; ``rfc``: refresh
-    to anything; ``wr``: last written word to precharge; ``refresh``: between two of the 8192 refreshes in 64 ms;
-    ``start``: from power to the first command.
+    Parameters
+    ----------
+    rcd, rp, ras : float
+        From activate to read or write, from precharge to activate, and from activate to precharge.
+    rfc : float
+        From refresh to anything.
+    wr : float
+        From the last written word to precharge.
+    refresh : float
+        Between two of the 8192 refreshes in 64 ms.
+    start : float
+        From power to the first command.
+    latency : int
+        CAS latency in cycles.
+    megahertz : float
+        Highest clock.
     """
 
     rcd: float = 20
@@ -77,7 +90,13 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Timing:
-    """A part's times in cycles of a clock."""
+    """Times of a part in cycles of a clock.
+
+    Parameters
+    ----------
+    rcd, rp, ras, rfc, wr, refresh, start, latency : int
+        As for `Part`.
+    """
 
     rcd: int
     rp: int
@@ -89,12 +108,12 @@ class Timing:
     latency: int
 
     @classmethod
-    def of(cls, part, hertz):
-        """Times of a `Part` at a clock in Hz. Raises `ValueError` where the part is too slow for it."""
+    def of(cls, part: Part, hertz: float) -> Self:
+        """Return the times of a ``part`` at a clock of ``hertz``. Raises `ValueError` where the part is too slow."""
         if hertz > part.megahertz * 1e6:
             raise ValueError(f"the memory runs at {part.megahertz:g} MHz at most, not at {hertz / 1e6:g} MHz")
 
-        def cycles(ns):
+        def cycles(ns: float) -> int:
             return ceil(ns * hertz / 1e9 - 1e-6)
 
         return cls(
@@ -129,22 +148,22 @@ SdramPins = wiring.Signature(
 memory each way. All commands are active high here. The clock and its enable are the board's, too."""
 
 
-def burst_layout():
+def burst_layout() -> data.StructLayout:
     """Words from ``address`` on, ``count`` of them, 1 or more; ``tag`` comes back with each."""
     return data.StructLayout({"address": ADDRESS_BITS, "count": COUNT_BITS, "tag": TAG_BITS})
 
 
-def beat_layout():
+def beat_layout() -> data.StructLayout:
     """A word that was read, and the tag of its burst."""
     return data.StructLayout({"word": WORD_BITS, "tag": TAG_BITS})
 
 
-def write_layout():
+def write_layout() -> data.StructLayout:
     """A word for an address."""
     return data.StructLayout({"address": ADDRESS_BITS, "word": WORD_BITS})
 
 
-def _segment_layout():
+def _segment_layout() -> data.StructLayout:
     """A part of a burst within a row, or a word to write."""
     return data.StructLayout(
         {
@@ -170,19 +189,22 @@ class Sdram(wiring.Component):
     Parameters
     ----------
     timing : Timing
+        Of the memory, in cycles of the clock.
 
     Members
     -------
-    i : In(stream of bursts)
-    o : Out(stream of beats, always ready)
-        In the order of the bursts; the first word of a burst whose row is open comes ``latency`` + 6 cycles after it.
-    write : In(stream of writes)
-        Done before bursts that come later.
+    i : In(stream.Signature(burst_layout()))
+        Bursts to read.
+    o : Out(stream.Signature(beat_layout(), always_ready=True))
+        Their words, in order; the first word of a burst whose row is open comes ``latency`` + 6 cycles after it.
+    write : In(stream.Signature(write_layout()))
+        Words to write; done before bursts that come later.
     ready : Out(1)
         The memory has been started.
     busy : Out(1)
         Something is to be read or written, or on its way.
     sdram : Out(SdramPins)
+        The memory's pins.
     """
 
     i: stream.Interface
@@ -192,7 +214,7 @@ class Sdram(wiring.Component):
     busy: Signal
     sdram: Any
 
-    def __init__(self, timing):
+    def __init__(self, timing: Timing) -> None:
         self._t = timing
         super().__init__(
             {

@@ -1,5 +1,6 @@
 """Memories with one port: the large memories of small devices."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from amaranth.hdl import *
@@ -22,15 +23,21 @@ class SinglePort(wiring.Component):
     Parameters
     ----------
     words, bits : int
-        At least 1.
+        Number of words and their width, at least 1.
 
     Members
     -------
-    address : In, write_data : In(bits)
+    address : In(unsigned), write_data : In(bits)
+        A word's number, and what to write.
     enable : In(1), write : In(1)
-        Reads, or writes.
+        While ``enable`` is high, reads or, if ``write`` is high, writes.
     read_data : Out(bits)
         What the last read found, from the next cycle on until the memory is enabled again.
+
+    Raises
+    ------
+    ValueError
+        A parameter is below 1.
     """
 
     address: Signal
@@ -39,7 +46,7 @@ class SinglePort(wiring.Component):
     write: Signal
     read_data: Signal
 
-    def __init__(self, words, bits):
+    def __init__(self, words: int, bits: int) -> None:
         if words < 1 or bits < 1:
             raise ValueError(f"words and bits must be at least 1, not {words!r} and {bits!r}")
         self._words, self._bits = words, bits
@@ -70,7 +77,7 @@ class SinglePort(wiring.Component):
         ]
         return m
 
-    def _add_cells(self, m):
+    def _add_cells(self, m: Module) -> None:
         # 2 or 4 narrow words share a row, of which nibbles can be written alone. A wider word is spread over columns of
         # cells; a column deeper than a cell is cells one after another, of which the one that was read is remembered.
         shared = 4 if self._bits <= 4 else 2 if self._bits <= 8 else 1
@@ -116,20 +123,22 @@ class RowMemory(wiring.Component):
 
     Parameters
     ----------
-    shapes : sequence of (int, int)
+    shapes : Iterable[tuple[int, int]]
         Words and bits of each part, at least 2 and 1.
 
     Members
     -------
-    load_0, load_1, ... : In({valid, index, data})
+    load_0, load_1, ... : In(data.StructLayout({"valid": 1, "index": unsigned, "data": bits}))
         Writes a word of a part, while nothing is read. It takes as many cycles as the word has rows.
-    i_0, i_1, ... : In(stream of addresses), o_0, o_1, ... : Out(stream of words)
-        By part.
+    i_0, i_1, ... : In(stream.Signature(unsigned))
+        Numbers of words to read, by part.
+    o_0, o_1, ... : Out(stream.Signature(bits))
+        These words, by part.
 
     Raises
     ------
     ValueError
-        They do not fit.
+        The parts do not fit.
     """
 
     load_0: Any
@@ -139,7 +148,7 @@ class RowMemory(wiring.Component):
     i_1: stream.Interface
     o_1: stream.Interface
 
-    def __init__(self, shapes):
+    def __init__(self, shapes: Iterable[tuple[int, int]]) -> None:
         self._shapes = tuple(shapes)
         # The larger part first, so that each begins where its address has only zeros.
         self._rows = [-(-bits // ROW_BITS) for _, bits in self._shapes]

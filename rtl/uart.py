@@ -15,8 +15,8 @@ TOLERANCE = 0.015
 """Of the bit rate. Each end may be off by so much: a stop bit, 9.5 bits after its start, is then still met."""
 
 
-def divisor_for(hertz, baud):
-    """Clock cycles a bit.
+def divisor_for(hertz: float, baud: int) -> int:
+    """Return the clock cycles a bit.
 
     Parameters
     ----------
@@ -28,6 +28,7 @@ def divisor_for(hertz, baud):
     Returns
     -------
     int
+        Clock cycles a bit.
 
     Raises
     ------
@@ -60,6 +61,7 @@ class Receiver(wiring.Component):
     rx : In(1)
         The pin, high at rest, of any phase.
     o : Out(stream.Signature(8))
+        Bytes.
     dropped : Out(1)
         High for one cycle for each byte that is lost.
     """
@@ -68,7 +70,7 @@ class Receiver(wiring.Component):
     o: stream.Interface
     dropped: Signal
 
-    def __init__(self, divisor):
+    def __init__(self, divisor: int) -> None:
         self._divisor = _checked(divisor)
         super().__init__({"rx": In(1, init=1), "o": Out(stream.Signature(8)), "dropped": Out(1)})
 
@@ -120,6 +122,7 @@ class Transmitter(wiring.Component):
     Members
     -------
     i : In(stream.Signature(8))
+        Bytes.
     tx : Out(1)
         The pin, high at rest, from a register.
     """
@@ -127,7 +130,7 @@ class Transmitter(wiring.Component):
     i: stream.Interface
     tx: Signal
 
-    def __init__(self, divisor):
+    def __init__(self, divisor: int) -> None:
         self._divisor = _checked(divisor)
         super().__init__({"i": In(stream.Signature(8)), "tx": Out(1, init=1)})
 
@@ -176,7 +179,7 @@ class Uart(wiring.Component):
     o: stream.Interface
     dropped: Signal
 
-    def __init__(self, divisor):
+    def __init__(self, divisor: int) -> None:
         self._divisor = _checked(divisor)
         super().__init__(
             {
@@ -198,12 +201,13 @@ class Uart(wiring.Component):
         return m
 
 
-def line_levels(data):
-    """Levels of the line while bytes are sent without gaps: list of int, one a bit."""
+def line_levels(data: bytes) -> list[int]:
+    """Return the levels of the line, one a bit, while ``data`` is sent without gaps."""
     return [level for byte in data for level in (0, *(byte >> bit & 1 for bit in range(DATA_BITS)), 1)]
 
 
-def _checked(divisor):
+def _checked(divisor: int) -> int:
+    """Return the divisor, or raise `ValueError`."""
     if not isinstance(divisor, int) or divisor < LEAST_DIVISOR:
         raise ValueError(f"divisor must be an integer from {LEAST_DIVISOR} up, not {divisor!r}")
     return divisor

@@ -28,25 +28,28 @@ class UpdatePass(wiring.Component):
     Parameters
     ----------
     configuration : Configuration
+        Of the core.
 
     Members
     -------
-    load : In({section, index, data}), load_valid : In(1)
-        Writes the memory ``threshold``.
-    start : In(1), start_layer : In, clear : In(1)
-        Begins a pass; only while not ``busy``.
-    bias : In(stream of biases)
-        Of the layer's neurons, from the start of the pass on.
-    request : Out(array of streams of requests), update, candidate : In(stream, always ready)
-        To the gates u, r, z, and from u and z.
-    stored : In(array of 1)
+    load : In(load_layout(c)), load_valid : In(1)
+        Writes a word of the memory ``threshold``, while ``load_valid`` is high.
+    start : In(1), start_layer : In(layer_bits(c)), clear : In(1)
+        While ``start`` is high, begins a pass over ``start_layer``; only while not ``busy``.
+    bias : In(stream.Signature(biases_layout(c)))
+        Biases of the layer's neurons, from the start of the pass on.
+    request : Out(stream.Signature(request_layout(c))).array(len(GATES))
+        Requests to the gates u, r and z.
+    update, candidate : In(stream.Signature(GATE, always_ready=True))
+        Values of the gates u and z.
+    stored : In(1).array(len(GATES))
         The gates' ``stored``.
-    event : Out(stream of {layer, event}, always ready)
+    event : Out(stream.Signature({"layer": layer_bits(c), "event": event_layout(c)}, always_ready=True))
         New events, to `EventQueue`.
-    o : Out(stream of {index, value, end})
+    o : Out(stream.Signature(output_layout()))
         The last layer's events, each when it is also sent to ``event``, then the end of the step.
-    busy : Out(1), layer : Out
-        The layer whose pass is not over.
+    busy : Out(1), layer : Out(layer_bits(c))
+        While ``busy`` is high, the pass over ``layer`` is not over.
     """
 
     load: Any

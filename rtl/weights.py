@@ -1,5 +1,6 @@
 """Weight store: columns of packed words, found through a pointer a column, in block RAM, single-port RAM or SDRAM."""
 
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +12,7 @@ from egret.model.compiler.configuration import RUN_BITS, Configuration
 from egret.model.compiler.image import memory_sections
 from egret.rtl.biases import biases_layout
 from egret.rtl.blocks import LATENCY, BlockMemory
+from egret.rtl.mac import Word
 from egret.rtl.payloads import column_layout, load_layout, pointer_layout, word_layout
 from egret.rtl.sdram import TAGS, beat_layout, burst_layout
 from egret.rtl.single_port import RowMemory
@@ -37,17 +39,27 @@ class WeightStore(wiring.Component):
     Parameters
     ----------
     configuration : Configuration
+        Of the core.
 
     Members
     -------
-    load : In({section, index, data}), load_valid : In(1)
-        Writes the memories ``weights``, ``run_4`` and so on, and ``columns``.
-    i : In(stream of columns)
-    o : Out(stream of words, always ready)
+    load : In(load_layout(c)), load_valid : In(1)
+        Writes a word of the memories ``columns``, ``weights``, ``run_4`` and so on, while ``load_valid`` is high; with
+        the store ``sdram`` of ``resident`` in their place, with ``spram`` of ``bias``, too.
+    i : In(stream.Signature(column_layout(c)))
+        Columns.
+    o : Out(stream.Signature(word_layout(c), always_ready=True))
+        The words of one column after another.
     busy : Out(1)
         Something is between ``i`` and ``o``.
-    burst, beat : Out(stream of bursts), In(stream of beats, always ready)
-        To and from an SDRAM, where that is the store; and ``waits`` : Out(1), it has been asked for words.
+    bias_ask : In(stream.Signature(unsigned)), bias_found : Out(stream.Signature(biases_layout(c).size))
+        With the store ``spram``: numbers of neurons, and their biases, which share the pointers' memory.
+    burst : Out(stream.Signature(burst_layout()))
+        With the store ``sdram``: asks the SDRAM for words.
+    beat : In(stream.Signature(beat_layout(), always_ready=True))
+        With the store ``sdram``: the words that come, of all bursts; only those with a tag of its own are taken.
+    waits : Out(1)
+        With the store ``sdram``: it has been asked for words that are to be sent next.
     """
 
     load: Any
@@ -139,7 +151,7 @@ class WeightStore(wiring.Component):
         m.d.comb += self.busy.eq(looking | head_valid | (left != 0) | reading.any() | self.o.valid)
         return m
 
-    def _bursts(self, m, head, head_valid, take, looking):
+    def _bursts(self, m: Module, head: Any, head_valid: Value, take: Signal, looking: Value) -> None:
         """Send the words of each column, resident ones from block RAM, the others as a burst brings them."""
         # ASKED (a burst, unless resident), under way, PLACE (which word), WORD (memory), output register. Words of a
         # burst wait in a queue while those of a resident column before it are sent.
@@ -231,25 +243,26 @@ class WeightStore(wiring.Component):
             self.busy.eq(looking | head_valid | asked_valid | under_way.r_rdy | valids.any() | self.o.valid),
         ]
 
-    def _loads(self, name):
+    def _loads(self, name: str) -> Value:
         """Whether the word on the load bus is for a memory."""
         section = {section.name: section for section in memory_sections(self._c)}[name]
         return self.load_valid & (self.load.section == section.number)
 
-    def _load(self, m, mem, name):
+    def _load(self, m: Module, mem: BlockMemory, name: str) -> None:
+        """Connect a memory to the load bus."""
         m.d.comb += [
             mem.write_address.eq(self.load.index),
             Value.cast(mem.write_data).eq(self.load.data),
             mem.write_valid.eq(self._loads(name)),
         ]
 
-    def _column(self):
+    def _column(self) -> data.StructLayout:
         """What is known of a column once its pointer has been looked up."""
         return data.StructLayout(
             {"pointer": pointer_layout(self._c), "value": self.i.p.value.shape(), "matrix": self.i.p.matrix.shape()}
         )
 
-    def _block_of_pointers(self, m):
+    def _block_of_pointers(self, m: Module) -> tuple[Any, Value, Signal, Value]:
         """Pointers in block RAM, a column a cycle: the next column, whether there is one, its taking, more to come."""
         # A column can be taken while the queue has room for it and for those whose pointers are being read.
         c = self._c
@@ -278,7 +291,7 @@ class WeightStore(wiring.Component):
         ]
         return head, queue.r_rdy, queue.r_en, fetched.any()
 
-    def _rows_of_pointers(self, m):
+    def _rows_of_pointers(self, m: Module) -> tuple[Any, Value, Signal, Value]:
         """The same with pointers in rows of 16 bits, of which one is looked up while the words of another are read."""
         c = self._c
         m.submodules.columns = columns = RowMemory(
@@ -311,19 +324,24 @@ class WeightStore(wiring.Component):
         return head, columns.o_0.valid & ~empty, take, looking
 
 
-def words_of(columns, pointers, words):
-    """What `WeightStore` sends for columns.
+def words_of(
+    columns: Iterable[tuple[int, int, int]], pointers: Sequence[tuple[int, int, Any]], words: Sequence[Any]
+) -> list[Word]:
+    """Return what `WeightStore` sends for columns.
 
     Parameters
     ----------
-    columns : list of (column, value, matrix)
-    pointers : list of (start, count, begins)
-    words : list
+    columns : Iterable[tuple[int, int, int]]
+        Column, value and matrix of each.
+    pointers : Sequence[tuple[int, int, Any]]
+        Start, count and begins of each column.
+    words : Sequence[Any]
         Entries of each word.
 
     Returns
     -------
-    list of (entries, value, matrix, first, begins)
+    list[Word]
+        Words, as `egret.rtl.mac.additions` takes them.
     """
     return [
         (words[pointers[column][0] + place], value, matrix, int(place == 0), pointers[column][2])

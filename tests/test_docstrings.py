@@ -70,7 +70,7 @@ def parameters(value):
 def is_plain(value):
     """Whether a class has a constructor whose parameters are its own to document."""
     own = dataclasses.is_dataclass(value) or "__init__" in vars(value)
-    return own and not issubclass(value, enum.Enum | Exception)
+    return own and not issubclass(value, enum.Enum | Exception) and not getattr(value, "_is_protocol", False)
 
 
 def faults(name, value):

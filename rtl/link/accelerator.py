@@ -6,11 +6,12 @@ from amaranth.hdl import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.image import input_section, memory_sections
 from egret.rtl import protocol
 from egret.rtl.core import Core
 from egret.rtl.link.link import Link
-from egret.rtl.sdram import TIMING, SdramPins
+from egret.rtl.sdram import TIMING, SdramPins, Timing
 
 __all__ = ["Accelerator"]
 
@@ -20,13 +21,14 @@ class Accelerator(wiring.Component):
 
     Parameters
     ----------
-    configuration : egret.model.compiler.configuration.Configuration
+    configuration : Configuration
+        Of the core.
     window, receive_bytes : int
         As for `egret.rtl.link.link.Link`.
     link_domain : str
         Clock domain of the link; another one than ``sync`` must be the same clock, save for cycles left out while
         ``link_waiting`` is high and ``i.valid`` low.
-    timing : egret.rtl.sdram.Timing
+    timing : Timing
         Of the SDRAM, where that is the store.
 
     Members
@@ -36,7 +38,7 @@ class Accelerator(wiring.Component):
     busy, link_waiting : Out(1)
         As ``busy`` and ``waiting`` of `egret.rtl.link.link.Link`; ``busy``, too, while an SDRAM is being started.
     sdram : Out(SdramPins)
-        Of the store ``sdram``. Until it has been started no byte is taken.
+        Pins of the store ``sdram``. Until it has been started no byte is taken.
     """
 
     i: stream.Interface
@@ -47,13 +49,13 @@ class Accelerator(wiring.Component):
 
     def __init__(
         self,
-        configuration,
+        configuration: Configuration,
         *,
-        window=protocol.DEFAULT_WINDOW,
-        receive_bytes=protocol.DEFAULT_RECEIVE_BYTES,
-        link_domain="sync",
-        timing=TIMING,
-    ):
+        window: int = protocol.DEFAULT_WINDOW,
+        receive_bytes: int = protocol.DEFAULT_RECEIVE_BYTES,
+        link_domain: str = "sync",
+        timing: Timing = TIMING,
+    ) -> None:
         self.configuration = configuration
         self._timing = timing
         self._link_domain = link_domain

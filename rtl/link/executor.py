@@ -9,10 +9,10 @@ from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out
 
 from egret.rtl import protocol
-from egret.rtl.link.loader import Loader, load_layout
+from egret.rtl.link.loader import Loader
 from egret.rtl.link.receiver import PAYLOAD_DEPTH, frame_layout
 from egret.rtl.link.sender import CONTENT_HEADER_BYTES, place_bits, reply_byte_layout, slot_bits
-from egret.rtl.payloads import output_layout
+from egret.rtl.payloads import load_bus_layout, output_layout
 from egret.rtl.protocol import Command, Status
 
 __all__ = ["Executor", "core_signature", "longest_reply"]
@@ -48,7 +48,7 @@ def core_signature(word_bytes: int, counters: int) -> wiring.Signature:
 
         - ``token : Out(stream.Signature(16))``: starts a step.
         - ``events : In(stream.Signature(output_layout()))``: the step's events.
-        - ``load : Out(load_layout(word_bytes))``, ``load_valid : Out(1)``: write a word of a memory, with the core
+        - ``load : Out(load_bus_layout(word_bytes))``, ``load_valid : Out(1)``: write a word of a memory, with the core
           idle; a memory with narrower words takes the low bits.
         - ``clear : Out(1)``: high for one cycle, with the core idle, to set its state to zero. The core is busy from
           the next cycle on until that is done.
@@ -61,7 +61,7 @@ def core_signature(word_bytes: int, counters: int) -> wiring.Signature:
         {
             "token": Out(stream.Signature(16)),
             "events": In(stream.Signature(output_layout())),
-            "load": Out(load_layout(word_bytes)),
+            "load": Out(load_bus_layout(word_bytes)),
             "load_valid": Out(1),
             "clear": Out(1),
             "busy": In(1),

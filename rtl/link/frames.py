@@ -16,7 +16,17 @@ __all__ = ["BadFrame", "Frame", "FrameReader", "encode_frame"]
 
 @dataclass(frozen=True)
 class Frame:
-    """Content of a frame: the sequence number of 16 bits in ``sequence``, the ``command`` byte and the ``payload``."""
+    """Content of a frame.
+
+    Parameters
+    ----------
+    sequence : int
+        The sequence number, 16 bits.
+    command : int
+        The command byte.
+    payload : bytes
+        What follows the header.
+    """
 
     sequence: int
     command: int

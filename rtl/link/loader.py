@@ -4,17 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from amaranth.hdl import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from egret.rtl.payloads import load_bus_layout
 from egret.rtl.protocol import Status
 
-__all__ = ["Loader", "load_layout"]
-
-
-def load_layout(word_bytes: int) -> data.StructLayout:
-    """A word of up to ``word_bytes`` bytes for a memory: the memory's number, the word's, and the word."""
-    return data.StructLayout({"section": 4, "index": 24, "data": 8 * word_bytes})
+__all__ = ["Loader"]
 
 
 class Loader(wiring.Component):
@@ -35,7 +31,7 @@ class Loader(wiring.Component):
         What the load header says: the memory, and the first word. ``section`` must hold still until the end.
     bytes : In(stream.Signature(8, always_ready=True))
         The words, each with its least significant byte first.
-    load : Out(load_layout(word_bytes)), load_valid : Out(1)
+    load : Out(load_bus_layout(word_bytes)), load_valid : Out(1)
         Writes a word.
     status : Out(8)
         What the command is answered, in the cycle after its last byte.
@@ -58,7 +54,7 @@ class Loader(wiring.Component):
                 "section": In(8),
                 "index": In(24),
                 "bytes": In(stream.Signature(8, always_ready=True)),
-                "load": Out(load_layout(self._word_bytes)),
+                "load": Out(load_bus_layout(self._word_bytes)),
                 "load_valid": Out(1),
                 "status": Out(8),
             }

@@ -17,17 +17,20 @@ CONTENT_HEADER_BYTES = protocol.HEADER.size + 1
 
 
 def slot_bits(window: int) -> int:
-    """Width of the number of a reply's slot."""
+    """Return the width of the number of a slot, of which there are ``window``."""
     return (window - 1).bit_length()
 
 
 def place_bits(reply_bytes: int) -> int:
-    """Width of the place of a byte in its slot, which is a power of two of bytes."""
+    """Return the width of a byte's place in its slot, a power of two of bytes that holds ``reply_bytes``."""
     return (reply_bytes - 1).bit_length()
 
 
 def reply_byte_layout(window: int, reply_bytes: int) -> data.StructLayout:
-    """A byte of a reply and where it belongs: header and status at the end of a slot, the payload from its start."""
+    """Byte of a reply and where it belongs: header and status at the end of a slot, the payload from its start.
+
+    There are ``window`` slots for replies of at most ``reply_bytes``.
+    """
     return data.StructLayout({"place": place_bits(reply_bytes), "slot": slot_bits(window), "byte": 8})
 
 
