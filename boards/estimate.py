@@ -29,6 +29,12 @@ class Estimate:
     seconds: float
     least_block_rams: int
 
+    @property
+    def certain(self) -> dict[str, int]:
+        """What is ``used`` at the least, by what is known exactly: without look-up tables."""
+        exact = self.used | {"block_rams": self.least_block_rams}
+        return {name: count for name, count in exact.items() if name != "luts"}
+
 
 _LEAST_FACTOR_BITS = 4
 # Logic cells of an iCE40 hold registers and carries that cannot share one with a look-up table, too.

@@ -7,7 +7,7 @@ import click
 
 from egret.host.cli.cores import board_speed, measure_text, mismatch_status
 from egret.host.cli.options import FOLDED, as_json
-from egret.host.cli.show import show_table
+from egret.host.cli.show import share_of, show_table
 from egret.host.cli.sources import board_image, board_named, image_network
 from egret.model.errors import InputError
 
@@ -68,13 +68,11 @@ def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module
         show_table(
             f"{board.title}, estimate",
             [
-                *((key.replace("_", " "), _share(count, capacity[key])) for key, count in estimate.used.items()),
+                *((key.replace("_", " "), share_of(count, capacity[key])) for key, count in estimate.used.items()),
                 ("time", f"about {_minutes(estimate.seconds)}"),
             ],
         )
-    certain = estimate.used | {"block_rams": estimate.least_block_rams}
-    del certain["luts"]
-    refuse_what_cannot_fit(board, certain, "its memories and multipliers")
+    refuse_what_cannot_fit(board, estimate.certain, "its memories and multipliers")
     speed = None
     if tokens:
         from egret.host.measure import sample
@@ -116,7 +114,7 @@ def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module
             f"{board.title}, {source}",
             [
                 ("clock", f"{result.megahertz:.1f} MHz, {result.wanted_megahertz:.1f} wanted"),
-                *((key.replace("_", " "), _share(count, capacity[key])) for key, count in result.used.items()),
+                *((key.replace("_", " "), share_of(count, capacity[key])) for key, count in result.used.items()),
                 ("critical path", result.critical_path),
                 ("time", ", ".join(f"{key} {value:.0f} s" for key, value in result.seconds.items())),
                 *(speed.rows() if speed else []),
@@ -131,10 +129,6 @@ def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module
         )
         return 1
     return 0
-
-
-def _share(count, capacity):
-    return f"{count:,} of {capacity:,} ({count / capacity:.0%})"
 
 
 def _minutes(seconds):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from egret.host.cli.options import FOLDED, RESIDENT, as_json
-from egret.host.cli.show import show_table
+from egret.host.cli.show import share_of, show_table
 from egret.host.cli.sources import board_image, board_named, image_network, load_image, load_text
 from egret.model.compiler.configuration import STORES
 from egret.model.errors import InputError
@@ -122,13 +122,8 @@ def _fit(board: "BoardDefinition", c: "Configuration") -> Figures:
     from egret.boards.estimate import estimate
 
     needed, capacity = estimate(generate(board, c)), board.device.capacity
-    # What is exact decides; look-up tables are an estimate.
-    exact = needed.used | {"block_rams": needed.least_block_rams}
-    fits = all(exact[key] <= capacity[key] for key in exact if key != "luts")
-    rows = [
-        (key.replace("_", " "), f"{count:,} of {capacity[key]:,} ({count / capacity[key]:.0%})")
-        for key, count in needed.used.items()
-    ]
+    fits = all(count <= capacity[key] for key, count in needed.certain.items())
+    rows = [(key.replace("_", " "), share_of(count, capacity[key])) for key, count in needed.used.items()]
     rows.append((f"fits {board.title}", "yes, by its memories and multipliers" if fits else "no"))
     rows.append(("time of the build", f"about {needed.seconds:.0f} s"))
     used = {"used": needed.used, "available": {key: capacity[key] for key in needed.used}}

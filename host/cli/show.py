@@ -2,7 +2,7 @@
 
 import contextlib
 
-__all__ = ["percentages", "progress_bar", "show_columns", "show_table"]
+__all__ = ["percentages", "progress_bar", "share_of", "show_columns", "show_table"]
 
 
 @contextlib.contextmanager
@@ -45,3 +45,8 @@ def show_columns(title, columns):
 
 def percentages(shares):
     return ", ".join(f"{share:.2%}" for share in shares)
+
+
+def share_of(count: int, capacity: int) -> str:
+    """``count`` of a ``capacity``, and its share."""
+    return f"{count:,} of {capacity:,} ({count / capacity:.0%})"
