@@ -2,7 +2,7 @@
 
 import contextlib
 
-__all__ = ["EgretError", "InputError", "needs"]
+__all__ = ["EgretError", "InputError", "TrainingError", "needs"]
 
 
 class EgretError(Exception):
@@ -14,6 +14,10 @@ class EgretError(Exception):
 
 class InputError(EgretError, ValueError):
     """Something given by the user cannot be used: what was wrong, where, and what would be accepted."""
+
+
+class TrainingError(EgretError):
+    """A training diverged: when, and what to try instead."""
 
 
 @contextlib.contextmanager

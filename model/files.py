@@ -52,6 +52,8 @@ def write_aside(path, data):
         try:
             with open(handle, "wb") as file:
                 file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             os.chmod(aside, 0o644)  # mkstemp made it private
             os.replace(aside, path)
         except BaseException:

@@ -9,8 +9,8 @@ import pytest
 
 from egret.model.errors import InputError
 from egret.model.training import sweep as sweeping
-from egret.model.training.report import write_report
-from egret.model.training.sweep import Study
+from egret.model.training.report.page import write_report
+from egret.model.training.study import Study
 
 ROOT = Path(__file__).parent.parent
 STUDY = ROOT / "docs" / "study-ptb"
@@ -103,9 +103,9 @@ def test_the_results_are_those_of_the_study_file(tmp_path):
     assert len(study.points) == 22
     for point in study.points:
         path = STUDY / point.name / sweeping.RESULT
-        result = sweeping._read_result(path)
+        result = sweeping.read_result(path)
         specification = {**point.specification(), "texts": result["specification"]["texts"]}
-        sweeping._check_specification(path, result, specification)
+        sweeping.check_specification(path, result, specification)
         changed = {**specification, "streams": 64}
         with pytest.raises(InputError, match="finished with streams = 10, not 64"):
-            sweeping._check_specification(path, result, changed)
+            sweeping.check_specification(path, result, changed)

@@ -19,7 +19,7 @@ __all__ = ["report"]
 def report(study, output, as_json):
     """Write the report of a study beside the papers' numbers: one HTML page, its data as CSV, its figures as SVG."""
     with needs("matplotlib", "matplotlib", "the report"):
-        from egret.model.training.report import write_report
+        from egret.model.training.report.page import write_report
     with progress_bar("figures") as progress:
         result = write_report(study, output, progress=progress)
     if as_json:

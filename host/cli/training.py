@@ -11,7 +11,7 @@ from egret.model.errors import InputError
 __all__ = ["show_training", "training_decorators", "training_options"]
 
 
-_training_help = "Another field of the configuration (see the head of model/training/train.py); may be repeated."
+_training_help = "Another field of the configuration, as epochs or training.epochs (see model/training/options.py)."
 
 
 def _settings(assignments):
@@ -32,22 +32,20 @@ def _settings(assignments):
 
 def training_options(config, settings, **options):
     """`TrainingOptions` of a configuration file, or of its defaults, with what the command line says instead."""
-    from dataclasses import fields
+    from egret.model.training.options import TrainingOptions, flat_name
 
-    from egret.model.training.train import TrainingOptions
-
-    settings = _settings(settings)
-    names = [field.name for field in fields(TrainingOptions)]
-    for name in settings:
-        if name not in names:
-            raise InputError(f"--set: unknown field {name!r}; accepted are {', '.join(names)}")
+    given = _settings(settings)
+    try:
+        settings = {flat_name(name): value for name, value in given.items()}
+    except InputError as error:
+        raise InputError(f"--set: {error}") from error
     settings |= {name: value for name, value in options.items() if value is not None}
     if config is not None:
         return TrainingOptions.from_toml(config, **settings)
     for name in ("train", "valid"):
         if name not in settings:
             raise InputError(f"no text to use: give --{name} FILE, or --config FILE that names one")
-    return TrainingOptions(**settings)
+    return TrainingOptions.of(**settings)
 
 
 def training_decorators(command):

@@ -1,221 +1,36 @@
 """Float networks for training: EGRU and LSTM language models in PyTorch.
 
-The EGRU cell, per layer and step, with y' and c' the output and the state of the step before::
+Parameters are named as in the checkpoint directory (see `egret.model.checkpoint`). Sequences are time-major: tokens
+[T, B], inputs of a layer [T, B, I], outputs [T, B, H]. A state is one pair of tensors a layer, see
+`egret.model.training.cells`; it is float32, zero at the start of a text and carried from segment to segment.
 
-    u = sigma(W_ux x + W_uy y' + b_u)
-    r = sigma(W_rx x + W_ry y' + b_r)
-    z = tanh (W_zx x + W_zy (r * y') + b_z)        reset "before"
-    z = tanh (W_zx x + r * (W_zy y') + b_z)        reset "after"
-    p = u*z + (1-u)*c'
-    e = H(p - theta), H(0) = 1
-    y = e*p,  c = p - e*theta
-
-The step function H has the surrogate gradient ``slope * max(0, 1 - |p - theta| / width)``. Parameters are named as in
-the checkpoint directory (see `egret.model.checkpoint`), gates stacked u | r | z, or i | f | g | o for the LSTM.
-
-Sequences are time-major: tokens [T, B], inputs of a layer [T, B, I], outputs [T, B, H]. A state is one pair a layer:
-(y, c) for EGRU, (h, c) for LSTM, each [B, H] float32, zero at the start of a text and carried from segment to segment.
-
-`LanguageModel` runs a plain PyTorch path anywhere (which is cuDNN for LSTM on a CUDA device), and on a CUDA device the
-fused path of `egret.model.training.kernels` for LSTM, and for EGRU with reset "before". All dropout comes from one
-`Masks`
-object that is drawn beforehand, so the paths compute the same function and the same gradients.
+`LanguageModel` runs the plain PyTorch path of `egret.model.training.cells` anywhere (which is cuDNN for LSTM on a CUDA
+device), and on a CUDA device the fused kernels of `egret.model.training.kernels` for LSTM, and for EGRU with reset
+"before". All dropout comes from one `Masks` object that is drawn beforehand, so the paths compute the same function and
+the same gradients. The read-out and its loss are `egret.model.training.readout`.
 """
 
 import math
-import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from egret.model.checkpoint import Checkpoint, NetworkConfiguration
-from egret.model.errors import InputError
+from egret.model.tokens import Vocabulary
+from egret.model.training import readout
+from egret.model.training.cells import SLOPE, WIDTH, State, egru_layer, lstm_layer
+from egret.model.training.dropout import Dropout, Masks, draw_mask, masked
 
-__all__ = ["Dropout", "LanguageModel", "Masks", "configuration_of", "egru_layer", "event", "lstm_layer"]
-
-SLOPE = 3.6
-WIDTH = 1 / 3.6
-PADDING = 64
-
-
-class _Event(torch.autograd.Function):
-    """H(distance) with a triangular surrogate gradient."""
-
-    @staticmethod
-    def forward(ctx, distance, slope, width):
-        ctx.save_for_backward(distance)
-        ctx.slope, ctx.width = slope, width
-        return (distance >= 0).to(distance.dtype)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        (distance,) = ctx.saved_tensors
-        surrogate = ctx.slope * (1 - distance.abs() / ctx.width).clamp(min=0)
-        return gradient * surrogate, None, None
-
-
-def event(distance, slope=SLOPE, width=WIDTH):
-    """Whether a state has reached its threshold, with a gradient.
-
-    Parameters
-    ----------
-    distance : torch.Tensor
-        p - theta, any shape.
-    slope, width : float
-        Surrogate gradient: ``slope * max(0, 1 - |distance| / width)``.
-
-    Returns
-    -------
-    torch.Tensor
-        1 where ``distance >= 0``, else 0, in the dtype of `distance`.
-    """
-    return _Event.apply(distance, slope, width)
-
-
-def egru_layer(x, state, weight_x, weight_y, bias, threshold, *, reset="before", slope=SLOPE, width=WIDTH):
-    """Run one EGRU layer over a segment with plain PyTorch operations.
-
-    Parameters
-    ----------
-    x : torch.Tensor, shape [T, B, I]
-    state : tuple of torch.Tensor
-        y and c, each [B, H].
-    weight_x, weight_y, bias, threshold : torch.Tensor
-        Shapes [3H, I], [3H, H], [3H] and [H], gates u | r | z.
-    reset : str
-        ``"before"`` or ``"after"``.
-    slope, width : float
-        Of the surrogate gradient.
-
-    Returns
-    -------
-    outputs : torch.Tensor, shape [T, B, H]
-        Event values y; zero where there is no event.
-    events : torch.Tensor, shape [T, B, H]
-        e, 0 or 1, with the surrogate gradient.
-    state : tuple of torch.Tensor
-        y and c after the last step.
-    """
-    y, c = state
-    size = threshold.shape[0]
-    from_inputs = functional.linear(x, weight_x, bias)
-    weight_ur, weight_z = weight_y[: 2 * size], weight_y[2 * size :]
-    outputs, events = [], []
-    for from_input in from_inputs:
-        if reset == "before":
-            u, r = torch.sigmoid(from_input[:, : 2 * size] + functional.linear(y, weight_ur)).chunk(2, dim=1)
-            z = torch.tanh(from_input[:, 2 * size :] + functional.linear(r * y, weight_z))
-        else:
-            recurrent = functional.linear(y, weight_y)
-            u, r = torch.sigmoid(from_input[:, : 2 * size] + recurrent[:, : 2 * size]).chunk(2, dim=1)
-            z = torch.tanh(from_input[:, 2 * size :] + r * recurrent[:, 2 * size :])
-        p = u * z + (1 - u) * c
-        e = event(p - threshold, slope, width)
-        y = e * p
-        c = p - e * threshold
-        outputs.append(y)
-        events.append(e)
-    return torch.stack(outputs), torch.stack(events), (y, c)
-
-
-def lstm_layer(x, state, weight_x, weight_y, bias):
-    """Run one LSTM layer over a segment; cuDNN on a CUDA device.
-
-    There sizes are padded with zeros to multiples of `PADDING`, which fit the tensor cores. A padded neuron's state
-    stays zero, so nothing else changes.
-
-    Parameters
-    ----------
-    x : torch.Tensor, shape [T, B, I]
-    state : tuple of torch.Tensor
-        h and c, each [B, H].
-    weight_x, weight_y, bias : torch.Tensor
-        Shapes [4H, I], [4H, H] and [4H], gates i | f | g | o.
-
-    Returns
-    -------
-    outputs : torch.Tensor, shape [T, B, H]
-    state : tuple of torch.Tensor
-    """
-    size, inputs = weight_y.shape[1], x.shape[2]
-    h, c = (part.to(x.dtype).unsqueeze(0) for part in state)
-    if x.is_cuda and (size % PADDING or inputs % PADDING):
-        more, more_inputs = -size % PADDING, -inputs % PADDING
-        x, h, c = functional.pad(x, (0, more_inputs)), functional.pad(h, (0, more)), functional.pad(c, (0, more))
-        weight_x = functional.pad(weight_x.view(4, size, inputs), (0, more_inputs, 0, more)).flatten(0, 1)
-        weight_y = functional.pad(weight_y.view(4, size, size), (0, more, 0, more)).flatten(0, 1)
-        bias = functional.pad(bias.view(4, size), (0, more)).flatten()
-    weights = (weight_x, weight_y, bias, torch.zeros_like(bias))
-    with warnings.catch_warnings():
-        # DropConnect makes new weights every step, so they never lie in one piece as cuDNN would like.
-        warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous")
-        outputs, h, c = torch._VF.lstm(x, (h, c), weights, True, 1, 0.0, torch.is_grad_enabled(), False, False)
-    return outputs[..., :size], (h[0, :, :size], c[0, :, :size])
-
-
-@dataclass(frozen=True)
-class Dropout:
-    """Dropout rates, each from 0 to below 1.
-
-    Parameters
-    ----------
-    words : float
-        Rate at which whole words are taken out of the embedding (all their occurrences in the segment).
-    embedding, between, output : float
-        Locked dropout (one mask for all steps of a segment) of the embedding's output, between layers, and of the
-        last layer's output.
-    recurrent : float
-        DropConnect: rate at which recurrent weights are taken out for a segment.
-    """
-
-    words: float = 0.0
-    embedding: float = 0.0
-    between: float = 0.0
-    output: float = 0.0
-    recurrent: float = 0.0
-
-    def __post_init__(self):
-        for name, rate in vars(self).items():
-            if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate < 1:
-                raise InputError(f"dropout of {name} must be a number from 0 to below 1, not {rate!r}")
-
-
-@dataclass
-class Masks:
-    """What dropout multiplies one segment with, already scaled by 1 / (1 - rate); None where nothing is dropped.
-
-    Parameters
-    ----------
-    words : torch.Tensor of shape [V, 1], or None
-    embedding : torch.Tensor of shape [B, E], or None
-    outputs : list of torch.Tensor of shape [B, H], or of None
-        One a layer: between layers, and after the last one.
-    recurrent : list of torch.Tensor of the shape of weight_y, or of None
-    """
-
-    words: torch.Tensor | None
-    embedding: torch.Tensor | None
-    outputs: list
-    recurrent: list
-
-
-def _draw(shape, rate, like):
-    if rate == 0:
-        return None
-    return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(1 - rate).mul_(1 / (1 - rate))
-
-
-def _apply(tensor, mask):
-    return tensor if mask is None else tensor * mask
+__all__ = ["LanguageModel", "configuration_of"]
 
 
 class _Layer(nn.Module):
     """Parameters of one recurrent layer."""
 
-    def __init__(self, inputs, size, gates, threshold):
+    def __init__(self, inputs: int, size: int, gates: int, threshold: bool):
         super().__init__()
         self.weight_x = nn.Parameter(torch.empty(gates * size, inputs))
         self.weight_y = nn.Parameter(torch.empty(gates * size, size))
@@ -227,7 +42,7 @@ class _Layer(nn.Module):
 class _Table(nn.Module):
     """Parameters of the embedding or the read-out."""
 
-    def __init__(self, weight=None, bias=None):
+    def __init__(self, weight: tuple[int, int] | None = None, bias: int | None = None):
         super().__init__()
         if weight is not None:
             self.weight = nn.Parameter(torch.empty(weight))
@@ -256,7 +71,15 @@ class LanguageModel(nn.Module):
         are always float32. On a CPU everything keeps the dtype of the parameters.
     """
 
-    def __init__(self, configuration, dropout=None, *, slope=SLOPE, width=WIDTH, fused=True):
+    def __init__(
+        self,
+        configuration: NetworkConfiguration,
+        dropout: Dropout | None = None,
+        *,
+        slope: float = SLOPE,
+        width: float = WIDTH,
+        fused: bool = True,
+    ):
         super().__init__()
         self.configuration = configuration
         self.dropout = dropout or Dropout()
@@ -264,16 +87,17 @@ class LanguageModel(nn.Module):
         self.fused = fused
         self.matrix_dtype = torch.bfloat16
         self.embedding = _Table((configuration.vocab_size, configuration.embedding_size))
-        self.layers = nn.ModuleList(
+        layers = nn.ModuleList(
             _Layer(inputs, size, configuration.gates, configuration.cell == "egru")
             for inputs, size in zip(configuration.input_sizes, configuration.hidden_sizes, strict=True)
         )
+        self.layers = cast(Sequence[_Layer], layers)  # a ModuleList does not know what it holds
         shape = None if configuration.tied else (configuration.vocab_size, configuration.hidden_sizes[-1])
         self.readout = _Table(shape, configuration.vocab_size)
 
     # Making and saving
 
-    def initialise(self, seed, *, threshold_mean=0.01, embedding_scale=0.1):
+    def initialise(self, seed: int, *, threshold_mean: float = 0.01, embedding_scale: float = 0.1) -> None:
         """Draw all parameters.
 
         Weights are uniform within 1 / sqrt(H), biases zero (1 for the LSTM's forget gate), thresholds come from a
@@ -289,11 +113,11 @@ class LanguageModel(nn.Module):
         """
         random = np.random.default_rng(seed)
 
-        def fill(parameter, values):
+        def fill(parameter: torch.Tensor, values: np.ndarray) -> None:
             with torch.no_grad():
                 parameter.copy_(torch.from_numpy(np.asarray(values, np.float32)))
 
-        def uniform(parameter, scale):
+        def uniform(parameter: torch.Tensor, scale: float) -> None:
             fill(parameter, random.uniform(-scale, scale, tuple(parameter.shape)))
 
         uniform(self.embedding.weight, embedding_scale)
@@ -312,8 +136,8 @@ class LanguageModel(nn.Module):
             uniform(self.readout.weight, embedding_scale)
         fill(self.readout.bias, np.zeros(self.configuration.vocab_size))
 
-    def to_checkpoint(self, vocabulary):
-        """The parameters as a `egret.model.checkpoint.Checkpoint`.
+    def to_checkpoint(self, vocabulary: Vocabulary) -> Checkpoint:
+        """The parameters as a checkpoint.
 
         Parameters
         ----------
@@ -327,7 +151,7 @@ class LanguageModel(nn.Module):
         return Checkpoint(self.configuration, tensors, vocabulary)
 
     @classmethod
-    def from_checkpoint(cls, checkpoint, dropout=None, **keywords):
+    def from_checkpoint(cls, checkpoint: Checkpoint, dropout: Dropout | None = None, **keywords: Any) -> Self:
         """A model with the parameters of a checkpoint.
 
         Parameters
@@ -350,11 +174,11 @@ class LanguageModel(nn.Module):
     # Running
 
     @property
-    def readout_weight(self):
+    def readout_weight(self) -> torch.Tensor:
         """Weights of the read-out [V, H], the embedding's when tied."""
         return self.embedding.weight if self.configuration.tied else self.readout.weight
 
-    def zero_state(self, batch):
+    def zero_state(self, batch: int) -> list[State]:
         """State at the start of a text.
 
         Parameters
@@ -368,12 +192,9 @@ class LanguageModel(nn.Module):
             (y, c) or (h, c) a layer, each [B, H].
         """
         like = self.embedding.weight
-        return [
-            tuple(torch.zeros(batch, size, dtype=like.dtype, device=like.device) for _ in range(2))
-            for size in self.configuration.hidden_sizes
-        ]
+        return [(like.new_zeros(batch, size), like.new_zeros(batch, size)) for size in self.configuration.hidden_sizes]
 
-    def draw_masks(self, batch):
+    def draw_masks(self, batch: int) -> Masks:
         """Draw the dropout of one segment from PyTorch's generator; everything None outside training mode.
 
         Parameters
@@ -388,16 +209,18 @@ class LanguageModel(nn.Module):
         dropout = self.dropout if self.training else Dropout()
         last = configuration.layers - 1
         return Masks(
-            words=_draw((configuration.vocab_size, 1), dropout.words, like),
-            embedding=_draw((batch, configuration.embedding_size), dropout.embedding, like),
+            words=draw_mask((configuration.vocab_size, 1), dropout.words, like),
+            embedding=draw_mask((batch, configuration.embedding_size), dropout.embedding, like),
             outputs=[
-                _draw((batch, size), dropout.output if index == last else dropout.between, like)
+                draw_mask((batch, size), dropout.output if index == last else dropout.between, like)
                 for index, size in enumerate(configuration.hidden_sizes)
             ],
-            recurrent=[_draw(layer.weight_y.shape, dropout.recurrent, like) for layer in self.layers],
+            recurrent=[draw_mask(layer.weight_y.shape, dropout.recurrent, like) for layer in self.layers],
         )
 
-    def forward(self, tokens, state, masks=None):
+    def forward(
+        self, tokens: torch.Tensor, state: list[State], masks: Masks | None = None
+    ) -> tuple[torch.Tensor, list[State], torch.Tensor]:
         """Run a segment through the embedding and the recurrent layers.
 
         Parameters
@@ -423,54 +246,42 @@ class LanguageModel(nn.Module):
         embedded = self.embedding.weight.index_select(0, words)
         if masks.words is not None:
             embedded = embedded * masks.words.index_select(0, words)
-        embedded = embedded.view(*tokens.shape, -1)
-        embedded = _apply(embedded, masks.embedding)
-        weights_y = [_apply(layer.weight_y, mask) for layer, mask in zip(self.layers, masks.recurrent, strict=True)]
-        if self.configuration.cell == "lstm":
-            if self.uses_fused_path:
-                from egret.model.training import kernels
-
-                hidden, state = kernels.run_lstm_stack(
-                    embedded,
-                    state,
-                    [layer.weight_x for layer in self.layers],
-                    weights_y,
-                    [layer.bias for layer in self.layers],
-                    masks.outputs,
-                    dtype=self.matrix_dtype,
-                )
-            else:
-                hidden, state = self._run_lstm(embedded, state, weights_y, masks)
-            return hidden, state, torch.ones(self.configuration.layers, device=hidden.device)
+        embedded = masked(embedded.view(*tokens.shape, -1), masks.embedding)
+        weights_y = [masked(layer.weight_y, mask) for layer, mask in zip(self.layers, masks.recurrent, strict=True)]
         if self.uses_fused_path:
-            from egret.model.training import kernels
-
-            return kernels.run_stack(
-                embedded,
-                state,
-                [layer.weight_x for layer in self.layers],
-                weights_y,
-                [layer.bias for layer in self.layers],
-                [layer.threshold for layer in self.layers],
-                masks.outputs,
-                slope=self.slope,
-                width=self.width,
-                dtype=self.matrix_dtype,
-            )
-        return self._run_egru(embedded, state, weights_y, masks)
+            return self._run_fused(embedded, state, weights_y, masks)
+        run = self._run_lstm if self.configuration.cell == "lstm" else self._run_egru
+        return run(embedded, state, weights_y, masks)
 
     @property
-    def uses_fused_path(self):
+    def uses_fused_path(self) -> bool:
         """Whether `forward` takes the fused kernels."""
         configuration = self.configuration
         served = configuration.cell == "lstm" or configuration.reset == "before"
         return self.fused and served and self.embedding.weight.is_cuda
 
-    def _matrix_cast(self, *tensors):
-        dtype = self.matrix_dtype if self.embedding.weight.is_cuda else self.embedding.weight.dtype
-        return tuple(tensor.to(dtype) for tensor in tensors)
+    def _run_fused(
+        self, x: torch.Tensor, state: list[State], weights_y: list[torch.Tensor], masks: Masks
+    ) -> tuple[torch.Tensor, list[State], torch.Tensor]:
+        from egret.model.training.kernels import egru, lstm
 
-    def _run_egru(self, x, state, weights_y, masks):
+        weights_x = [layer.weight_x for layer in self.layers]
+        biases = [layer.bias for layer in self.layers]
+        dtype = self.matrix_dtype
+        if self.configuration.cell == "lstm":
+            hidden, after = lstm.run_stack(x, state, weights_x, weights_y, biases, masks.outputs, dtype=dtype)
+            return hidden, after, self._full_activity(hidden)
+        thresholds = [layer.threshold for layer in self.layers]
+        shape = {"slope": self.slope, "width": self.width}
+        return egru.run_stack(x, state, weights_x, weights_y, biases, thresholds, masks.outputs, **shape, dtype=dtype)
+
+    def _full_activity(self, like: torch.Tensor) -> torch.Tensor:
+        """Activity of an LSTM, whose neurons always have an output."""
+        return torch.ones(self.configuration.layers, device=like.device)
+
+    def _run_egru(
+        self, x: torch.Tensor, state: list[State], weights_y: list[torch.Tensor], masks: Masks
+    ) -> tuple[torch.Tensor, list[State], torch.Tensor]:
         after, activity = [], []
         with torch.autocast("cuda", self.matrix_dtype, enabled=x.is_cuda and self.matrix_dtype != torch.float32):
             for layer, weight_y, start, mask in zip(self.layers, weights_y, state, masks.outputs, strict=True):
@@ -485,20 +296,30 @@ class LanguageModel(nn.Module):
                     slope=self.slope,
                     width=self.width,
                 )
-                after.append(tuple(part.detach() for part in end))
+                after.append((end[0].detach(), end[1].detach()))
                 activity.append(e.mean())
-                x = _apply(y, mask)
+                x = masked(y, mask)
         return x, after, torch.stack(activity)
 
-    def _run_lstm(self, x, state, weights_y, masks):
+    def _run_lstm(
+        self, x: torch.Tensor, state: list[State], weights_y: list[torch.Tensor], masks: Masks
+    ) -> tuple[torch.Tensor, list[State], torch.Tensor]:
         after = []
+        dtype = self.matrix_dtype if x.is_cuda else x.dtype
         for layer, weight_y, start, mask in zip(self.layers, weights_y, state, masks.outputs, strict=True):
-            y, end = lstm_layer(*self._matrix_cast(x), start, *self._matrix_cast(layer.weight_x, weight_y, layer.bias))
-            after.append(tuple(part.detach().to(start[0].dtype) for part in end))
-            x = _apply(y.to(x.dtype), mask)
-        return x, after
+            weights = (tensor.to(dtype) for tensor in (layer.weight_x, weight_y, layer.bias))
+            y, end = lstm_layer(x.to(dtype), start, *weights)
+            after.append((end[0].detach().to(start[0].dtype), end[1].detach().to(start[1].dtype)))
+            x = masked(y.to(x.dtype), mask)
+        return x, after, self._full_activity(x)
 
-    def loss(self, hidden, targets, taught=None, share=0.0):
+    def loss(
+        self,
+        hidden: torch.Tensor,
+        targets: torch.Tensor,
+        taught: torch.Tensor | None = None,
+        share: float = 0.0,
+    ) -> torch.Tensor:
         """Mean cross-entropy of the read-out.
 
         Parameters
@@ -506,7 +327,7 @@ class LanguageModel(nn.Module):
         hidden : torch.Tensor, shape [T, B, H]
         targets : torch.Tensor of int64, shape [T, B]
         taught : torch.Tensor, shape [T, B, V], optional
-            Probabilities to be predicted beside the targets.
+            Teachers' probabilities, to be predicted beside the targets.
         share : float
             Of the loss that is the cross-entropy with `taught`.
 
@@ -515,32 +336,59 @@ class LanguageModel(nn.Module):
         torch.Tensor
             Scalar, nats a token.
         """
-        hidden = hidden.flatten(0, 1)
-        targets = targets.flatten()
-        taught = None if taught is None else taught.flatten(0, 1)
-        if hidden.is_cuda and self.fused:
-            from egret.model.training import kernels
+        return readout.loss(
+            hidden.flatten(0, 1),
+            self.readout_weight,
+            self.readout.bias,
+            targets.flatten(),
+            None if taught is None else taught.flatten(0, 1),
+            share,
+            fused_dtype=self.matrix_dtype if self.fused and hidden.is_cuda else None,
+        )
 
-            readout = (self.readout_weight, self.readout.bias)
-            return kernels.readout_loss(hidden, *readout, targets, self.matrix_dtype, taught=taught, share=share)
-        logits = self.logits(hidden)
-        loss = functional.cross_entropy(logits, targets)
-        if taught is None:
-            return loss
-        soft = -(taught.to(logits.dtype) * functional.log_softmax(logits, dim=-1)).sum(-1).mean()
-        return (1 - share) * loss + share * soft
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Scores of all tokens [..., V] from outputs of the last layer `hidden` [..., H]."""
+        return readout.logits(hidden, self.readout_weight, self.readout.bias)
 
-    def logits(self, hidden):
-        """Scores of all tokens [..., V] from outputs of the last layer [..., H]."""
-        return functional.linear(hidden.to(self.readout_weight.dtype), self.readout_weight, self.readout.bias)
+    # Weights
+
+    @property
+    def prunable_weights(self) -> list[torch.Tensor]:
+        """Weights that pruning acts on: weight_x and weight_y of each recurrent layer."""
+        return [weight for layer in self.layers for weight in (layer.weight_x, layer.weight_y)]
+
+    @property
+    def event_weights(self) -> list[float]:
+        """Share of the weights behind events that is behind each layer's, zeros included; their sum is 1.
+
+        A layer's events drive its own weight_y and the next layer's weight_x; the read-out is left out, as in all
+        counts of MACs.
+        """
+        behind = [layer.weight_y.numel() for layer in self.layers]
+        for index, layer in enumerate(self.layers[1:]):
+            behind[index] += layer.weight_x.numel()
+        return [weights / sum(behind) for weights in behind]
+
+    def sparsity(self) -> float:
+        """Share of the prunable weights that are zero."""
+        weights = self.prunable_weights
+        return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
 
 
-def configuration_of(vocabulary, *, cell, embedding_size, hidden_sizes, reset="before", tied=True):
+def configuration_of(
+    vocabulary: Vocabulary,
+    *,
+    cell: str,
+    embedding_size: int,
+    hidden_sizes: tuple[int, ...],
+    reset: str = "before",
+    tied: bool = True,
+) -> NetworkConfiguration:
     """The configuration of a network over a vocabulary.
 
     Parameters
     ----------
-    vocabulary : egret.model.tokens.Vocabulary
+    vocabulary : Vocabulary
     cell, embedding_size, hidden_sizes, reset, tied
         As in `NetworkConfiguration`.
 

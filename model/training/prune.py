@@ -13,13 +13,19 @@ from which a killed run goes on, as for `egret.model.training.train`.
 """
 
 import math
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from egret.model.errors import InputError
+from egret.model.training.distillation import load_network
+from egret.model.training.loop import Trainer, TrainingResult
 from egret.model.training.network import LanguageModel
-from egret.model.training.train import Trainer, load_network, read_texts
+from egret.model.training.options import TrainingOptions
+from egret.model.training.train import read_texts
 
 __all__ = ["UNUSED", "PruningOptions", "prune", "prune_magnitude", "schedule"]
 
@@ -61,7 +67,7 @@ class PruningOptions:
     learning_rate: float = 5e-4
     regrow: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, most in (("sparsity", 1), ("spread", 1), ("learning_rate", 10)):
             value = getattr(self, name)
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < most:
@@ -75,7 +81,7 @@ class PruningOptions:
             raise InputError(f"sparsity must be 0 where zeros may grow again, not {self.sparsity!r}")
 
 
-def schedule(options, already=0.0):
+def schedule(options: PruningOptions, already: float = 0.0) -> dict[int, float]:
     """Epochs before which to prune, and to what sparsity.
 
     Sparsity rises fast at first and slowly towards its end (a cubic), when there is the most left to lose.
@@ -103,7 +109,7 @@ def schedule(options, already=0.0):
     return plan
 
 
-def prune_magnitude(model, sparsity):
+def prune_magnitude(model: LanguageModel, sparsity: float) -> None:
     """Set the smallest weights of all recurrent layers together to zero, in place.
 
     Parameters
@@ -112,7 +118,7 @@ def prune_magnitude(model, sparsity):
     sparsity : float
         Share of these weights that are zero afterwards, rounded to whole weights (more if more already are).
     """
-    weights = [weight for layer in model.layers for weight in (layer.weight_x, layer.weight_y)]
+    weights = model.prunable_weights
     with torch.no_grad():
         magnitudes = torch.cat([weight.abs().flatten() for weight in weights])
         count = round(sparsity * magnitudes.numel())
@@ -124,7 +130,16 @@ def prune_magnitude(model, sparsity):
             weight.masked_fill_(part.view_as(weight), 0)
 
 
-def prune(checkpoint, directory, training, pruning, *, progress=False, limit_seconds=None, on_epoch=None):
+def prune(
+    checkpoint: str | os.PathLike,
+    directory: str | os.PathLike,
+    training: TrainingOptions,
+    pruning: PruningOptions,
+    *,
+    progress: bool = False,
+    limit_seconds: float | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+) -> TrainingResult:
     """Prune a trained network and fine-tune it.
 
     Parameters
@@ -137,7 +152,9 @@ def prune(checkpoint, directory, training, pruning, *, progress=False, limit_sec
         Texts, batch, dropout, weight decay and so on; epochs, learning rate and decay are `pruning`'s, and the
         network's shape the checkpoint's.
     pruning : PruningOptions
-    progress, limit_seconds, on_epoch
+    progress : bool
+    limit_seconds : float, optional
+    on_epoch : callable, optional
         As for `egret.model.training.train.train`.
 
     Returns
@@ -147,17 +164,19 @@ def prune(checkpoint, directory, training, pruning, *, progress=False, limit_sec
     Raises
     ------
     InputError
-        If the checkpoint, a text or an option is not accepted.
+        If the checkpoint, a text or an option is not accepted, or time is up before the first epoch's end.
+    TrainingError
+        If the training diverges.
     """
     parent = load_network(checkpoint)
     shape = {name: getattr(parent.configuration, name) for name in SHAPE}
     fixed = {"epochs": pruning.epochs, "learning_rate": pruning.learning_rate, "warmup": 0.0, "decay_from": 0.0}
-    options = replace(training, **shape, **fixed)
+    options = training.with_values(**shape, **fixed)
     vocabulary, train_ids, valid_ids = read_texts(options, parent.vocabulary)
-    model = LanguageModel.from_checkpoint(parent, options.dropout, slope=options.slope, width=options.width)
-    weights = [weight for layer in model.layers for weight in (layer.weight_x, layer.weight_y)]
-    already = sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
-    plan = schedule(pruning, already)
+    model = LanguageModel.from_checkpoint(
+        parent, options.dropout, slope=options.events.slope, width=options.events.width
+    )
+    plan = schedule(pruning, already=model.sparsity())
     trainer = Trainer(options, model, vocabulary, train_ids, valid_ids, prune_at=plan, prune=prune_magnitude)
     trainer.resume(directory)
     result = trainer.run(directory, progress=progress, limit_seconds=limit_seconds, on_epoch=on_epoch)

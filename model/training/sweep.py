@@ -1,4 +1,4 @@
-"""Studies: a grid of training runs and prunings, each trained, measured and never repeated.
+"""Sweeps: the points of a study, each trained, measured and never repeated.
 
 Called by ``egret sweep`` as::
 
@@ -6,27 +6,9 @@ Called by ``egret sweep`` as::
     result = sweep(study, directory)                  # on this machine
     result = sweep(study, directory, ray="HOST:PORT")  # on a Ray cluster, whose nodes share the directory
 
-A study file (those in ``model/configs`` are named ``study-*.toml``) holds::
-
-    title = "Penn Treebank"
-    corpus = "ptb"              # whose published numbers to compare with, if any: see egret.model.training.papers
-    streams = 64                # that the validation and the test text are cut into when measured
-    parent = "dense"            # what a pruning starts from: the dense network, or the "previous" pruning
-    [texts]                     # train, valid, test; relative to the file, or given as options
-    [[runs]]                    # one dense network for each seed and weight decay
-    name = "egru"
-    config = "ptb-egru.toml"    # relative to the file
-    seeds = [1]
-    weight_decays = [0.1]       # the configuration's own when left out
-    prune = true                # whether all of [[prunings]] follow; false when left out
-    set = {epochs = 500}        # other fields of `TrainingOptions`; teachers relative to the file
-    [[prunings]]                # fields of `PruningOptions`, and again `set`
-    sparsity = 0.85
-
-Each point is a directory with its checkpoint and training state, as `egret.model.training.train` writes them, and,
-once it is
-finished, ``result.json``, which holds everything that `egret.model.training.report` shows. ``study.json`` lists the
-points.
+Each point is a directory with its checkpoint and training state, as `egret.model.training.train` writes them, and, once
+it is finished, ``result.json``, which holds everything that `egret.model.training.report` shows. ``study.json`` lists
+the points.
 """
 
 import contextlib
@@ -35,265 +17,35 @@ import json
 import os
 import socket
 import time
-import tomllib
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from egret.model.checkpoint import load_checkpoint
-from egret.model.errors import InputError
-from egret.model.files import digest, write_aside
+from egret.model.errors import EgretError, InputError
+from egret.model.files import write_aside
 from egret.model.tokens import read_text
-from egret.model.training.observe import histogram, observe, parameter_histograms
-from egret.model.training.papers import CORPORA
-from egret.model.training.prune import UNUSED, PruningOptions, prune
-from egret.model.training.train import (
-    CHANGEABLE,
-    PATHS,
-    TrainingOptions,
-    by_content,
-    load_teacher,
-    read_texts,
-    relative_paths,
-    train,
-)
+from egret.model.training.distillation import load_teacher
+from egret.model.training.observe import Observation, histogram, observe, parameter_histograms
+from egret.model.training.prune import prune
+from egret.model.training.state import STATE
+from egret.model.training.study import Point, Study, named
+from egret.model.training.train import read_texts, train
 
-__all__ = ["RESULT", "STUDY", "Point", "Study", "SweepResult", "run_point", "sweep"]
+__all__ = [
+    "RESULT", "STUDY", "VERSION", "Progress", "SweepResult", "check_specification", "read_result", "run_point", "sweep",
+]  # fmt: skip
 
 RESULT, STUDY = "result.json", "study.json"
-VERSION = 1
-_PARENTS = ("dense", "previous")
-_TEXTS = ("train", "valid", "test")
-_FIELDS = {field.name for field in fields(TrainingOptions)}
-_RUN = ("name", "config", "seeds", "weight_decays", "prune", "set")
-_PRUNING = (*(field.name for field in fields(PruningOptions)), "set")
+VERSION = 2
+"""Of both files."""
 
-
-@dataclass(frozen=True)
-class Point:
-    """One network of a study.
-
-    Parameters
-    ----------
-    name : str
-        Of its directory.
-    run : str
-        Name of the ``[[runs]]`` it belongs to.
-    options : TrainingOptions
-        Of the dense network.
-    prunings : tuple of (PruningOptions, dict)
-        That lead from the dense network to this one, with the `TrainingOptions` fields that each changes.
-    test : str
-        Text file.
-    streams : int
-        That the validation and the test text are cut into.
-    parent : str or None
-        Name of the point that it starts from.
-    """
-
-    name: str
-    run: str
-    options: TrainingOptions
-    prunings: tuple
-    test: str
-    streams: int
-    parent: str | None
-
-    @property
-    def sparsity(self):
-        """Share of recurrent-layer weights that end as zero."""
-        return self.prunings[-1][0].sparsity if self.prunings else 0.0
-
-    def specification(self):
-        """Everything that determines the result but the machine: a dict for JSON, texts and teachers by their SHA-256.
-
-        Raises
-        ------
-        InputError
-            If a text or a teacher cannot be read.
-        """
-        options = {name: value for name, value in asdict(self.options).items() if name not in CHANGEABLE}
-        paths = {"train": self.options.train, "valid": self.options.valid, "test": self.test}
-        paths["vocabulary"] = self.options.vocabulary
-        return {
-            "options": by_content(options),
-            "prunings": [{**asdict(pruning), "set": by_content(changes)} for pruning, changes in self.prunings],
-            "texts": {name: path and digest(path) for name, path in paths.items()},
-            "streams": self.streams,
-        }
-
-    def describe(self):
-        """What names the point among others, a dict for JSON."""
-        options = self.options
-        known = {"name": self.name, "run": self.run, "cell": options.cell, "seed": options.seed}
-        return {**known, "weight_decay": options.weight_decay, "sparsity": self.sparsity}
-
-
-@dataclass(frozen=True)
-class Study:
-    """A grid of points.
-
-    Parameters
-    ----------
-    title : str
-    corpus : str or None
-        Of `egret.model.training.papers.CORPORA`.
-    points : tuple of Point
-        Parents before what is pruned from them.
-    """
-
-    title: str
-    corpus: str | None
-    points: tuple
-
-    @classmethod
-    def from_toml(cls, path, *, train=None, valid=None, test=None, device=None):
-        """Read a study file; see the module's description.
-
-        Parameters
-        ----------
-        path : str or Path
-        train, valid, test : str, optional
-            Texts instead of the file's.
-        device : str, optional
-            ``"auto"``, ``"cpu"`` or ``"cuda"``, for all points.
-
-        Returns
-        -------
-        Study
-
-        Raises
-        ------
-        InputError
-            If the file cannot be read, is no TOML, or holds something unknown or not accepted.
-        """
-        path = Path(path)
-        try:
-            content = tomllib.loads(path.read_bytes().decode("utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot read the study: {error.strerror or error}") from error
-        except ValueError as error:
-            raise InputError(f"{path}: not a TOML file: {' '.join(str(error).split())}") from error
-        try:
-            return cls._from_content(content, path.parent, {"train": train, "valid": valid, "test": test}, device)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-
-    @classmethod
-    def _from_content(cls, content, folder, texts, device):
-        _check_keys(content, ("title", "corpus", "streams", "parent", "texts", "runs", "prunings"), "the study")
-        title = _typed(content, "title", str, "a string")
-        corpus = content.get("corpus")
-        if corpus not in (None, *CORPORA):
-            raise InputError(f"corpus must be {' or '.join(map(repr, CORPORA))}, or left out, not {corpus!r}")
-        streams = _typed(content, "streams", int, "an integer of at least 1", 64)
-        if streams < 1:
-            raise InputError(f"streams must be an integer of at least 1, not {streams}")
-        parent = content.get("parent", "dense")
-        if parent not in _PARENTS:
-            raise InputError(f"parent must be {' or '.join(map(repr, _PARENTS))}, not {parent!r}")
-        given = _typed(content, "texts", dict, "a table", {})
-        _check_keys(given, _TEXTS, "[texts]")
-        paths = {}
-        for name in _TEXTS:
-            if texts[name] is None and name not in given:
-                raise InputError(f"lacks the text {name!r}; give it in [texts] or as --{name}")
-            text = texts[name] if texts[name] is not None else folder / _typed(given, name, str, "a path")
-            paths[name] = os.path.abspath(text)
-        prunings = []
-        for number, table in enumerate(_tables(content, "prunings", [])):
-            where = f"prunings[{number}]"
-            _check_keys(table, _PRUNING, where)
-            changes = _changes(table, where, folder, UNUSED)
-            values = {name: value for name, value in table.items() if name != "set"}
-            if not values.get("sparsity"):
-                raise InputError(f"{where}: lacks a sparsity above 0")
-            with _named(where):
-                prunings.append((PruningOptions(**values), changes))
-        points = []
-        for number, table in enumerate(_tables(content, "runs")):
-            with _named(f"runs[{number}]"):
-                points += _run_points(table, folder, paths, device, streams, prunings, parent == "previous")
-        names = [point.name for point in points]
-        for name in names:
-            if names.count(name) > 1:
-                raise InputError(f"two points are named {name!r}; give their runs other names")
-        return cls(title, corpus, tuple(points))
-
-
-@contextlib.contextmanager
-def _named(where):
-    """Put the place before the message of what is refused within."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from error
-
-
-def _check_keys(table, accepted, where):
-    for name in table:
-        if name not in accepted:
-            raise InputError(f"{where} holds the unknown key {name!r}; accepted are {', '.join(accepted)}")
-
-
-def _typed(table, name, kind, what, default=None):
-    value = table.get(name, default)
-    if type(value) is not kind:
-        raise InputError(f"{name} must be {what}, not {value!r}" if name in table else f"lacks {name!r}, {what}")
-    return value
-
-
-def _tables(content, name, default=None):
-    tables = _typed(content, name, list, "an array of tables", default)
-    if not all(isinstance(table, dict) for table in tables):
-        raise InputError(f"{name} must be an array of tables, not {tables!r}")
-    return tables
-
-
-def _changes(table, where, folder, unused=()):
-    changes = _typed(table, "set", dict, "a table", {})
-    for name in changes:
-        if name not in _FIELDS - {*_TEXTS, "seed", "weight_decay", *unused}:
-            raise InputError(f"{where}: set holds {name!r}, which is no field that it may change")
-    return changes | {name: relative_paths(changes[name], folder.absolute()) for name in PATHS if name in changes}
-
-
-def _run_points(table, folder, paths, device, streams, prunings, chained):
-    """Points of one run: list of `Point`."""
-    _check_keys(table, _RUN, "the run")
-    name = _typed(table, "name", str, "a string")
-    if not name or not all(letter.isalnum() or letter in "-_" for letter in name):
-        raise InputError(f"name must be of letters, digits, - and _, not {name!r}")
-    changes = _changes(table, "the run", folder) | ({} if device is None else {"device": device})
-    base = TrainingOptions.from_toml(
-        folder / _typed(table, "config", str, "a path"), train=paths["train"], valid=paths["valid"], **changes
-    )
-    seeds = _typed(table, "seeds", list, "a list of integers", [base.seed])
-    decays = _typed(table, "weight_decays", list, "a list of numbers", [base.weight_decay])
-    if not seeds or not decays:
-        raise InputError("seeds and weight_decays must not be empty")
-    wanted = prunings if _typed(table, "prune", bool, "true or false", False) else []
-    points = []
-    for decay in decays:
-        for seed in seeds:
-            options = replace(base, seed=seed, weight_decay=decay)
-            stem = f"{name}-decay{decay:g}-seed{seed}"
-            dense = last = Point(f"{stem}-dense", name, options, (), paths["test"], streams, None)
-            points.append(dense)
-            for number, (pruning, changed) in enumerate(wanted):
-                with _named(f"prunings[{number}]"):
-                    checked = replace(options, **changed)  # refused now rather than after hours
-                changed = {name: getattr(checked, name) for name in changed}
-                parent = last if chained else dense
-                last = replace(
-                    dense,
-                    name=f"{stem}-sparse{100 * pruning.sparsity:g}",
-                    prunings=(*parent.prunings, (pruning, changed)),
-                    parent=parent.name,
-                )
-                points.append(last)
-    return points
+Progress = Callable[[str], contextlib.AbstractContextManager[Callable[[int, int], None]]]
+"""``progress(what)`` gives a context manager that yields ``update(done, total)``."""
+_Arguments = tuple[Point, dict[str, Any], Path, float | None]  # of `run_point`
 
 
 @dataclass(frozen=True)
@@ -310,12 +62,20 @@ class SweepResult:
         Points that time did not suffice for.
     """
 
-    finished: dict
-    ran: list
-    left: list
+    finished: dict[str, dict[str, Any]]
+    ran: list[str]
+    left: list[str]
 
 
-def sweep(study, directory, *, ray=None, limit_seconds=None, progress=None, tell=None):
+def sweep(
+    study: Study,
+    directory: str | os.PathLike,
+    *,
+    ray: str | None = None,
+    limit_seconds: float | None = None,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> SweepResult:
     """Run the points of a study that are not finished.
 
     Parameters
@@ -341,15 +101,17 @@ def sweep(study, directory, *, ray=None, limit_seconds=None, progress=None, tell
     InputError
         If a text or an option is not accepted, a point is finished with another specification, or the cluster cannot
         be reached. Nothing runs before all points are checked.
+    TrainingError
+        If a training diverges.
     """
     directory = Path(os.path.abspath(directory))
     deadline = None if limit_seconds is None else time.time() + limit_seconds
     finished = {}
     specifications = {point.name: point.specification() for point in study.points}
     for point in study.points:
-        result = _read_result(directory / point.name / RESULT)
+        result = read_result(directory / point.name / RESULT)
         if result is not None:
-            _check_specification(directory / point.name / RESULT, result, specifications[point.name])
+            check_specification(directory / point.name / RESULT, result, specifications[point.name])
             finished[point.name] = result
     before = set(finished)
     waiting = [point for point in study.points if point.name not in finished]
@@ -373,8 +135,24 @@ def sweep(study, directory, *, ray=None, limit_seconds=None, progress=None, tell
     )
 
 
-def _read_result(path):
-    """Content of a finished point's file, or None where there is none."""
+def read_result(path: Path) -> dict[str, Any] | None:
+    """Content of a finished point's file.
+
+    Parameters
+    ----------
+    path : Path
+        Of its ``result.json``.
+
+    Returns
+    -------
+    dict or None
+        None where there is no such file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is no result of this version.
+    """
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -388,7 +166,23 @@ def _read_result(path):
     return content
 
 
-def _check_specification(path, result, specification):
+def check_specification(path: Path, result: dict[str, Any], specification: dict[str, Any]) -> None:
+    """Refuse a point that was finished with another specification.
+
+    Parameters
+    ----------
+    path : Path
+        Of its ``result.json``.
+    result : dict
+        Content of that.
+    specification : dict
+        As the study has it now, see `Point.specification`.
+
+    Raises
+    ------
+    InputError
+        If they differ, naming what differs.
+    """
     then, now = (dict(_leaves(content)) for content in (result.get("specification"), specification))
     for name in dict.fromkeys((*now, *then)):
         # A field that did not exist then has the value that it had no name for, save where fields may be left out.
@@ -401,7 +195,7 @@ def _check_specification(path, result, specification):
             )
 
 
-def _leaves(value, name=""):
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Names and values of a specification: what is neither a dict nor a list of dicts."""
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         value = dict(enumerate(value))
@@ -412,26 +206,27 @@ def _leaves(value, name=""):
         yield name, value
 
 
-def _check_texts(points):
+def _check_texts(points: Sequence[Point]) -> None:
     """Refuse texts and teachers that a point could not use, before any point runs."""
     vocabularies, teachers = {}, set()
     for point in points:
-        kind = (point.options.tokens, point.options.vocabulary)
+        text = point.options.text
+        kind = (point.options.network.tokens, text.vocabulary)
         if kind not in vocabularies:
             vocabularies[kind], _, valid = read_texts(point.options)
-            with _named(point.test):
+            with named(point.test):
                 test = vocabularies[kind].encode(read_text(point.test))
-            for path, ids in ((point.options.valid, valid), (point.test, test)):
+            for path, ids in ((text.valid, valid), (point.test, test)):
                 if len(ids) <= point.streams:
                     raise InputError(f"{path}: {len(ids)} tokens are too few for {point.streams} streams")
         changed = (changes.get("teachers", ()) for _, changes in point.prunings)
-        for teacher in (*point.options.teachers, *itertools.chain(*changed)):
+        for teacher in (*point.options.distillation.teachers, *itertools.chain(*changed)):
             if (kind, teacher) not in teachers:
                 load_teacher(teacher, vocabularies[kind])
                 teachers.add((kind, teacher))
 
 
-def _write_study(study, directory):
+def _write_study(study: Study, directory: Path) -> None:
     path = directory / STUDY
     if path.exists():
         try:
@@ -445,11 +240,17 @@ def _write_study(study, directory):
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{directory}: cannot make it: {error.strerror or error}") from error
-    content = {"title": study.title, "corpus": study.corpus, "points": [point.describe() for point in study.points]}
+    content = {"version": VERSION, "title": study.title, "corpus": study.corpus}
+    content["points"] = [point.describe() for point in study.points]
     write_aside(path, json.dumps(content, indent=1).encode() + b"\n")
 
 
-def _run_here(waiting, arguments, progress, tell):
+def _run_here(
+    waiting: Sequence[Point],
+    arguments: Mapping[str, _Arguments],
+    progress: Progress | None,
+    tell: Callable[[str], None] | None,
+) -> dict[str, dict[str, Any] | None]:
     results = {}
     for number, point in enumerate(waiting):
         if tell is not None:
@@ -460,7 +261,7 @@ def _run_here(waiting, arguments, progress, tell):
     return results
 
 
-def _check_address(address):
+def _check_address(address: str) -> None:
     """Refuse an address where nothing listens; Ray itself would try for many minutes."""
     if address == "local":
         return
@@ -471,13 +272,19 @@ def _check_address(address):
         raise _no_cluster(address, error) from error
 
 
-def _no_cluster(address, error):
+def _no_cluster(address: str, error: Exception) -> InputError:
     reason = " ".join(str(error).split())
     return InputError(f"ray {address!r}: no cluster there: {reason}; accepted are local and HOST:PORT")
 
 
-def _run_on_ray(address, waiting, arguments, progress, tell):
-    import ray
+def _run_on_ray(
+    address: str,
+    waiting: Sequence[Point],
+    arguments: Mapping[str, _Arguments],
+    progress: Progress | None,
+    tell: Callable[[str], None] | None,
+) -> dict[str, dict[str, Any] | None]:
+    import ray  # pyright: ignore[reportMissingImports] - not installed for every job
 
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
@@ -488,7 +295,7 @@ def _run_on_ray(address, waiting, arguments, progress, tell):
         task = ray.remote(_run_after)
         references = {}
         for point in waiting:
-            needs = {"num_cpus": 1, "num_gpus": gpus if point.options.device != "cpu" else 0}
+            needs = {"num_cpus": 1, "num_gpus": gpus if point.options.machine.device != "cpu" else 0}
             parent = references.get(point.parent, ())  # finished before when it is not there
             references[point.name] = task.options(**needs).remote(parent, *arguments[point.name])
         names = {reference: name for name, reference in references.items()}
@@ -499,8 +306,8 @@ def _run_on_ray(address, waiting, arguments, progress, tell):
                 try:
                     results[names[done]] = ray.get(done)
                 except ray.exceptions.RayTaskError as error:
-                    if isinstance(error.cause, InputError):
-                        raise InputError(str(error.cause)) from error
+                    if isinstance(error.cause, EgretError):
+                        raise type(error.cause)(str(error.cause)) from error
                     raise
                 update(len(results), len(waiting))
                 if tell is not None and results[names[done]] is not None:
@@ -510,12 +317,18 @@ def _run_on_ray(address, waiting, arguments, progress, tell):
         ray.shutdown()
 
 
-def _run_after(parent, *arguments):
+def _run_after(parent: dict[str, Any] | None, *arguments: Any) -> dict[str, Any] | None:
     """`run_point`, unless time did not suffice for the parent."""
     return None if parent is None else run_point(*arguments)
 
 
-def run_point(point, specification, directory, deadline=None, progress=None):
+def run_point(
+    point: Point,
+    specification: dict[str, Any],
+    directory: Path,
+    deadline: float | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any] | None:
     """Train or prune one network as far as time allows, and measure it once it is finished.
 
     Parameters
@@ -537,7 +350,7 @@ def run_point(point, specification, directory, deadline=None, progress=None):
 
     Raises
     ------
-    InputError
+    InputError, TrainingError
         As for `egret.model.training.train.train` and `egret.model.training.prune.prune`.
     """
     folder = directory / point.name
@@ -545,25 +358,25 @@ def run_point(point, specification, directory, deadline=None, progress=None):
     if left is not None and left <= 0:
         return None
     options = point.options
-    how = {"progress": progress is not None, "limit_seconds": left}
+    shown = progress is not None
     if not point.prunings:
-        trained, epochs = train(options, folder, **how), options.epochs
+        trained, epochs = train(options, folder, progress=shown, limit_seconds=left), options.training.epochs
     else:
         pruning, changes = point.prunings[-1]
-        options, epochs = replace(options, **changes), pruning.epochs
+        options, epochs = options.with_values(**changes), pruning.epochs
         try:
-            trained = prune(directory / point.parent, folder, options, pruning, **how)
+            trained = prune(directory / str(point.parent), folder, options, pruning, progress=shown, limit_seconds=left)
         except InputError:
             # What it raises when time is up before the first epoch's end; the state is saved.
-            if left is not None and time.time() >= deadline and (folder / "training.json").exists():
+            if deadline is not None and time.time() >= deadline and (folder / STATE).exists():
                 return None
             raise
     if trained.epochs < epochs:
         return None
     checkpoint = load_checkpoint(folder)
-    cuda = options.device != "cpu" and torch.cuda.is_available()
-    observations = {}
-    for name, path in (("valid", options.valid), ("test", point.test)):
+    cuda = options.machine.device != "cpu" and torch.cuda.is_available()
+    observations: dict[str, Observation] = {}
+    for name, path in (("valid", options.text.valid), ("test", point.test)):
         with progress(f"measuring, {name}") if progress else contextlib.nullcontext() as update:
             observations[name] = observe(
                 checkpoint,

@@ -1,7 +1,5 @@
 """Pruning: what goes, what stays, and that it stays away."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -9,26 +7,20 @@ import torch
 from egret.model.checkpoint import load_checkpoint
 from egret.model.errors import InputError
 from egret.model.tokens import Vocabulary
+from egret.model.training import averaging, loop
 from egret.model.training.network import LanguageModel, configuration_of
+from egret.model.training.options import TrainingOptions
 from egret.model.training.prune import PruningOptions, prune, prune_magnitude, schedule
-from egret.model.training.train import TrainingOptions, train
+from egret.model.training.train import train
 
 TEXT = "the quality of mercy is not strained\nit droppeth as the gentle rain from heaven\n" * 5
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
 def parent(tmp_path):
     (tmp_path / "train.txt").write_text(TEXT)
     (tmp_path / "valid.txt").write_text(TEXT[:150])
-    options = TrainingOptions(
+    options = TrainingOptions.of(
         train=tmp_path / "train.txt", valid=tmp_path / "valid.txt", tokens="char", embedding_size=6,
         hidden_sizes=(10, 6), epochs=2, batch=4, bptt=20, learning_rate=1e-2, embedding_scale=0.5, eval_batch=2,
         device="cpu",
@@ -119,21 +111,19 @@ def test_pruned_weights_stay_zero_and_the_rest_learns(parent, tmp_path):
 
 def test_averages_begin_anew_at_each_pruning(parent, tmp_path, monkeypatch):
     """So they have the zeros of the last one, and the network kept does."""
-    from egret.model.training import train as training
-
-    monkeypatch.setattr(training, "_AVERAGE_EVERY", 2)
+    monkeypatch.setattr(averaging, "EVERY", 2)
     directory, options = parent
-    options = replace(options, averaging=50.0)
+    options = options.with_values(averaging=50.0)
     seen = []
-    other = training.Trainer.evaluate_other
+    other = loop.Trainer.evaluate_other
 
     def look(trainer, parameters):
         weights = [parameters[f"layers.{layer}.{kind}"] for layer in range(2) for kind in ("weight_x", "weight_y")]
         zeros = sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
-        seen.append((zeros, trainer._averaged, trainer.step))
+        seen.append((zeros, trainer.average.updates, trainer.position.step))
         return other(trainer, parameters)
 
-    monkeypatch.setattr(training.Trainer, "evaluate_other", look)
+    monkeypatch.setattr(loop.Trainer, "evaluate_other", look)
     pruning = PruningOptions(sparsity=0.8, steps=2, epochs=4, spread=0.5, learning_rate=1e-2)
     result = prune(directory, tmp_path / "out", options, pruning)
     assert [zeros for zeros, *_ in seen] == [entry["sparsity"] for entry in result.history]
@@ -170,18 +160,16 @@ def test_a_network_is_pruned_further(parent, tmp_path):
 
 
 def test_an_interrupted_pruning_ends_as_an_uninterrupted_one(parent, tmp_path, monkeypatch):
-    from egret.model.training import train as training
-
     directory, options = parent
-    options = replace(options, averaging=0.5)
-    monkeypatch.setattr(training, "_AVERAGE_EVERY", 3)
+    options = options.with_values(averaging=0.5)
+    monkeypatch.setattr(averaging, "EVERY", 3)
     pruning = PruningOptions(sparsity=0.7, steps=2, epochs=4, spread=0.5, learning_rate=5e-3)
     whole = prune(directory, tmp_path / "whole", options, pruning)
     for limit in (14, 20):
         ticks = iter(range(10**9))
         torch.manual_seed(5)
         with monkeypatch.context() as patch:
-            patch.setattr(training.time, "monotonic", lambda ticks=ticks: float(next(ticks)))
+            patch.setattr(loop.time, "monotonic", lambda ticks=ticks: float(next(ticks)))
             prune(directory, tmp_path / "parts", options, pruning, limit_seconds=limit)
     parts = prune(directory, tmp_path / "parts", options, pruning)
     assert parts.valid_loss == whole.valid_loss

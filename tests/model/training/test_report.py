@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from egret.model.errors import InputError
-from egret.model.training.report import write_report
+from egret.model.training.report.page import write_report
 
 SIZES = [3, 5]
 
@@ -22,7 +22,7 @@ def result(run="egru", sparsity=0.0, seed=1, decay=0.1, *, cell="egru", test=60.
     """What a sweep writes, with perplexities and activities that tell points apart."""
     name = f"{run}-decay{decay:g}-seed{seed}-{f'sparse{100 * sparsity:g}' if sparsity else 'dense'}"
     return {
-        "version": 1, "name": name, "run": run, "cell": cell, "seed": seed, "weight_decay": decay,
+        "version": 2, "name": name, "run": run, "cell": cell, "seed": seed, "weight_decay": decay,
         "sparsity": sparsity, "parent": None, "specification": {"options": {"hidden_sizes": SIZES}}, "epochs": 7,
         "seconds": 12.5, "device": "CPU", "tokens_per_second": 1234.5, "zeros": sparsity, "streams": 64,
         "valid": {"tokens": 10, "perplexity": test + 2}, "test": {"tokens": 10, "perplexity": test},
@@ -53,7 +53,12 @@ def write_study(directory, results=RESULTS, corpus="ptb"):
     for content in results:
         (directory / content["name"]).mkdir()
         (directory / content["name"] / "result.json").write_text(json.dumps(content))
-    content = {"title": "Penn & Treebank", "corpus": corpus, "points": [*results, {**MISSING, "sparsity": 0.95}]}
+    content = {
+        "version": 2,
+        "title": "Penn & Treebank",
+        "corpus": corpus,
+        "points": [*results, {**MISSING, "sparsity": 0.95}],
+    }
     (directory / "study.json").write_text(json.dumps(content))
 
 
@@ -268,7 +273,7 @@ def test_what_is_refused(tmp_path):
     )
     histograms = RESULTS[0]["histograms"]
     for damage in (
-        {"version": 2},
+        {"version": 1},
         {"activity": ["a"]},
         {"histograms": {}},
         {"cell": "gru"},
@@ -284,7 +289,7 @@ def test_what_is_refused(tmp_path):
         assert refused() == f"{path}: not a file of `egret sweep`, or damaged"
     path.write_text(json.dumps(RESULTS[0]))
     study = json.loads((tmp_path / "study.json").read_text())
-    for damage in ({"title": 3}, {"corpus": "other"}, {"points": 3}, {"points": [{"name": "a"}]}):
+    for damage in ({"version": 1}, {"title": 3}, {"corpus": "other"}, {"points": 3}, {"points": [{"name": "a"}]}):
         (tmp_path / "study.json").write_text(json.dumps(study | damage))
         assert refused() == f"{tmp_path}/study.json: not a file of `egret sweep`, or damaged"
     (tmp_path / "study.json").write_text(json.dumps(study))

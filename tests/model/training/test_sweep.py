@@ -9,12 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import torch
 
 from egret.model.checkpoint import load_checkpoint
 from egret.model.errors import InputError
 from egret.model.training import sweep as sweeping
-from egret.model.training.sweep import Study, sweep
+from egret.model.training.study import Study
+from egret.model.training.sweep import sweep
 
 CONFIGS = Path(sweeping.__file__).parent.parent / "configs"
 TINY = CONFIGS / "study-tiny.toml"
@@ -24,14 +24,6 @@ NAMES = [
     "egru-decay1-seed1-dense",
     *(f"lstm-decay0.1-seed1-{kind}" for kind in ("dense", "sparse50", "sparse90")),
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -90,7 +82,7 @@ def test_the_tiny_study_end_to_end(study, tmp_path, trained):
         content = json.loads((folder / "result.json").read_text())
         assert content == result.finished[point.name]
         checkpoint = load_checkpoint(folder)
-        assert (content["cell"], content["seed"]) == (checkpoint.configuration.cell, point.options.seed)
+        assert (content["cell"], content["seed"]) == (checkpoint.configuration.cell, point.options.training.seed)
         assert content["zeros"] == pytest.approx(point.sparsity, abs=1e-3)
         assert (content["valid"]["tokens"], content["test"]["tokens"]) == (79, 39)
         assert content["macs"]["pruned"] == pytest.approx((1 - point.sparsity) * content["macs"]["dense"], abs=2)
@@ -167,13 +159,13 @@ def test_time_that_is_up_while_pruning(tmp_path, texts, monkeypatch):
 def test_a_killed_sweep_goes_on_to_the_same_end(tmp_path, texts):
     study = small(tmp_path, texts, pruning=PRUNING)
     program = (
-        "import os, sys, torch\nfrom egret.model.training import sweep, train\ntorch.set_num_threads(1)\n"
-        "save = train.Trainer.save\n"
+        "import os, sys, torch\nfrom egret.model.training import loop, study, sweep\ntorch.set_num_threads(1)\n"
+        "save = loop.Trainer.save\n"
         "def kill(self, directory):\n    save(self, directory)\n    os._exit(9)\n"
-        "train.Trainer.save = kill\n"
+        "loop.Trainer.save = kill\n"
         "folder = sys.argv[1]\n"
         "texts = {name: f'{folder}/{name}' for name in ('train', 'valid', 'test')}\n"
-        "study = sweep.Study.from_toml(f'{folder}/study.toml', **texts, device='cpu')\n"
+        "study = study.Study.from_toml(f'{folder}/study.toml', **texts, device='cpu')\n"
         "sweep.sweep(study, f'{folder}/killed')\n"
     )
     for finished in (0, 1):  # dies once in each point, after its training and before its result
@@ -328,7 +320,7 @@ def test_another_study_and_damaged_results_are_refused(study, tmp_path, texts):
     path.write_text('{"version": 0}')
     with pytest.raises(InputError) as caught:
         sweep(one, out)
-    assert str(caught.value) == f"{path}: not a result of version 1; remove it to run the point again"
+    assert str(caught.value) == f"{path}: not a result of version 2; remove it to run the point again"
 
 
 def test_texts_are_checked_before_anything_runs(study, tmp_path, texts):
@@ -403,5 +395,5 @@ def test_the_papers_studies(name):
     for run in ("egru", "lstm"):
         sparsities = {point.sparsity for point in study.points if point.run == run}
         assert sparsities == {0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95}
-    decays = {point.options.weight_decay for point in study.points if point.run == "egru"}
+    decays = {point.options.training.weight_decay for point in study.points if point.run == "egru"}
     assert len(decays) == 5 and {"ptb": 0.1, "wikitext-2": 0.12}[study.corpus] in decays

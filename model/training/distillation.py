@@ -1,0 +1,98 @@
+"""Teachers: networks whose prediction of the training text a network learns beside the text itself."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from egret.model.checkpoint import Checkpoint, load_checkpoint
+from egret.model.errors import InputError
+from egret.model.integer_file import load_integer
+from egret.model.quantise import dequantise
+from egret.model.tokens import Vocabulary
+from egret.model.training.network import LanguageModel
+
+__all__ = ["load_network", "load_teacher", "teach"]
+
+_STEPS = 70  # that teachers predict at once
+
+
+def load_network(path: str | os.PathLike) -> Checkpoint:
+    """The network of a checkpoint directory, or the float network that an integer network's file stands for.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is damaged.
+    """
+    return dequantise(load_integer(path)) if Path(path).is_file() else load_checkpoint(path)
+
+
+def load_teacher(path: str | os.PathLike, vocabulary: Vocabulary) -> Checkpoint:
+    """`load_network`, for a network that teaches.
+
+    Parameters
+    ----------
+    path : str or Path
+    vocabulary : Vocabulary
+        Of the network in training.
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    InputError
+        As for `load_network`, and if the teacher's vocabulary is another.
+    """
+    teacher = load_network(path)
+    if teacher.vocabulary.tokens != vocabulary.tokens:
+        raise InputError(f"{path}: a teacher needs the vocabulary of the network in training, not another")
+    return teacher
+
+
+@torch.no_grad()
+def teach(paths: Sequence[str], vocabulary: Vocabulary, streams: torch.Tensor) -> torch.Tensor:
+    """Mean of the teachers' probabilities for what follows each token, with their states carried.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        At least one.
+    vocabulary : Vocabulary
+    streams : torch.Tensor of int64, shape [N, B]
+        On the device that the teachers run on.
+
+    Returns
+    -------
+    torch.Tensor of float16, shape [N - 1, B, V]
+
+    Raises
+    ------
+    InputError
+        As for `load_teacher`.
+    """
+    teachers = [LanguageModel.from_checkpoint(load_teacher(path, vocabulary)).to(streams.device) for path in paths]
+    for teacher in teachers:
+        teacher.eval()
+    steps, batch = streams.shape
+    taught = torch.empty(steps - 1, batch, vocabulary.size, dtype=torch.float16, device=streams.device)
+    states = [teacher.zero_state(batch) for teacher in teachers]
+    for start in range(0, steps - 1, _STEPS):
+        tokens = streams[start : min(start + _STEPS, steps - 1)]
+        total = torch.zeros((), device=streams.device)
+        for number, teacher in enumerate(teachers):
+            hidden, states[number], _ = teacher(tokens, states[number])
+            total = total + teacher.logits(hidden).softmax(-1)
+        taught[start : start + len(tokens)] = total / len(teachers)
+    return taught

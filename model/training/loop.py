@@ -1,0 +1,571 @@
+"""The training loop: segments, optimiser steps, epochs, validation.
+
+On a CUDA device one optimiser step, from dropout to AdamW, is one CUDA graph for each length of a segment.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from egret.model.checkpoint import load_checkpoint, save_checkpoint
+from egret.model.errors import InputError, TrainingError
+from egret.model.tokens import Vocabulary
+from egret.model.training.averaging import Average, copy_parameters
+from egret.model.training.bar import Bar
+from egret.model.training.distillation import teach
+from egret.model.training.graphs import Graphs
+from egret.model.training.network import LanguageModel
+from egret.model.training.options import TrainingOptions, by_content
+from egret.model.training.schedule import QUANTUM, equal_streams, learning_rate_factor, segment_lengths
+from egret.model.training.state import (
+    Position,
+    optimiser_tensors,
+    random_tensors,
+    read_state,
+    refuse_damage,
+    restore_optimiser,
+    restore_random,
+    write_state,
+)
+
+__all__ = ["Trainer", "TrainingResult"]
+
+_VALIDATION_STEPS = 70  # at once
+
+
+@dataclass
+class TrainingResult:
+    """Outcome of a run.
+
+    Parameters
+    ----------
+    valid_loss : float
+        Of the saved network, nats a token.
+    activity : list of float
+        Of the saved network on the validation text, one a layer.
+    epochs : int
+        Epochs done.
+    seconds : float
+        Wall time of all runs that led here.
+    tokens_per_second : float
+        Of the last epoch, training only.
+    sparsity : float
+        Share of recurrent-layer weights that are zero.
+    history : list of dict
+        One an epoch.
+    """
+
+    valid_loss: float
+    activity: list[float]
+    epochs: int
+    seconds: float
+    tokens_per_second: float
+    sparsity: float
+    history: list[dict[str, Any]] = field(repr=False)
+
+    def summary(self) -> dict[str, Any]:
+        """The result without its history, with the perplexity; a dict for JSON."""
+        content = asdict(self)
+        del content["history"]
+        return {**content, "valid_perplexity": _perplexity(self.valid_loss)}
+
+
+def _perplexity(loss: float) -> float:
+    return math.exp(min(loss, 700))
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda' is not available here; use 'auto' or 'cpu'")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+class Trainer:
+    """A model in training, with everything that a resumed run needs.
+
+    Parameters
+    ----------
+    options : TrainingOptions
+    model : LanguageModel
+        Moved to the device and trained in place.
+    vocabulary : Vocabulary
+    train_ids, valid_ids : np.ndarray of int32, shape [N]
+    prune_at : dict of int to float, optional
+        Epochs before which the weights of the recurrent layers are pruned to a sparsity, by falling magnitude over
+        all of them; pruned weights stay zero. The network kept is the best one since the last pruning.
+    prune : callable, optional
+        What prunes a model to a sparsity, needed with `prune_at`.
+
+    Attributes
+    ----------
+    position : Position
+    average : Average or None
+    taught : torch.Tensor of float16, shape [N - 1, B, V], or None
+        The teachers' probabilities.
+
+    Raises
+    ------
+    InputError
+        If a text is too short, a teacher or the device cannot be used.
+    """
+
+    def __init__(
+        self,
+        options: TrainingOptions,
+        model: LanguageModel,
+        vocabulary: Vocabulary,
+        train_ids: np.ndarray,
+        valid_ids: np.ndarray,
+        *,
+        prune_at: Mapping[int, float] | None = None,
+        prune: Callable[[LanguageModel, float], None] | None = None,
+    ):
+        self.options, self.vocabulary = options, vocabulary
+        self.device = _device(options.machine.device)
+        self.model = model.to(self.device)
+        self.prune_at, self._prune = dict(prune_at or {}), prune
+        loop = options.training
+        needed = 2 * loop.batch
+        if len(train_ids) < needed:
+            raise InputError(
+                f"{options.text.train}: {len(train_ids)} tokens are too few; batch {loop.batch} needs {needed}"
+            )
+        if len(valid_ids) < 2:
+            raise InputError(f"{options.text.valid}: the validation text needs at least 2 tokens")
+        self._train = torch.from_numpy(equal_streams(train_ids, loop.batch)).to(self.device)
+        teachers = options.distillation.teachers
+        self.taught = teach(teachers, vocabulary, self._train) if teachers else None
+        self._known = by_content(options.flat())
+        streams = max(1, min(loop.eval_batch, len(valid_ids) // 2))
+        self._valid = torch.from_numpy(equal_streams(valid_ids, streams)).to(self.device)
+        torch.manual_seed(loop.seed)
+        self._thresholds_learn = options.events.train_thresholds and options.network.cell == "egru"
+        if self._thresholds_learn:
+            for layer in self.model.layers:
+                layer.threshold.requires_grad_()
+        self._make_optimiser()
+        self.masks: list[torch.Tensor] | None = None
+        horizon = loop.averaging * len(self._train) / loop.bptt
+        self.average = Average(self.model.named_parameters(), horizon) if loop.averaging else None
+        self.state = self.model.zero_state(loop.batch)
+        self._event_weights = torch.tensor(model.event_weights, dtype=torch.float32, device=self.device)
+        self._sums = torch.zeros(1 + len(options.network.hidden_sizes), dtype=torch.float32, device=self.device)
+        self._graphs = Graphs(self.device)
+        self.position = Position()
+        self._best: dict[str, torch.Tensor] | None = None
+        self._best_is_saved = True
+
+    def _make_optimiser(self) -> None:
+        loop = self.options.training
+        groups = {"weights": [], "biases": [], "thresholds": []}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                kind = name.rsplit(".", 1)[1]
+                groups["biases" if kind == "bias" else "thresholds" if kind == "threshold" else "weights"].append(
+                    parameter
+                )
+        decay = {"weights": loop.weight_decay, "biases": loop.weight_decay_bias, "thresholds": 0.0}
+        on_gpu = self.device.type == "cuda"
+        # A graph reads the rate from a tensor.
+        self._rate = torch.tensor(loop.learning_rate, dtype=torch.float32, device=self.device) if on_gpu else None
+        self.optimiser = torch.optim.AdamW(
+            [{"params": group, "weight_decay": decay[kind]} for kind, group in groups.items() if group],
+            lr=loop.learning_rate if self._rate is None else self._rate,
+            betas=(loop.beta1, loop.beta2),
+            fused=on_gpu,
+            capturable=on_gpu,
+        )
+        self._parameters = [parameter for group in groups.values() for parameter in group]
+
+    # One optimiser step
+
+    def _losses(
+        self, hidden: torch.Tensor, activity: torch.Tensor, targets: torch.Tensor, taught: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss of the predictions, and the same with all that is penalised."""
+        events, loop = self.options.events, self.options.training
+        loss = self.model.loss(hidden, targets, taught, self.options.distillation.distillation_weight)
+        total = loss + events.activity_weight * activity.mean() if events.activity_weight else loss
+        if events.mac_weight:
+            total = total + events.mac_weight * (activity * self._event_weights).sum()
+        if loop.activation_regularisation:
+            total = total + loop.activation_regularisation * hidden.float().square().mean()
+        if loop.temporal_activation_regularisation and len(hidden) > 1:
+            total = total + loop.temporal_activation_regularisation * hidden.float().diff(dim=0).square().mean()
+        return loss, total
+
+    def _compute(self, tokens: torch.Tensor, targets: torch.Tensor, taught: torch.Tensor | None = None) -> None:
+        """Everything of one optimiser step; on a GPU this is what a graph captures."""
+        loop, model = self.options.training, self.model
+        self.optimiser.zero_grad(set_to_none=True)
+        hidden, state, activity = model(tokens, self.state)
+        loss, total = self._losses(hidden, activity, targets, taught)
+        total.backward()
+        with torch.no_grad():
+            if self.masks is not None:
+                for weight, mask in zip(model.prunable_weights, self.masks, strict=True):
+                    assert weight.grad is not None
+                    weight.grad.mul_(mask)
+            if loop.clip:
+                torch.nn.utils.clip_grad_norm_(self._parameters, loop.clip, foreach=True)
+            self.optimiser.step()
+            if self.masks is not None:
+                for weight, mask in zip(model.prunable_weights, self.masks, strict=True):
+                    weight.mul_(mask)
+            if self._thresholds_learn:
+                for layer in model.layers:
+                    layer.threshold.clamp_(min=0)
+            if loop.embedding_limit:
+                model.embedding.weight.clamp_(-loop.embedding_limit, loop.embedding_limit)
+            _carry(self.state, state)
+            self._sums.add_(torch.cat([loss.detach().view(1), activity.detach()]), alpha=len(tokens))
+
+    def _train_segment(self, start: int, length: int) -> None:
+        loop, position = self.options.training, self.position
+        rate = loop.learning_rate * length / loop.bptt
+        rate *= learning_rate_factor(position.epoch + start / len(self._train), loop)
+        inputs = [self._train[start : start + length], self._train[start + 1 : start + length + 1]]
+        if self.taught is not None:
+            inputs.append(self.taught[start : start + length])
+        if self._rate is None:
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+        else:
+            self._rate.fill_(rate)
+        self._graphs.run_step(length, self._compute, inputs)
+        position.summed += length
+        position.step += 1
+        if self.average is not None:
+            self.average.update(position.step)
+
+    # Evaluation
+
+    @torch.no_grad()
+    def evaluate(self, streams: torch.Tensor | None = None) -> tuple[float, list[float]]:
+        """Loss and activity on a text, state zero at the start of each stream and carried.
+
+        Parameters
+        ----------
+        streams : torch.Tensor of int64, shape [N, B], optional
+            The validation text when not given.
+
+        Returns
+        -------
+        loss : float
+            Nats a token.
+        activity : list of float
+            One a layer.
+        """
+        streams = self._valid if streams is None else streams
+        batch, most = streams.shape[1], min(_VALIDATION_STEPS, len(streams) - 1)
+        state = self.model.zero_state(batch)
+        sums = torch.zeros_like(self._sums)
+        kept = [*(part for parts in state for part in parts), sums]
+
+        def compute(tokens: torch.Tensor, targets: torch.Tensor, *kept: torch.Tensor) -> None:
+            state = [(first, second) for first, second in zip(kept[:-1:2], kept[1:-1:2], strict=True)]
+            hidden, after, activity = self.model(tokens, state)
+            loss = self.model.loss(hidden, targets)
+            kept[-1].add_(torch.cat([loss.view(1), activity]), alpha=len(tokens))
+            _carry(state, after)
+
+        self.model.eval()
+        try:
+            for start in range(0, len(streams) - 1, most):
+                stop = min(start + most, len(streams) - 1)
+                inputs = streams[start:stop], streams[start + 1 : stop + 1]
+                if (stop - start) % QUANTUM:
+                    compute(*inputs, *kept)
+                else:
+                    self._graphs.run((batch, stop - start), compute, inputs, kept)
+        finally:
+            self.model.train()
+        loss, *activity = (sums.double() / (len(streams) - 1)).tolist()
+        return loss, activity
+
+    def evaluate_other(self, parameters: Mapping[str, torch.Tensor]) -> tuple[float, list[float]]:
+        """Loss and activity of the validation text with other parameters.
+
+        Parameters
+        ----------
+        parameters : dict of str to torch.Tensor
+            Named as the model's, which are the same again afterwards.
+
+        Returns
+        -------
+        loss : float
+        activity : list of float
+            As for `evaluate`.
+        """
+        own = dict(self.model.named_parameters())
+        kept = copy_parameters(own)
+        try:
+            _put(parameters, own)
+            return self.evaluate()
+        finally:
+            _put(kept, own)
+
+    # The run
+
+    def run(
+        self,
+        directory: str | os.PathLike | None = None,
+        *,
+        progress: bool = False,
+        limit_seconds: float | None = None,
+        on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    ) -> TrainingResult:
+        """Train to the last epoch, or until time is up.
+
+        Parameters
+        ----------
+        directory : str or Path, optional
+            Where the best network and the training state are saved; nothing is saved without it.
+        progress : bool
+            Show a progress bar.
+        limit_seconds : float, optional
+            Save and return once this wall time has passed.
+        on_epoch : callable, optional
+            Called with each epoch's entry of the history.
+
+        Returns
+        -------
+        TrainingResult
+
+        Raises
+        ------
+        TrainingError
+            If the training diverges.
+        InputError
+            If the directory cannot be written.
+        """
+        position, loop = self.position, self.options.training
+        begin = saved = time.monotonic()
+        earlier = position.seconds
+        self.model.train()
+        with Bar(progress, loop.epochs, position.epoch) as bar:
+            while position.epoch < loop.epochs:
+                if position.segment == 0:
+                    self._begin_epoch()
+                lengths = segment_lengths(len(self._train), loop, position.epoch)
+                start = sum(lengths[: position.segment])
+                epoch_begin, epoch_tokens, overhead = time.monotonic(), 0, 0.0
+                while position.segment < len(lengths):
+                    self._train_segment(start, lengths[position.segment])
+                    start += lengths[position.segment]
+                    epoch_tokens += lengths[position.segment] * loop.batch
+                    position.segment += 1
+                    now = time.monotonic()
+                    if bar.due(now):
+                        loss = self._mean_sums()[0]
+                        now = time.monotonic()
+                        speed = epoch_tokens / (now - epoch_begin - overhead)
+                        bar.show(position.epoch + start / len(self._train), loss, speed, self._last_perplexity())
+                    position.seconds = earlier + now - begin
+                    if directory is not None and now - saved > self.options.machine.save_seconds:
+                        self.save(directory)
+                        saved = time.monotonic()
+                        overhead += saved - now
+                    if limit_seconds is not None and now - begin > limit_seconds:
+                        if directory is not None:
+                            self.save(directory)
+                        return self.result()
+                train_loss, *train_activity = self._mean_sums()
+                position.tokens_per_second = epoch_tokens / (time.monotonic() - epoch_begin - overhead)
+                self._end_epoch(train_loss, train_activity)
+                position.seconds = position.history[-1]["seconds"] = earlier + time.monotonic() - begin
+                if on_epoch is not None:
+                    on_epoch(position.history[-1])
+                bar.show(position.epoch, train_loss, position.tokens_per_second, self._last_perplexity())
+        if directory is not None:
+            self.save(directory)
+        return self.result()
+
+    def _begin_epoch(self) -> None:
+        with torch.no_grad():
+            for parts in self.state:
+                for part in parts:
+                    part.zero_()
+            self._sums.zero_()
+        position = self.position
+        position.summed = 0
+        if position.epoch in self.prune_at:
+            assert self._prune is not None
+            self._prune(self.model, self.prune_at[position.epoch])
+            self.use_zeros_as_masks()
+            position.best_loss, position.best_activity, self._best = None, None, None
+            if self.average is not None:
+                self.average.restart()
+
+    def use_zeros_as_masks(self) -> None:
+        """Keep every recurrent-layer weight at zero that is zero now."""
+        masks = [(weight != 0).to(weight.dtype) for weight in self.model.prunable_weights]
+        if self.masks is None:
+            self.masks = masks
+            self._graphs.clear()  # they were captured without masks
+        else:
+            for mask, new in zip(self.masks, masks, strict=True):
+                mask.copy_(new)
+
+    def _mean_sums(self) -> list[float]:
+        return (self._sums.double() / max(1, self.position.summed)).tolist()
+
+    def _last_perplexity(self) -> float | None:
+        return self.position.history[-1]["valid_perplexity"] if self.position.history else None
+
+    def _end_epoch(self, train_loss: float, train_activity: list[float]) -> None:
+        position, loop = self.position, self.options.training
+        if not math.isfinite(train_loss):
+            raise TrainingError(
+                f"training diverged in epoch {position.epoch + 1}: the loss is {train_loss}; try a lower learning_rate"
+            )
+        loss, activity = self.evaluate()
+        found = [(loss, activity, dict(self.model.named_parameters()))]
+        averaged = None
+        if self.average is not None and self.average.updates:
+            found.append((*self.evaluate_other(self.average.tensors), self.average.tensors))
+            averaged = _perplexity(found[1][0])
+        position.epoch += 1
+        position.segment = 0
+        position.history.append(
+            {
+                "epoch": position.epoch,
+                "train_loss": train_loss,
+                "valid_loss": loss,
+                "valid_perplexity": _perplexity(loss),
+                "train_activity": train_activity,
+                "averaged_perplexity": averaged,
+                "activity": activity,
+                "learning_rate": loop.learning_rate * learning_rate_factor(position.epoch, loop),
+                "sparsity": self.sparsity(),
+                "tokens_per_second": position.tokens_per_second,
+            }
+        )
+        more_pruning = any(epoch >= position.epoch for epoch in self.prune_at)
+        loss, activity, parameters = min(found, key=lambda candidate: candidate[0])
+        if loss < (math.inf if position.best_loss is None else position.best_loss) and not more_pruning:
+            position.best_loss, position.best_activity = loss, activity
+            self._best = copy_parameters(parameters)
+            self._best_is_saved = False
+
+    def sparsity(self) -> float:
+        """Share of recurrent-layer weights that are zero, and stay so."""
+        return 0.0 if self.masks is None else self.model.sparsity()
+
+    def result(self) -> TrainingResult:
+        """The run so far."""
+        position = self.position
+        loss, activity = position.best_loss, position.best_activity
+        if loss is None or activity is None:
+            last = position.history[-1] if position.history else {"valid_loss": math.inf, "activity": []}
+            loss, activity = last["valid_loss"], last["activity"]
+        return TrainingResult(
+            valid_loss=loss,
+            activity=activity,
+            epochs=position.epoch,
+            seconds=position.seconds,
+            tokens_per_second=position.tokens_per_second,
+            sparsity=self.sparsity(),
+            history=position.history,
+        )
+
+    # Saving and resuming
+
+    def save(self, directory: str | os.PathLike) -> None:
+        """Save the best network so far (if any), then the training state.
+
+        Parameters
+        ----------
+        directory : str or Path
+
+        Raises
+        ------
+        InputError
+            If the directory cannot be written.
+        """
+        if self._best is not None and not self._best_is_saved:
+            kept = LanguageModel(self.model.configuration)
+            kept.load_state_dict({name: tensor.cpu() for name, tensor in self._best.items()})
+            save_checkpoint(kept.to_checkpoint(self.vocabulary), directory)
+            self._best_is_saved = True
+        tensors = {f"parameter.{name}": tensor for name, tensor in self.model.named_parameters()}
+        tensors |= optimiser_tensors(self.model, self.optimiser)
+        for index, parts in enumerate(self.state):
+            for number, part in enumerate(parts):
+                tensors[f"state.{index}.{number}"] = part
+        averaged = 0 if self.average is None else self.average.updates
+        if self.average is not None and averaged:
+            tensors |= {f"average.{name}": tensor for name, tensor in self.average.tensors.items()}
+        tensors |= {"sums": self._sums, **random_tensors(self.device)}
+        write_state(
+            Path(directory),
+            self.position,
+            self._known,
+            self.prune_at,
+            tensors,
+            averaged=averaged,
+            shard_mib=self.options.machine.shard_mib,
+        )
+
+    def resume(self, directory: str | os.PathLike) -> bool:
+        """Go on from a saved training state.
+
+        Parameters
+        ----------
+        directory : str or Path
+
+        Returns
+        -------
+        bool
+            False if there is none.
+
+        Raises
+        ------
+        InputError
+            If the state is damaged or was made with other options.
+        """
+        directory = Path(directory)
+        saved = read_state(directory, self._known, self.prune_at)
+        if saved is None:
+            return False
+        position, averaged, tensors = saved
+        with refuse_damage(directory), torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(tensors[f"parameter.{name}"])
+            for index, parts in enumerate(self.state):
+                for number, part in enumerate(parts):
+                    part.copy_(tensors[f"state.{index}.{number}"])
+            self._sums.copy_(tensors["sums"])
+            restore_optimiser(self.model, self.optimiser, tensors)
+            restore_random(self.device, tensors)
+            if self.average is not None and averaged:
+                self.average.updates = averaged
+                _put({name: tensors[f"average.{name}"] for name in self.average.tensors}, self.average.tensors)
+            if any(epoch < position.epoch or (epoch == position.epoch and position.segment) for epoch in self.prune_at):
+                self.use_zeros_as_masks()
+        self.position = position
+        if position.best_loss is not None:
+            best = load_checkpoint(directory)
+            self._best = {name: torch.from_numpy(best.tensors[name]).to(self.device) for name in best.tensors}
+            self._best_is_saved = True
+        return True
+
+
+def _carry(state: Sequence[Sequence[torch.Tensor]], after: Sequence[Sequence[torch.Tensor]]) -> None:
+    """Copy a state into the tensors that the next segment reads."""
+    for old, new in zip(state, after, strict=True):
+        for old_part, new_part in zip(old, new, strict=True):
+            old_part.copy_(new_part)
+
+
+def _put(parameters: Mapping[str, torch.Tensor], into: Mapping[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, tensor in into.items():
+            tensor.copy_(parameters[name])

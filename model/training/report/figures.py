@@ -1,0 +1,256 @@
+"""Figures of a report: perplexity and activity over operations, sparsity and weight decay, and distributions."""
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocator
+
+from egret.model.training.papers import PUBLISHED, Published, published
+from egret.model.training.report.data import CELLS, Point, best, edges, macs, mean_activity
+
+__all__ = [
+    "activity_against_sparsity", "against_weight_decay", "as_svg", "distances", "neurons", "parameters", "percent",
+    "perplexity_against_macs", "perplexity_against_sparsity",
+]  # fmt: skip
+
+_COLOURS = {"egru": ("#0b7285", "#1098ad", "#66d9e8"), "lstm": ("#d9480f", "#f76707", "#ffa94d")}
+_STYLE = {
+    "svg.fonttype": "none", "svg.hashsalt": "egret", "font.size": 10, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.edgecolor": "#868e96", "axes.labelcolor": "#343a40", "axes.grid": True,
+    "grid.color": "#e9ecef", "axes.axisbelow": True, "xtick.color": "#495057", "ytick.color": "#495057",
+    "legend.frameon": False, "axes.titlesize": 10, "axes.titlecolor": "#343a40", "lines.linewidth": 1.6,
+}  # fmt: skip
+
+
+def _colours(points: Sequence[Point]) -> dict[str, str]:
+    """Colour of each run."""
+    colours: dict[str, tuple[str, str]] = {}
+    for point in points:
+        if point["run"] not in colours:
+            same = sum(1 for run, _ in colours.values() if run == point["cell"])
+            colours[point["run"]] = (point["cell"], _COLOURS[point["cell"]][same % len(_COLOURS[point["cell"]])])
+    return {run: colour for run, (_, colour) in colours.items()}
+
+
+def percent(share: float) -> str:
+    """A `share` in percent, as text."""
+    return f"{100 * share:g} %"
+
+
+def _lines(axes: Axes, points: Sequence[Point], x: Callable[[Point], float], y: Callable[[Point], float]) -> None:
+    """Each run's points as dots, and a line through the best at each sparsity."""
+    for run, colour in _colours(points).items():
+        own = [point for point in points if point["run"] == run]
+        bests = list(best(own, "sparsity").values())
+        axes.plot([x(p) for p in own], [y(p) for p in own], "o", color=colour, alpha=0.35, markersize=4)
+        axes.plot([x(p) for p in bests], [y(p) for p in bests], "o-", color=colour, markersize=5.5, label=run)
+
+
+def _layers(axes: Axes, points: Sequence[Point], x: Callable[[Point], float], colour: str) -> None:
+    """The activity of each layer as a thin line, its name at the end; names that would touch are set apart."""
+    ends, apart = {}, 0.045 * max(100 * share for point in points for share in point["activity"])
+    for layer in range(max(len(point["activity"]) for point in points)):
+        own = [point for point in points if layer < len(point["activity"])]
+        heights = [100 * point["activity"][layer] for point in own]
+        axes.plot([x(point) for point in own], heights, color=colour, linewidth=0.8, alpha=0.7)
+        ends[layer] = (x(own[-1]), heights[-1])
+    height = -apart
+    for layer, (end, own_height) in sorted(ends.items(), key=lambda item: item[1][1]):
+        height = max(own_height, height + apart)
+        text = f"layer {layer + 1}"
+        axes.annotate(text, (end, height), (6, -3), textcoords="offset points", fontsize=8, color="#868e96")
+
+
+def _published_line(
+    axes: Axes,
+    points: Sequence[Point],
+    corpus: str | None,
+    place: Callable[[Published], tuple[float, float] | None],
+) -> None:
+    """The papers' numbers as hollow marks; ``place(number)`` gives x and y, or None."""
+    for cell in dict.fromkeys(point["cell"] for point in points):
+        numbers = [n for n in PUBLISHED if (n.corpus, n.cell, n.quantity) == (corpus, cell, "perplexity")]
+        places = [found for number in numbers if (found := place(number)) is not None]
+        if places:
+            style = {"color": _COLOURS[cell][0], "markerfacecolor": "white", "linewidth": 1}
+            axes.plot(*zip(*places, strict=True), "D--", **style, label=f"{CELLS[cell]}, papers")
+
+
+def perplexity_against_macs(points: Sequence[Point], corpus: str | None) -> Figure:
+    """Test perplexity of `points` over MACs a token, beside the papers' of a `corpus`."""
+    figure = Figure((9, 4.4), layout="constrained")
+    axes = figure.subplots()
+    _lines(axes, points, macs, lambda point: point["test"]["perplexity"])
+    colours = _colours(points)
+    for point in best(points, "run", "sparsity").values():
+        place = (macs(point), point["test"]["perplexity"])
+        offset = (-9, -13) if point["cell"] == "egru" else (10, 8)  # the two lines may cross
+        style = {"textcoords": "offset points", "ha": "center", "fontsize": 8, "color": colours[point["run"]]}
+        axes.annotate(percent(point["sparsity"]), place, offset, **style)
+
+    def place(number: Published) -> tuple[float, float] | None:
+        known = published(number.corpus, number.cell, number.sparsity, "macs")
+        return None if known is None else (known, number.value)
+
+    _published_line(axes, points, corpus, place)
+    axes.set(xscale="log", xlabel="MACs per token", ylabel="test perplexity")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(y=0.12)
+    axes.legend()
+    return figure
+
+
+def perplexity_against_sparsity(points: Sequence[Point], corpus: str | None) -> Figure:
+    """Test perplexity of `points` over the share of zero weights, beside the papers' of a `corpus`."""
+    figure = Figure((9, 4), layout="constrained")
+    axes = figure.subplots()
+    _lines(axes, points, lambda point: 100 * point["sparsity"], lambda point: point["test"]["perplexity"])
+    _published_line(axes, points, corpus, lambda number: (100 * number.sparsity, number.value))
+    axes.set(xlabel="weights that are zero, %", ylabel="test perplexity", xlim=(-3, 100))
+    axes.legend()
+    return figure
+
+
+def activity_against_sparsity(points: Sequence[Point], _corpus: str | None) -> Figure:
+    """Share of neurons of `points` with an event, over the share of zero weights."""
+    figure = Figure((9, 4), layout="constrained")
+    axes = figure.subplots()
+    _lines(axes, points, lambda point: 100 * point["sparsity"], lambda point: 100 * mean_activity(point))
+    for run, colour in _colours(points).items():
+        bests = list(best([point for point in points if point["run"] == run], "sparsity").values())
+        _layers(axes, bests, lambda point: 100 * point["sparsity"], colour)
+    axes.set(xlabel="weights that are zero, %", ylabel="neurons with an event per step, %", xlim=(-3, 103))
+    axes.set_ylim(0)
+    axes.legend()
+    return figure
+
+
+def against_weight_decay(points: Sequence[Point], _corpus: str | None) -> Figure:
+    """Perplexity and activity of `points` over weight decay."""
+    figure = Figure((9, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for run, colour in _colours(points).items():
+        own = [point for point in points if point["run"] == run]
+        bests = list(best(own, "weight_decay").values())
+        decays = [point["weight_decay"] for point in bests]
+        for name, style in (("valid", "o:"), ("test", "o-")):
+            left.plot(decays, [p[name]["perplexity"] for p in bests], style, color=colour, label=f"{run}, {name}")
+        heights = [p["test"]["perplexity"] for p in own]
+        left.plot([p["weight_decay"] for p in own], heights, "o", color=colour, alpha=0.35)
+        right.plot(decays, [100 * mean_activity(p) for p in bests], "o-", color=colour, label=f"{run}, all layers")
+        _layers(right, bests, lambda point: point["weight_decay"], colour)
+    for axes in (left, right):
+        decays = sorted({point["weight_decay"] for point in points})
+        axes.set(xscale="log" if decays[0] > 0 else "linear", xlabel="weight decay")
+        axes.set_xticks(decays, [f"{decay:g}" for decay in decays])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.margins(x=0.15)
+        axes.legend()
+    left.set_ylabel("perplexity")
+    right.set_ylabel("neurons with an event per step, %")
+    right.set_ylim(0)
+    return figure
+
+
+def _distributions(
+    points: Sequence[Point],
+    labels: Sequence[str],
+    rows: Mapping[str, str],
+    *,
+    ylabel: str,
+    share: bool = False,
+    mark: float | None = None,
+) -> Figure:
+    """Histograms: a row for each name and label in `rows`, a column for each layer, a line for each point.
+
+    Heights are densities, or with `share` the share of all values in a bin, for which all bins must be equal.
+    """
+    columns = max(len(point["activity"]) for point in points)
+    figure = Figure((9, 2.5 * len(rows) + 0.8), layout="constrained")
+    grid = figure.subplots(len(rows), columns, squeeze=False, sharey="row")
+    # From dark to light, leaving out the end of the scale that is hard to see on white.
+    shades = [colormaps["viridis"](0.85 * index / max(1, len(points) - 1)) for index in range(len(points))]
+    for row, (name, xlabel) in zip(grid, rows.items(), strict=True):
+        for layer, axes in enumerate(row):
+            for point, label, shade in zip(points, labels, shades, strict=True):
+                if layer >= len(point["histograms"][name]):
+                    continue
+                histogram = point["histograms"][name][layer]
+                counts, bins = np.array(histogram["counts"], float), edges(histogram)
+                heights = counts / (counts.sum() or 1) * (100 if share else 1 / (bins[1] - bins[0]))
+                first, last = np.flatnonzero(counts)[[0, -1]] if counts.any() else (0, 0)
+                shown = slice(first, last + 1)
+                axes.stairs(heights[shown], bins[first : last + 2], color=shade, linewidth=1.2, label=label)
+                if "mean" in histogram:
+                    axes.axvline(histogram["mean"], color=shade, linewidth=0.8, linestyle=":")
+            if mark is not None:
+                axes.axvline(mark, color="#495057", linewidth=1, linestyle="--", zorder=0)
+            axes.set(title=f"layer {layer + 1}", xlabel=xlabel, yscale="log")
+        row[0].set_ylabel(ylabel)
+    handles, texts = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", ncols=min(len(points), 9), fontsize=9)
+    return figure
+
+
+def _names(points: Sequence[Point], label: Callable[[Point], str]) -> list[str]:
+    """Labels that tell the points apart, with the run where there are several."""
+    several = len({point["run"] for point in points}) > 1
+    return [f"{point['run']}, {label(point)}" if several else label(point) for point in points]
+
+
+def parameters(points: Sequence[Point], _corpus: str | None) -> Figure:
+    """Distributions of weights and biases of `points`."""
+    labels = _names(points, lambda point: f"weight decay {point['weight_decay']:g}")
+    return _distributions(points, labels, {"weights": "non-zero weight", "biases": "bias"}, ylabel="density")
+
+
+def neurons(points: Sequence[Point], _corpus: str | None) -> Figure:
+    """Distribution of the activity of the neurons of `points`."""
+    labels = _names(points, lambda point: percent(point["sparsity"]))
+    rows = {"activity": "share of steps with an event"}
+    return _distributions(points, labels, rows, ylabel="neurons, %", share=True)
+
+
+def distances(points: Sequence[Point], _corpus: str | None) -> Figure:
+    """Distribution of states minus thresholds of `points`."""
+    labels = _names(points, lambda point: percent(point["sparsity"]))
+    rows = {"distances": "state \N{MINUS SIGN} threshold"}
+    return _distributions(points, labels, rows, ylabel="neurons and steps, %", share=True, mark=0)
+
+
+def as_svg(
+    plot: Callable[[Sequence[Point], str | None], Figure], points: Sequence[Point], corpus: str | None, label: str
+) -> str:
+    """Draw a figure as inline SVG, without the ids that other figures of the page have too.
+
+    Parameters
+    ----------
+    plot : callable
+        One of this module's.
+    points : sequence of dict
+    corpus : str or None
+    label : str
+        What a screen reader says.
+
+    Returns
+    -------
+    str
+    """
+    buffer = io.StringIO()
+    metadata: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with rc_context(_STYLE):
+        plot(points, corpus).savefig(buffer, format="svg", metadata=metadata)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
+    text = re.sub(r' id="([^"]*)"', lambda match: match.group() if match.group(1) in used else "", text)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)

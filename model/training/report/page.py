@@ -1,0 +1,358 @@
+"""The report of a study: one HTML page with every figure and table beside the papers' numbers, CSV and SVG files.
+
+Called by ``egret report --study`` as::
+
+    report = write_report(directory, path)
+
+It reads what `egret.model.training.sweep` left: ``study.json`` and each point's ``result.json``. The page needs nothing
+beside it; its figures are inline SVG, and each is a file of its own too.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from egret.model.files import write_aside
+from egret.model.training.papers import CORPORA, NOTES, published
+from egret.model.training.report import data, figures
+from egret.model.training.report.data import CELLS, Point, best, macs, mean_activity
+from egret.model.training.report.figures import percent
+
+__all__ = ["Report", "write_report"]
+
+_Cell = tuple[str, str]
+"""Class and text of a table's cell."""
+
+_BEST = "Where seeds or weight decays compete, the point with the lowest validation perplexity stands for them."
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `write_report` wrote.
+
+    Parameters
+    ----------
+    page : str
+    tables : list of str
+        CSV files.
+    figures : list of str
+        SVG files.
+    finished, missing : int
+        Points.
+    goals : list of dict
+        See `egret.model.training.report.data.goals`.
+    """
+
+    page: str
+    tables: list[str]
+    figures: list[str]
+    finished: int
+    missing: int
+    goals: list[dict[str, Any]]
+
+
+def write_report(
+    directory: str | os.PathLike,
+    path: str | os.PathLike | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Write the report of a study.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Of the study.
+    path : str or Path, optional
+        HTML file; ``report.html`` in the directory when not given. The CSV and SVG files lie beside it and begin with
+        its name.
+    progress : callable, optional
+        Called as ``progress(done, total)``, in figures.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    InputError
+        If there is no finished point, a file is damaged, or one cannot be written.
+    """
+    directory = Path(directory)
+    path = directory / "report.html" if path is None else Path(path)
+    title, corpus, points, missing = data.load(directory)
+    goals = data.goals(points, corpus)
+    shown = {section.name: section.select(points) for section in _SECTIONS}
+    drawn = {}
+    for number, section in enumerate(_SECTIONS):
+        if shown[section.name]:
+            drawn[section.name] = figures.as_svg(section.plot, shown[section.name], corpus, section.heading)
+        if progress is not None:
+            progress(number + 1, len(_SECTIONS))
+    tables = {"points": data.points_table(points, missing, corpus)}
+    tables |= {name: data.histogram_table(points, name) for name in data.HISTOGRAMS}
+    csvs = {str(path.with_name(f"{path.stem}-{name}.csv")): data.as_csv(rows) for name, rows in tables.items()}
+    svgs = {str(path.with_name(f"{path.stem}-{name}.svg")): figure for name, figure in drawn.items()}
+    page = _page(title, corpus, points, missing, goals, shown, drawn)
+    for file, content in {**csvs, **svgs, path: page}.items():
+        write_aside(file, content.encode())
+    return Report(str(path), list(csvs), list(svgs), len(points), len(missing), goals)
+
+
+# The page
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A figure of the page.
+
+    Parameters
+    ----------
+    name : str
+        Ends the name of its file.
+    heading, caption : str
+    note : str or None
+        Key of `NOTES`.
+    plot : callable
+        ``plot(points, corpus)``, a `Figure`.
+    select : callable
+        The points that it plots, of all.
+    """
+
+    name: str
+    heading: str
+    caption: str
+    note: str | None
+    plot: Callable[[Sequence[Point], str | None], Figure]
+    select: Callable[[Sequence[Point]], list[Point]]
+
+
+_SECTIONS = (
+    _Section(
+        "macs",
+        "Perplexity against operations",
+        """Test perplexity against multiply-accumulates per token (read-out excluded, zero weights and silent neurons
+        skipped); beside each mark the share of weights that are zero. Small dots: all seeds; line: the best at each
+        sparsity; hollow: the papers (arXiv 2405.00433, fig. 2).""",
+        "macs",
+        figures.perplexity_against_macs,
+        data.over_sparsity,
+    ),
+    _Section(
+        "sparsity",
+        "Perplexity against weight sparsity",
+        """Test perplexity against the share of recurrent-layer weights that are zero. Small dots: all seeds; line: the
+        best at each sparsity; hollow: the papers (arXiv 2405.00433, tables 3 and 4).""",
+        None,
+        figures.perplexity_against_sparsity,
+        data.over_sparsity,
+    ),
+    _Section(
+        "activity",
+        "Activity against weight sparsity",
+        """Neurons with an event per step on the test text; thick: all layers together, thin: each layer
+        (compare arXiv 2405.00433, fig. 3).""",
+        "activity",
+        figures.activity_against_sparsity,
+        data.egrus_over_sparsity,
+    ),
+    _Section(
+        "weight-decay",
+        "Perplexity and activity against weight decay",
+        "Dense EGRUs; lines: the best seed of each weight decay (compare arXiv 2405.00433, fig. 4).",
+        "weight decay",
+        figures.against_weight_decay,
+        data.dense_egrus,
+    ),
+    _Section(
+        "parameters",
+        "Weights and biases",
+        """Distributions of the recurrent layers' non-zero weights and of their biases in dense networks, a line for
+        each weight decay; dotted: means (compare arXiv 2405.00433, fig. 5).""",
+        "parameters",
+        figures.parameters,
+        data.one_a_decay,
+    ),
+    _Section(
+        "neurons",
+        "Activity of neurons",
+        """Distribution over neurons of the share of steps in which a neuron has an event, a line for each weight
+        sparsity (compare arXiv 2311.07625, fig. 4).""",
+        "neurons",
+        figures.neurons,
+        data.one_a_sparsity,
+    ),
+    _Section(
+        "distances",
+        "Distance of states to thresholds",
+        """Distribution over neurons and steps of the state before reset minus its threshold; at and right of the dashed
+        line there is an event; a line for each weight sparsity (compare arXiv 2311.07625, fig. 5).""",
+        "distances",
+        figures.distances,
+        data.one_a_sparsity,
+    ),
+)
+_CSS = """
+:root { color-scheme: light }
+body { margin: 0 auto; max-width: 60rem; padding: 2.5rem 1.5rem 4rem; color: #212529; background: #fff;
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "Liberation Sans", Arial, sans-serif }
+h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .3rem }
+h2 { font-size: 1.25rem; margin: 3rem 0 .6rem; padding-top: 1rem; border-top: 1px solid #dee2e6 }
+p.lead { color: #495057; margin: 0 0 1.5rem }
+figure { margin: 1rem 0 } figcaption { margin-top: .6rem }
+figcaption, p.note { color: #495057; font-size: .9rem } p.note { margin: .4rem 0 }
+p.points { color: #868e96; font-size: .8rem; margin: .4rem 0; overflow-wrap: anywhere }
+svg { display: block; width: 100%; height: auto }
+svg text { font-family: inherit !important }
+div.wide { overflow-x: auto }
+table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums }
+th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid #e9ecef; white-space: nowrap }
+th { color: #495057; font-weight: 600; vertical-align: bottom } th.text, td.text { text-align: left }
+td.good { color: #2b8a3e; font-weight: 600 } td.short { color: #c92a2a } td.none { color: #adb5bd }
+caption { caption-side: bottom; text-align: left; padding-top: .6rem; color: #495057; font-size: .9rem }
+@media print { body { max-width: none } h2 { break-after: avoid } figure { break-inside: avoid } }
+"""
+
+
+def _html_table(head: Sequence[_Cell], rows: Sequence[Sequence[_Cell]], caption: str) -> str:
+    """Cells are (class, text) pairs; the head's likewise."""
+    lines = ['<div class="wide"><table>', f"<caption>{caption}</caption>", "<thead><tr>"]
+    lines += [f'<th class="{kind}">{escape(text)}</th>' for kind, text in head]
+    lines.append("</tr></thead><tbody>")
+    for row in rows:
+        lines.append("<tr>" + "".join(f'<td class="{kind}">{escape(text)}</td>' for kind, text in row) + "</tr>")
+    return "\n".join([*lines, "</tbody></table></div>"])
+
+
+def _number(value: float | None, quantity: str) -> _Cell:
+    if value is None:
+        return ("none", "missing")
+    return ("", f"{value:.2f}" if quantity == "perplexity" else _count(value))
+
+
+def _count(value: float) -> str:
+    """A number of operations, with two decimals."""
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if value >= unit / 10:
+            return f"{value / unit:.2f} {name}"
+    return f"{value:.0f}"
+
+
+def _gap(goal: Mapping[str, Any]) -> _Cell:
+    if goal["gap"] is None:
+        return ("none", "\N{EM DASH}")
+    text = f"{goal['gap']:+.2f}" if goal["quantity"] == "perplexity" else f"{goal['gap'] / 1e6:+.2f} M"
+    return ("good" if goal["gap"] <= 0 else "short", text.replace("-", "\N{MINUS SIGN}"))
+
+
+def _summary(goals: Sequence[Mapping[str, Any]], corpus: str | None) -> str:
+    quantities = {
+        "perplexity": "test perplexity",
+        "macs": "MACs per token",
+        "macs_dense": "MACs per token, all neurons active",
+    }
+    if not goals:
+        reason = NOTES.get(
+            str(corpus), "The study names no corpus of the papers, so there are no goals to compare with."
+        )
+        return f'<p class="note">{escape(reason)}</p>'
+    rows = []
+    for goal in goals:
+        zero = "dense" if goal["sparsity"] == 0 else f"{percent(goal['sparsity'])} of weights zero"
+        rows.append(
+            [
+                ("text", f"{CELLS[goal['cell']]}, {zero}"),
+                ("text", quantities[goal["quantity"]]),
+                _number(goal["goal"], goal["quantity"]),
+                _number(goal["reached"], goal["quantity"]),
+                _gap(goal),
+            ]
+        )
+    reached = sum(1 for goal in goals if goal["gap"] is not None and goal["gap"] <= 0)
+    head = [("text", "network"), ("text", "figure"), ("", "goal (papers)"), ("", "reached"), ("", "gap")]
+    sources = "; ".join(dict.fromkeys(goal["source"] for goal in goals))
+    caption = f"{reached} of {len(goals)} goals are reached. Goals: {escape(sources)}. {_BEST}"
+    return _html_table(head, rows, caption)
+
+
+def _sparsity_table(points: Sequence[Point], missing: Sequence[Point], corpus: str | None) -> str:
+    """Papers' tables 3 and 4."""
+    bests = best(data.over_sparsity(points), "run", "cell", "sparsity")
+    keys = set(bests) | {(point["run"], point["cell"], point["sparsity"]) for point in missing}
+    rows = []
+    for key in sorted(keys):
+        run, cell, sparsity = key
+        papers = [published(corpus, cell, sparsity, quantity) for quantity in ("perplexity", "macs")]
+        papers = [("none", "n/a") if value is None else _number(value, quantity)
+                  for value, quantity in zip(papers, ("perplexity", "macs"), strict=True)]  # fmt: skip
+        point = bests.get(key)
+        own = [("none", "missing")] * 4
+        if point is not None:
+            own = [_number(point[name]["perplexity"], "perplexity") for name in ("valid", "test")]
+            own += [("", f"{100 * mean_activity(point):.1f} %"), ("", _count(macs(point)))]
+        rows.append([("text", run), ("", percent(sparsity)), *own[:2], papers[0], *own[2:], papers[1]])
+    head = [("text", "run"), ("", "weights zero"), ("", "valid perplexity"), ("", "test perplexity")]
+    head += [("", "papers: test"), ("", "activity"), ("", "MACs per token"), ("", "papers: MACs")]
+    caption = f"Beside the papers' tables 3 and 4 (arXiv 2405.00433); n/a: their number is not available. {_BEST}"
+    return _html_table(head, rows, caption)
+
+
+def _all_points(points: Sequence[Point], missing: Sequence[Point]) -> str:
+    rows = []
+    for point in [*points, *missing]:
+        row = [("text", point["name"])]
+        if "epochs" in point:
+            row += [("", f"{point['epochs']}"), ("", f"{point['seconds']:,.0f} s"), ("text", point["device"])]
+            row += [("", f"{point['tokens_per_second']:,.0f}")]
+            row += [_number(point[name]["perplexity"], "perplexity") for name in ("valid", "test")]
+            row += [("", ", ".join(f"{100 * share:.1f}" for share in point["activity"])), ("", _count(macs(point)))]
+        else:
+            row += [("none", "missing"), *[("none", "\N{EM DASH}")] * 7]
+        rows.append(row)
+    head = [("text", "point"), ("", "epochs"), ("", "time"), ("text", "device"), ("", "tokens/s"), ("", "valid")]
+    head += [("", "test"), ("", "activity by layer, %"), ("", "MACs")]
+    streams = ", ".join(sorted({str(point["streams"]) for point in points}))
+    caption = f"Perplexities with the state carried, texts in {streams} streams. The time is that of training alone."
+    return _html_table(head, rows, caption)
+
+
+def _page(
+    title: str,
+    corpus: str | None,
+    points: Sequence[Point],
+    missing: Sequence[Point],
+    goals: Sequence[Mapping[str, Any]],
+    shown: Mapping[str, Sequence[Point]],
+    drawn: Mapping[str, str],
+) -> str:
+    total = len(points) + len(missing)
+    lead = f"{len(points)} of {total} points are finished"
+    lead += f", trained on {CORPORA[corpus]}" if corpus else ""
+    lead += ". Event-based GRU and LSTM language models over weight sparsity and weight decay, beside arXiv 2405.00433 "
+    lead += "and arXiv 2311.07625."
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="lead">{escape(lead)}</p>',
+        _summary(goals, corpus),
+    ]
+    for section in _SECTIONS:
+        figure = drawn.get(section.name, "<p>Missing: no such point is finished.</p>")
+        parts.append(f"<h2>{escape(section.heading)}</h2>")
+        parts.append(f"<figure>{figure}<figcaption>{escape(section.caption)}</figcaption></figure>")
+        if section.note is not None:
+            parts.append(f'<p class="note">{escape(NOTES[section.note])}</p>')
+        own = shown[section.name]
+        names = "all" if len(own) == len(points) else ", ".join(point["name"] for point in own) or "none"
+        parts.append(f'<p class="points">Points: {escape(names)}.</p>')
+        if section.name == "sparsity":
+            parts.append(_sparsity_table(points, missing, corpus))
+    parts += ["<h2>All points</h2>", _all_points(points, missing)]
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><meta name="viewport" content="width=device-width">'
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{_CSS}</style></head>\n<body>\n' + "\n".join(
+        [*parts, "</body></html>\n"]
+    )

@@ -1,0 +1,286 @@
+"""Studies: what a study file defines, a grid of training runs and prunings.
+
+A study file (those in ``model/configs`` are named ``study-*.toml``) holds::
+
+    title = "Penn Treebank"
+    corpus = "ptb"              # whose published numbers to compare with, if any: egret.model.training.papers
+    streams = 64                # that the validation and the test text are cut into when measured
+    parent = "dense"            # what a pruning starts from: the dense network, or the "previous" pruning
+    [texts]                     # train, valid, test; relative to the file, or given as options
+    [[runs]]                    # one dense network for each seed and weight decay
+    name = "egru"
+    config = "ptb-egru.toml"    # relative to the file
+    seeds = [1]
+    weight_decays = [0.1]       # the configuration's own when left out
+    prune = true                # whether all of [[prunings]] follow; false when left out
+    set = {epochs = 500}        # other fields of `TrainingOptions`; teachers relative to the file
+    [[prunings]]                # fields of `PruningOptions`, and again `set`
+    sparsity = 0.85
+
+`egret.model.training.sweep` runs it.
+"""
+
+import contextlib
+import os
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from egret.model.errors import InputError
+from egret.model.files import digest
+from egret.model.training.options import CHANGEABLE, PATHS, TrainingOptions, by_content, flat_name, relative_paths
+from egret.model.training.papers import CORPORA
+from egret.model.training.prune import UNUSED, PruningOptions
+
+__all__ = ["Point", "Study", "named"]
+
+_PARENTS = ("dense", "previous")
+_TEXTS = ("train", "valid", "test")
+_RUN = ("name", "config", "seeds", "weight_decays", "prune", "set")
+_PRUNING = (*(field.name for field in fields(PruningOptions)), "set")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One network of a study.
+
+    Parameters
+    ----------
+    name : str
+        Of its directory.
+    run : str
+        Name of the ``[[runs]]`` it belongs to.
+    options : TrainingOptions
+        Of the dense network.
+    prunings : tuple of (PruningOptions, dict)
+        That lead from the dense network to this one, with the `TrainingOptions` fields that each changes.
+    test : str
+        Text file.
+    streams : int
+        That the validation and the test text are cut into.
+    parent : str or None
+        Name of the point that it starts from.
+    """
+
+    name: str
+    run: str
+    options: TrainingOptions
+    prunings: tuple[tuple[PruningOptions, dict[str, Any]], ...]
+    test: str
+    streams: int
+    parent: str | None
+
+    @property
+    def sparsity(self) -> float:
+        """Share of recurrent-layer weights that end as zero."""
+        return self.prunings[-1][0].sparsity if self.prunings else 0.0
+
+    def specification(self) -> dict[str, Any]:
+        """Everything that determines the result but the machine: a dict for JSON, texts and teachers by their SHA-256.
+
+        Raises
+        ------
+        InputError
+            If a text or a teacher cannot be read.
+        """
+        options = {name: value for name, value in self.options.flat().items() if name not in CHANGEABLE}
+        paths = {**vars(self.options.text), "test": self.test}
+        return {
+            "options": by_content(options),
+            "prunings": [{**asdict(pruning), "set": by_content(changes)} for pruning, changes in self.prunings],
+            "texts": {name: path and digest(path) for name, path in paths.items()},
+            "streams": self.streams,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """What names the point among others, a dict for JSON."""
+        known = {"name": self.name, "run": self.run, "cell": self.options.network.cell}
+        loop = self.options.training
+        return {**known, "seed": loop.seed, "weight_decay": loop.weight_decay, "sparsity": self.sparsity}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A grid of points.
+
+    Parameters
+    ----------
+    title : str
+    corpus : str or None
+        Of `egret.model.training.papers.CORPORA`.
+    points : tuple of Point
+        Parents before what is pruned from them.
+    """
+
+    title: str
+    corpus: str | None
+    points: tuple[Point, ...]
+
+    @classmethod
+    def from_toml(
+        cls,
+        path: str | os.PathLike,
+        *,
+        train: str | os.PathLike | None = None,
+        valid: str | os.PathLike | None = None,
+        test: str | os.PathLike | None = None,
+        device: str | None = None,
+    ) -> Self:
+        """Read a study file; see the module's description.
+
+        Parameters
+        ----------
+        path : str or Path
+        train, valid, test : str or Path, optional
+            Texts instead of the file's.
+        device : str, optional
+            ``"auto"``, ``"cpu"`` or ``"cuda"``, for all points.
+
+        Returns
+        -------
+        Study
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read, is no TOML, or holds something unknown or not accepted.
+        """
+        path = Path(path)
+        try:
+            content = tomllib.loads(path.read_bytes().decode("utf-8"))
+        except OSError as error:
+            raise InputError(f"{path}: cannot read the study: {error.strerror or error}") from error
+        except ValueError as error:
+            raise InputError(f"{path}: not a TOML file: {' '.join(str(error).split())}") from error
+        try:
+            return cls._from_content(content, path.parent, {"train": train, "valid": valid, "test": test}, device)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
+    @classmethod
+    def _from_content(cls, content: dict[str, Any], folder: Path, texts: Mapping[str, Any], device: str | None) -> Self:
+        _check_keys(content, ("title", "corpus", "streams", "parent", "texts", "runs", "prunings"), "the study")
+        title = _typed(content, "title", str, "a string")
+        corpus = content.get("corpus")
+        if corpus not in (None, *CORPORA):
+            raise InputError(f"corpus must be {' or '.join(map(repr, CORPORA))}, or left out, not {corpus!r}")
+        streams = _typed(content, "streams", int, "an integer of at least 1", 64)
+        if streams < 1:
+            raise InputError(f"streams must be an integer of at least 1, not {streams}")
+        parent = content.get("parent", "dense")
+        if parent not in _PARENTS:
+            raise InputError(f"parent must be {' or '.join(map(repr, _PARENTS))}, not {parent!r}")
+        given = _typed(content, "texts", dict, "a table", {})
+        _check_keys(given, _TEXTS, "[texts]")
+        paths = {}
+        for name in _TEXTS:
+            if texts[name] is None and name not in given:
+                raise InputError(f"lacks the text {name!r}; give it in [texts] or as --{name}")
+            text = texts[name] if texts[name] is not None else folder / _typed(given, name, str, "a path")
+            paths[name] = os.path.abspath(text)
+        prunings = []
+        for number, table in enumerate(_tables(content, "prunings", [])):
+            where = f"prunings[{number}]"
+            _check_keys(table, _PRUNING, where)
+            changes = _changes(table, where, folder, UNUSED)
+            values = {name: value for name, value in table.items() if name != "set"}
+            if not values.get("sparsity"):
+                raise InputError(f"{where}: lacks a sparsity above 0")
+            with named(where):
+                prunings.append((PruningOptions(**values), changes))
+        points = []
+        for number, table in enumerate(_tables(content, "runs")):
+            with named(f"runs[{number}]"):
+                points += _run_points(table, folder, paths, device, streams, prunings, parent == "previous")
+        names = [point.name for point in points]
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"two points are named {name!r}; give their runs other names")
+        return cls(title, corpus, tuple(points))
+
+
+@contextlib.contextmanager
+def named(where: str) -> Iterator[None]:
+    """Put the place, `where`, before the message of what is refused within."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _check_keys(table: Mapping[str, Any], accepted: Collection[str], where: str) -> None:
+    for name in table:
+        if name not in accepted:
+            raise InputError(f"{where} holds the unknown key {name!r}; accepted are {', '.join(accepted)}")
+
+
+def _typed(table: Mapping[str, Any], name: str, kind: type, what: str, default: Any = None) -> Any:
+    value = table.get(name, default)
+    if type(value) is not kind:
+        raise InputError(f"{name} must be {what}, not {value!r}" if name in table else f"lacks {name!r}, {what}")
+    return value
+
+
+def _tables(content: Mapping[str, Any], name: str, default: Any = None) -> list[dict[str, Any]]:
+    tables = _typed(content, name, list, "an array of tables", default)
+    if not all(isinstance(table, dict) for table in tables):
+        raise InputError(f"{name} must be an array of tables, not {tables!r}")
+    return tables
+
+
+def _changes(table: Mapping[str, Any], where: str, folder: Path, unused: Collection[str] = ()) -> dict[str, Any]:
+    changes = {}
+    for name, value in _typed(table, "set", dict, "a table", {}).items():
+        with named(f"{where}: set"):
+            flat = flat_name(name)
+        if flat in (*_TEXTS, "seed", "weight_decay", *unused):
+            raise InputError(f"{where}: set holds {name!r}, which is no field that it may change")
+        changes[flat] = relative_paths(value, folder.absolute()) if flat in PATHS else value
+    return changes
+
+
+def _run_points(
+    table: dict[str, Any],
+    folder: Path,
+    paths: Mapping[str, str],
+    device: str | None,
+    streams: int,
+    prunings: list[tuple[PruningOptions, dict[str, Any]]],
+    chained: bool,
+) -> list[Point]:
+    """Points of one run."""
+    _check_keys(table, _RUN, "the run")
+    name = _typed(table, "name", str, "a string")
+    if not name or not all(letter.isalnum() or letter in "-_" for letter in name):
+        raise InputError(f"name must be of letters, digits, - and _, not {name!r}")
+    changes = _changes(table, "the run", folder) | ({} if device is None else {"device": device})
+    base = TrainingOptions.from_toml(
+        folder / _typed(table, "config", str, "a path"), train=paths["train"], valid=paths["valid"], **changes
+    )
+    seeds = _typed(table, "seeds", list, "a list of integers", [base.training.seed])
+    decays = _typed(table, "weight_decays", list, "a list of numbers", [base.training.weight_decay])
+    if not seeds or not decays:
+        raise InputError("seeds and weight_decays must not be empty")
+    wanted = prunings if _typed(table, "prune", bool, "true or false", False) else []
+    points = []
+    for decay in decays:
+        for seed in seeds:
+            options = base.with_values(seed=seed, weight_decay=decay)
+            stem = f"{name}-decay{decay:g}-seed{seed}"
+            dense = last = Point(f"{stem}-dense", name, options, (), paths["test"], streams, None)
+            points.append(dense)
+            for number, (pruning, changed) in enumerate(wanted):
+                with named(f"prunings[{number}]"):
+                    checked = options.with_values(**changed).flat()  # refused now rather than after hours
+                changed = {name: checked[name] for name in changed}
+                parent = last if chained else dense
+                last = replace(
+                    dense,
+                    name=f"{stem}-sparse{100 * pruning.sparsity:g}",
+                    prunings=(*parent.prunings, (pruning, changed)),
+                    parent=parent.name,
+                )
+                points.append(last)
+    return points
