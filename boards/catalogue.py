@@ -17,21 +17,7 @@ BOARDS = {
 
 
 def board_named(name: str) -> BoardDefinition:
-    """The definition of a board.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    BoardDefinition
-
-    Raises
-    ------
-    InputError
-        There is none of that name.
-    """
+    """The definition of the board ``name``; raises `InputError` where there is none."""
     if name not in BOARDS:
         raise InputError(f"--board must be one of {', '.join(BOARDS)}, not {name!r}")
     return importlib.import_module(f"egret.boards.{BOARDS[name]}").BOARD

@@ -48,19 +48,7 @@ def ecp5_settings(reference: float, hertz: float) -> PllSettings:
 
     The oscillator inside runs at ``output`` times that, 400 to 800 MHz, and compares at 3.125 MHz at least.
 
-    Parameters
-    ----------
-    reference, hertz : float
-        Clock that comes in, and clock that is wanted.
-
-    Returns
-    -------
-    PllSettings
-
-    Raises
-    ------
-    ValueError
-        There is no such clock.
+    ``reference`` is the clock that comes in, ``hertz`` the one that is wanted. Raises `ValueError` where there is none.
     """
     candidates = []
     for divider in range(1, 1 + int(reference // 3.125e6)):
@@ -76,19 +64,7 @@ def ecp5_settings(reference: float, hertz: float) -> PllSettings:
 def ice40_settings(reference: float, hertz: float) -> PllSettings:
     """Dividers of an SB_PLL40 with simple feedback, as its cell takes them: less one, the last one a power of two.
 
-    Parameters
-    ----------
-    reference, hertz : float
-        Clock that comes in, and clock that is wanted.
-
-    Returns
-    -------
-    PllSettings
-
-    Raises
-    ------
-    ValueError
-        There is no such clock.
+    ``reference`` is the clock that comes in, ``hertz`` the one that is wanted. Raises `ValueError` where there is none.
     """
     candidates = []
     for divider in range(16):
@@ -153,29 +129,16 @@ class Ecp5Pll(_Pll):
             p_CLKOP_FPHASE=0,
             p_CLKOP_ENABLE="ENABLED",
             p_FEEDBK_PATH="CLKOP",
-            p_PLLRST_ENA="DISABLED",
-            p_INTFB_WAKE="DISABLED",
-            p_STDBY_ENABLE="DISABLED",
-            p_DPHASE_SOURCE="DISABLED",
-            p_OUTDIVIDER_MUXA="DIVA",
-            p_OUTDIVIDER_MUXB="DIVB",
-            p_OUTDIVIDER_MUXC="DIVC",
-            p_OUTDIVIDER_MUXD="DIVD",
+            **dict.fromkeys(("p_PLLRST_ENA", "p_INTFB_WAKE", "p_STDBY_ENABLE", "p_DPHASE_SOURCE"), "DISABLED"),
+            **{f"p_OUTDIVIDER_MUX{output}": f"DIV{output}" for output in "ABCD"},
             a_ICP_CURRENT="12",
             a_LPF_RESISTOR="8",
             a_MFG_ENABLE_FILTEROPAMP="1",
             a_MFG_GMCREF_SEL="2",
             i_CLKI=buffer.i,
             i_CLKFB=clock,
-            i_RST=0,
-            i_STDBY=0,
-            i_PHASESEL0=0,
-            i_PHASESEL1=0,
-            i_PHASEDIR=1,
-            i_PHASESTEP=1,
-            i_PHASELOADREG=1,
-            i_PLLWAKESYNC=0,
-            i_ENCLKOP=0,
+            **dict.fromkeys(("i_RST", "i_STDBY", "i_PHASESEL0", "i_PHASESEL1", "i_PLLWAKESYNC", "i_ENCLKOP"), 0),
+            **dict.fromkeys(("i_PHASEDIR", "i_PHASESTEP", "i_PHASELOADREG"), 1),
             o_CLKOP=clock,
             o_LOCK=locked,
         )

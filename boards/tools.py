@@ -17,13 +17,6 @@ from egret.model.errors import InputError
 
 __all__ = ["FAMILY_TOOLS", "PLACEMENT", "PREPARATION", "SYNTHESIS", "Report", "Tools", "synthesis_script"]
 
-_VARIABLES = {
-    "yosys": "YOSYS",
-    "nextpnr-ecp5": "NEXTPNR_ECP5",
-    "ecppack": "ECPPACK",
-    "nextpnr-ice40": "NEXTPNR_ICE40",
-    "icepack": "ICEPACK",
-}
 FAMILY_TOOLS = {"ecp5": ("yosys", "nextpnr-ecp5", "ecppack"), "ice40": ("yosys", "nextpnr-ice40", "icepack")}
 """The tools of each family, in the order in which they run."""
 
@@ -83,8 +76,8 @@ class Tools:
     def find(cls, family: str) -> Self:
         """The tools of a family.
 
-        Each is what its environment variable names, else a YoWASP package beside this Python, else a command on the
-        path.
+        Each is what its environment variable names (``NEXTPNR_ECP5`` for nextpnr-ecp5), else a YoWASP package beside
+        this Python, else a command on the path.
 
         Parameters
         ----------
@@ -103,7 +96,7 @@ class Tools:
         beside = str(Path(sys.executable).parent)
         paths = {}
         for name in FAMILY_TOOLS[family]:
-            variable = _VARIABLES[name]
+            variable = name.upper().replace("-", "_")
             if variable in os.environ:
                 if (found := shutil.which(os.environ[variable])) is None:
                     raise InputError(f"{variable} names {os.environ[variable]!r}, which is no command")

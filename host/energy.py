@@ -122,17 +122,7 @@ memory, read or written; a multiplication with its addition."""
 
 
 def rows_opened(start: Any, words: Any) -> np.ndarray:
-    """Rows of an SDRAM in which bursts lie.
-
-    Parameters
-    ----------
-    start, words : int or np.ndarray of int
-        First word and number of words of each burst.
-
-    Returns
-    -------
-    np.ndarray of int
-    """
+    """Rows of an SDRAM in which bursts of so many ``words`` lie, from word ``start`` on; both may be arrays."""
     from egret.rtl.sdram import COLUMN_BITS
 
     row = 1 << COLUMN_BITS
