@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from egret.model.errors import InputError
-from egret.model.training import sweep as sweeping
 from egret.model.training.report.page import write_report
+from egret.model.training.results import RESULT, read_result
 from egret.model.training.study import Study
+from egret.model.training.sweep import check_specification
 
 ROOT = Path(__file__).parent.parent
 STUDY = ROOT / "docs" / "study-ptb"
@@ -77,7 +78,7 @@ def test_the_document_has_the_figures_over_sparsity(points):
 
 def means(point, name):
     """Of a histogram of the point, one a layer."""
-    histograms = json.loads((STUDY / point["name"] / sweeping.RESULT).read_bytes())["histograms"][name]
+    histograms = json.loads((STUDY / point["name"] / RESULT).read_bytes())["histograms"][name]
     return [histogram["mean"] for histogram in histograms]
 
 
@@ -102,10 +103,10 @@ def test_the_results_are_those_of_the_study_file(tmp_path):
     study = Study.from_toml(ROOT / "model" / "configs" / "study-ptb.toml", train=text, valid=text, test=text)
     assert len(study.points) == 22
     for point in study.points:
-        path = STUDY / point.name / sweeping.RESULT
-        result = sweeping.read_result(path)
+        path = STUDY / point.name / RESULT
+        result = read_result(path)
         specification = {**point.specification(), "texts": result["specification"]["texts"]}
-        sweeping.check_specification(path, result, specification)
+        check_specification(path, result, specification)
         changed = {**specification, "streams": 64}
         with pytest.raises(InputError, match="finished with streams = 10, not 64"):
-            sweeping.check_specification(path, result, changed)
+            check_specification(path, result, changed)

@@ -31,17 +31,12 @@ from egret.model.tokens import read_text
 from egret.model.training.distillation import load_teacher
 from egret.model.training.observe import Observation, histogram, observe, parameter_histograms
 from egret.model.training.prune import prune
+from egret.model.training.results import RESULT, STUDY, VERSION, read_result
 from egret.model.training.state import STATE
 from egret.model.training.study import Point, Study, named
 from egret.model.training.train import read_texts, train
 
-__all__ = [
-    "RESULT", "STUDY", "VERSION", "Progress", "SweepResult", "check_specification", "read_result", "run_point", "sweep",
-]  # fmt: skip
-
-RESULT, STUDY = "result.json", "study.json"
-VERSION = 2
-"""Of both files."""
+__all__ = ["Progress", "SweepResult", "check_specification", "run_point", "sweep"]
 
 Progress = Callable[[str], contextlib.AbstractContextManager[Callable[[int, int], None]]]
 """``progress(what)`` gives a context manager that yields ``update(done, total)``."""
@@ -133,37 +128,6 @@ def sweep(
         ran=[name for name in names if name in finished and name not in before],
         left=[name for name in names if name not in finished],
     )
-
-
-def read_result(path: Path) -> dict[str, Any] | None:
-    """Content of a finished point's file.
-
-    Parameters
-    ----------
-    path : Path
-        Of its ``result.json``.
-
-    Returns
-    -------
-    dict or None
-        None where there is no such file.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, or is no result of this version.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not a JSON file; remove it to run the point again") from error
-    if not isinstance(content, dict) or content.get("version") != VERSION:
-        raise InputError(f"{path}: not a result of version {VERSION}; remove it to run the point again")
-    return content
 
 
 def check_specification(path: Path, result: dict[str, Any], specification: dict[str, Any]) -> None:

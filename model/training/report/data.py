@@ -15,7 +15,7 @@ import numpy as np
 
 from egret.model.errors import InputError
 from egret.model.training.papers import CORPORA, PUBLISHED, published
-from egret.model.training.sweep import RESULT, STUDY, VERSION
+from egret.model.training.results import RESULT, STUDY, VERSION
 
 __all__ = [
     "CELLS", "HISTOGRAMS", "Point", "as_csv", "best", "dense_egrus", "edges", "egrus", "egrus_over_sparsity", "goals",

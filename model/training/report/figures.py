@@ -16,10 +16,12 @@ from egret.model.training.papers import PUBLISHED, Published, published
 from egret.model.training.report.data import CELLS, Point, best, edges, macs, mean_activity
 
 __all__ = [
-    "activity_against_sparsity", "against_weight_decay", "as_svg", "distances", "neurons", "parameters", "percent",
-    "perplexity_against_macs", "perplexity_against_sparsity",
+    "Plot", "activity_against_sparsity", "against_weight_decay", "as_svg", "distances", "neurons", "parameters",
+    "percent", "perplexity_against_macs", "perplexity_against_sparsity",
 ]  # fmt: skip
 
+Plot = Callable[[Sequence[Point], str | None], Figure]
+"""``plot(points, corpus)`` draws a figure."""
 _COLOURS = {"egru": ("#0b7285", "#1098ad", "#66d9e8"), "lstm": ("#d9480f", "#f76707", "#ffa94d")}
 _STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "egret", "font.size": 10, "axes.spines.top": False,
@@ -227,9 +229,7 @@ def distances(points: Sequence[Point], _corpus: str | None) -> Figure:
     return _distributions(points, labels, rows, ylabel="neurons and steps, %", share=True, mark=0)
 
 
-def as_svg(
-    plot: Callable[[Sequence[Point], str | None], Figure], points: Sequence[Point], corpus: str | None, label: str
-) -> str:
+def as_svg(plot: Plot, points: Sequence[Point], corpus: str | None, label: str) -> str:
     """Draw a figure as inline SVG, without the ids that other figures of the page have too.
 
     Parameters

@@ -15,8 +15,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from egret.model.files import write_aside
 from egret.model.training.papers import CORPORA, NOTES, published
 from egret.model.training.report import data, figures
@@ -128,7 +126,7 @@ class _Section:
     heading: str
     caption: str
     note: str | None
-    plot: Callable[[Sequence[Point], str | None], Figure]
+    plot: figures.Plot
     select: Callable[[Sequence[Point]], list[Point]]
 
 

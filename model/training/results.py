@@ -1,0 +1,44 @@
+"""Files that a sweep leaves: names, version, and how one is read. Light, for the report needs no torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from egret.model.errors import InputError
+
+__all__ = ["RESULT", "STUDY", "VERSION", "read_result"]
+
+RESULT, STUDY = "result.json", "study.json"
+VERSION = 2
+"""Of both files."""
+
+
+def read_result(path: Path) -> dict[str, Any] | None:
+    """Content of a finished point's file.
+
+    Parameters
+    ----------
+    path : Path
+        Of its ``result.json``.
+
+    Returns
+    -------
+    dict or None
+        None where there is no such file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is no result of this version.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not a JSON file; remove it to run the point again") from error
+    if not isinstance(content, dict) or content.get("version") != VERSION:
+        raise InputError(f"{path}: not a result of version {VERSION}; remove it to run the point again")
+    return content
