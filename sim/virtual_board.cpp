@@ -1,12 +1,21 @@
-// The virtual board: a Verilated board top behind a pseudo-terminal that looks like a serial port.
+// The virtual board: a Verilated board top that looks like a serial port, or that is stepped.
 //
-// usage: virtual_board [FILE.vcd]     (the argument needs a build with tracing)
+// usage: virtual_board port|stepped [FILE.vcd]     (the file needs a build with tracing)
 //
-// Prints the path of the terminal as its first line, then passes bytes between the terminal and the design's byte
-// streams, or with BIT_CYCLES defined the pins of its UART, bit by bit, as many cycles a second as it can. Sleeps while
-// the design says that it is not busy and no byte is on its way.
-// A byte on its standard input resets the design, as if it were configured again. Ends when that input is closed or on
-// SIGTERM, and prints the cycles it ran since the last reset and the seconds that all took.
+// It passes bytes between the host and the design's byte streams, or with BIT_CYCLES defined the pins of its UART, bit
+// by bit, as many cycles a second as it can. The clock stands still while the design says that it is not busy and no
+// byte is on its way. Ends when its standard input is closed or on SIGTERM, and prints the cycles it ran since the last
+// reset and the seconds that all took.
+//
+// port: prints the path of a pseudo-terminal as its first line, and runs whenever there is something to do. A byte on
+// standard input resets the design, as if it were configured again.
+//
+// stepped: prints an empty line, and does what standard input says, in this order and nothing else:
+//   b, length (4 bytes, little-endian), bytes    gives the design bytes to receive
+//   g                                            runs until one more frame came out, or the design waits, or too long;
+//                                                then prints length and bytes that came out, as above
+//   r                                            resets the design
+// FLAG is the byte that ends a frame.
 
 #include <fcntl.h>
 #include <poll.h>
@@ -21,6 +30,9 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "Vboard.h"
 #include "verilated.h"
@@ -32,6 +44,7 @@ namespace {
 
 constexpr size_t BURST = 512;           // Cycles between two looks at the terminal.
 constexpr size_t BUFFER = 1 << 16;
+constexpr uint64_t SILENCE = 1 << 28;   // Cycles that a stepped board runs without a frame: seconds of a board's time.
 
 volatile std::sig_atomic_t stopped = 0;
 
@@ -54,13 +67,21 @@ int open_terminal() {
     return master;
 }
 
-// Bytes on their way between the terminal and the design.
+// Bytes on their way between the host and the design.
 struct Buffers {
-    uint8_t in[BUFFER];
-    uint8_t out[BUFFER];
-    size_t in_taken = 0, in_size = 0, out_sent = 0, out_size = 0;
+    std::vector<uint8_t> in, out;
+    size_t in_taken = 0, out_sent = 0;
+    bool framed = false;                // A frame has ended among `out`.
 
-    bool offers() const { return in_taken < in_size; }
+    bool offers() const { return in_taken < in.size(); }
+    void put(uint8_t byte) {
+        framed |= byte == FLAG && last_ != FLAG;
+        last_ = byte;
+        out.push_back(byte);
+    }
+
+private:
+    uint8_t last_ = FLAG;
 };
 
 // What moves bytes to and from the design gives its inputs the values before the next active edge, takes its outputs,
@@ -94,7 +115,7 @@ public:
             received_ = received_ >> 1 | top.tx << 9;
             receive_wait_ = BIT_CYCLES - 1;
             // A byte without its start or stop bit is none.
-            if (!--left_ && (received_ & 0x201) == 0x200) bytes.out[bytes.out_size++] = received_ >> 1;
+            if (!--left_ && (received_ & 0x201) == 0x200) bytes.put(received_ >> 1);
         }
         top.uart_clk = !top.uart_clk;
         if (top.busy) {
@@ -121,7 +142,7 @@ public:
             top.i___05Fpayload = bytes.in[bytes.in_taken];
             bytes.in_taken += top.i___05Fready;
         }
-        if (top.o___05Fvalid) bytes.out[bytes.out_size++] = top.o___05Fpayload;
+        if (top.o___05Fvalid) bytes.put(top.o___05Fpayload);
         if (offers || !top.link_waiting) top.link_clk = !top.link_clk;
         top.clk = !top.clk;
     }
@@ -154,13 +175,13 @@ public:
 #endif
     }
 
-    // Runs until the design is idle with nothing to receive, for one burst at most.
+    // Runs until the design is idle with nothing to receive, for one burst at most; until a frame has ended if `framed`.
     //
     // A change of a clock is an active edge, so that one evaluation is one cycle. No output depends on an input of the
     // same cycle: what the last evaluation left is what holds before the edge.
-    void run() {
+    void run(bool framed) {
         for (size_t i = 0; i < BURST; ++i) {
-            if (idle()) return;
+            if (idle() || (framed && bytes_.framed)) return;
             line_.cycle(top_, bytes_);
             top_.eval();
 #if VM_TRACE
@@ -180,23 +201,40 @@ public:
     // Moves bytes between the terminal and the buffers without waiting.
     void exchange(int terminal) {
         if (sends()) {
-            const ssize_t count = write(terminal, bytes_.out + bytes_.out_sent, bytes_.out_size - bytes_.out_sent);
+            const ssize_t count = write(terminal, &bytes_.out[bytes_.out_sent], bytes_.out.size() - bytes_.out_sent);
             if (count > 0) bytes_.out_sent += count;
             else if (count < 0 && errno != EAGAIN && errno != EINTR) fail("cannot write to the terminal");
-            if (!sends()) bytes_.out_sent = bytes_.out_size = 0;
+            if (!sends()) {
+                bytes_.out.clear();
+                bytes_.out_sent = 0;
+            }
         }
         if (!bytes_.offers()) {
-            const ssize_t count = read(terminal, bytes_.in, BUFFER);
+            bytes_.in.resize(BUFFER);
+            const ssize_t count = read(terminal, bytes_.in.data(), BUFFER);
             if (count < 0 && errno != EAGAIN && errno != EINTR) fail("cannot read from the terminal");
+            bytes_.in.resize(count > 0 ? count : 0);
             bytes_.in_taken = 0;
-            bytes_.in_size = count > 0 ? count : 0;
         }
     }
 
-    bool sends() const { return bytes_.out_sent < bytes_.out_size; }
+    void give(const uint8_t* bytes, size_t size) {
+        bytes_.in.erase(bytes_.in.begin(), bytes_.in.begin() + bytes_.in_taken);
+        bytes_.in_taken = 0;
+        bytes_.in.insert(bytes_.in.end(), bytes, bytes + size);
+    }
+
+    // What came out since it was taken last.
+    std::vector<uint8_t> take() {
+        bytes_.framed = false;
+        return std::exchange(bytes_.out, {});
+    }
+
+    bool framed() const { return bytes_.framed; }
+    bool sends() const { return bytes_.out_sent < bytes_.out.size(); }
     bool idle() const { return !top_.busy && !bytes_.offers() && line_.rests(top_); }
     // Whether the output buffer might not hold what a burst sends.
-    bool blocked() const { return bytes_.out_size > BUFFER - BURST; }
+    bool blocked() const { return bytes_.out.size() > BUFFER - BURST; }
     uint64_t cycles() const { return cycles_; }
 
 private:
@@ -210,22 +248,13 @@ private:
     Line line_{top_};
 };
 
-}  // namespace
+using Clock = std::chrono::steady_clock;
 
-int main(int argc, char** argv) {
-    struct sigaction action {};
-    action.sa_handler = [](int) { stopped = 1; };
-    sigaction(SIGTERM, &action, nullptr);
-    std::signal(SIGINT, SIG_IGN);  // The host that shares this terminal decides.
-
+// Runs whenever there is something to do, behind a terminal.
+void serve(std::unique_ptr<Board>& board, const char* trace_file, Clock::duration& running) {
     const int terminal = open_terminal();
-    const char* const trace_file = argc > 1 ? argv[1] : nullptr;
-    auto board = std::make_unique<Board>(trace_file);
     std::printf("%s\n", ptsname(terminal));
     std::fflush(stdout);
-
-    using clock = std::chrono::steady_clock;
-    clock::duration running{};
     while (!stopped) {
         board->exchange(terminal);
         const bool waits = board->idle() || board->blocked();
@@ -234,16 +263,73 @@ int main(int argc, char** argv) {
         if (poll(polled, 2, waits ? -1 : 0) < 0 && errno != EINTR) fail("cannot wait for the terminal");
         if (polled[1].revents) {
             char reset;
-            if (read(STDIN_FILENO, &reset, 1) <= 0) break;
+            if (read(STDIN_FILENO, &reset, 1) <= 0) return;
             board.reset();  // before the next one opens the same waveform
             board = std::make_unique<Board>(trace_file);
             continue;
         }
         if (waits) continue;
-        const auto start = clock::now();
-        board->run();
-        running += clock::now() - start;
+        const auto start = Clock::now();
+        board->run(false);
+        running += Clock::now() - start;
     }
+}
+
+// Whether whoever gives the steps is still there.
+bool owned() {
+    pollfd polled{STDIN_FILENO, 0, 0};
+    return !stopped && poll(&polled, 1, 0) >= 0 && !(polled.revents & (POLLHUP | POLLERR));
+}
+
+// Does what standard input says.
+void step(std::unique_ptr<Board>& board, const char* trace_file, Clock::duration& running) {
+    const auto length_of = [](uint8_t bytes[4]) {
+        return bytes[0] | bytes[1] << 8 | bytes[2] << 16 | static_cast<uint32_t>(bytes[3]) << 24;
+    };
+    std::vector<uint8_t> content;
+    uint8_t length[4];
+    std::printf("\n");
+    std::fflush(stdout);
+    for (int command; !stopped && (command = std::getchar()) != EOF;) {
+        if (command == 'b') {
+            if (std::fread(length, 1, 4, stdin) != 4) return;
+            content.resize(length_of(length));
+            if (std::fread(content.data(), 1, content.size(), stdin) != content.size()) return;
+            board->give(content.data(), content.size());
+        } else if (command == 'r') {
+            board.reset();
+            board = std::make_unique<Board>(trace_file);
+        } else {
+            const auto start = Clock::now();
+            const uint64_t first = board->cycles();
+            for (unsigned bursts = 1; !board->idle() && !board->framed(); ++bursts) {
+                if (bursts % 128 == 0 && !owned()) return;
+                if (board->cycles() - first >= SILENCE) break;
+                board->run(true);
+            }
+            running += Clock::now() - start;
+            content = board->take();
+            for (int place = 0; place < 4; ++place) std::putchar(content.size() >> 8 * place & 0xFF);
+            std::fwrite(content.data(), 1, content.size(), stdout);
+            std::fflush(stdout);
+        }
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    struct sigaction action {};
+    action.sa_handler = [](int) { stopped = 1; };
+    sigaction(SIGTERM, &action, nullptr);
+    std::signal(SIGINT, SIG_IGN);  // The host that shares this terminal decides.
+    std::signal(SIGPIPE, SIG_IGN);
+
+    const char* const trace_file = argc > 2 ? argv[2] : nullptr;
+    auto board = std::make_unique<Board>(trace_file);
+    Clock::duration running{};
+    if (argc > 1 && std::string("stepped") == argv[1]) step(board, trace_file, running);
+    else serve(board, trace_file, running);
     std::printf("%llu %.6f\n", static_cast<unsigned long long>(board->cycles()),
                 std::chrono::duration<double>(running).count());
     return 0;

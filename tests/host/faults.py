@@ -44,6 +44,9 @@ class ModelTransport:
     def __init__(self, serial):
         self.serial = serial
 
+    def start(self):
+        pass
+
     def close(self):
         self.serial.close()
 

@@ -348,7 +348,7 @@ def run_over_a_bad_line(program, frames, seed, rate, *, resets):
     print(f"seed {seed}")
     generator = random.Random(seed)
     seen = collections.Counter()
-    transport = open_program(program, timeout=0.02)
+    transport = open_program(program, stepped=False, timeout=0.02)
     transport.serial = port = FaultyPort(transport.serial, random.Random(seed + 1), rate)
     with transport:
         while port.writes < frames:
@@ -421,7 +421,7 @@ def test_a_reset_in_mid_token():
     parameters = random_network(4, hidden=(70, 50), density=0.9, threshold=0, z_bias=20_000, embedding=40)
     image = compile_image(parameters, configuration_for(parameters, lanes=1))
     network = IntegerEngine(parameters)
-    transport = open_program(board_build(image.configuration).program(), timeout=0.05)
+    transport = open_program(board_build(image.configuration).program(), stepped=False, timeout=0.05)
     with transport:
         for _ in range(5):
             board = Board(transport)
@@ -463,7 +463,7 @@ def test_a_million_bytes_do_not_disturb_the_hardware(kind, program):
     generator = random.Random(7)
     model, reader = model_of(memories()), FrameReader(protocol.MAX_PAYLOAD)
     frames = damaged_frames(generator)
-    with open_program(program) as transport:
+    with open_program(program, stepped=False) as transport:
         board = Board(transport)
         board.load_memories(DIGEST, memories())
         board.clear()
@@ -516,8 +516,9 @@ def test_no_answer_of_other_frames_is_taken(data):
             board.step(5)
 
 
-def test_a_board_that_goes_away(program):
-    transport = open_program(program)
+@pytest.mark.parametrize("stepped", [False, True])
+def test_a_board_that_goes_away(program, stepped):
+    transport = open_program(program, stepped=stepped)
     with Board(transport) as board:
         board.clear()
         transport.board._process.kill()

@@ -75,5 +75,5 @@ def test_a_board_whose_port_cannot_be_opened_is_ended(monkeypatch):
     monkeypatch.setattr(virtual, "VirtualBoard", Recorded)
     monkeypatch.setattr(transport, "open_serial", fail)
     with pytest.raises(InputError, match="no such port"):
-        open_program(virtual.stand_in_build().program())
+        open_program(virtual.stand_in_build().program(), stepped=False)
     assert [board.cycles for board in boards] == [0]  # known once it is closed

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import subprocess
 import sys
 import time
@@ -17,16 +18,16 @@ from egret.host.generate import Sampler
 from egret.host.measure import measure, measure_pipeline, pipeline_images, sample, simulation_images
 from egret.host.session import generate_text
 from egret.host.transport import open_program, open_virtual
-from egret.model import quantise as quantise_module
 from egret.model.checkpoint import load_checkpoint
 from egret.model.compiler.compile import compile_image, configuration_for, read_image
 from egret.model.compiler.configuration import TARGETS, TINY
 from egret.model.counts import integer_columns
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
-from egret.model.integer import IntegerEngine
+from egret.model.integer import IntegerEngine, sigmoid_table
 from egret.model.integer_file import load_integer
 from egret.model.quantise import quantise
+from egret.rtl import gates
 from egret.rtl.link.accelerator import Accelerator
 from egret.rtl.protocol import COMMAND_OVERHEAD, bitmap_bytes
 from egret.rtl.sdram import TIMING
@@ -37,7 +38,8 @@ from egret.sim.stand_in import DIGEST, SECTIONS, TOKENS
 from egret.sim.virtual import Build, VirtualBoard, board_build, stand_in_build
 from tests.support.networks import few_values, random_network
 
-NETWORKS = Path(quantise_module.__file__).parent / "networks"
+ROOT = Path(__file__).parents[2]
+NETWORKS = ROOT / "model" / "networks"
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +47,9 @@ def program():
     return stand_in_build().program()
 
 
-def test_key_names_what_decides_the_program():
+def test_recipe_and_key_name_what_decides_the_program():
     keys = {
-        build.key
+        (build.recipe, build.key("the same Verilog"))
         for build in (
             board_build(TINY),
             board_build(dataclasses.replace(TINY, lanes=4)),
@@ -66,7 +68,39 @@ def test_key_names_what_decides_the_program():
         )
     }
     assert len(keys) == 14
-    assert board_build(TINY).key == board_build(TINY).key
+    assert board_build(TINY).recipe == board_build(TINY).recipe
+    assert stand_in_build().key("a design") != stand_in_build().key("another design")
+
+
+def test_another_gate_table_is_another_design(monkeypatch):
+    """The Verilog that names a program holds the tables, wherever they come from."""
+    build = board_build(TINY)
+    verilog = build._verilog()
+    monkeypatch.setattr(gates, "sigmoid_table", lambda index_bits: sigmoid_table(index_bits)[::-1])
+    assert build.key(build._verilog()) != build.key(verilog)
+
+
+@pytest.mark.parametrize("changed", ["model/integer.py", "model/compiler/image.py", "rtl/mac.py", "sim/sdram.py"])
+def test_another_source_is_another_recipe(changed, tmp_path):
+    """A change anywhere in the generator generates anew."""
+    recipes = []
+    for content in ("", "# changed\n"):
+        tree = tmp_path / f"tree{len(recipes)}" / "egret"
+        for package in ("model", "rtl", "sim"):
+            for path in (ROOT / package).rglob("*.py"):
+                copy = tree / path.relative_to(ROOT)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(path.read_bytes())
+        with (tree / changed).open("a") as file:
+            file.write(content)
+        code = (
+            "from egret.model.compiler.configuration import TINY\nfrom egret.sim import virtual\n"
+            f"assert virtual.__file__.startswith({str(tmp_path)!r})\nprint(virtual.board_build(TINY).recipe)"
+        )
+        environment = os.environ | {"PYTHONPATH": str(tree.parent)}
+        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        recipes.append(run.stdout)
+    assert recipes[0] != recipes[1]
 
 
 def test_a_cached_program_needs_no_tools(program, monkeypatch):
@@ -105,8 +139,10 @@ def test_two_builders_agree(program, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     build = stand_in_build()
 
+    key = build.key("")
+
     def run_verilator(root, work, options):
-        other = tmp_path / "egret" / "virtual" / build.key
+        other = tmp_path / "egret" / "virtual" / key
         other.mkdir(parents=True)
         (other / "board").write_text("first")
         (work / "obj_dir").mkdir()
@@ -115,8 +151,8 @@ def test_two_builders_agree(program, monkeypatch, tmp_path):
     monkeypatch.setattr(virtual.Build, "_verilog", lambda self: "")
     monkeypatch.setattr(virtual, "run_verilator", run_verilator)
     assert build.program().read_text() == "first"
-    names = [path.name for path in (tmp_path / "egret" / "virtual").iterdir() if not path.name.startswith("library-")]
-    assert names == [build.key]
+    names = {path.name for path in (tmp_path / "egret" / "virtual").iterdir() if not path.name.startswith("library-")}
+    assert names == {key, "designs"}
 
 
 def test_the_library_is_compiled_once(monkeypatch, tmp_path):
@@ -131,7 +167,7 @@ def test_the_library_is_compiled_once(monkeypatch, tmp_path):
         for name in ("Vboard", "Vboard.o", "verilated.o"):
             (objects / name).touch()
 
-    monkeypatch.setattr(virtual.Build, "_verilog", lambda self: "")
+    monkeypatch.setattr(virtual.Build, "_verilog", lambda self: self.recipe)
     monkeypatch.setattr(virtual, "run_verilator", run_verilator)
     for build in (stand_in_build(), stand_in_build(window=4), board_build(TINY), stand_in_build(trace=True)):
         build.program()
@@ -187,7 +223,7 @@ def test_the_board_ends_with_its_owner(program):
 
 
 def test_an_idle_board_sleeps(program):
-    with open_program(program) as transport, Board(transport) as board:
+    with open_program(program, stepped=False) as transport, Board(transport) as board:
         board.clear()
         subprocess.run([sys.executable, "-c", ""], check=True)  # a moment in which a busy board runs much more
     assert 0 < transport.board.cycles < 10_000
@@ -245,7 +281,7 @@ def test_pins_of_a_board(program):
 
 
 def test_an_idle_board_sleeps_at_its_pins():
-    with Board(open_program(stand_in_build(bit_cycles=27).program())) as board:
+    with Board(open_program(stand_in_build(bit_cycles=27).program(), stepped=False)) as board:
         board.clear()
         subprocess.run([sys.executable, "-c", ""], check=True)
     assert 0 < board.virtual.cycles < 100_000
@@ -321,9 +357,8 @@ def test_a_misused_sdram_ends_the_program(capfd):
         board = Accelerator(image.configuration, timing=dataclasses.replace(TIMING, rcd=1), **options)
         return with_memory(board, TIMING)
 
-    sources = board_build(image.configuration).sources
-    program = Build(hasty, sources, "hasty " + image.configuration.to_json(), violations=True).program()
-    with pytest.raises(BoardError, match="lost|stopped"), Board(open_program(program, timeout=2)) as board:
+    program = Build(hasty, "hasty " + image.configuration.to_json(), violations=True).program()
+    with pytest.raises(BoardError, match="lost: the program ended"), Board(open_program(program)) as board:
         board.load(image)
         board.clear()
         board.step(1)
