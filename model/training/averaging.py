@@ -1,6 +1,6 @@
 """An average of the parameters over the last epochs, which predicts better than the parameters at a high rate."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -48,6 +48,6 @@ class Average:
                 self.tensors[name].lerp_(parameter, share)
 
 
-def copy_parameters(parameters: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def copy_parameters(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Copies of `parameters` that later steps leave alone."""
     return {name: parameter.detach().clone() for name, parameter in parameters.items()}

@@ -46,6 +46,7 @@ class Bar:
     def show(self, epoch: float, loss: float, speed: float, perplexity: float | None) -> None:
         """Show how far it is: `epoch`, training `loss`, `speed` in tokens a second, validation `perplexity`."""
         if self._progress is not None:
-            fields = {"speed": f"{speed:,.0f}", "loss": f"{loss:.4f}"}
-            fields["perplexity"] = "-" if perplexity is None else f"{perplexity:.2f}"
-            self._progress.update(self._task, completed=epoch, **fields)
+            shown = "-" if perplexity is None else f"{perplexity:.2f}"
+            self._progress.update(
+                self._task, completed=epoch, speed=f"{speed:,.0f}", loss=f"{loss:.4f}", perplexity=shown
+            )

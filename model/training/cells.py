@@ -41,8 +41,8 @@ class _Event(torch.autograd.Function):
         return (distance >= 0).to(distance.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (distance,) = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Any) -> tuple[torch.Tensor, None, None]:
+        (gradient,), (distance,) = gradients, ctx.saved_tensors
         surrogate = ctx.slope * (1 - distance.abs() / ctx.width).clamp(min=0)
         return gradient * surrogate, None, None
 

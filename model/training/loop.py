@@ -427,11 +427,13 @@ class Trainer:
                 f"training diverged in epoch {position.epoch + 1}: the loss is {train_loss}; try a lower learning_rate"
             )
         loss, activity = self.evaluate()
+        found: list[tuple[float, list[float], Mapping[str, torch.Tensor]]]
         found = [(loss, activity, dict(self.model.named_parameters()))]
         averaged = None
         if self.average is not None and self.average.updates:
-            found.append((*self.evaluate_other(self.average.tensors), self.average.tensors))
-            averaged = _perplexity(found[1][0])
+            other, other_activity = self.evaluate_other(self.average.tensors)
+            found.append((other, other_activity, self.average.tensors))
+            averaged = _perplexity(other)
         position.epoch += 1
         position.segment = 0
         position.history.append(

@@ -7,15 +7,19 @@ A histogram is a dict for JSON: ``low`` and ``high``, the outer edges; ``counts`
 beyond an edge count in the outermost bin, so the counts add up to the number of values.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from egret.model.checkpoint import Checkpoint
 from egret.model.counts import SourceCounts, checkpoint_columns, count_macs
 from egret.model.evaluate import Evaluation, stream_steps
-from egret.model.training.network import LanguageModel, egru_layer, lstm_layer
+from egret.model.training.cells import egru_layer, lstm_layer
+from egret.model.training.network import LanguageModel
 
 __all__ = ["Observation", "histogram", "observe", "parameter_histograms"]
 
@@ -38,12 +42,19 @@ class Observation:
     """
 
     evaluation: Evaluation
-    neurons: list
-    distances: list | None
+    neurons: list[np.ndarray]
+    distances: list[dict[str, Any]] | None
 
 
 @torch.no_grad()
-def observe(checkpoint, ids, *, streams=1, device="cpu", progress=None):
+def observe(
+    checkpoint: Checkpoint,
+    ids: np.ndarray,
+    *,
+    streams: int = 1,
+    device: str | torch.device = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> Observation:
     """Run a text through a network, with zero state at the start of each stream and state carried along it.
 
     Parameters
@@ -124,11 +135,11 @@ def observe(checkpoint, ids, *, streams=1, device="cpu", progress=None):
             tokens=total, loss=loss.item() / total, activity=sources.activity, macs=count_macs(columns, sources)
         ),
         neurons=[count / total for count in neurons],
-        distances=[_as_dict(*_DISTANCES[:2], counts) for counts in distances] if events else None,
+        distances=[_as_dict(*_DISTANCES[:2], counts.tolist()) for counts in distances] if events else None,
     )
 
 
-def histogram(values, low, high, bins=100):
+def histogram(values: np.ndarray, low: float, high: float, bins: int = 100) -> dict[str, Any]:
     """Count values in bins of equal width.
 
     Parameters
@@ -148,11 +159,11 @@ def histogram(values, low, high, bins=100):
     return _as_dict(low, high, counts)
 
 
-def _as_dict(low, high, counts):
+def _as_dict(low: float, high: float, counts: Iterable[int]) -> dict[str, Any]:
     return {"low": float(low), "high": float(high), "counts": [int(count) for count in counts]}
 
 
-def parameter_histograms(checkpoint):
+def parameter_histograms(checkpoint: Checkpoint) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Distributions of the recurrent layers' weights and biases.
 
     Parameters
@@ -174,7 +185,7 @@ def parameter_histograms(checkpoint):
     return weights, biases
 
 
-def _symmetric(values):
+def _symmetric(values: np.ndarray) -> dict[str, Any]:
     """Histogram within +- the largest magnitude, with the mean."""
     largest = float(np.abs(values).max(initial=0)) or 1.0
     mean = float(values.mean(dtype=np.float64)) if values.size else 0.0

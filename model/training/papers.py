@@ -70,7 +70,7 @@ NOTES = {
 """What is known of a figure beyond `PUBLISHED`, and what is not available."""
 
 
-def published(corpus, cell, sparsity, quantity):
+def published(corpus: str | None, cell: str, sparsity: float, quantity: str) -> float | None:
     """Find a number of the papers.
 
     Parameters

@@ -6,6 +6,7 @@ A step of a layer is two kernels forward and two backward, a matrix product each
 `egret.model.training.cells.egru_layer` is the plain path, which gives the same gradients.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from egret.model.training.cells import State
 from egret.model.training.kernels.stack import (
     PAD,
     PaddedLayer,
+    launch,
     pad_last,
     padded_size,
     product,
@@ -188,11 +190,13 @@ class _Layer(PaddedLayer):
 
     def forward_step(self, t: int) -> None:
         from_input = self.from_input[t]
-        _forward_gates[self.gates_grid](
+        launch(
+            _forward_gates, self.gates_grid,
             self.outputs[t], from_input, self.weight_y, self.bias, self.u[t], self.r[t], self.ry[t], self.batch,
             SIZE=self.padded, **self.gates_tile,
         )  # fmt: skip
-        _forward_candidate[self.candidate_grid](
+        launch(
+            _forward_candidate, self.candidate_grid,
             self.ry[t], from_input[:, 2 * self.padded :], self.weight_z, self.bias_z, self.u[t], self.c[t],
             self.threshold, self.mask, self.z[t], self.p[t], self.outputs[t + 1], self.c[t + 1], self.after[t],
             self.batch, SIZE=self.padded, DROP=self.dropped, **self.candidate_tile,
@@ -221,12 +225,14 @@ class _Layer(PaddedLayer):
         flags = {"SIZE": size, "DROP": self.dropped, "THRESHOLDS": self.threshold_learns}
         if t == self.steps - 1:
             block, blocks = row_blocks(self.batch)
-            _backward_start[(size // PAD, blocks)](*common, **flags, BM=block, BN=PAD)
+            launch(_backward_start, (size // PAD, blocks), *common, **flags, BM=block, BN=PAD)
         else:
-            _backward_output[self.output_grid](
-                self.da[t + 1], self.weight_y, self.dy_reset, *common, **flags, **self.output_tile
-            )
-        _backward_reset[self.reset_grid](
+            launch(
+                _backward_output, self.output_grid, self.da[t + 1], self.weight_y, self.dy_reset, *common, **flags,
+                **self.output_tile,
+            )  # fmt: skip
+        launch(
+            _backward_reset, self.reset_grid,
             self.da[t], self.weight_z, self.r[t], self.outputs[t], self.dy_reset, self.batch, SIZE=size,
             **self.reset_tile,
         )  # fmt: skip
@@ -269,7 +275,8 @@ class _Stack(torch.autograd.Function):
         return current.clone(), activity, *states
 
     @staticmethod
-    def backward(ctx: Any, d_hidden: torch.Tensor, d_activity: torch.Tensor, *_: Any) -> tuple:
+    def backward(ctx: Any, *gradients_after: Any) -> tuple:
+        d_hidden, d_activity = gradients_after[:2]
         d_activity = d_activity.float().contiguous()
         for number, layer in enumerate(ctx.layers):
             learns = ctx.needs_input_grad[4 + _PER_LAYER * number + 3]
@@ -283,11 +290,11 @@ class _Stack(torch.autograd.Function):
 def run_stack(
     x: torch.Tensor,
     state: list[State],
-    weights_x: list[torch.Tensor],
-    weights_y: list[torch.Tensor],
-    biases: list[torch.Tensor],
-    thresholds: list[torch.Tensor],
-    masks: list[torch.Tensor | None],
+    weights_x: Sequence[torch.Tensor],
+    weights_y: Sequence[torch.Tensor],
+    biases: Sequence[torch.Tensor],
+    thresholds: Sequence[torch.Tensor],
+    masks: Sequence[torch.Tensor | None],
     *,
     slope: float,
     width: float,

@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from egret.model.training.kernels.stack import pad_last, padded_size, sum_product
+from egret.model.training.kernels.stack import launch, pad_last, padded_size, sum_product
 
 __all__ = ["readout_loss"]
 
@@ -88,7 +88,8 @@ class _ReadoutLoss(torch.autograd.Function):
         logits = left @ right.t()
         losses = torch.empty(count, dtype=torch.float32, device=hidden.device)
         training = any(ctx.needs_input_grad)
-        _cross_entropy[(count,)](
+        launch(
+            _cross_entropy, (count,),
             logits, bias, targets, bias if taught is None else taught, losses, vocab, share, STRIDE=padded_size(vocab),
             TAUGHT=taught is not None, GRADIENT=training, BLOCK=min(2048, triton.next_power_of_2(vocab)), num_warps=4,
         )  # fmt: skip
@@ -98,7 +99,8 @@ class _ReadoutLoss(torch.autograd.Function):
         return losses.mean()
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple:
+    def backward(ctx: Any, *gradients: Any) -> tuple:
+        (gradient,) = gradients
         d_logits, left, right = ctx.saved_tensors
         size, vocab = ctx.sizes
         scale = gradient / d_logits.shape[0]

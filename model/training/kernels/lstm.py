@@ -5,6 +5,7 @@ then the pointwise gradient. `egret.model.training.kernels.stack` says in which 
 padded. `egret.model.training.cells.lstm_layer` is the plain path, which gives the same gradients.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from egret.model.training.cells import State
 from egret.model.training.kernels.stack import (
     PAD,
     PaddedLayer,
+    launch,
     pad_last,
     padded_size,
     product,
@@ -105,7 +107,7 @@ def _backward_step(parts, d_hidden, dropped, gates, c_before, c_after, dc, da, b
     if DROP:
         dh *= tl.load(dropped + place, mask=held, other=0.0)
     if not LAST:
-        for gate in tl.static_range(4):
+        for gate in tl.static_range(4):  # pyright: ignore[reportGeneralTypeIssues] - the compiler unrolls it
             dh += tl.load(parts + gate * batch * SIZE + place, mask=held, other=0.0)
     i = tl.load(gates + wide, mask=held, other=0.0).to(tl.float32)
     f = tl.load(gates + wide + SIZE, mask=held, other=0.0).to(tl.float32)
@@ -127,11 +129,12 @@ class _Layer(PaddedLayer):
     gates = 4
 
     def forward_step(self, t: int) -> None:
-        grid, launch = tile(TILES["forward"], self.batch, self.padded, self.padded)
-        _forward[grid](
+        grid, shape = tile(TILES["forward"], self.batch, self.padded, self.padded)
+        launch(
+            _forward, grid,
             self.outputs[t], self.from_input[t], self.weight_y, self.bias, self.c[t], self.mask, self.from_input[t],
             self.outputs[t + 1], self.c[t + 1], self.after[t], self.batch, SIZE=self.padded, DROP=self.dropped,
-            **launch,
+            **shape,
         )  # fmt: skip
 
     def begin_backward(self, d_after: torch.Tensor | None) -> None:
@@ -141,9 +144,12 @@ class _Layer(PaddedLayer):
     def backward_step(self, t: int) -> None:
         size, last = self.padded, t == self.steps - 1
         if not last:
-            grid, launch = tile(TILES["gradient"], self.batch, size, size)
-            _backward_output[(*grid, 4)](self.da[t + 1], self.weight_y, self.parts, self.batch, SIZE=size, **launch)
-        _backward_step[(size // PAD, triton.cdiv(self.batch, _ROWS))](
+            grid, shape = tile(TILES["gradient"], self.batch, size, size)
+            launch(
+                _backward_output, (*grid, 4), self.da[t + 1], self.weight_y, self.parts, self.batch, SIZE=size, **shape
+            )
+        launch(
+            _backward_step, (size // PAD, triton.cdiv(self.batch, _ROWS)),
             self.parts, self.d_after[t], self.mask, self.from_input[t], self.c[t], self.c[t + 1], self.dc, self.da[t],
             self.batch, SIZE=size, LAST=last, DROP=self.dropped, BM=_ROWS, BN=PAD,
         )  # fmt: skip
@@ -166,8 +172,8 @@ class _Stack(torch.autograd.Function):
         layers: list[_Layer] = []
         current = pad_last(x, padded_size(x.shape[2]), dtype)
         for start in range(0, len(flat), _PER_LAYER):
-            *parameters, h, c = flat[start : start + _PER_LAYER]
-            layers.append(_Layer(current, *parameters, (h, c)))
+            weight_x, weight_y, bias, mask, h, c = flat[start : start + _PER_LAYER]
+            layers.append(_Layer(current, weight_x, weight_y, bias, mask, (h, c)))
             current = layers[-1].after
         run_forward(layers)
         ctx.layers, ctx.dtype = layers, x.dtype
@@ -176,8 +182,8 @@ class _Stack(torch.autograd.Function):
         return current.clone(), *states
 
     @staticmethod
-    def backward(ctx: Any, d_hidden: torch.Tensor, *_: Any) -> tuple:
-        d_x, gradients = run_backward(ctx.layers, d_hidden)
+    def backward(ctx: Any, *gradients_after: Any) -> tuple:
+        d_x, gradients = run_backward(ctx.layers, gradients_after[0])
         ctx.layers = None
         flat = [gradient for own in gradients for gradient in (*own, None, None, None)]
         return None, d_x.to(ctx.dtype), *flat
@@ -186,10 +192,10 @@ class _Stack(torch.autograd.Function):
 def run_stack(
     x: torch.Tensor,
     state: list[State],
-    weights_x: list[torch.Tensor],
-    weights_y: list[torch.Tensor],
-    biases: list[torch.Tensor],
-    masks: list[torch.Tensor | None],
+    weights_x: Sequence[torch.Tensor],
+    weights_y: Sequence[torch.Tensor],
+    biases: Sequence[torch.Tensor],
+    masks: Sequence[torch.Tensor | None],
     *,
     dtype: torch.dtype = torch.bfloat16,
 ) -> tuple[torch.Tensor, list[State]]:

@@ -13,6 +13,7 @@ an LSTM stay at zero, and with thresholds of one, so that padded neurons of an E
 import abc
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -21,8 +22,8 @@ import triton.language as tl
 from egret.model.training.cells import State
 
 __all__ = [
-    "PAD", "PIECE", "PaddedLayer", "cut_gates", "pad_gates", "pad_last", "padded_size", "product", "row_blocks",
-    "run_backward", "run_forward", "sum_product", "tile",
+    "PAD", "PIECE", "PaddedLayer", "cut_gates", "launch", "pad_gates", "pad_last", "padded_size", "product",
+    "row_blocks", "run_backward", "run_forward", "sum_product", "tile",
 ]  # fmt: skip
 
 PAD = 64
@@ -43,6 +44,11 @@ def product(a, a_stride, b, b_stride_k, b_stride_n, rows, valid, columns, DEPTH:
         right = tl.load(b + depth[:, None] * b_stride_k + columns[None, :] * b_stride_n)
         total = tl.dot(left, right, total, input_precision="ieee")
     return total
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **keywords: Any) -> None:
+    """Launch a `kernel` over a `grid` with `arguments` and `keywords`, whose types Triton's own do not describe."""
+    kernel[grid](*arguments, **keywords)
 
 
 def padded_size(size: int) -> int:
@@ -136,11 +142,11 @@ class _Lanes:
         """Context in which work goes to a layer's stream."""
         return torch.cuda.stream(self._lanes[layer]) if self._lanes else contextlib.nullcontext()
 
-    def mark(self, layer: int) -> torch.cuda.Event | None:
+    def mark(self, layer: int) -> torch.Event | None:
         """A point in a layer's stream that another may wait for."""
         return self._lanes[layer].record_event() if self._lanes else None
 
-    def wait(self, layer: int, mark: torch.cuda.Event | None) -> None:
+    def wait(self, layer: int, mark: torch.Event | None) -> None:
         """Let a layer's stream wait for a point in another."""
         if mark is not None:
             self._lanes[layer].wait_event(mark)
@@ -259,7 +265,7 @@ def run_forward(layers: Sequence[PaddedLayer]) -> None:
     """Run all steps of all `layers`, each of which has the `after` of the one below as its `x`."""
     lanes = _Lanes(layers[0].x.device, len(layers))
     pieces = _pieces(layers[0].steps)
-    marks: list[torch.cuda.Event | None] = [None] * len(pieces)
+    marks: list[torch.Event | None] = [None] * len(pieces)
     for index, layer in enumerate(layers):
         transposed = layer.weight_x.t()
         with lanes.on(index):
@@ -298,7 +304,7 @@ def run_backward(
     d_x = torch.empty(*first.x.shape, dtype=torch.float32, device=first.x.device)
     lanes = _Lanes(first.x.device, len(layers))
     pieces = _pieces(first.steps)
-    marks: list[torch.cuda.Event | None] = [None] * len(pieces)
+    marks: list[torch.Event | None] = [None] * len(pieces)
     gradients: list[list[torch.Tensor | None]] = [[] for _ in layers]
     for index, layer in reversed(list(enumerate(layers))):
         with lanes.on(index):

@@ -186,7 +186,7 @@ def points_table(points: Sequence[Point], missing: Sequence[Point], corpus: str 
     """
     layers = max(len(point["activity"]) for point in points)
     numbers = range(1, layers + 1)
-    rows = [
+    rows: list[list[Any]] = [
         [
             "state", *_KNOWN, "zeros", "epochs", "seconds", "device", "tokens_per_second", "streams",
             "valid_perplexity", "test_perplexity", "activity", *(f"activity_layer_{n}" for n in numbers),
@@ -217,7 +217,7 @@ def edges(histogram: dict[str, Any]) -> np.ndarray:
 
 def histogram_table(points: Sequence[Point], name: str) -> list[list[Any]]:
     """Rows of the table of one of the `HISTOGRAMS`, `name`, of all `points`; the head first."""
-    rows = [["point", "layer", "low", "high", "count"]]
+    rows: list[list[Any]] = [["point", "layer", "low", "high", "count"]]
     for point in points:
         for layer, histogram in enumerate(point["histograms"][name]):
             texts = [f"{edge:.6g}" for edge in edges(histogram)]

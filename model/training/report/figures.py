@@ -23,7 +23,7 @@ __all__ = [
 Plot = Callable[[Sequence[Point], str | None], Figure]
 """``plot(points, corpus)`` draws a figure."""
 _COLOURS = {"egru": ("#0b7285", "#1098ad", "#66d9e8"), "lstm": ("#d9480f", "#f76707", "#ffa94d")}
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "egret", "font.size": 10, "axes.spines.top": False,
     "axes.spines.right": False, "axes.edgecolor": "#868e96", "axes.labelcolor": "#343a40", "axes.grid": True,
     "grid.color": "#e9ecef", "axes.axisbelow": True, "xtick.color": "#495057", "ytick.color": "#495057",
@@ -92,10 +92,10 @@ def perplexity_against_macs(points: Sequence[Point], corpus: str | None) -> Figu
     _lines(axes, points, macs, lambda point: point["test"]["perplexity"])
     colours = _colours(points)
     for point in best(points, "run", "sparsity").values():
-        place = (macs(point), point["test"]["perplexity"])
+        at = (macs(point), point["test"]["perplexity"])
         offset = (-9, -13) if point["cell"] == "egru" else (10, 8)  # the two lines may cross
         style = {"textcoords": "offset points", "ha": "center", "fontsize": 8, "color": colours[point["run"]]}
-        axes.annotate(percent(point["sparsity"]), place, offset, **style)
+        axes.annotate(percent(point["sparsity"]), at, offset, **style)
 
     def place(number: Published) -> tuple[float, float] | None:
         known = published(number.corpus, number.cell, number.sparsity, "macs")
