@@ -1,8 +1,11 @@
 """The board client, against the device in Python and against the link in hardware, over good and bad lines."""
 
 import collections
+import os
 import random
 import re
+import signal
+import threading
 
 import numpy as np
 import pytest
@@ -524,3 +527,18 @@ def test_a_board_that_goes_away(program, stepped):
         transport.board._process.kill()
         with pytest.raises(BoardError, match="the virtual board: (the connection was lost|the board stopped)"):
             board.clear()
+
+
+def test_a_slow_simulation_is_waited_for(program):
+    """A large network's step may take many seconds: nothing is sent again, and the board is not given up."""
+    model = model_of(memories())
+    with Board(open_program(program)) as board:
+        board.load_memories(DIGEST, memories())
+        board.clear()
+        process = board.virtual._process.pid
+        os.kill(process, signal.SIGSTOP)
+        timer = threading.Timer(2, os.kill, (process, signal.SIGCONT))  # twice what a serial port's read waits
+        timer.start()
+        np.testing.assert_array_equal(board.step(5), expected_events(model, 5))
+        timer.join()
+        assert board.repeats == 0
