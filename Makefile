@@ -36,6 +36,8 @@ slow: $(VENV)/egret-test icarus
 
 lint: $(VENV)/egret-test
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .hypothesis .ruff_cache
