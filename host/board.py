@@ -15,8 +15,10 @@ import os
 import struct
 import zlib
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from time import monotonic
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -25,6 +27,11 @@ from egret.model.errors import EgretError, InputError
 from egret.rtl import protocol
 from egret.rtl.link.frames import BadFrame, FrameReader, encode_frame
 from egret.rtl.protocol import Command, Status
+
+if TYPE_CHECKING:
+    from egret.host.transport import Transport
+    from egret.model.compiler.image import Image
+    from egret.sim.virtual import VirtualBoard
 
 __all__ = ["Board", "BoardError"]
 
@@ -56,8 +63,6 @@ class Board:
 
     Attributes
     ----------
-    identity : egret.rtl.protocol.Identity
-        Digest, sizes and limits of the board.
     load_state : egret.rtl.protocol.LoadState
         How far loading had come when it was identified.
     repeats : int
@@ -73,7 +78,7 @@ class Board:
         Nothing that speaks this protocol answers. Any command may raise it.
     """
 
-    def __init__(self, transport, *, attempts=ATTEMPTS):
+    def __init__(self, transport: "Transport", *, attempts: int = ATTEMPTS) -> None:
         self._transport = transport
         self._serial = transport.serial
         self._name = transport.name
@@ -88,7 +93,7 @@ class Board:
         self._failed = False
         # A real board may still hold another client's session; with a virtual one everything can be repeated.
         self._next = int.from_bytes(os.urandom(2), "little") if transport.board is None else 0
-        self.identity = None
+        self._identity: protocol.Identity | None = None
         try:
             self._serial.reset_input_buffer()
             self._identify()
@@ -105,14 +110,20 @@ class Board:
     def __exit__(self, *exception):
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Close the transport."""
         self._transport.close()
 
     @property
-    def virtual(self):
+    def virtual(self) -> "VirtualBoard | None":
         """The `egret.sim.virtual.VirtualBoard` behind the transport, or None."""
         return self._transport.board
+
+    @property
+    def identity(self) -> protocol.Identity:
+        """Digest, sizes and limits of the board."""
+        assert self._identity is not None, "a board is identified before it is used"
+        return self._identity
 
     # Commands.
 
@@ -129,10 +140,10 @@ class Board:
                 f"{self._name}: the board speaks protocol version {version}, this program "
                 f"{protocol.VERSION}: build the bitstream again"
             )
-        self.identity = protocol.Identity(*members)
+        self._identity = protocol.Identity(*members)
         self.load_state = self._unpack_load_state(payload[protocol.IDENTITY.size :])
 
-    def load(self, image, *, progress=None):
+    def load(self, image: "Image", *, progress: Callable[[int, int], None] | None = None) -> None:
         """Load an image into the board's memories, verify it, and clear the state.
 
         Nothing is loaded when the board says that it holds this very image, loaded and verified; loading goes on where
@@ -165,7 +176,13 @@ class Board:
         self.load_memories(configuration.digest, memories, progress=progress)
         self.clear()
 
-    def load_memories(self, digest, memories, *, progress=None):
+    def load_memories(
+        self,
+        digest: bytes,
+        memories: list[tuple[int, int, bytes]],
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
         """Load memories and verify them, as `load` does for an image; `clear` must follow.
 
         Parameters
@@ -208,11 +225,11 @@ class Board:
             index = (start // word_bytes).to_bytes(3, "little")
             yield protocol.LOAD_HEADER.pack(section, index) + content[start : start + words * word_bytes]
 
-    def clear(self):
+    def clear(self) -> None:
         """Set the state of all neurons to zero."""
         self._call(Command.CLEAR)
 
-    def step(self, token):
+    def step(self, token: int | np.ndarray) -> np.ndarray:
         """Run one time step.
 
         Parameters
@@ -227,7 +244,7 @@ class Board:
         """
         return self.begin_step(token)()
 
-    def begin_step(self, token):
+    def begin_step(self, token: int | np.ndarray) -> Callable[[], np.ndarray]:
         """Start a time step, and work on something else while the board runs it.
 
         Parameters
@@ -242,9 +259,9 @@ class Board:
         """
         steps = self._steps([token], announce=True)
         next(steps)
-        return lambda: next(steps)
+        return lambda: cast(np.ndarray, next(steps))
 
-    def step_many(self, tokens):
+    def step_many(self, tokens: Iterable[int | np.ndarray]) -> Iterator[np.ndarray]:
         """Run time steps for tokens that are known in advance, keeping the link and the core busy at once.
 
         Parameters
@@ -257,7 +274,7 @@ class Board:
         numpy.ndarray
             As `step` returns, one a token, in order.
         """
-        yield from self._steps(tokens)
+        yield from cast(Iterator[np.ndarray], self._steps(tokens))
 
     def _steps(self, tokens, *, announce=False):
         """Events of each step, as they come; before these, with `announce`, None."""
@@ -292,7 +309,7 @@ class Board:
             token = len(index)
         yield Command.STEP, self._token(token)
 
-    def counters(self):
+    def counters(self) -> dict[str, int]:
         """Performance counters since the board's reset.
 
         Returns
@@ -336,8 +353,8 @@ class Board:
 
     # Exchange of frames.
 
-    def _call(self, command, payload=b""):
-        return list(self._exchange([(command, payload)]))
+    def _call(self, command: Command, payload: bytes = b"") -> list[bytes]:
+        return cast(list[bytes], list(self._exchange([(command, payload)])))
 
     def _exchange(self, requests, *, announce=False):
         """Send ``(command, payload)`` pairs, as many unanswered at once as the board allows.
@@ -428,7 +445,7 @@ class Board:
 
     def _judge(self, refusal, sent):
         """1 when a refused frame cannot be one of ours, else 0; raises when the board was reset."""
-        if self.identity is None or len(refusal.payload) != 1:
+        if self._identity is None or len(refusal.payload) != 1:
             return 0
         status = refusal.payload[0]
         if status == Status.NO_SESSION:
@@ -451,7 +468,7 @@ class Board:
     def _silence(self, strangers):
         if strangers:
             return "another program talks to this board; close it and start again"
-        if self.identity is None:
+        if self._identity is None:
             return (
                 f"no Egret board answers there; is it powered, programmed, and set to {self._serial.baudrate} "
                 "bits a second?"

@@ -1,6 +1,9 @@
 """The demonstration: the whole chain once, from a checkpoint to text on the virtual board, checked and measured."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -17,6 +20,12 @@ from egret.model.integer import IntegerEngine
 from egret.model.quantise import quantise
 from egret.model.tokens import read_text
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from egret.host.board import Board
+    from egret.model.compiler.configuration import Configuration
+
 __all__ = ["NETWORK", "TEXT", "run"]
 
 NETWORK = Path(_model.__file__).parent / "demo" / "network"
@@ -31,7 +40,15 @@ MEASURED_STEPS = 2000
 """Steps of the text that run on the board; perplexities take the whole text, on the networks."""
 
 
-def run(checkpoint, text, tokens, seed, console, progress, open_board):
+def run(
+    checkpoint: str | Path,
+    text: str | Path,
+    tokens: int,
+    seed: int,
+    console: "Console",
+    progress: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
+    open_board: "Callable[[Configuration], Board]",
+) -> bool:
     """Run the demonstration.
 
     Parameters
@@ -96,7 +113,7 @@ def run(checkpoint, text, tokens, seed, console, progress, open_board):
         agreement = event_agreement(*networks, ids, batch=batch, progress=show)
 
     steps = session.steps + core.evaluation.tokens
-    wrong = session.steps - session.matching + core.wrong_steps
+    wrong = session.steps - (session.matching or 0) + core.wrong_steps
     console.print(f"{steps - wrong} of {steps} tokens match the integer network", style="bold", highlight=False)
     for mismatch in (session.first_mismatch, core.first_mismatch, dense.first_mismatch):
         if mismatch is not None:

@@ -163,7 +163,7 @@ def activity(
     updates = c.neurons * steps
     y = sum(int(layer.sum()) for layer in sources.y)  # events of the previous step, read twice
     x = sum(int(layer.sum()) for layer in sources.x[1:])  # events of the layer below
-    bits = {
+    bits: dict[str, float] = {
         # An operation reads and writes: additions, folded rows, three gates of every neuron, gate r of events.
         "accumulators": 2 * c.accumulator_bits * (counters["macs"] + folded * row + len("urz") * updates + y),
         "pointers": pointer * int(lookups.sum()),

@@ -1,8 +1,15 @@
 """Text from a board: prompt in, last-layer events out, read-out and sampling on the host, tokens back in."""
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from egret.model.errors import InputError
+
+if TYPE_CHECKING:
+    from egret.host.board import Board
+    from egret.model.compiler.image import Image
 
 __all__ = ["ReadOut", "Sampler", "generate"]
 
@@ -20,7 +27,7 @@ class ReadOut:
         It is that of a part of a network, which has none.
     """
 
-    def __init__(self, image):
+    def __init__(self, image: "Image") -> None:
         if not image.readout_bias:
             raise InputError("the image is that of a part of a network, which has no read-out")
         vocabulary, outputs = image.configuration.vocabulary, image.configuration.hidden[-1]
@@ -52,7 +59,7 @@ class Sampler:
         A negative temperature or seed.
     """
 
-    def __init__(self, *, temperature=1.0, seed=0):
+    def __init__(self, *, temperature: float = 1.0, seed: int = 0) -> None:
         if not 0 <= temperature < float("inf"):
             raise InputError(f"temperature must be 0 or a positive number, not {temperature!r}")
         if not isinstance(seed, int) or seed < 0:
@@ -70,7 +77,15 @@ class Sampler:
         return int(np.searchsorted(cumulated, self._random.random() * cumulated[-1], side="right"))
 
 
-def generate(board, read_out, sampler, prompt, count, *, observe=None):
+def generate(
+    board: "Board",
+    read_out: "ReadOut",
+    sampler: "Sampler",
+    prompt: Sequence[int],
+    count: int,
+    *,
+    observe: Callable[[int, np.ndarray], None] | None = None,
+) -> Iterator[int]:
     """Generate tokens on a board, from zero state.
 
     Parameters
@@ -103,9 +118,9 @@ def generate(board, read_out, sampler, prompt, count, *, observe=None):
     if count < 0:
         raise InputError(f"the number of tokens must be at least 0, not {count}")
 
-    def run():
+    def run() -> Iterator[int]:
         board.clear()
-        events = None
+        events = np.zeros(0, np.uint8)
         for token, events in zip(prompt, board.step_many(prompt), strict=True):
             if observe is not None:
                 observe(token, events)
@@ -116,7 +131,7 @@ def generate(board, read_out, sampler, prompt, count, *, observe=None):
             finish = board.begin_step(token) if index < count - 1 else None
             # While the board runs this step, the caller looks at the one before.
             try:
-                if observed is not None:
+                if observe is not None and observed is not None:
                     observe(*observed)
                 yield token
             finally:

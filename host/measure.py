@@ -7,8 +7,10 @@ sparsity to use would have to run, which gives the measured speed-up.
 import dataclasses
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +21,11 @@ from egret.model.counts import integer_columns
 from egret.model.evaluate import Evaluation, evaluate, log_likelihood, stream_steps
 from egret.model.integer import IntegerEngine, IntegerLayer, split
 from egret.rtl.protocol import CAUSES
+
+if TYPE_CHECKING:
+    from egret.host.board import Board
+    from egret.model.compiler.image import Image
+    from egret.model.integer import IntegerNetwork
 
 __all__ = [
     "DENSE_STEPS",
@@ -43,7 +50,17 @@ DENSE_STEPS = 50
 
 @dataclass(frozen=True)
 class Mismatch:
-    """One event value that differs: step from zero, neuron of the last layer, both values."""
+    """One event value that differs.
+
+    Parameters
+    ----------
+    step : int
+        From zero.
+    neuron : int
+        Of the last layer.
+    expected, actual : int
+        Values of the integer network and of the board.
+    """
 
     step: int
     neuron: int
@@ -51,8 +68,8 @@ class Mismatch:
     actual: int
 
     @classmethod
-    def find(cls, step, expected, actual):
-        """The first of the neurons whose values, both [H_last], differ in a step; None where none does."""
+    def find(cls, step: int, expected: np.ndarray, actual: np.ndarray) -> "Mismatch | None":
+        """The first neuron whose actual value, of [H_last], is not the expected one in a step, or None."""
         different = np.flatnonzero(actual != expected)
         if not different.size:
             return None
@@ -100,31 +117,32 @@ class Measurement:
     seconds: float
 
     @property
-    def cycles_per_token(self):
+    def cycles_per_token(self) -> float:
+        """Cycles of the core for a step."""
         return self.counters["cycles"] / self.counters["tokens"]
 
     @property
-    def lane_utilisation(self):
+    def lane_utilisation(self) -> float:
         """Non-zero weights multiplied, divided by lanes times cycles."""
         return self.counters["macs"] / (self.lanes * self.counters["cycles"])
 
     @property
-    def bus_utilisation(self):
+    def bus_utilisation(self) -> float | None:
         """Words that came from an SDRAM, divided by cycles, in each of which one can come; None without an SDRAM."""
         return self.counters["beats"] / self.counters["cycles"] if "beats" in self.counters else None
 
     @property
-    def macs_per_token(self):
+    def macs_per_token(self) -> float:
         """Multiplications that the core made."""
         return self.counters["macs"] / self.counters["tokens"]
 
     @property
-    def bound(self):
+    def bound(self) -> float:
         """Cycles per token if every lane multiplied in every cycle."""
         return self.macs_per_token / self.lanes
 
     @property
-    def shares(self):
+    def shares(self) -> dict[str, float]:
         """What the lanes' cycles went into, as shares that add up to 1: dict.
 
         ``macs``: multiplications; ``packing``: slots of issued words without a weight; then cycles without a word, by
@@ -139,13 +157,25 @@ class Measurement:
         }
 
     @property
-    def tokens_per_second(self):
+    def tokens_per_second(self) -> float:
+        """Steps a second of wall time, the comparison included."""
         return self.evaluation.tokens / self.seconds
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Result of `stream`: predictions made, their perplexity, bytes on the line, and wall time in seconds."""
+    """Result of `stream`.
+
+    Parameters
+    ----------
+    tokens : int
+        Predictions made.
+    perplexity : float
+    bytes_sent, bytes_received : int
+        On the line.
+    seconds : float
+        Wall time.
+    """
 
     tokens: int
     perplexity: float
@@ -175,7 +205,7 @@ class _CheckedBoard:
         actual, expected = self._seen.popleft(), traces[self._layer].y[0]
         found = Mismatch.find(step, expected, actual)
         if found is not None:
-            self.mismatches += np.count_nonzero(actual != expected)
+            self.mismatches += int(np.count_nonzero(actual != expected))
             self.wrong_steps += 1
             self.first = self.first or found
 
@@ -215,7 +245,14 @@ class _CheckedPipeline:
         assert next(self._events, None) is None, "the board answered more steps than were asked for"
 
 
-def measure(board, image, parameters, ids, *, progress=None):
+def measure(
+    board: "Board",
+    image: "Image",
+    parameters: "IntegerNetwork",
+    ids: np.ndarray,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> "Measurement":
     """Run a text through a board, from zero state, and compare every step with the integer network.
 
     Parameters
@@ -242,7 +279,14 @@ def measure(board, image, parameters, ids, *, progress=None):
     return measurement
 
 
-def measure_pipeline(boards, images, parameters, ids, *, progress=None):
+def measure_pipeline(
+    boards: "list[Board]",
+    images: "list[Image]",
+    parameters: "IntegerNetwork",
+    ids: np.ndarray,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> "list[Measurement]":
     """`measure` a network that is cut into parts, one a board: the events of each board enter the next one.
 
     Parameters
@@ -295,7 +339,9 @@ def measure_pipeline(boards, images, parameters, ids, *, progress=None):
     ]
 
 
-def stream(board, image, ids, *, progress=None):
+def stream(
+    board: "Board", image: "Image", ids: np.ndarray, *, progress: Callable[[int, int], None] | None = None
+) -> "Stream":
     """Run a text through a board, from zero state, as fast as board and link can, and compare nothing.
 
     Parameters
@@ -335,7 +381,7 @@ def stream(board, image, ids, *, progress=None):
     )
 
 
-def simulation_images(parameters, *others, **options):
+def simulation_images(parameters: "IntegerNetwork", *others: "IntegerNetwork", **options: Any) -> "list[Image]":
     """Compile networks of one shape for the simulation of one core, whose weight memory is just large enough.
 
     Parameters
@@ -359,7 +405,9 @@ def simulation_images(parameters, *others, **options):
     return [compile_image(network, configuration) for network in (parameters, *others)]
 
 
-def pipeline_images(parameters, behind, *, lookups=None, **options):
+def pipeline_images(
+    parameters: "IntegerNetwork", behind: Sequence[int], *, lookups: list[np.ndarray] | None = None, **options: Any
+) -> "list[Image]":
     """Compile the parts of a network for boards in a row.
 
     Parameters
@@ -390,7 +438,7 @@ def pipeline_images(parameters, behind, *, lookups=None, **options):
     return images
 
 
-def sample(parameters, count, *, seed=0):
+def sample(parameters: "IntegerNetwork", count: int, *, seed: int = 0) -> np.ndarray:
     """Tokens that an integer network writes itself, so that it can be measured without a text.
 
     Parameters
@@ -410,7 +458,7 @@ def sample(parameters, count, *, seed=0):
     return np.array(tokens, np.int32)
 
 
-def dense_counterpart(parameters, *, pruned=False):
+def dense_counterpart(parameters: "IntegerNetwork", *, pruned: bool = False) -> "IntegerNetwork":
     """A network of the same shape in which every neuron has an event in every step, and no weight is zero.
 
     All weights are 1, inputs and thresholds such that every gate is open: the sums are positive, so the state before
@@ -443,7 +491,7 @@ def dense_counterpart(parameters, *, pruned=False):
     return dataclasses.replace(parameters, embedding=np.full_like(parameters.embedding, 127), layers=layers)
 
 
-def unpruned_counterpart(parameters, *, seed=0):
+def unpruned_counterpart(parameters: "IntegerNetwork", *, seed: int = 0) -> "IntegerNetwork":
     """A network of the same shape, and of nearly the same activity, in which no weight is zero.
 
     The zeros become 1 or -1, at random: the least that an 8-bit weight can be.

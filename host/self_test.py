@@ -8,7 +8,9 @@ changes an event, sooner or later. The link's own check has then passed: it look
 
 import dataclasses
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +19,12 @@ from egret.model.arithmetic import CODEBOOK
 from egret.model.compiler.compile import compile_image
 from egret.model.compiler.image import memory_sections
 from egret.model.integer import EVENT_MAX, INPUT_MAX, THRESHOLD_MAX, IntegerEngine, IntegerLayer
+
+if TYPE_CHECKING:
+    from egret.host.board import Board
+    from egret.model.compiler.configuration import Configuration
+    from egret.model.compiler.image import Image
+    from egret.model.integer import IntegerNetwork
 
 __all__ = ["PATTERNS", "Coverage", "SelfTest", "pattern", "self_test"]
 
@@ -73,7 +81,7 @@ class SelfTest:
     seconds: float
 
 
-def pattern(parameters, configuration, number):
+def pattern(parameters: "IntegerNetwork", configuration: "Configuration", number: int) -> "IntegerNetwork":
     """A random network with as many weights in each column, in another order, as a given one.
 
     It needs the same memories, and its folded rows are no wider. Gates are chosen such that neither all nor none of the
@@ -107,7 +115,7 @@ def pattern(parameters, configuration, number):
     step = max(1, 1 << c.row_shift >> 1)
     room = (1 << c.row_bits + c.row_shift - 1) - 1
     room //= 2 * max(1, int(np.count_nonzero(parameters.layers[0].weight_x, axis=1).max()))
-    layers, largest, power = [], INPUT_MAX, INPUT_MAX**2 / 3
+    layers, largest, power, in_rows = [], INPUT_MAX, INPUT_MAX**2 / 3, 0
     for layer in parameters.layers:
         size = len(layer.threshold)
         reach = IntegerLayer(
@@ -138,7 +146,7 @@ def pattern(parameters, configuration, number):
         # The next time all bits are the others.
         any_of_them = np.random.default_rng(size).integers(0, THRESHOLD_MAX + 1, size)[rare]
         threshold[rare] = any_of_them ^ THRESHOLD_MAX * (number // _RARE % 2)
-        shift = tuple(int(np.clip(np.log2(part) - parameters.gate_index_bits + 3, 1, 15)) for part in spread)
+        first, second, third = (int(np.clip(np.log2(part) - parameters.gate_index_bits + 3, 1, 15)) for part in spread)
         layers.append(
             IntegerLayer(
                 scramble(layer.weight_x, most),
@@ -147,7 +155,7 @@ def pattern(parameters, configuration, number):
                 ),
                 bias.astype(np.int32),
                 threshold.astype(np.int32),
-                shift,
+                (first, second, third),
             )
         )
         largest, power = EVENT_MAX, _EVENT_POWER
@@ -164,7 +172,14 @@ def _either(one, other):
     return np.pad(one, (0, size - len(one))) | np.pad(other, (0, size - len(other)))
 
 
-def self_test(board, image, parameters, *, patterns=PATTERNS, progress=None):
+def self_test(
+    board: "Board",
+    image: "Image",
+    parameters: "IntegerNetwork",
+    *,
+    patterns: int = PATTERNS,
+    progress: Callable[[int, int], None] | None = None,
+) -> "SelfTest":
     """Test the memories of a board, and the core that reads them; what was loaded before is gone.
 
     Parameters

@@ -1,15 +1,22 @@
 """One session of text generation on a board: prompt, text as it comes, comparison, figures."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from egret.host.generate import ReadOut, generate
+from egret.host.generate import ReadOut, Sampler, generate
 from egret.host.measure import Mismatch
 from egret.model.errors import InputError
 from egret.model.integer import IntegerEngine
 from egret.model.tokens import END_OF_LINE, Vocabulary
+
+if TYPE_CHECKING:
+    from egret.host.board import Board
+    from egret.model.compiler.image import Image
+    from egret.model.integer import IntegerNetwork
 
 __all__ = ["Session", "generate_text", "prompt_ids"]
 
@@ -39,7 +46,7 @@ class Session:
     counters: dict = field(default_factory=dict)
     seconds: float = 0.0
 
-    def lines(self):
+    def lines(self) -> list[str]:
         """The figures as text, a list of lines."""
         lines = []
         if self.matching is not None:
@@ -51,11 +58,11 @@ class Session:
         return lines
 
     @property
-    def cycles_per_token(self):
+    def cycles_per_token(self) -> float:
         """Of the core."""
         return self.counters["cycles"] / self.counters["tokens"]
 
-    def summary(self):
+    def summary(self) -> dict[str, Any]:
         """The figures by name, for JSON."""
         first = None if self.first_mismatch is None else str(self.first_mismatch)
         return {
@@ -69,7 +76,7 @@ class Session:
         }
 
 
-def prompt_ids(vocabulary, prompt):
+def prompt_ids(vocabulary: Vocabulary, prompt: str | None) -> list[int]:
     """Tokens of a prompt.
 
     Parameters
@@ -102,7 +109,15 @@ def prompt_ids(vocabulary, prompt):
     return ids
 
 
-def generate_text(board, image, parameters, ids, count, sampler, write):
+def generate_text(
+    board: "Board",
+    image: "Image",
+    parameters: "IntegerNetwork | None",
+    ids: Sequence[int],
+    count: int,
+    sampler: Sampler,
+    write: Callable[[str], Any],
+) -> "Session":
     """Generate text on a board that has the image loaded, from zero state.
 
     Parameters
@@ -130,15 +145,16 @@ def generate_text(board, image, parameters, ids, count, sampler, write):
     """
     vocabulary = Vocabulary.from_bytes(image.vocabulary, image.vocabulary_kind, "image")
     network = None if parameters is None else IntegerEngine(parameters)
-    session = Session(matching=None if network is None else 0)
+    session, matching = Session(), 0
 
-    def observe(token, events):
+    def observe(token: int, events: np.ndarray) -> None:
+        nonlocal matching
         session.steps += 1
         if network is None:
             return
         expected = network.step(np.array([token]))[-1].y[0]
         found = Mismatch.find(session.steps - 1, expected, events)
-        session.matching += found is None
+        matching += found is None
         session.first_mismatch = session.first_mismatch or found
 
     before = board.counters()
@@ -148,6 +164,7 @@ def generate_text(board, image, parameters, ids, count, sampler, write):
         write(piece)
         session.tokens += 1
     session.seconds = time.perf_counter() - begin
+    session.matching = None if network is None else matching
     after = board.counters()
     session.counters = {name: after[name] - before[name] for name in after}
     return session

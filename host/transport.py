@@ -5,8 +5,16 @@ and ``close()``.
 """
 
 from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from egret.model.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from egret.model.compiler.configuration import Configuration
+    from egret.sim.virtual import VirtualBoard
 
 __all__ = ["BAUD_RATE", "Transport", "open_serial", "open_virtual"]
 
@@ -25,27 +33,22 @@ class Transport:
     name : str
         What to call it in messages.
     serial : serial.Serial
-        The open port.
-    cleanup : contextlib.ExitStack or None
-        Closed after the port.
-
-    Attributes
-    ----------
+        The open port, or what has its members.
     board : egret.sim.virtual.VirtualBoard or None
         The virtual board behind the port; its figures are known after `close`.
     """
 
-    def __init__(self, name, serial, *, board=None):
+    def __init__(self, name: str, serial: Any, *, board: "VirtualBoard | None" = None) -> None:
         self.name = name
         self.serial = serial
         self.board = board
 
-    def start(self):
+    def start(self) -> None:
         """Say that the board may work on what was written: a stepped virtual board waits for that."""
-        if self.serial is self.board:
+        if self.board is not None and self.serial is self.board:
             self.board.start()
 
-    def close(self):
+    def close(self) -> None:
         """Close the port, and end the virtual board behind it."""
         with ExitStack() as stack:
             if self.board is not None:
@@ -59,7 +62,7 @@ class Transport:
         self.close()
 
 
-def open_serial(port, *, baud_rate=BAUD_RATE, timeout=REPLY_SECONDS):
+def open_serial(port: str, *, baud_rate: int = BAUD_RATE, timeout: float = REPLY_SECONDS) -> "Transport":
     """Open a serial port for this process alone.
 
     Parameters
@@ -98,7 +101,13 @@ def open_serial(port, *, baud_rate=BAUD_RATE, timeout=REPLY_SECONDS):
         raise InputError(f"serial port {port}: cannot be opened: {reason}; serial ports found: {found}") from None
 
 
-def open_virtual(configuration, *, console=None, trace=None, bit_cycles=None):
+def open_virtual(
+    configuration: "Configuration",
+    *,
+    console: "Console | None" = None,
+    trace: str | Path | None = None,
+    bit_cycles: int | None = None,
+) -> "Transport":
     """Start the virtual board of a configuration, built first if need be; its cycles follow from the bytes alone.
 
     Parameters

@@ -11,10 +11,16 @@ Quantisation to few bits makes a network less sure, too, so what is to be quanti
     parameters = quantise(scale_readout(checkpoint, scale), weight_bits=4)
 """
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from egret.model.checkpoint import Checkpoint
 from egret.model.evaluate import outputs
+
+if TYPE_CHECKING:
+    from egret.model.floating import FloatEngine
 
 __all__ = ["calibrate", "scale_readout"]
 
@@ -23,7 +29,9 @@ _SCALES = range(8, 33)
 """Scales tried, in steps: 1/2 to 2."""
 
 
-def calibrate(network, ids, *, batch=64, progress=None):
+def calibrate(
+    network: "FloatEngine", ids: np.ndarray, *, batch: int = 64, progress: Callable[[int, int], None] | None = None
+) -> float:
     """The scale of the logits that predicts a text best.
 
     The loss is convex in the scale; it is computed at multiples of 1/16, and a parabola through the best of them and
@@ -72,7 +80,7 @@ def _losses(logits, targets):
     return np.array(losses)
 
 
-def scale_readout(checkpoint, scale):
+def scale_readout(checkpoint: Checkpoint, scale: float) -> Checkpoint:
     """A network whose logits are another's times a scale.
 
     Parameters

@@ -21,6 +21,7 @@ import tempfile
 import zlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Self
 
 import ml_dtypes
 import numpy as np
@@ -98,28 +99,28 @@ class NetworkConfiguration:
             )
 
     @property
-    def layers(self):
+    def layers(self) -> int:
         """Number of recurrent layers."""
         return len(self.hidden_sizes)
 
     @property
-    def input_sizes(self):
+    def input_sizes(self) -> tuple[int, ...]:
         """Inputs of each layer, first layer first."""
         return (self.embedding_size, *self.hidden_sizes[:-1])
 
     @property
-    def gates(self):
+    def gates(self) -> int:
         """Gates stacked in one weight matrix: 3 for EGRU, 4 for LSTM."""
         return _GATES[self.cell]
 
-    def tensor_shapes(self):
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor of such a network.
 
         Returns
         -------
         dict of str to tuple of int
         """
-        shapes = {"embedding.weight": (self.vocab_size, self.embedding_size)}
+        shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (self.vocab_size, self.embedding_size)}
         for layer, (inputs, hidden) in enumerate(zip(self.input_sizes, self.hidden_sizes, strict=True)):
             shapes[f"layers.{layer}.weight_x"] = (self.gates * hidden, inputs)
             shapes[f"layers.{layer}.weight_y"] = (self.gates * hidden, hidden)
@@ -131,12 +132,12 @@ class NetworkConfiguration:
         shapes["readout.bias"] = (self.vocab_size,)
         return shapes
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The content of ``config.json``, a str."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, text, where=_CONFIG):
+    def from_json(cls, text: str | bytes, where: str | Path = _CONFIG) -> Self:
         """Parse the content of a ``config.json``.
 
         Parameters
@@ -190,7 +191,7 @@ class Checkpoint:
     tensors: dict[str, np.ndarray]
     vocabulary: Vocabulary
 
-    def check(self, where="checkpoint"):
+    def check(self, where: str | Path = "checkpoint") -> None:
         """Check everything that one part of a checkpoint demands of another.
 
         Parameters
@@ -235,7 +236,7 @@ class Checkpoint:
                 )
 
 
-def load_checkpoint(path):
+def load_checkpoint(path: str | Path) -> "Checkpoint":
     """Load and check a checkpoint directory.
 
     Parameters
@@ -265,8 +266,8 @@ def load_checkpoint(path):
     return checkpoint
 
 
-def model_file(path):
-    """The file of a checkpoint directory that holds the tensors, or should: `Path`."""
+def model_file(path: str | Path) -> Path:
+    """The file of the checkpoint directory ``path`` that holds the tensors, or should."""
     compressed = Path(path) / f"{_MODEL}.gz"
     model = Path(path) / _MODEL
     return compressed if compressed.exists() and not model.exists() else model
@@ -303,7 +304,7 @@ def _parse_tensors(data, where):
     return tensors
 
 
-def save_checkpoint(checkpoint, path, *, compress=False):
+def save_checkpoint(checkpoint: "Checkpoint", path: str | Path, *, compress: bool = False) -> None:
     """Check and save a checkpoint directory; a reader never sees a file half written.
 
     A new directory appears at once with all its files. In an existing directory each of the three files is replaced

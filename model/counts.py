@@ -7,8 +7,13 @@ weights, or both.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from egret.model.checkpoint import Checkpoint
+    from egret.model.integer import IntegerNetwork
 
 __all__ = ["ColumnCounts", "MacCounts", "SourceCounts", "checkpoint_columns", "count_macs", "integer_columns"]
 
@@ -33,26 +38,37 @@ class ColumnCounts:
     rows_s: int
 
     @classmethod
-    def of_layer(cls, weight_x, weight_y, gates=3):
-        """Count a layer's weights, [G*H, I] and [G*H, H]: G is 3 for EGRU, whose last H rows take s, 4 for LSTM."""
+    def of_layer(cls, weight_x: np.ndarray, weight_y: np.ndarray, gates: int = 3) -> Self:
+        """Count a layer's weights.
+
+        Parameters
+        ----------
+        weight_x, weight_y : np.ndarray, shapes [G*H, I] and [G*H, H]
+        gates : int
+            G: 3 for EGRU, whose last H rows take s, or 4 for LSTM.
+
+        Returns
+        -------
+        ColumnCounts
+        """
         hidden = weight_y.shape[1]
         by_y = 2 * hidden if gates == 3 else gates * hidden
         parts = [weight_x, weight_y[:by_y], weight_y[by_y:]]
         return cls(*(np.count_nonzero(part, axis=0) for part in parts), *(len(part) for part in parts))
 
     @property
-    def nonzeros(self):
+    def nonzeros(self) -> int:
         """Non-zero weights of the layer."""
         return int(self.x.sum() + self.y.sum() + self.s.sum())
 
     @property
-    def weights(self):
+    def weights(self) -> int:
         """Weights of the layer, zeros included."""
         return self.rows_x * len(self.x) + self.rows_y * len(self.y) + self.rows_s * len(self.s)
 
 
-def checkpoint_columns(checkpoint):
-    """Column counts of each layer of a `Checkpoint`: list of `ColumnCounts`."""
+def checkpoint_columns(checkpoint: "Checkpoint") -> "list[ColumnCounts]":
+    """Column counts of each layer of a checkpoint."""
     tensors, configuration = checkpoint.tensors, checkpoint.configuration
     return [
         ColumnCounts.of_layer(tensors[f"layers.{n}.weight_x"], tensors[f"layers.{n}.weight_y"], configuration.gates)
@@ -60,8 +76,8 @@ def checkpoint_columns(checkpoint):
     ]
 
 
-def integer_columns(parameters):
-    """Column counts of each layer of an `IntegerNetwork`: list of `ColumnCounts`."""
+def integer_columns(parameters: "IntegerNetwork") -> "list[ColumnCounts]":
+    """Column counts of each layer of an integer network, from its ``parameters``."""
     return [ColumnCounts.of_layer(layer.weight_x, layer.weight_y) for layer in parameters.layers]
 
 
@@ -83,14 +99,14 @@ class SourceCounts:
         Non-zero outputs of all neurons together.
     """
 
-    def __init__(self, columns):
+    def __init__(self, columns: "list[ColumnCounts]") -> None:
         self.steps = 0
         self.x = [np.zeros(len(layer.x), np.int64) for layer in columns]
         self.y = [np.zeros(len(layer.y), np.int64) for layer in columns]
         self.s = [np.zeros(len(layer.s), np.int64) for layer in columns]
         self.events = [0] * len(columns)
 
-    def add(self, traces, streams=None):
+    def add(self, traces: list[Any], streams: int | None = None) -> None:
         """Add one step.
 
         Parameters
@@ -109,7 +125,7 @@ class SourceCounts:
             self.events[layer] += int(np.count_nonzero(trace.y[:streams]))
 
     @property
-    def activity(self):
+    def activity(self) -> list[float]:
         """Share of neurons with an event per step, 0 to 1, one a layer: list of float."""
         return [count / (self.steps * len(y)) for count, y in zip(self.events, self.y, strict=True)]
 
@@ -139,7 +155,7 @@ class MacCounts:
     layers: tuple[float, ...]
 
 
-def count_macs(columns, sources):
+def count_macs(columns: "list[ColumnCounts]", sources: "SourceCounts") -> "MacCounts":
     """MACs per token of a network over the steps counted.
 
     Parameters

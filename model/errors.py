@@ -1,6 +1,7 @@
 """What a command reports in one line instead of a traceback."""
 
 import contextlib
+from collections.abc import Iterator
 
 __all__ = ["EgretError", "InputError", "TrainingError", "needs"]
 
@@ -21,8 +22,8 @@ class TrainingError(EgretError):
 
 
 @contextlib.contextmanager
-def needs(module, package, what):
-    """Turn the lack of a module, imported within, into one line."""
+def needs(module: str, package: str, what: str) -> Iterator[None]:
+    """Turn the lack of a ``module``, imported within, into one line: ``what`` needs it, and ``package`` brings it."""
     try:
         yield
     except ModuleNotFoundError as error:

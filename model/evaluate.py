@@ -6,12 +6,17 @@ where ``step`` returns one trace a layer with arrays ``x``, ``y_before``, ``s`` 
 """
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from egret.model.counts import MacCounts, SourceCounts, count_macs
 from egret.model.errors import InputError
+
+if TYPE_CHECKING:
+    from egret.model.counts import ColumnCounts
 
 __all__ = ["Evaluation", "EventAgreement", "stream_steps", "evaluate", "event_agreement", "log_likelihood", "outputs"]
 
@@ -44,11 +49,12 @@ class Evaluation:
     sources: SourceCounts | None = field(default=None, compare=False, repr=False)
 
     @property
-    def perplexity(self):
+    def perplexity(self) -> float:
+        """Exponential of the loss; infinite where that is too large for a float."""
         return math.exp(self.loss) if self.loss < 709 else math.inf
 
 
-def stream_steps(ids, batch):
+def stream_steps(ids: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Cut a text into B streams such that each token but the first is predicted once.
 
     Stream b starts where stream b-1 has its last target. Where the predictions do not divide evenly, the first
@@ -88,7 +94,7 @@ def _streams(ids, predictions, batch):
         yield ids[starts + steps], ids[starts[:longer] + steps + 1]
 
 
-def log_likelihood(logits, targets):
+def log_likelihood(logits: np.ndarray, targets: np.ndarray) -> float:
     """Sum of the log-likelihoods of targets [B] under the softmax of logits [B, V], in nats; computed in float64."""
     logits = logits.astype(np.float64, copy=False)
     chosen = logits[np.arange(len(targets)), targets]
@@ -96,7 +102,14 @@ def log_likelihood(logits, targets):
     return float((chosen - largest - np.log(np.exp(logits - largest[:, None]).sum(axis=1))).sum())
 
 
-def evaluate(network, columns, ids, *, batch=1, progress=None):
+def evaluate(
+    network: Any,
+    columns: "list[ColumnCounts]",
+    ids: np.ndarray,
+    *,
+    batch: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> "Evaluation":
     """Run a text through a network, with zero state at the start of each stream and state carried along it.
 
     Parameters
@@ -133,15 +146,24 @@ def evaluate(network, columns, ids, *, batch=1, progress=None):
     )
 
 
-def outputs(network, ids, batch, *, sources=None, progress=None):
+def outputs(
+    network: Any,
+    ids: np.ndarray,
+    batch: int,
+    *,
+    sources: SourceCounts | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Run a text through a network, and hand over what its read-out is to take, many predictions at once.
 
     Parameters
     ----------
-    network, ids, batch, progress
+    network, ids, batch
         As for `evaluate`.
     sources : SourceCounts, optional
         Counts every step.
+    progress : callable, optional
+        As for `evaluate`.
 
     Yields
     ------
@@ -190,7 +212,9 @@ class EventAgreement:
     overlap: float
 
 
-def event_agreement(one, other, ids, *, batch=1, progress=None):
+def event_agreement(
+    one: Any, other: Any, ids: np.ndarray, *, batch: int = 1, progress: Callable[[int, int], None] | None = None
+) -> "list[EventAgreement]":
     """Compare the events of two networks over a text, each running on its own state.
 
     Parameters
@@ -216,20 +240,18 @@ def event_agreement(one, other, ids, *, batch=1, progress=None):
     streams = stream_steps(ids, batch)
     one.reset_state(batch)
     other.reset_state(batch)
-    same, both, either, size, done = 0, 0, 0, 0, 0
+    totals, done = np.zeros(0), 0
     for inputs, targets in streams:
         pairs = [
             (first.y[: len(targets)] != 0, second.y[: len(targets)] != 0)
             for first, second in zip(one.step(inputs), other.step(inputs), strict=True)
         ]
-        same = same + np.array([np.count_nonzero(first == second) for first, second in pairs])
-        both = both + np.array([np.count_nonzero(first & second) for first, second in pairs])
-        either = either + np.array([np.count_nonzero(first | second) for first, second in pairs])
-        size = size + np.array([first.size for first, _ in pairs])
+        found = [
+            (np.count_nonzero(one == two), np.count_nonzero(one & two), np.count_nonzero(one | two), one.size)
+            for one, two in pairs
+        ]
+        totals = np.array(found) + (totals if totals.size else 0)
         done += len(targets)
         if progress is not None:
             progress(done, len(ids) - 1)
-    return [
-        EventAgreement(agreement=float(s / n), overlap=float(b / e) if e else 1.0)
-        for s, b, e, n in zip(same, both, either, size, strict=True)
-    ]
+    return [EventAgreement(agreement=s / n, overlap=b / e if e else 1.0) for s, b, e, n in totals.tolist()]

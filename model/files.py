@@ -10,12 +10,16 @@ from egret.model.errors import InputError
 __all__ = ["digest", "read", "write_aside"]
 
 
-def read(path):
-    """Content of a file: bytes.
+def read(path: str | Path) -> bytes:
+    """Content of a file.
 
     Parameters
     ----------
     path : str or Path
+
+    Returns
+    -------
+    bytes
 
     Raises
     ------
@@ -28,12 +32,12 @@ def read(path):
         raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
 
 
-def digest(path):
-    """SHA-256 of a file, in hexadecimal digits; `read` says what is raised."""
+def digest(path: str | Path) -> str:
+    """SHA-256 of the file ``path``, in hexadecimal digits; `read` says what is raised."""
     return hashlib.sha256(read(path)).hexdigest()
 
 
-def write_aside(path, data):
+def write_aside(path: str | Path, data: bytes) -> None:
     """Write a file under another name beside it, then rename.
 
     Parameters

@@ -16,9 +16,12 @@ and for the LSTM of the same shape, gates i | f | g | o::
     c = sigma(f)*c' + sigma(i)*tanh(g)          y = sigma(o)*tanh(c)
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from egret.model.checkpoint import Checkpoint
 
 __all__ = ["FloatEngine", "LayerStep"]
 
@@ -29,7 +32,7 @@ _SPARSE_SHARE = 0.25  # below this share of active inputs, picking rows beats th
 class LayerStep(NamedTuple):
     """What one layer did in one step; every array is float32 [B, ...].
 
-    Parameters
+    Attributes
     ----------
     x : [B, I], values that entered the layer
     y_before : [B, H], outputs of the previous step
@@ -62,7 +65,7 @@ class FloatEngine:
         Outputs y of the latest step of each layer.
     """
 
-    def __init__(self, checkpoint):
+    def __init__(self, checkpoint: "Checkpoint") -> None:
         self.configuration = checkpoint.configuration
         tensors = checkpoint.tensors
         self._embedding = tensors["embedding.weight"]
@@ -85,12 +88,12 @@ class FloatEngine:
         self._readout_bias = tensors["readout.bias"]
         self.reset_state()
 
-    def reset_state(self, batch=1):
-        """Start B streams with zero state and zero outputs."""
+    def reset_state(self, batch: int = 1) -> None:
+        """Start ``batch`` streams with zero state and zero outputs."""
         self.states = [np.zeros((batch, size), np.float32) for size in self.configuration.hidden_sizes]
         self.events = [np.zeros((batch, size), np.float32) for size in self.configuration.hidden_sizes]
 
-    def step(self, tokens):
+    def step(self, tokens: np.ndarray) -> "list[LayerStep]":
         """Feed one token to every stream.
 
         Parameters
@@ -116,7 +119,7 @@ class FloatEngine:
             x = step.y
         return steps
 
-    def read_out(self, y):
+    def read_out(self, y: np.ndarray) -> np.ndarray:
         """Logits of the last layer's outputs.
 
         Parameters

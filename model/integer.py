@@ -21,6 +21,7 @@ eq. 1-5, integer):
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -51,12 +52,12 @@ INPUT_MAX = 254
 THRESHOLD_MAX = (1 << 15) - 1
 
 
-def half_up(value, bits):
+def half_up(value: np.ndarray, bits: int) -> np.ndarray:
     """``value / 2^bits`` rounded to the nearest integer, halves upwards; ``bits`` >= 1."""
     return (value + (1 << (bits - 1))) >> bits
 
 
-def sigmoid_table(index_bits):
+def sigmoid_table(index_bits: int) -> list[int]:
     """Sigmoid over the signed index -8 to 8 in two's-complement order, as 8 fraction bits, 0 to 255: [2^index_bits]."""
     return [
         min(255, math.floor(256 / (1 + math.exp(-index * 2.0 ** (4 - index_bits))) + 0.5))
@@ -64,7 +65,7 @@ def sigmoid_table(index_bits):
     ]
 
 
-def tanh_table(index_bits):
+def tanh_table(index_bits: int) -> list[int]:
     """Tanh over the signed index -4 to 4 in two's-complement order, as 14 fraction bits: [2^index_bits]."""
     return [
         math.floor((1 << STATE_FRACTION) * math.tanh(index * 2.0 ** (3 - index_bits)) + 0.5)
@@ -77,23 +78,23 @@ def _signed(bits):
     return [*range(half), *range(-half, 0)]
 
 
-def gate_index(accumulator, shift, index_bits):
-    """Signed table index of an accumulator: rounded shift, then saturation."""
+def gate_index(accumulator: np.ndarray, shift: int, index_bits: int) -> np.ndarray:
+    """Signed table index of ``index_bits`` of an accumulator: rounded shift, then saturation."""
     half = 1 << (index_bits - 1)
     return np.clip(half_up(accumulator, shift), -half, half - 1)
 
 
-def reset_value(gate, event):
-    """s = r * y', both with 8 fraction bits."""
+def reset_value(gate: np.ndarray, event: np.ndarray) -> np.ndarray:
+    """s = r * y' from the gate r and the event y', both with 8 fraction bits."""
     return half_up(gate * event, VALUE_FRACTION)
 
 
-def update_state(state, update, candidate):
-    """State before reset, 14 fraction bits, from c' and z (14 fraction bits) and u (8 fraction bits)."""
+def update_state(state: np.ndarray, update: np.ndarray, candidate: np.ndarray) -> np.ndarray:
+    """State before reset, p = c' + u (z - c'): state c' and candidate z have 14 fraction bits, update u has 8."""
     return state + half_up(update * (candidate - state), VALUE_FRACTION)
 
 
-def fire(before, threshold):
+def fire(before: np.ndarray, threshold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Event value y (0: none) and carried state c from the state before reset and the threshold."""
     fires = before >= threshold
     event = np.where(fires, np.minimum(half_up(before, STATE_FRACTION - VALUE_FRACTION), EVENT_MAX), 0)
@@ -126,12 +127,21 @@ class IntegerNetwork:
 
     Attributes
     ----------
-    vocabulary : Vocabulary, or None where the input is events: a later part of a network (`split`)
-    embedding : int8 [V, E], -127 to 127; twice its value enters layer 1; of no rows where the input is events
+    vocabulary : Vocabulary or None
+        None where the input is events: a later part of a network (`split`).
+    embedding : np.ndarray of int8, shape [V, E]
+        From -127 to 127; twice its value enters layer 1. It has no rows where the input is events.
     layers : tuple of IntegerLayer
-    readout_weight : int8 [V, H], or None where the embedding serves (tied)
-    readout_bias : int32 [V], in logit LSBs, or None in a part of a network, which has no read-out
-    readout_fraction : int, fraction bits of a logit
+    readout_weight : np.ndarray of int8, shape [V, H], or None
+        None where the embedding serves (tied).
+    readout_bias : np.ndarray of int32, shape [V], or None
+        In logit LSBs; None in a part of a network, which has no read-out.
+    readout_fraction : int
+        Fraction bits of a logit, 0 to 30.
+    accumulator_bits : int
+        Width of an accumulator, 16 to 24.
+    gate_index_bits : int
+        Address width of a gate table, 8 to 12.
 
     Raises
     ------
@@ -202,8 +212,11 @@ class IntegerNetwork:
         check("readout.bias", self.readout_bias, (vocabulary,), -(1 << 31), (1 << 31) - 1)
 
     @staticmethod
-    def reach(layer, largest_input=EVENT_MAX):
-        """Largest magnitude that each accumulator of a layer can pass through, in any order of addition: [3H]."""
+    def reach(layer: "IntegerLayer", largest_input: int = EVENT_MAX) -> np.ndarray:
+        """Largest magnitude that each accumulator of a layer can pass through, in any order of addition: int64 [3H].
+
+        ``largest_input`` is the largest magnitude of what enters the layer.
+        """
         return (
             np.abs(layer.bias.astype(np.int64))
             + np.abs(layer.weight_x.astype(np.int64)).sum(1) * largest_input
@@ -211,12 +224,12 @@ class IntegerNetwork:
         )
 
     @property
-    def hidden(self):
+    def hidden(self) -> tuple[int, ...]:
         """Neurons of each layer."""
         return tuple(len(layer.threshold) for layer in self.layers)
 
 
-def split(parameters, behind):
+def split(parameters: "IntegerNetwork", behind: Sequence[int]) -> "list[IntegerNetwork]":
     """Cut a network between layers into parts that run one behind the other.
 
     Each part's last layer sends its events to the next part, and the last one's go to the read-out of the whole
@@ -265,9 +278,22 @@ class LayerTrace:
 
     Attributes
     ----------
-    x : values entering [B, I]; y_before : events of the previous step [B, H]; s : reset values [B, H]
-    accumulators : after the last addition, [B, 3H], gates stacked u | r | z
-    u, r, z : gates [B, H]; p : state before reset; c : carried state; y : events [B, H]
+    x : np.ndarray
+        Values that enter, [B, I].
+    y_before : np.ndarray
+        Events of the previous step, [B, H].
+    s : np.ndarray
+        Reset values, [B, H].
+    accumulators : np.ndarray
+        After the last addition, [B, 3H], gates stacked u | r | z.
+    u, r, z : np.ndarray
+        Gates, [B, H].
+    p : np.ndarray
+        State before reset, [B, H].
+    c : np.ndarray
+        Carried state, [B, H].
+    y : np.ndarray
+        Events, [B, H].
     """
 
     x: np.ndarray
@@ -295,7 +321,7 @@ class IntegerEngine:
     `IntegerNetwork` has checked for accumulators of at most 24 bits.
     """
 
-    def __init__(self, parameters):
+    def __init__(self, parameters: "IntegerNetwork") -> None:
         self.parameters = parameters
         self._sigmoid = np.array(sigmoid_table(parameters.gate_index_bits), np.int32)
         self._tanh = np.array(tanh_table(parameters.gate_index_bits), np.int32)
@@ -311,15 +337,15 @@ class IntegerEngine:
                 )
             )
         readout = parameters.embedding if parameters.readout_weight is None else parameters.readout_weight
-        self._readout = None if parameters.readout_bias is None else readout.T.astype(np.float64, order="C")
+        self._readout, self._bias = readout.T.astype(np.float64, order="C"), parameters.readout_bias
         self.reset_state()
 
-    def reset_state(self, batch=1):
-        """Start B streams with zero state and no events."""
+    def reset_state(self, batch: int = 1) -> None:
+        """Start ``batch`` streams with zero state and no events."""
         self.states = [np.zeros((batch, size), np.int32) for size in self.parameters.hidden]
         self.events = [np.zeros((batch, size), np.int32) for size in self.parameters.hidden]
 
-    def step(self, tokens):
+    def step(self, tokens: np.ndarray) -> "list[LayerTrace]":
         """Feed one token to every stream.
 
         Parameters
@@ -358,7 +384,8 @@ class IntegerEngine:
         y, c = fire(p, layer.threshold.astype(np.int32))
         return LayerTrace(x, y_before, s, accumulators, u, r, z, p, c, y)
 
-    def read_out(self, y):
-        """Logits, float64 [B, V], exact, from the last layer's events [B, H]."""
-        logits = y.astype(np.float64) @ self._readout + self.parameters.readout_bias
+    def read_out(self, y: np.ndarray) -> np.ndarray:
+        """Logits, float64 [B, V], exact, from the last layer's events y, [B, H]."""
+        assert self._bias is not None, "a later part of a network has no read-out"
+        logits = y.astype(np.float64) @ self._readout + self._bias
         return logits * 2.0**-self.parameters.readout_fraction

@@ -38,7 +38,7 @@ _LARGEST_SIZE = 1 << 16  # of one dimension
 _LARGEST_VOCABULARY = 1 << 26  # bytes
 
 
-def save_integer(parameters, path):
+def save_integer(parameters: IntegerNetwork, path: str | Path) -> None:
     """Save an integer network as one file, written aside and renamed. Raises `InputError` where it cannot be written.
 
     Parameters
@@ -46,6 +46,8 @@ def save_integer(parameters, path):
     parameters : IntegerNetwork
     path : str or Path
     """
+    if parameters.vocabulary is None or parameters.readout_bias is None:
+        raise InputError(f"{path}: a later part of a network has no vocabulary and no read-out; save the whole network")
     tensors = {
         "vocabulary": _pack(parameters.vocabulary.to_bytes()),
         "embedding": _pack(parameters.embedding.astype(np.int8).tobytes()),
@@ -74,7 +76,7 @@ def save_integer(parameters, path):
     write_aside(path, safetensors.numpy.save(tensors, {"egret": json.dumps(metadata)}))
 
 
-def load_integer(path):
+def load_integer(path: str | Path) -> IntegerNetwork:
     """Load what `save_integer` wrote.
 
     Parameters
@@ -141,7 +143,7 @@ def _parse(metadata, packed, path):
             sparse(f"layers.{number}.weight_y", 3 * size, size),
             numbers(f"layers.{number}.bias", 3 * size),
             numbers(f"layers.{number}.threshold", size),
-            tuple(numbers(f"layers.{number}.shift", 3).tolist()),
+            tuple(int(shift) for shift in numbers(f"layers.{number}.shift", 3)),  # pyright: ignore[reportArgumentType]
         )
         for number, (inputs, size) in enumerate(zip([embedding, *hidden], hidden, strict=False))
     )

@@ -16,7 +16,14 @@ CODEBOOK = 15
 """Non-zero values of a 4-bit weight."""
 
 
-def quantise(checkpoint, *, weight_bits=8, embedding_bits=8, accumulator_bits=24, gate_index_bits=10):
+def quantise(
+    checkpoint: Checkpoint,
+    *,
+    weight_bits: int = 8,
+    embedding_bits: int = 8,
+    accumulator_bits: int = 24,
+    gate_index_bits: int = 10,
+) -> IntegerNetwork:
     """Quantise an EGRU to the integer network.
 
     Every scale is a power of two, chosen to lose the least: one for each gate of each layer (by the squared error of
@@ -122,7 +129,7 @@ def quantise(checkpoint, *, weight_bits=8, embedding_bits=8, accumulator_bits=24
     )
 
 
-def dequantise(parameters):
+def dequantise(parameters: IntegerNetwork) -> Checkpoint:
     """The float network that an integer network stands for, to be trained further.
 
     Parameters
@@ -133,11 +140,14 @@ def dequantise(parameters):
     -------
     Checkpoint
     """
-    tied = parameters.readout_weight is None
+    vocabulary, weight, bias = parameters.vocabulary, parameters.readout_weight, parameters.readout_bias
+    if vocabulary is None or bias is None:
+        raise InputError("a later part of a network has no vocabulary and no read-out; give the whole network")
+    tied = weight is None
     power = EMBEDDING_FRACTION + VALUE_FRACTION - parameters.readout_fraction if tied else 0
     tensors = {"embedding.weight": parameters.embedding * 2.0 ** (power - EMBEDDING_FRACTION)}
-    if not tied:
-        tensors["readout.weight"] = parameters.readout_weight * 2.0 ** (VALUE_FRACTION - parameters.readout_fraction)
+    if weight is not None:
+        tensors["readout.weight"] = weight * 2.0 ** (VALUE_FRACTION - parameters.readout_fraction)
     for number, layer in enumerate(parameters.layers):
         fractions = _weight_fractions(layer.shift, parameters.gate_index_bits)
         scale = np.repeat(2.0**-fractions, len(layer.threshold))
@@ -147,19 +157,17 @@ def dequantise(parameters):
             f"layers.{number}.bias": layer.bias * scale * 2.0**-VALUE_FRACTION,
             f"layers.{number}.threshold": layer.threshold * 2.0**-STATE_FRACTION,
         }
-    tensors["readout.bias"] = parameters.readout_bias * 2.0**-parameters.readout_fraction
+    tensors["readout.bias"] = bias * 2.0**-parameters.readout_fraction
     configuration = NetworkConfiguration(
         cell="egru",
-        tokens=parameters.vocabulary.kind,
-        vocab_size=parameters.vocabulary.size,
+        tokens=vocabulary.kind,
+        vocab_size=vocabulary.size,
         embedding_size=parameters.embedding.shape[1],
         hidden_sizes=parameters.hidden,
         reset="before",
         tied=tied,
     )
-    return Checkpoint(
-        configuration, {name: tensor.astype(np.float32) for name, tensor in tensors.items()}, parameters.vocabulary
-    )
+    return Checkpoint(configuration, {name: tensor.astype(np.float32) for name, tensor in tensors.items()}, vocabulary)
 
 
 def _round(array, fraction, limit):

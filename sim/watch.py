@@ -1,6 +1,7 @@
 """Watches streams for breaches of the Amaranth stream rules, in any simulator."""
 
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["StreamWatch", "watch_amaranth", "watch_cocotb"]
 
@@ -38,7 +39,7 @@ class StreamWatch:
     _held: object = None
     _waiting: bool = False
 
-    def sample(self, valid, ready, payload):
+    def sample(self, valid: Any, ready: Any, payload: Any) -> None:
         """One cycle: `valid` and `ready` as anything with a truth value, `payload` anything that can be compared."""
         if self._waiting:
             if not valid:
@@ -58,7 +59,7 @@ class StreamWatch:
         self.cycles += 1
 
 
-def watch_cocotb(dut, clock, stream, name=None):
+def watch_cocotb(dut: Any, clock: Any, stream: Any, name: str | None = None) -> "StreamWatch":
     """Start to watch a stream of a Verilog module that Amaranth generated.
 
     Parameters
@@ -106,8 +107,20 @@ def watch_cocotb(dut, clock, stream, name=None):
     return watch
 
 
-def watch_amaranth(simulator, stream, name):
-    """Start to watch a stream interface in Amaranth's simulator; returns the `StreamWatch`."""
+def watch_amaranth(simulator: Any, stream: Any, name: str) -> "StreamWatch":
+    """Start to watch a stream interface in Amaranth's simulator.
+
+    Parameters
+    ----------
+    simulator : amaranth.sim.Simulator
+    stream : amaranth.lib.stream.Interface
+    name : str
+        Name in errors.
+
+    Returns
+    -------
+    StreamWatch
+    """
     from amaranth.hdl import Value
 
     watch = StreamWatch(name)

@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import accumulate
+from typing import Any, Self
 
 from egret.model.arithmetic import GATES
 from egret.model.errors import InputError
@@ -53,7 +54,7 @@ FORMAT = 6
 """Counts changes of the arithmetic or of a memory's layout; part of the digest."""
 
 
-def first_bank(lane):
+def first_bank(lane: int) -> int:
     """Number of the first bank of a lane's window, negative where there is no such bank."""
     return 2 * lane - 2
 
@@ -180,31 +181,31 @@ class Configuration:
     # Shape.
 
     @property
-    def layers(self):
+    def layers(self) -> int:
         """Number of layers."""
         return len(self.hidden)
 
     @property
-    def neurons(self):
+    def neurons(self) -> int:
         """Neurons of all layers together."""
         return sum(self.hidden)
 
     @property
-    def takes_events(self):
+    def takes_events(self) -> bool:
         """Whether the input is events, not tokens."""
         return self.vocabulary == 0
 
     @property
-    def tokens(self):
+    def tokens(self) -> int:
         """Numbers that a step can begin with: tokens, or how many events enter."""
         return self.embedding + 1 if self.takes_events else self.vocabulary
 
-    def inputs(self, layer):
+    def inputs(self, layer: int) -> int:
         """Number of inputs of a layer."""
         return self.hidden[layer - 1] if layer else self.embedding
 
     @cached_property
-    def neuron_base(self):
+    def neuron_base(self) -> tuple[int, ...]:
         """First position of each layer in the memories with one word a neuron."""
         return tuple(accumulate(self.hidden[:-1], initial=0))
 
@@ -212,109 +213,109 @@ class Configuration:
     # `pair_depth` addresses in each bank for the former and `candidate_depth` for the latter.
 
     @property
-    def banks(self):
+    def banks(self) -> int:
         """Accumulator banks, B = 2 L."""
         return 2 * self.lanes
 
     @property
-    def in_flight(self):
+    def in_flight(self) -> int:
         """Neurons that the update pass, and events that the reset pass, have under way: more where lanes are faster."""
         return min((2 if self.compact else 4) * self.lanes, 32)
 
     @property
-    def bank_bits(self):
+    def bank_bits(self) -> int:
         """Width of a bank's number."""
         return (self.banks - 1).bit_length()
 
-    def pair_depth(self, layer):
+    def pair_depth(self, layer: int) -> int:
         """Addresses of a bank for the gates u and r of a layer: entry 2 i + g is in bank (2 i + g) mod B."""
         return -(-2 * self.hidden[layer] // self.banks)
 
-    def candidate_depth(self, layer):
+    def candidate_depth(self, layer: int) -> int:
         """Addresses of a bank for gate z of a layer: entry i is in bank i mod B."""
         return -(-self.hidden[layer] // self.banks)
 
-    def layer_depth(self, layer):
+    def layer_depth(self, layer: int) -> int:
         """Addresses of a layer in each bank."""
         return self.pair_depth(layer) + self.candidate_depth(layer)
 
     @cached_property
-    def bank_base(self):
+    def bank_base(self) -> tuple[int, ...]:
         """First address of each layer in every bank."""
         return tuple(accumulate((self.layer_depth(layer) for layer in range(self.layers - 1)), initial=0))
 
     @property
-    def bank_depth(self):
+    def bank_depth(self) -> int:
         """Words of a bank."""
         return self.bank_base[-1] + self.layer_depth(self.layers - 1)
 
-    def place(self, layer, gate, neuron):
-        """Bank, and address from the layer's first one, of a neuron's accumulator; arrays are taken too."""
+    def place(self, layer: int, gate: int, neuron: Any) -> tuple[Any, Any]:
+        """Bank, and address from the layer's first one, of a neuron's accumulator for a gate; arrays are taken too."""
         entry = neuron if gate == GATES.index("z") else 2 * neuron + gate
         offset = self.pair_depth(layer) if gate == GATES.index("z") else 0
         return entry % self.banks, offset + entry // self.banks
 
-    def gate_banks(self, gate):
+    def gate_banks(self, gate: int) -> range:
         """The banks in which the accumulators of a gate lie, as a range."""
         return range(self.banks) if gate == GATES.index("z") else range(gate, self.banks, 2)
 
     # Weights: columns of words, one column a source. An entry of a word is {code, run}. A lane walks over positions,
     # bank * span + address, of its rows: it goes on by run + 1, or, where code is 0, by (run + 1) << RUN_BITS.
 
-    def segment_offset(self, layer, segment):
+    def segment_offset(self, layer: int, segment: str) -> int:
         """Address in a bank, from the layer's first one, where the rows of a segment begin."""
         return self.pair_depth(layer) if segment == "s" else 0
 
-    def segment_span(self, layer, segment):
-        """Addresses of a bank that a segment's rows take, at least what an entry without weight skips."""
+    def segment_span(self, layer: int, segment: str) -> int:
+        """Addresses of a bank that a segment of a layer takes, at least what an entry without weight skips."""
         depth = {"x": self.layer_depth, "y": self.pair_depth, "s": self.candidate_depth}[segment](layer)
         return max(depth, 1 << RUN_BITS)
 
     @property
-    def span_bits(self):
+    def span_bits(self) -> int:
         """Width of an address within the largest span."""
         return (max(self.segment_span(layer, "x") for layer in range(self.layers)) - 1).bit_length()
 
     @property
-    def block_bits(self):
+    def block_bits(self) -> int:
         """Width of a start's address, counted in steps of 2^RUN_BITS."""
         return max(self.span_bits - RUN_BITS, 1)
 
     @property
-    def run_bits(self):
+    def run_bits(self) -> int:
         """Bits of the widest zero run."""
         return RUN_BITS + len(self.wide_words)
 
     @property
-    def narrow_bits(self):
+    def narrow_bits(self) -> int:
         """Bits of an entry in a word of the narrowest kind."""
         return self.weight_bits + RUN_BITS
 
     @property
-    def weight_memory_bytes(self):
+    def weight_memory_bytes(self) -> int:
         """Bytes of the weight memory, all bits of the runs included."""
         bits = self.weight_words * self.narrow_bits + sum(self.wide_words)
         return -(-self.lanes * bits // 8)
 
     @property
-    def resident_bytes(self):
+    def resident_bytes(self) -> int:
         """Bytes of the weights in block RAM beside an SDRAM."""
         return self.resident_words * self.lanes * self.narrow_bits // 8
 
     # What an SDRAM holds: weights, then the embedding, then folded rows, all in words of 16 bits.
 
     @property
-    def word_beats(self):
+    def word_beats(self) -> int:
         """Words of an SDRAM that a word of weights takes."""
         return self.lanes * self.narrow_bits // SDRAM_BITS
 
     @property
-    def row_beats(self):
+    def row_beats(self) -> int:
         """Words of an SDRAM that an address of a folded row takes."""
         return -(-self.banks * self.row_bits // SDRAM_BITS)
 
     @cached_property
-    def sdram_sizes(self):
+    def sdram_sizes(self) -> dict[str, int]:
         """Words of an SDRAM that each of its sections takes: dict, in their order."""
         return {
             "weights": self.weight_words * self.word_beats,
@@ -323,17 +324,17 @@ class Configuration:
         }
 
     @cached_property
-    def sdram_base(self):
+    def sdram_base(self) -> dict[str, int]:
         """First word in an SDRAM of each of its sections: dict."""
         return dict(zip(self.sdram_sizes, accumulate(self.sdram_sizes.values(), initial=0), strict=False))
 
     @property
-    def sdram_words(self):
+    def sdram_words(self) -> int:
         """Words of an SDRAM that are in use."""
         return sum(self.sdram_sizes.values())
 
     @cached_property
-    def column_base(self):
+    def column_base(self) -> tuple[dict[str, int], ...]:
         """First column of each layer's segments: ``column_base[layer][segment]``."""
         bases, base = [], 0
         for layer, size in enumerate(self.hidden):
@@ -342,17 +343,17 @@ class Configuration:
         return tuple(bases)
 
     @property
-    def columns(self):
+    def columns(self) -> int:
         """Number of columns of all layers together."""
         return self.column_base[-1]["s"] + self.hidden[-1]
 
     @property
-    def start_bits(self):
+    def start_bits(self) -> int:
         """Width of a column's first word address."""
         return max((self.resident_words + self.weight_words - 1).bit_length(), 1)
 
     @property
-    def count_bits(self):
+    def count_bits(self) -> int:
         """Width of a column's word count: a lane that did all of its two home banks would need two spans."""
         span = max(self.segment_span(layer, "x") for layer in range(self.layers))
         return (3 * span).bit_length()
@@ -360,24 +361,24 @@ class Configuration:
     # Gate tables.
 
     @property
-    def sigmoid_fraction(self):
+    def sigmoid_fraction(self) -> int:
         """Fraction bits of the sigmoid table's signed index, which spans -8 to 8."""
         return self.gate_index_bits - 4
 
     @property
-    def tanh_fraction(self):
+    def tanh_fraction(self) -> int:
         """Fraction bits of the tanh table's signed index, which spans -4 to 4."""
         return self.gate_index_bits - 3
 
     # Interchange.
 
-    def to_json(self):
+    def to_json(self) -> str:
         """Canonical JSON text; the same configuration always gives the same text."""
         return json.dumps(asdict(self) | {"format": FORMAT}, sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text):
-        """Read what `to_json` wrote. Raises `InputError` for anything else."""
+    def from_json(cls, text: str) -> Self:
+        """Read the text that `to_json` wrote. Raises `InputError` for anything else."""
         try:
             values = json.loads(text)
         except ValueError as error:
@@ -394,7 +395,7 @@ class Configuration:
         return cls(**values)
 
     @property
-    def digest(self):
+    def digest(self) -> bytes:
         """Eight bytes that name this configuration: the head of the SHA-256 of `to_json`."""
         return hashlib.sha256(self.to_json().encode()).digest()[:8]
 

@@ -8,6 +8,8 @@ import json
 import struct
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 from egret.model.arithmetic import CODEBOOK, VALUE_FRACTION, WEIGHT_BITS
 from egret.model.compiler.configuration import RUN_BITS, SDRAM_BITS, SEGMENTS, Configuration
@@ -42,7 +44,18 @@ _CRC = struct.Struct("<I")  # CRC-32 of all bytes before it
 
 @dataclass(frozen=True)
 class MemorySection:
-    """A memory of the core: section number, name, bits of a word, number of words."""
+    """A memory of the core.
+
+    Parameters
+    ----------
+    number : int
+        Of the section, in the image and on the link.
+    name : str
+    word_bits : int
+        Bits of a word.
+    words : int
+        Number of words.
+    """
 
     number: int
     name: str
@@ -50,12 +63,12 @@ class MemorySection:
     words: int
 
     @property
-    def word_bytes(self):
+    def word_bytes(self) -> int:
         """Bytes of a word in the image and on the link."""
         return -(-self.word_bits // 8)
 
 
-def memory_sections(configuration):
+def memory_sections(configuration: Configuration) -> "tuple[MemorySection, ...]":
     """Memories of a core, in the order of their section numbers.
 
     Returns
@@ -99,9 +112,11 @@ def memory_sections(configuration):
     return tuple(sections)
 
 
-def input_section(configuration):
-    """The memory of a core whose input is events, in which these are put before each step, {index, value} from the
-    first word on: `MemorySection`. It has the number of the embedding, which such a core has not; no image holds it.
+def input_section(configuration: Configuration) -> "MemorySection":
+    """The memory into which the events of a step are put, where the configuration says that events are the input.
+
+    A word is {index, value}; a step's events begin at the first word. The section has the number of the embedding,
+    which such a core has not. No image holds it.
     """
     c = configuration
     return MemorySection(INPUT_SECTION, "input", 16 + VALUE_FRACTION, c.embedding)
@@ -139,7 +154,7 @@ class Image:
 
     def __post_init__(self):
         c = self.configuration
-        sections = memory_sections(c)
+        sections, weight_words = memory_sections(c), 0
         if set(self.memories) != {section.name for section in sections}:
             raise InputError(f"image: needs the memories {', '.join(section.name for section in sections)}")
         for section in sections:
@@ -174,7 +189,7 @@ class Image:
         elif c.hidden[-1] != c.embedding:
             raise InputError("image: lacks readout_weight, which a network with another embedding width needs")
 
-    def to_bytes(self):
+    def to_bytes(self) -> bytes:
         """The file's content."""
         header = json.loads(self.configuration.to_json())
         header = json.dumps(
@@ -205,7 +220,7 @@ class Image:
         return content + _CRC.pack(zlib.crc32(content))
 
     @classmethod
-    def from_bytes(cls, data, where="image"):
+    def from_bytes(cls, data: bytes, where: str | Path = "image") -> Self:
         """Parse and check a file's content.
 
         Parameters
@@ -213,6 +228,10 @@ class Image:
         data : bytes
         where : str or Path
             Named in errors.
+
+        Returns
+        -------
+        Image
 
         Raises
         ------
@@ -280,11 +299,11 @@ class Image:
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
 
-    def save(self, path):
-        """Write the file aside, then rename. Raises `InputError` where it cannot be written."""
+    def save(self, path: str | Path) -> None:
+        """Write the file ``path`` aside, then rename. Raises `InputError` where it cannot be written."""
         write_aside(path, self.to_bytes())
 
     @classmethod
-    def load(cls, path):
-        """Read and check a file. Raises `InputError` where it cannot be read or is no whole image."""
+    def load(cls, path: str | Path) -> Self:
+        """Read and check the file ``path``. Raises `InputError` where it cannot be read or is no whole image."""
         return cls.from_bytes(read(path), path)

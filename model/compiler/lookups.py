@@ -1,9 +1,14 @@
 """How often a core looks up each column of weights: over a text, or over text that the network writes itself."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from egret.model.counts import SourceCounts, integer_columns
 from egret.model.integer import IntegerEngine
+
+if TYPE_CHECKING:
+    from egret.model.integer import IntegerNetwork
 
 __all__ = ["column_lookups", "estimate_lookups"]
 
@@ -13,8 +18,10 @@ SETTLING = 8
 """First steps, which are not counted."""
 
 
-def column_lookups(sources, tokens, embedding, folded):
-    """How often each column is looked up: list of (x, y, s), one a layer, each int64 [sources].
+def column_lookups(
+    sources: SourceCounts, tokens: np.ndarray, embedding: np.ndarray, folded: int
+) -> list[tuple[np.ndarray, ...]]:
+    """How often each column is looked up.
 
     Parameters
     ----------
@@ -25,12 +32,16 @@ def column_lookups(sources, tokens, embedding, folded):
     embedding : np.ndarray, shape [V, E]
     folded : int
         Tokens, from the first one on, that need no column of the first layer's inputs.
+
+    Returns
+    -------
+    list of (x, y, s), one a layer, each int64 [sources]
     """
     embedded = np.count_nonzero(embedding[tokens[tokens >= folded]], axis=0)
     return list(zip([embedded, *sources.x[1:]], sources.y, sources.s, strict=True))
 
 
-def estimate_lookups(parameters, folded=0, *, seed=0):
+def estimate_lookups(parameters: "IntegerNetwork", folded: int = 0, *, seed: int = 0) -> list[np.ndarray]:
     """Estimate how often each column is looked up.
 
     Parameters

@@ -1,6 +1,5 @@
 """Teachers: networks whose prediction of the training text a network learns beside the text itself."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ __all__ = ["load_network", "load_teacher", "teach"]
 _STEPS = 70  # that teachers predict at once
 
 
-def load_network(path: str | os.PathLike) -> Checkpoint:
+def load_network(path: str | Path) -> Checkpoint:
     """The network of a checkpoint directory, or the float network that an integer network's file stands for.
 
     Parameters
@@ -37,7 +36,7 @@ def load_network(path: str | os.PathLike) -> Checkpoint:
     return dequantise(load_integer(path)) if Path(path).is_file() else load_checkpoint(path)
 
 
-def load_teacher(path: str | os.PathLike, vocabulary: Vocabulary) -> Checkpoint:
+def load_teacher(path: str | Path, vocabulary: Vocabulary) -> Checkpoint:
     """`load_network`, for a network that teaches.
 
     Parameters

@@ -4,7 +4,6 @@ On a CUDA device one optimiser step, from dropout to AdamW, is one CUDA graph fo
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -316,7 +315,7 @@ class Trainer:
 
     def run(
         self,
-        directory: str | os.PathLike | None = None,
+        directory: str | Path | None = None,
         *,
         progress: bool = False,
         limit_seconds: float | None = None,
@@ -480,7 +479,7 @@ class Trainer:
 
     # Saving and resuming
 
-    def save(self, directory: str | os.PathLike) -> None:
+    def save(self, directory: str | Path) -> None:
         """Save the best network so far (if any), then the training state.
 
         Parameters
@@ -516,7 +515,7 @@ class Trainer:
             shard_mib=self.options.machine.shard_mib,
         )
 
-    def resume(self, directory: str | os.PathLike) -> bool:
+    def resume(self, directory: str | Path) -> bool:
         """Go on from a saved training state.
 
         Parameters

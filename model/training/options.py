@@ -399,7 +399,7 @@ class TrainingOptions:
         return {name: getattr(getattr(self, group), own) for name, (group, own) in _PLACES.items()}
 
     @classmethod
-    def from_toml(cls, path: str | os.PathLike, **overrides: Any) -> Self:
+    def from_toml(cls, path: str | Path, **overrides: Any) -> Self:
         """Options from a configuration file; see the module's description. Paths are relative to the file.
 
         Parameters

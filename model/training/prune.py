@@ -9,13 +9,14 @@ followed by fine-tuning in which pruned weights stay zero. Called by ``egret pru
     result = prune(checkpoint_directory, directory, training, pruning, progress=True)
 
 `directory` becomes a checkpoint directory with the best network at the final sparsity, and holds the training state
+from pathlib import Path
 from which a killed run goes on, as for `egret.model.training.train`.
 """
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -131,8 +132,8 @@ def prune_magnitude(model: LanguageModel, sparsity: float) -> None:
 
 
 def prune(
-    checkpoint: str | os.PathLike,
-    directory: str | os.PathLike,
+    checkpoint: str | Path,
+    directory: str | Path,
     training: TrainingOptions,
     pruning: PruningOptions,
     *,

@@ -121,11 +121,11 @@ class Study:
     @classmethod
     def from_toml(
         cls,
-        path: str | os.PathLike,
+        path: str | Path,
         *,
-        train: str | os.PathLike | None = None,
-        valid: str | os.PathLike | None = None,
-        test: str | os.PathLike | None = None,
+        train: str | Path | None = None,
+        valid: str | Path | None = None,
+        test: str | Path | None = None,
         device: str | None = None,
     ) -> Self:
         """Read a study file; see the module's description.

@@ -64,7 +64,7 @@ class SweepResult:
 
 def sweep(
     study: Study,
-    directory: str | os.PathLike,
+    directory: str | Path,
     *,
     ray: str | None = None,
     limit_seconds: float | None = None,

@@ -10,8 +10,8 @@ text so far. Beside its three files lies the training state (`egret.model.traini
 on exactly where it last saved: call `train` again with the same options and directory.
 """
 
-import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ __all__ = ["read_texts", "train"]
 
 def train(
     options: TrainingOptions,
-    directory: str | os.PathLike,
+    directory: str | Path,
     *,
     progress: bool = False,
     limit_seconds: float | None = None,
@@ -102,10 +102,9 @@ def read_texts(
     """
     texts, kind = options.text, options.network.tokens
     text = read_text(texts.train)
-    if vocabulary is None and texts.vocabulary is None:
-        vocabulary = Vocabulary.from_text(text, kind)
-    elif vocabulary is None:
-        vocabulary = Vocabulary.from_file(texts.vocabulary, kind)
+    if vocabulary is None:
+        own = texts.vocabulary
+        vocabulary = Vocabulary.from_text(text, kind) if own is None else Vocabulary.from_file(own, kind)
 
     def encode(path: str, content: str) -> np.ndarray:
         try:

@@ -8,7 +8,6 @@ It reads what `egret.model.training.sweep` left: ``study.json`` and each point's
 beside it; its figures are inline SVG, and each is a file of its own too.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -55,8 +54,8 @@ class Report:
 
 
 def write_report(
-    directory: str | os.PathLike,
-    path: str | os.PathLike | None = None,
+    directory: str | Path,
+    path: str | Path | None = None,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
