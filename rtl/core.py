@@ -1,5 +1,6 @@
 """The core: event-driven, sparse EGRU layers, one step a token."""
 
+from functools import partial
 from typing import Any
 
 from amaranth.hdl import *
@@ -110,29 +111,23 @@ class Core(wiring.Component):
         m.submodules.reset_pass = reset_pass = ResetPass(c)
         m.submodules.update_pass = update_pass = UpdatePass(c)
         m.submodules.biases = biases = Biases(c)
+        rows = None
+        if c.folded_tokens:
+            m.submodules.rows = rows = FoldedRows(c)
+            connect(m, rows.o, accumulators.row)
 
-        loaded = [embedding, weights, lanes, gate_u, gate_r, gate_z, update_pass, biases]
         connect(m, biases.o, update_pass.bias)
         m.d.comb += [biases.start.eq(update_pass.start), biases.layer.eq(update_pass.start_layer)]
         if c.store == "spram":
             connect(m, biases.ask, weights.bias_ask)
             connect(m, weights.bias_found, biases.found)
-        if c.folded_tokens:
-            m.submodules.rows = rows = FoldedRows(c)
-            loaded.append(rows)
-            connect(m, rows.o, accumulators.row)
-        sources = []
-        if c.store == "sdram":
-            sources = [weights, *([embedding] if embedding.bursts else []), *([rows] if c.folded_tokens else [])]
-        if sources:
-            beats = self._memory(m, sources)
-        for unit in loaded:
+        for unit in (embedding, weights, lanes, gate_u, gate_r, gate_z, update_pass, biases, *([rows] if rows else [])):
             m.d.comb += [unit.load.eq(self.load), unit.load_valid.eq(self.load_valid)]
         connect(m, weights.o, lanes.i)
         connect(m, update_pass.event, events.i)
         connect(m, flipped(self.o_events), update_pass.o)
         m.d.comb += [
-            accumulators.coming.eq(lanes.coming | (rows.coming.replicate(c.banks) if c.folded_tokens else 0)),
+            accumulators.coming.eq(lanes.coming | (rows.coming.replicate(c.banks) if rows else 0)),
             *(into.eq(add) for into, add in zip(accumulators.add, lanes.add, strict=True)),
         ]
         for number, gate in enumerate((gate_u, gate_r, gate_z)):
@@ -147,8 +142,7 @@ class Core(wiring.Component):
 
         # Gate r serves the reset pass while that is running; a request that has been shown stays.
         for_update = update_pass.request[GATES.index("r")]
-        chosen = Signal()
-        resetting = Signal()
+        chosen, resetting = Signal(), Signal()
         m.d.comb += [
             gate_r.i.valid.eq(Mux(chosen, reset_pass.request.valid, for_update.valid)),
             gate_r.i.payload.eq(Mux(chosen, reset_pass.request.payload, for_update.payload)),
@@ -158,37 +152,56 @@ class Core(wiring.Component):
         with m.If(~gate_r.i.valid | gate_r.i.ready):
             m.d.sync += chosen.eq(resetting)
 
-        layer = Signal(layer_bits(c))
-        last = Signal()
+        # A cycle late: nobody looks in the cycle in which the last column is taken.
         settled = Signal(init=1)
-        idle = Signal()
-        column = weights.i.payload
+        m.d.sync += settled.eq(~weights.busy & ~lanes.busy)
+        causes = self._sequence(m, embedding, rows, events, weights, reset_pass, update_pass, settled, resetting)
+        amounts = {
+            "tokens": self.i_tokens.valid & self.i_tokens.ready,
+            "cycles": self.busy,
+            "words": weights.o.valid,
+            "macs": lanes.macs,
+        }
+        without_word = self.busy & ~weights.o.valid
+        if c.store == "sdram":
+            sources = [weights, *([embedding] if embedding.bursts else []), *([rows] if rows else [])]
+            amounts |= {"memory": without_word & weights.waits, "beats": self._memory(m, sources)}
+            without_word &= ~weights.waits
+        amounts |= {name: without_word & signal for name, signal in causes.items()}
+        for number in range(c.layers):
+            amounts[f"events_{number}"] = update_pass.event.valid & (update_pass.event.p.layer == number)
+        self._count(m, amounts)
+        return m
+
+    def _sequence(
+        self,
+        m: Module,
+        embedding: Embedding,
+        rows: FoldedRows | None,
+        events: EventQueue,
+        weights: WeightStore,
+        reset_pass: ResetPass,
+        update_pass: UpdatePass,
+        settled: Signal,
+        resetting: Signal,
+    ) -> dict[str, Signal]:
+        """Run the phases of each layer; return, for each cause, whether it is why no weight word is due."""
+        c = self.configuration
+        layer, last, idle = Signal(layer_bits(c)), Signal(), Signal()
         token = Signal.like(self.i_tokens.payload)
-        bases = {segment: Array(base[segment] for base in c.column_base) for segment in SEGMENTS}
+        feed = partial(self._feed, weights, layer)
         m.d.comb += [
             last.eq(layer == c.layers - 1),
             events.layer.eq(layer),
             reset_pass.layer.eq(layer),
             embedding.token.eq(token),
             update_pass.start_layer.eq(layer),
+            self.busy.eq(~idle | update_pass.busy),
         ]
-        if c.folded_tokens:
-            m.d.comb += rows.token.eq(token)
 
-        # A cycle late: nobody looks in the cycle in which the last column is taken.
-        m.d.sync += settled.eq(~weights.busy & ~lanes.busy)
-
-        def feed(source, segment):
-            return [
-                column.matrix.eq(layer * len(SEGMENTS) + SEGMENTS.index(segment)),
-                column.column.eq(bases[segment][layer] + source.p.index),
-                column.value.eq(source.p.value),
-                weights.i.valid.eq(source.valid),
-                source.ready.eq(weights.i.ready),
-            ]
-
-        def start_update():
-            return [update_pass.start.eq(1), events.clear.bit_select(layer, 1).eq(1)]
+        def start_update() -> None:
+            m.d.comb += [update_pass.start.eq(1), events.clear.bit_select(layer, 1).eq(1)]
+            m.d.sync += layer.eq(Mux(last, 0, layer + 1))
 
         cause = {name: Signal(name=f"cause_{name}") for name in CAUSES[:-1]}
         with m.FSM(name="sequencer"):
@@ -215,7 +228,7 @@ class Core(wiring.Component):
                     with m.If(self.i_tokens.valid):
                         m.next = "INPUT"
             with m.State("INPUT"):
-                if c.folded_tokens:
+                if rows:
                     m.d.comb += cause["settle"].eq(1)
                     with m.If(token >= c.folded_tokens):
                         m.d.comb += embedding.start.eq(1)
@@ -226,7 +239,8 @@ class Core(wiring.Component):
                 else:
                     m.d.comb += [cause["fetch"].eq(1), embedding.start.eq(1)]
                     m.next = "EMBEDDING"
-            if c.folded_tokens:
+            if rows:
+                m.d.comb += rows.token.eq(token)
                 with m.State("ROWS"):
                     m.d.comb += cause["rows"].eq(1)
                     with m.If(rows.done):
@@ -250,8 +264,10 @@ class Core(wiring.Component):
                     m.d.comb += events.start.eq(1)
                     m.next = "RESET"
             with m.State("RESET"):
-                m.d.comb += [resetting.eq(1), cause["reset_pass"].eq(1), *feed(reset_pass.o, "s")]
                 m.d.comb += [
+                    resetting.eq(1),
+                    cause["reset_pass"].eq(1),
+                    *feed(reset_pass.o, "s"),
                     reset_pass.i.payload.eq(events.o.payload),
                     reset_pass.i.valid.eq(events.o.valid),
                     events.o.ready.eq(reset_pass.i.ready),
@@ -261,50 +277,47 @@ class Core(wiring.Component):
             with m.State("UPDATE"):
                 m.d.comb += [cause["wait_update"].eq(settled), cause["settle"].eq(~settled)]
                 with m.If(settled & ~update_pass.busy):
-                    m.d.comb += start_update()
-                    m.d.sync += layer.eq(Mux(last, 0, layer + 1))
+                    start_update()
                     m.next = "LAYER"
             with m.State("CLEAR"):
                 m.d.comb += cause["wait_update"].eq(1)
                 with m.If(~update_pass.busy):
-                    m.d.comb += [*start_update(), update_pass.clear.eq(1)]
-                    m.d.sync += layer.eq(Mux(last, 0, layer + 1))
+                    start_update()
+                    m.d.comb += update_pass.clear.eq(1)
                     with m.If(last):
                         m.next = "LAYER"
-        m.d.comb += self.busy.eq(~idle | update_pass.busy)
+        return cause
 
-        most = {name: c.lanes if name == "macs" else 1 for name in self._counters}
+    def _feed(self, weights: WeightStore, layer: Signal, source: stream.Interface, segment: str) -> list[Any]:
+        """Ask for the columns of a source's events in a matrix of a layer."""
+        bases = Array(base[segment] for base in self.configuration.column_base)
+        return [
+            weights.i.p.matrix.eq(layer * len(SEGMENTS) + SEGMENTS.index(segment)),
+            weights.i.p.column.eq(bases[layer] + source.p.index),
+            weights.i.p.value.eq(source.p.value),
+            weights.i.valid.eq(source.valid),
+            source.ready.eq(weights.i.ready),
+        ]
+
+    def _count(self, m: Module, amounts: dict[str, Any]) -> None:
+        """Count how often each kind of thing happens."""
+        most = {name: self.configuration.lanes if name == "macs" else 1 for name in self._counters}
         m.submodules.counters = counters = Counters(most)
         m.d.comb += [
             counters.byte.eq(self.counter_byte),
             self.counter_read.eq(counters.read),
             self.counters_settled.eq(counters.settled),
         ]
-        m.d.sync += counters.active.eq(self.busy | self.i_tokens.valid)
+        m.d.sync += [
+            counters.active.eq(self.busy | self.i_tokens.valid),
+            *(counters.amounts[name].eq(amounts[name]) for name in self._counters),
+        ]
 
-        def count(name, amount):
-            m.d.sync += counters.amounts[name].eq(amount)
-
-        waits = weights.waits if sources else 0
-
-        count("tokens", self.i_tokens.valid & self.i_tokens.ready)
-        count("cycles", self.busy)
-        count("words", weights.o.valid)
-        count("macs", lanes.macs)
-        for name, signal in cause.items():
-            count(name, self.busy & ~weights.o.valid & signal & ~waits)
-        if sources:
-            count("memory", self.busy & ~weights.o.valid & waits)
-            count("beats", beats)
-        for number in range(c.layers):
-            count(f"events_{number}", update_pass.event.valid & (update_pass.event.p.layer == number))
-        return m
-
-    def _memory(self, m, sources):
-        """The SDRAM, what some units ask of it, and what is loaded into it; returns whether it sends a word."""
+    def _memory(self, m: Module, sources: list[Any]) -> Value:
+        """Connect the SDRAM to the units that ask for bursts, and to the load bus; return whether it sends a word."""
         c = self.configuration
         m.submodules.memory = memory = Sdram(self._timing)
-        wiring.connect(m, memory.sdram, flipped(self.sdram))
+        connect(m, memory.sdram, flipped(self.sdram))
         burst, asked = Signal(burst_layout()), Signal()
         m.d.comb += [memory.i.valid.eq(asked), memory.i.payload.eq(burst), self.ready.eq(memory.ready)]
         for source in sources:

@@ -1,6 +1,6 @@
 """Multiply-accumulate lanes: words of packed weights times one value, to the accumulator banks nearby."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from amaranth.hdl import *
@@ -101,16 +101,7 @@ class Lanes(wiring.Component):
             span.eq(spans[self.i.p.matrix]),
             matrix.eq(self.i.p.matrix),
         ]
-        section = {section.name: section for section in memory_sections(c)}.get("codebook")
-        if section is not None:
-            loading = Signal()
-            load_address = Signal(range(section.words), reset_less=True)
-            load_data = Signal(WEIGHT_BITS, reset_less=True)
-            mine = self.load_valid & (self.load.section == section.number)
-            m.d.sync += loading.eq(mine)
-            with m.If(mine):
-                m.d.sync += [load_address.eq(self.load.index), load_data.eq(self.load.data)]
-
+        look_up = self._codebooks(m)
         used = Signal(c.lanes)
         carried, targets = [], []
         for lane in range(c.lanes):
@@ -137,23 +128,7 @@ class Lanes(wiring.Component):
             over = [signal(signed(max(step_bits, len(span)) + 2), f"over_{passed}") for passed in range(3)]
             m.d.sync += [over[0].eq(step), over[1].eq(step - span), over[2].eq(step - (span << 1))]
             weight = signal(signed(WEIGHT_BITS), "weight")
-            if section is None:
-                again = signal(c.weight_bits, "code_again")
-                m.d.sync += again.eq(code)
-                found = again.as_signed()
-            else:
-                # A memory a lane: Yosys makes nothing good of one with as many read ports.
-                m.submodules[f"codebook_{lane}"] = codebook = memory.Memory(
-                    shape=signed(WEIGHT_BITS), depth=section.words, init=[]
-                )
-                write, read = codebook.write_port(), codebook.read_port()
-                m.d.comb += [
-                    write.addr.eq(load_address),
-                    write.data.eq(load_data),
-                    write.en.eq(loading),
-                    read.addr.eq(Cat(code, matrix)),
-                ]
-                found = read.data
+            found = look_up(lane, code, matrix)
             # WALK
             address = signal(c.span_bits, "address")
             bank = signal(3, "bank")
@@ -196,6 +171,42 @@ class Lanes(wiring.Component):
         m.d.sync += [came.eq(used), self.macs.eq(sum(came[lane] for lane in range(c.lanes)))]
         m.d.comb += self.busy.eq(valid.any())
         return m
+
+    def _codebooks(self, m: Module) -> Callable[[int, Signal, Signal], Value]:
+        """Return the function that makes of a lane's code in a matrix a weight, which comes in the next cycle."""
+        c = self._c
+        section = {section.name: section for section in memory_sections(c)}.get("codebook")
+        if section is None:
+
+            def plain(lane: int, code: Signal, matrix: Signal) -> Value:
+                again = Signal(c.weight_bits, name=f"code_again_{lane}", reset_less=True)
+                m.d.sync += again.eq(code)
+                return again.as_signed()
+
+            return plain
+        loading = Signal()
+        load_address = Signal(range(section.words), reset_less=True)
+        load_data = Signal(WEIGHT_BITS, reset_less=True)
+        mine = self.load_valid & (self.load.section == section.number)
+        m.d.sync += loading.eq(mine)
+        with m.If(mine):
+            m.d.sync += [load_address.eq(self.load.index), load_data.eq(self.load.data)]
+
+        def from_codebook(lane: int, code: Signal, matrix: Signal) -> Value:
+            # A memory a lane: Yosys makes nothing good of one with as many read ports.
+            m.submodules[f"codebook_{lane}"] = codebook = memory.Memory(
+                shape=signed(WEIGHT_BITS), depth=section.words, init=[]
+            )
+            write, read = codebook.write_port(), codebook.read_port()
+            m.d.comb += [
+                write.addr.eq(load_address),
+                write.data.eq(load_data),
+                write.en.eq(loading),
+                read.addr.eq(Cat(code, matrix)),
+            ]
+            return read.data
+
+        return from_codebook
 
 
 def additions(

@@ -91,6 +91,7 @@ class UpdatePass(wiring.Component):
                 "layer": Out(layer_bits(c)),
             }
         )
+        self._clears = Signal()
 
     def elaborate(self, platform: Any) -> Module:
         # Two halves. ASK walks over the neurons and requests their gates, as their biases come.
@@ -99,25 +100,67 @@ class UpdatePass(wiring.Component):
         # neither the pipeline nor the queues before it ever have to stop.
         c = self._c
         m = Module()
-        section = {section.name: section for section in memory_sections(c)}["threshold"]
-        depth = max(c.neurons, 2)
-        m.submodules.threshold = threshold = memory.Memory(shape=STATE_FRACTION + 1, depth=depth, init=[])
-        m.submodules.state = state = memory.Memory(shape=STATE, depth=depth, init=[])
-        threshold_write, threshold_read = threshold.write_port(), threshold.read_port()
+        clearing, free = Signal(), Signal(range(c.in_flight + 1), init=c.in_flight)
+        begun, all_asked = self._ask(m, clearing, free)
+        blended, fires, value = self._answer(m, clearing)
+
+        finished = Signal(range(max(c.hidden) + 1))
+        fresh = Signal(event_layout(c))
+        m.submodules.queue = queue = fifo.SyncFIFO(width=fresh.shape().size, depth=c.in_flight)
         m.d.comb += [
-            threshold_write.addr.eq(self.load.index),
-            threshold_write.data.eq(self.load.data),
-            threshold_write.en.eq(self.load_valid & (self.load.section == section.number)),
+            fresh.index.eq(finished),
+            fresh.value.eq(value[:VALUE_FRACTION] | value[VALUE_FRACTION].replicate(VALUE_FRACTION)),
+            queue.w_data.eq(fresh),
+            queue.w_en.eq(blended & fires & (value != 0)),
         ]
-        state_read, state_write = state.read_port(), state.write_port()
 
-        clearing = Signal()
+        # Events leave for the queue, those of the last layer for the outside as well.
+        last = Signal()
+        sent = Signal()
+        ended = Signal()
+        head = Signal(event_layout(c))
+        m.d.comb += [
+            last.eq(self.layer == c.layers - 1),
+            head.eq(queue.r_data),
+            sent.eq(queue.r_rdy & (~last | self.o.ready)),
+            queue.r_en.eq(sent),
+            self.event.valid.eq(sent),
+            self.event.p.layer.eq(self.layer),
+            self.event.p.event.eq(head),
+        ]
+        quiet = Signal()
+        done = Signal()
+        m.d.comb += [
+            done.eq(self.busy & quiet),
+            ended.eq(done & last & ~clearing),
+            self.o.valid.eq((queue.r_rdy & last) | ended),
+            self.o.p.end.eq(ended),
+        ]
+        with m.If(~ended):
+            m.d.comb += [self.o.p.index.eq(head.index), self.o.p.value.eq(head.value)]
+        m.d.sync += [
+            finished.eq(finished + blended),
+            free.eq(free - begun + (blended & ~queue.w_en) + sent),
+            # Nothing is left to ask for, to store, to compute or to send.
+            quiet.eq(all_asked & (clearing | (finished == Array(c.hidden)[self.layer])) & ~queue.r_rdy),
+        ]
+        with m.If(done & (~ended | self.o.ready)):
+            m.d.sync += self.busy.eq(0)
+        with m.If(self.start):
+            m.d.sync += [
+                self.busy.eq(1),
+                self.layer.eq(self.start_layer),
+                clearing.eq(self.clear),
+                quiet.eq(0),
+                finished.eq(0),
+            ]
+        return m
+
+    def _ask(self, m: Module, clearing: Signal, free: Signal) -> tuple[Signal, Value]:
+        """Request the gates of the neurons; return whether one is begun, and whether all have been stored."""
+        c = self._c
         size = Array(c.hidden)[self.layer]
-        base = Array(c.neuron_base)[self.start_layer]
-
-        # ASK
         neuron = Signal(range(max(c.hidden) + 1))
-        free = Signal(range(c.in_flight + 1), init=c.in_flight)
         open_requests = Signal(len(GATES))
         taken = Signal(len(GATES))
         owed = Signal(range(16 * len(GATES)))
@@ -125,7 +168,6 @@ class UpdatePass(wiring.Component):
         asking = Signal()
         begun = Signal()
         requested = Signal.like(self.request[0].p.neuron)
-        clear_state = Signal()
         m.d.comb += [
             taken.eq(Cat(request.ready for request in self.request) & self.bias.valid.replicate(len(GATES))),
             advance.eq((open_requests & ~taken) == 0),
@@ -150,8 +192,29 @@ class UpdatePass(wiring.Component):
                 requested.eq(neuron),
                 neuron.eq(neuron + asking),
             ]
+        requests = Cat(request.valid & request.ready for request in self.request)
+        m.d.sync += [
+            self._clears.eq(clearing & advance & asking),
+            owed.eq(owed + sum(requests) - sum(self.stored)),
+        ]
+        with m.If(self.start):
+            m.d.sync += neuron.eq(0)
+        return begun, (neuron == size) & (open_requests == 0) & (owed == 0)
 
-        # ANSWER
+    def _answer(self, m: Module, clearing: Signal) -> tuple[Value, Signal, Signal]:
+        """Compute states, and store them; return whether a neuron is done, whether it fires, and its event's value."""
+        c = self._c
+        section = {section.name: section for section in memory_sections(c)}["threshold"]
+        depth = max(c.neurons, 2)
+        m.submodules.threshold = threshold = memory.Memory(shape=STATE_FRACTION + 1, depth=depth, init=[])
+        m.submodules.state = state = memory.Memory(shape=STATE, depth=depth, init=[])
+        threshold_write, threshold_read = threshold.write_port(), threshold.read_port()
+        m.d.comb += [
+            threshold_write.addr.eq(self.load.index),
+            threshold_write.data.eq(self.load.data),
+            threshold_write.en.eq(self.load_valid & (self.load.section == section.number)),
+        ]
+        state_read, state_write = state.read_port(), state.write_port()
         m.submodules.updates = updates = fifo.SyncFIFO(width=VALUE_FRACTION, depth=c.in_flight)
         m.submodules.candidates = candidates = fifo.SyncFIFO(width=Shape.cast(GATE).width, depth=c.in_flight)
         answer = Signal()
@@ -210,71 +273,15 @@ class UpdatePass(wiring.Component):
         ]
 
         # FIRE
-        blended = Signal()
-        carried = Signal(STATE)
-        finished = Signal.like(neuron)
-        fresh = Signal(event_layout(c))
-        m.submodules.queue = queue = fifo.SyncFIFO(width=fresh.shape().size, depth=c.in_flight)
+        blended = answered[-1]
         m.d.comb += [
-            blended.eq(answered[-1]),
-            carried.eq(Mux(fires, reset, kept)),
-            fresh.index.eq(finished),
-            fresh.value.eq(value[:VALUE_FRACTION] | value[VALUE_FRACTION].replicate(VALUE_FRACTION)),
-            queue.w_data.eq(fresh),
-            queue.w_en.eq(blended & fires & (value != 0)),
             state_write.addr.eq(write_place),
-            state_write.data.eq(Mux(clearing, 0, carried)),
-            state_write.en.eq(blended | clear_state),
+            state_write.data.eq(Mux(clearing, 0, Mux(fires, reset, kept))),
+            state_write.en.eq(blended | self._clears),
         ]
         with m.If(state_write.en):
             m.d.sync += write_place.eq(write_place + 1)
-
-        # Events leave for the queue, those of the last layer for the outside as well.
-        last = Signal()
-        sent = Signal()
-        ended = Signal()
-        head = Signal(event_layout(c))
-        m.d.comb += [
-            last.eq(self.layer == c.layers - 1),
-            head.eq(queue.r_data),
-            sent.eq(queue.r_rdy & (~last | self.o.ready)),
-            queue.r_en.eq(sent),
-            self.event.valid.eq(sent),
-            self.event.p.layer.eq(self.layer),
-            self.event.p.event.eq(head),
-        ]
-        quiet = Signal()
-        done = Signal()
-        m.d.comb += [
-            done.eq(self.busy & quiet),
-            ended.eq(done & last & ~clearing),
-            self.o.valid.eq((queue.r_rdy & last) | ended),
-            self.o.p.end.eq(ended),
-        ]
-        with m.If(~ended):
-            m.d.comb += [self.o.p.index.eq(head.index), self.o.p.value.eq(head.value)]
-        requests = Cat(request.valid & request.ready for request in self.request)
-        m.d.sync += [
-            clear_state.eq(clearing & advance & asking),
-            finished.eq(finished + blended),
-            free.eq(free - begun + (blended & ~queue.w_en) + sent),
-            owed.eq(owed + sum(requests) - sum(self.stored)),
-            # Nothing is left to ask for, to store, to compute or to send.
-            quiet.eq(
-                (neuron == size) & (open_requests == 0) & (owed == 0) & (clearing | (finished == size)) & ~queue.r_rdy
-            ),
-        ]
-        with m.If(done & (~ended | self.o.ready)):
-            m.d.sync += self.busy.eq(0)
         with m.If(self.start):
-            m.d.sync += [
-                self.busy.eq(1),
-                self.layer.eq(self.start_layer),
-                clearing.eq(self.clear),
-                quiet.eq(0),
-                neuron.eq(0),
-                finished.eq(0),
-                read_place.eq(base),
-                write_place.eq(base),
-            ]
-        return m
+            base = Array(c.neuron_base)[self.start_layer]
+            m.d.sync += [read_place.eq(base), write_place.eq(base)]
+        return blended, fires, value

@@ -80,7 +80,9 @@ def test_another_gate_table_is_another_design(monkeypatch):
     assert build.key(build._verilog()) != build.key(verilog)
 
 
-@pytest.mark.parametrize("changed", ["model/integer.py", "model/compiler/image.py", "rtl/mac.py", "sim/virtual_board.cpp"])
+@pytest.mark.parametrize(
+    "changed", ["model/integer.py", "model/compiler/image.py", "rtl/mac.py", "sim/virtual_board.cpp"]
+)
 def test_another_source_is_another_recipe(changed, tmp_path):
     """A change anywhere in the generator generates anew."""
     recipes = []
