@@ -2,13 +2,12 @@
 
 import contextlib
 import importlib
-import json
 
 import click
 
 from egret.host.cli.cores import board_speed, describe_measurement, measure_text, mismatch_status, open_board
 from egret.host.cli.options import FOLDED, RESIDENT, as_json
-from egret.host.cli.show import progress_bar, show_columns, show_table
+from egret.host.cli.show import Result, Table, progress_bar, show
 from egret.host.cli.sources import (
     board_image,
     board_named,
@@ -103,9 +102,9 @@ def bench(
     measurement = measure_text(image, parameters, ids)
     read = weight_bytes_per_token(image, measurement, ids, parameters.embedding)
     macs = measurement.evaluation.macs
-    more, more_rows = describe_measurement(measurement)
+    measured = describe_measurement(measurement)
     shares = measurement.shares
-    result = {
+    figures = {
         "store": store,
         "tokens": tokens,
         "folded": image.configuration.folded_tokens,
@@ -116,21 +115,20 @@ def bench(
         "macs_per_token_dense": macs.dense,
         "bound_cycles_per_token": measurement.bound,
         "shares": shares,
-        **more,
+        **measured.figures,
     }
     rows = [
         ("steps", f"{tokens:,}"),
         ("MACs per token", f"{measurement.macs_per_token:,.0f} of {macs.dense:,}"),
         ("cycles per token", f"{measurement.cycles_per_token:,.0f}, bound {measurement.bound:,.0f}"),
-        *(row for row in more_rows if row[0] != "cycles per token"),
+        *(row for row in measured.rows if row[0] != "cycles per token"),
         *((f"lanes' cycles: {name}", f"{share:.2%}") for name, share in shares.items() if share),
         ("bytes read per token", f"{read:,.0f}"),
     ]
+    result, variants = Result(figures, rows), []
     if board is not None:
         speed = board_speed(board, measurement, board.hertz)
-        result["speed"] = speed.summary()
-        rows += speed.rows()
-    variants = []
+        result.add(Result({"speed": speed.summary()}, speed.rows()))
     if speed_ups:
         variants = comparison.compare(
             parameters,
@@ -140,45 +138,22 @@ def bench(
             open_board=open_board,
             progress=progress_bar,
         )
-        dense = variants[0]
-        result["variants"] = [
-            {
-                "uses": variant.name,
-                "mismatches": variant.measurement.mismatches,
-                "tokens": variant.measurement.evaluation.tokens,
-                "activity": variant.measurement.evaluation.activity,
-                "macs_per_token": variant.measurement.macs_per_token,
-                "cycles_per_token": variant.measurement.cycles_per_token,
-                "bound_cycles_per_token": variant.measurement.bound,
-                "speed_up": variant.speed_up(dense),
-                "speed_up_in_macs": variant.theory(dense),
-            }
-            for variant in variants
-        ]
-    tables, wrong = [], None
+        result.add(_describe_variants(variants))
+    wrong = None
     if energy or peers:
         from egret.host.energy import HERTZ
 
         hertz = HERTZ if board is None else board.hertz
-        estimate, table = _estimate_energy(image, measurement, ids, parameters, hertz, board)
+        estimate = _estimate_energy(image, measurement, ids, parameters, hertz, board)
         if energy:
-            result["energy"] = estimate
-            tables.append(table)
-    if peers:
-        result["peers"], table, wrong = _compare_peers(
-            measurement, parameters, ids, hertz, estimate["joules_per_token"]
-        )
-        tables.append(table)
+            result.add(estimate)
+        if peers:
+            joules = estimate.figures["energy"]["joules_per_token"]
+            compared, wrong = _compare_peers(measurement, parameters, ids, hertz, joules)
+            result.add(compared)
     if plot is not None:
         comparison.plot(plot, f"{checkpoint}, {tokens:,} tokens", measurement, variants)
-    if as_json:
-        click.echo(json.dumps(result))
-    else:
-        show_table(f"{checkpoint}, {measurement.lanes} lanes, weights in {store}", rows)
-        if variants:
-            _show_variants(variants)
-        for title, columns in tables:
-            show_columns(title, columns)
+    show(result, f"{checkpoint}, {measurement.lanes} lanes, weights in {store}", as_json)
     statuses = [mismatch_status(one) for one in (measurement, *(variant.measurement for variant in variants))]
     if wrong is not None:
         click.echo(f"egret: not as the integer network says: {wrong}", err=True)
@@ -187,7 +162,7 @@ def bench(
 
 
 def _estimate_energy(image, measurement, ids, parameters, hertz, board):
-    """Keys for JSON, and title and columns of a table."""
+    """The energy of a token by cause."""
     import numpy as np
 
     from egret.host.energy import BOARD_WATTS, activity, energy
@@ -195,30 +170,24 @@ def _estimate_energy(image, measurement, ids, parameters, hertz, board):
     done = activity(image, measurement, ids, parameters.embedding, hertz)
     costs = energy(done)
     low, high = sum(costs.values()).tolist()
-    result = {"estimate": True, "megahertz": hertz / 1e6, "joules_per_token": [low, high], "causes": {}}
-    counts, lows, highs = [], [], []
+    figures = {"estimate": True, "megahertz": hertz / 1e6, "joules_per_token": [low, high], "causes": {}}
+    rows = []
     for name, (unit, count) in done.items():
         bounds = np.unique(count).tolist()
-        result["causes"][name] = {"unit": unit, "count": bounds, "joules": costs[name].tolist()}
-        counts.append(
-            (name, " to ".join(f"{bound:,.0f}" if bound >= 1 else f"{bound:.3g}" for bound in bounds) + f" {unit}")
-        )
-        lows.append((name, f"{costs[name][0] * 1e6:,.1f}"))
-        highs.append((name, f"{costs[name][1] * 1e6:,.1f}"))
-    for rows, total in ((counts, ""), (lows, f"{low * 1e6:,.1f}"), (highs, f"{high * 1e6:,.1f}")):
-        rows.append(("together", total))
+        figures["causes"][name] = {"unit": unit, "count": bounds, "joules": costs[name].tolist()}
+        counted = " to ".join(f"{bound:,.0f}" if bound >= 1 else f"{bound:.3g}" for bound in bounds)
+        rows.append((name, f"{counted} {unit}", *(f"{joules * 1e6:,.1f}" for joules in costs[name])))
+    rows.append(("together", "", f"{low * 1e6:,.1f}", f"{high * 1e6:,.1f}"))
     if board is None or board.title.startswith("ULX3S"):
         most = BOARD_WATTS * measurement.cycles_per_token / hertz
-        result["board_joules_at_most"] = most
-        name = f"a ULX3S at its most, {BOARD_WATTS} W"
-        for rows, value in ((counts, ""), (lows, ""), (highs, f"{most * 1e6:,.1f}")):
-            rows.append((name, value))
+        figures["board_joules_at_most"] = most
+        rows.append((f"a ULX3S at its most, {BOARD_WATTS} W", "", "", f"{most * 1e6:,.1f}"))
     title = f"Energy of a token: an estimate, nothing measured, at {hertz / 1e6:g} MHz (docs/energy.md)"
-    return result, (title, [("a token", counts), ("µJ, low", lows), ("µJ, high", highs)])
+    return Result({"energy": figures}, tables=[Table(title, rows, ("", "a token", "µJ, low", "µJ, high"))])
 
 
 def _compare_peers(measurement, parameters, ids, hertz, joules):
-    """List for JSON, title and columns of a table, and whether PyTorch was wrong: in words, or None."""
+    """This core beside others, and whether PyTorch was wrong: in words, or None."""
     from egret.host.peers import PUBLISHED, run_engines
 
     with progress_bar("PyTorch") as progress:
@@ -264,16 +233,20 @@ def _compare_peers(measurement, parameters, ids, hertz, joules):
             return ""
         return " to ".join(f"{joules * 1e3:.3g}" for joules in (value if isinstance(value, list) else [value]))
 
-    columns = {
-        "network": lambda peer: peer["network"],
-        "steps a second": lambda peer: f"{peer['steps_per_second']:,.0f}",
-        "mJ a step": lambda peer: millijoules(peer["joules_per_step"]),
-        "from": lambda peer: peer["source"],
-    }
+    rows = [
+        (
+            peer["name"],
+            peer["network"],
+            f"{peer['steps_per_second']:,.0f}",
+            millijoules(peer["joules_per_step"]),
+            peer["source"],
+        )
+        for peer in peers
+    ]
     title = f"Peers; this core at {hertz / 1e6:g} MHz, before the link (docs/energy.md)"
-    table = (title, [(name, [(peer["name"], value(peer)) for peer in peers]) for name, value in columns.items()])
+    table = Table(title, rows, ("", "network", "steps a second", "mJ a step", "from"))
     wrong = [f"{run.mismatches} event values of PyTorch, {run.name}" for run in runs if run.mismatches]
-    return peers, table, ", ".join(wrong) or None
+    return Result({"peers": peers}, tables=[table]), ", ".join(wrong) or None
 
 
 def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
@@ -300,9 +273,9 @@ def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
         "cycles_per_token": slowest,
         "boards": [],
     }
-    columns = []
+    names, columns = [""], []
     for first, last, measurement in zip([0, *behind], [*behind, len(parameters.layers)], measurements, strict=True):
-        name = f"layer {last}" if last == first + 1 else f"layers {first + 1} to {last}"
+        names.append(f"layer {last}" if last == first + 1 else f"layers {first + 1} to {last}")
         sent, received = measurement.bytes_sent / tokens, measurement.bytes_received / tokens
         figures = {
             "layers": [first + 1, last],
@@ -326,30 +299,34 @@ def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
             figures["speed"] = speed.summary()
             rows.append(("tokens a second, streamed", f"{speed.streamed():,.0f} (limit: {speed.limit()})"))
         result["boards"].append(figures)
-        columns.append((name, rows))
-    if as_json:
-        click.echo(json.dumps(result))
-    else:
-        show_columns(f"{checkpoint} on {len(images)} boards, {tokens:,} tokens", columns)
+        columns.append(rows)
+    rows = [(cells[0][0], *(value for _, value in cells)) for cells in zip(*columns, strict=True)]
+    title = f"{checkpoint} on {len(images)} boards, {tokens:,} tokens"
+    show(Result(result, tables=[Table(title, rows, tuple(names))]), title, as_json)
     return max(map(mismatch_status, measurements))
 
 
-def _show_variants(variants):
-    from rich.console import Console
-    from rich.table import Table
-
-    title = "Speed-up over every neuron active and no weight pruned, on the same core, simulated"
-    table = Table("made use of", title=title, title_justify="left")
-    for name in ("MACs per token", "cycles per token", "bound", "speed-up", "by MACs"):
-        table.add_column(name, justify="right")
+def _describe_variants(variants):
+    """The core with its speed-up, and without parts of it."""
+    dense, figures, rows = variants[0], [], []
     for variant in variants:
         measurement = variant.measurement
-        table.add_row(
-            variant.name,
-            f"{measurement.macs_per_token:,.0f}",
-            f"{measurement.cycles_per_token:,.0f}",
-            f"{measurement.bound:,.0f}",
-            f"{variant.speed_up(variants[0]):.1f}",
-            f"{variant.theory(variants[0]):.1f}",
+        figures.append(
+            {
+                "uses": variant.name,
+                "mismatches": measurement.mismatches,
+                "tokens": measurement.evaluation.tokens,
+                "activity": measurement.evaluation.activity,
+                "macs_per_token": measurement.macs_per_token,
+                "cycles_per_token": measurement.cycles_per_token,
+                "bound_cycles_per_token": measurement.bound,
+                "speed_up": variant.speed_up(dense),
+                "speed_up_in_macs": variant.theory(dense),
+            }
         )
-    Console().print(table)
+        counts = (measurement.macs_per_token, measurement.cycles_per_token, measurement.bound)
+        gains = (variant.speed_up(dense), variant.theory(dense))
+        rows.append((variant.name, *(f"{count:,.0f}" for count in counts), *(f"{gain:.1f}" for gain in gains)))
+    title = "Speed-up over every neuron active and no weight pruned, on the same core, simulated"
+    head = ("made use of", "MACs per token", "cycles per token", "bound", "speed-up", "by MACs")
+    return Result({"variants": figures}, tables=[Table(title, rows, head)])

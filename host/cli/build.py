@@ -7,7 +7,7 @@ import click
 
 from egret.host.cli.cores import board_speed, measure_text, mismatch_status
 from egret.host.cli.options import FOLDED, as_json
-from egret.host.cli.show import share_of, show_table
+from egret.host.cli.show import Result, share_of, show
 from egret.host.cli.sources import board_image, board_named, image_network
 from egret.model.errors import InputError
 
@@ -65,13 +65,9 @@ def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module
         estimate = estimate_design(design)
     capacity = board.device.capacity
     if not as_json:
-        show_table(
-            f"{board.title}, estimate",
-            [
-                *((key.replace("_", " "), share_of(count, capacity[key])) for key, count in estimate.used.items()),
-                ("time", f"about {_minutes(estimate.seconds)}"),
-            ],
-        )
+        rows = [(key.replace("_", " "), share_of(count, capacity[key])) for key, count in estimate.used.items()]
+        rows.append(("time", f"about {_minutes(estimate.seconds)}"))
+        show(Result({}, rows), f"{board.title}, estimate", as_json)
     refuse_what_cannot_fit(board, estimate.certain, "its memories and multipliers")
     speed = None
     if tokens:
@@ -107,20 +103,15 @@ def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module
         image.save(directory / "image")
         files = publish(result, directory, output, name)
     summary["files"] = {key: str(path) for key, path in files.items()}
-    if as_json:
-        click.echo(json.dumps(summary))
-    else:
-        show_table(
-            f"{board.title}, {source}",
-            [
-                ("clock", f"{result.megahertz:.1f} MHz, {result.wanted_megahertz:.1f} wanted"),
-                *((key.replace("_", " "), share_of(count, capacity[key])) for key, count in result.used.items()),
-                ("critical path", result.critical_path),
-                ("time", ", ".join(f"{key} {value:.0f} s" for key, value in result.seconds.items())),
-                *(speed.rows() if speed else []),
-                *((key, str(path)) for key, path in files.items()),
-            ],
-        )
+    rows = [
+        ("clock", f"{result.megahertz:.1f} MHz, {result.wanted_megahertz:.1f} wanted"),
+        *((key.replace("_", " "), share_of(count, capacity[key])) for key, count in result.used.items()),
+        ("critical path", result.critical_path),
+        ("time", ", ".join(f"{key} {value:.0f} s" for key, value in result.seconds.items())),
+        *(speed.rows() if speed else []),
+        *((key, str(path)) for key, path in files.items()),
+    ]
+    show(Result(summary, rows), f"{board.title}, {source}", as_json)
     if not result.met:
         click.echo(
             f"egret: {board.title}: the clock is missed: {result.megahertz:.1f} of {result.wanted_megahertz:.1f}"

@@ -1,11 +1,9 @@
 """The command ``egret calibrate``."""
 
-import json
-
 import click
 
 from egret.host.cli.options import as_json
-from egret.host.cli.show import progress_bar, show_table
+from egret.host.cli.show import Result, progress_bar, show
 from egret.host.cli.sources import load_text
 
 __all__ = ["calibrate"]
@@ -41,7 +39,5 @@ def calibrate(checkpoint, output, text, batch, weight_bits, embedding_bits, as_j
     with progress_bar("network") as progress:
         scale = calibrate(network, ids, batch=batch, progress=progress)
     save_checkpoint(scale_readout(source, scale), output)
-    if as_json:
-        click.echo(json.dumps({"checkpoint": output, "scale": scale}))
-        return
-    show_table(output, [("scale of the read-out", f"{scale:.4f}")])
+    result = Result({"checkpoint": output, "scale": scale}, [("scale of the read-out", f"{scale:.4f}")])
+    show(result, output, as_json)

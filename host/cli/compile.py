@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from egret.host.cli.options import FOLDED, RESIDENT, as_json
-from egret.host.cli.show import show_table
+from egret.host.cli.show import Result, show
 from egret.host.cli.sources import load_integer
 from egret.model.compiler.configuration import GOALS
 from egret.model.errors import InputError
@@ -82,10 +82,6 @@ def compile(source, output, target, lanes, weight_bytes, goal, folded, resident_
     if output is not None:
         image.save(output)
         rows.append(("image", f"{output}, {Path(output).stat().st_size:,} bytes"))
-    if as_json:
-        figures = {"nonzeros": entries, "words": words, "weight_bytes": used, "slots_filled": slots_filled}
-        configured = json.loads(configuration.to_json())
-        click.echo(json.dumps({"source": source, "configuration": configured, **figures, "image": output,
-                               "verilog": verilog}))  # fmt: skip
-        return
-    show_table(source, rows)
+    figures = {"source": source, "configuration": json.loads(configuration.to_json())}
+    figures |= {"nonzeros": entries, "words": words, "weight_bytes": used, "slots_filled": slots_filled}
+    show(Result(figures | {"image": output, "verilog": verilog}, rows), source, as_json)

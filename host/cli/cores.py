@@ -2,7 +2,7 @@
 
 import click
 
-from egret.host.cli.show import progress_bar
+from egret.host.cli.show import Result, progress_bar
 from egret.model.errors import needs
 
 __all__ = [
@@ -98,8 +98,8 @@ def mismatch_status(measurement):
 
 
 def describe_measurement(measurement):
-    """Keys for JSON, and rows for a table."""
-    result = {
+    """What was measured on a core."""
+    figures = {
         "mismatches": measurement.mismatches,
         "cycles_per_token": measurement.cycles_per_token,
         "lane_utilisation": measurement.lane_utilisation,
@@ -114,9 +114,9 @@ def describe_measurement(measurement):
         ("simulated tokens a second", f"{measurement.tokens_per_second:,.0f}"),
     ]
     if measurement.bus_utilisation is not None:
-        result["bus_utilisation"] = measurement.bus_utilisation
+        figures["bus_utilisation"] = measurement.bus_utilisation
         rows.insert(3, ("SDRAM's peak in use", f"{measurement.bus_utilisation:.1%}"))
-    return result, rows
+    return Result(figures, rows)
 
 
 def board_speed(board, measurement, hertz):

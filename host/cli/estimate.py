@@ -1,12 +1,11 @@
 """The command ``egret estimate``."""
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from egret.host.cli.options import FOLDED, RESIDENT, as_json
-from egret.host.cli.show import share_of, show_table
+from egret.host.cli.show import Result, share_of, show
 from egret.host.cli.sources import board_image, board_named, image_network, load_image, load_text
 from egret.model.compiler.configuration import STORES
 from egret.model.errors import InputError
@@ -73,38 +72,33 @@ def estimate(
         folded_tokens=c.folded_tokens,
         resident=resident_shares(image, taken) if c.store == "sdram" else (),
     )
-    result, rows = {"network": network, "tokens": tokens, "lanes": c.lanes, "store": c.store}, []
-    for more, more_rows in (_memories(c), _cycles(work, c, board), ({}, []) if board is None else _fit(board, c)):
-        result |= more
-        rows += more_rows
-    if as_json:
-        click.echo(json.dumps(result))
-    else:
-        show_table(f"Estimate: {network}, {c.lanes} lanes, weights in {c.store}", rows)
+    result = Result({"network": network, "tokens": tokens, "lanes": c.lanes, "store": c.store})
+    result.add(_memories(c))
+    result.add(_cycles(work, c, board))
+    if board is not None:
+        result.add(_fit(board, c))
+    show(result, f"Estimate: {network}, {c.lanes} lanes, weights in {c.store}", as_json)
     return 0
 
 
-Figures = tuple[dict[str, Any], list[tuple[str, str]]]
-"""Keys for JSON, and rows for a table."""
-
-
-def _memories(c: "Configuration") -> Figures:
+def _memories(c: "Configuration") -> Result:
     from egret.model.compiler.image import memory_sections
 
     sizes = {section.name: section.words * section.word_bits / 8 for section in memory_sections(c)}
     rows = [("memories", f"{sum(sizes.values()):,.0f} bytes"), ("tokens with folded rows", f"{c.folded_tokens:,}")]
-    return {"memory_bytes": sizes, "weight_memory_bytes": c.weight_memory_bytes, "folded": c.folded_tokens}, rows
+    figures = {"memory_bytes": sizes, "weight_memory_bytes": c.weight_memory_bytes, "folded": c.folded_tokens}
+    return Result(figures, rows)
 
 
-def _cycles(work: "Work", c: "Configuration", board: "BoardDefinition | None") -> Figures:
+def _cycles(work: "Work", c: "Configuration", board: "BoardDefinition | None") -> Result:
     from egret.host.cost.model import board_speed, cycles, packed, traffic
 
     if c.compact:
-        return {"cycles_per_token": None}, [("cycles per token", "unknown; egret bench counts them")]
+        return Result({"cycles_per_token": None}, [("cycles per token", "unknown; egret bench counts them")])
     words = packed(work)
     found, read = cycles(work, words=words), traffic(work, words)
     macs = sum(float(columns.taken @ columns.weights) for layer in work.matrices for columns in layer)
-    result = {"macs_per_token": macs, "cycles_per_token": found, "bytes_per_token": read["bytes"]}
+    figures = {"macs_per_token": macs, "cycles_per_token": found, "bytes_per_token": read["bytes"]}
     rows = [
         ("MACs per token", f"{macs:,.0f}"),
         ("cycles per token", f"{found:,.0f}"),
@@ -112,12 +106,12 @@ def _cycles(work: "Work", c: "Configuration", board: "BoardDefinition | None") -
     ]
     if board is not None:
         speed = board_speed(work, board, board.hertz)
-        result["speed"] = speed.summary()
+        figures["speed"] = speed.summary()
         rows += speed.rows()[1:]
-    return result, rows
+    return Result(figures, rows)
 
 
-def _fit(board: "BoardDefinition", c: "Configuration") -> Figures:
+def _fit(board: "BoardDefinition", c: "Configuration") -> Result:
     from egret.boards.design import generate
     from egret.boards.estimate import estimate
 
@@ -127,4 +121,4 @@ def _fit(board: "BoardDefinition", c: "Configuration") -> Figures:
     rows.append((f"fits {board.title}", "yes, by its memories and multipliers" if fits else "no"))
     rows.append(("time of the build", f"about {needed.seconds:.0f} s"))
     used = {"used": needed.used, "available": {key: capacity[key] for key in needed.used}}
-    return {"board": board.title, "fits": fits, "build_seconds": round(needed.seconds)} | used, rows
+    return Result({"board": board.title, "fits": fits, "build_seconds": round(needed.seconds)} | used, rows)

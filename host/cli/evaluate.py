@@ -1,12 +1,10 @@
 """The command ``egret evaluate``."""
 
-import json
-
 import click
 
 from egret.host.cli.cores import describe_measurement, measure_text, measure_under_icarus, mismatch_status
 from egret.host.cli.options import ENGINES, FOLDED, SIMULATORS, as_json
-from egret.host.cli.show import percentages, progress_bar, show_table
+from egret.host.cli.show import Result, percentages, progress_bar, show
 from egret.host.cli.sources import load_image, load_integer, load_text
 from egret.model.compiler.configuration import STORES
 from egret.model.errors import InputError
@@ -74,7 +72,7 @@ def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, lane
 
 def _show_evaluation(evaluation, title, engine, batch, as_json, measurement=None, agreement=None):
     macs = evaluation.macs
-    result = {
+    figures = {
         "engine": engine,
         "tokens": evaluation.tokens,
         "batch": batch,
@@ -97,15 +95,11 @@ def _show_evaluation(evaluation, title, engine, batch, as_json, measurement=None
         ("event-driven and pruned", f"{macs.event_driven_pruned:,.0f}"),
     ]
     if agreement is not None:
-        result["event_agreement"] = [layer.agreement for layer in agreement]
-        result["event_overlap"] = [layer.overlap for layer in agreement]
-        rows.append(("neurons and steps that agree with float, by layer", percentages(result["event_agreement"])))
-        rows.append(("events of both over events of either, by layer", percentages(result["event_overlap"])))
+        figures["event_agreement"] = [layer.agreement for layer in agreement]
+        figures["event_overlap"] = [layer.overlap for layer in agreement]
+        rows.append(("neurons and steps that agree with float, by layer", percentages(figures["event_agreement"])))
+        rows.append(("events of both over events of either, by layer", percentages(figures["event_overlap"])))
+    result = Result(figures, rows)
     if measurement is not None:
-        more, more_rows = describe_measurement(measurement)
-        result |= more
-        rows += more_rows
-    if as_json:
-        click.echo(json.dumps(result))
-    else:
-        show_table(title, rows)
+        result.add(describe_measurement(measurement))
+    show(result, title, as_json)

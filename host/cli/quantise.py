@@ -1,11 +1,9 @@
 """The command ``egret quantise``."""
 
-import json
-
 import click
 
 from egret.host.cli.options import as_json
-from egret.host.cli.show import show_table
+from egret.host.cli.show import Result, show
 
 __all__ = ["quantise"]
 
@@ -31,22 +29,17 @@ def quantise(checkpoint, output, as_json, **options):
     from egret.model.quantise import quantise
 
     source = load_checkpoint(checkpoint)
-    parameters = quantise(source, **options)
-    save_integer(parameters, output)
+    network = quantise(source, **options)
+    save_integer(network, output)
     before = sum(layer.nonzeros for layer in checkpoint_columns(source))
-    columns = integer_columns(parameters)
+    columns = integer_columns(network)
     after, weights = sum(layer.nonzeros for layer in columns), sum(layer.weights for layer in columns)
-    shifts = [list(map(int, layer.shift)) for layer in parameters.layers]
-    if as_json:
-        counts = {"weights": weights, "nonzero_float": before, "nonzero_integer": after}
-        click.echo(json.dumps({"network": output, **counts, "shifts": shifts}))
-        return
-    show_table(
-        f"{output}",
-        [
-            ("RNN weights", f"{weights:,}"),
-            ("non-zero, float", f"{before:,} ({before / weights:.1%})"),
-            ("non-zero, integer", f"{after:,} ({after / weights:.1%})"),
-            *((f"layer {n}: shifts of u, r, z", ", ".join(map(str, layer))) for n, layer in enumerate(shifts)),
-        ],
-    )
+    shifts = [list(map(int, layer.shift)) for layer in network.layers]
+    counts = {"weights": weights, "nonzero_float": before, "nonzero_integer": after}
+    rows = [
+        ("RNN weights", f"{weights:,}"),
+        ("non-zero, float", f"{before:,} ({before / weights:.1%})"),
+        ("non-zero, integer", f"{after:,} ({after / weights:.1%})"),
+        *((f"layer {n}: shifts of u, r, z", ", ".join(map(str, layer))) for n, layer in enumerate(shifts)),
+    ]
+    show(Result({"network": output, **counts, "shifts": shifts}, rows), output, as_json)

@@ -1,12 +1,11 @@
 """The command ``egret report``."""
 
 import dataclasses
-import json
 
 import click
 
 from egret.host.cli.options import as_json
-from egret.host.cli.show import progress_bar, show_table
+from egret.host.cli.show import Result, progress_bar, show
 from egret.model.errors import needs
 
 __all__ = ["report"]
@@ -22,9 +21,6 @@ def report(study, output, as_json):
         from egret.model.training.report.page import write_report
     with progress_bar("figures") as progress:
         result = write_report(study, output, progress=progress)
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(result)))
-        return
     reached = sum(1 for goal in result.goals if goal["gap"] is not None and goal["gap"] <= 0)
     rows = [
         ("points finished", f"{result.finished} of {result.finished + result.missing}"),
@@ -32,4 +28,4 @@ def report(study, output, as_json):
         ("tables", "\n".join(result.tables)),
         ("figures", "\n".join(result.figures)),
     ]
-    show_table(result.page, rows)
+    show(Result(dataclasses.asdict(result), rows), result.page, as_json)

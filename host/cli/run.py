@@ -1,12 +1,10 @@
 """The command ``egret run``."""
 
-import json
-
 import click
 
 from egret.host.cli.cores import measure_text, mismatch_status, open_board, stream_text
 from egret.host.cli.options import FOLDED, as_json
-from egret.host.cli.show import progress_bar, show_table
+from egret.host.cli.show import Result, progress_bar, show
 from egret.host.cli.sources import load_image, load_text
 from egret.model.errors import InputError
 
@@ -71,7 +69,7 @@ def run(source, port, baud, text, prompt, tokens, folded, temperature, seed, che
             board, image, parameters if check else None, ids, 400 if tokens is None else tokens, sampler, write
         )
     if as_json:
-        click.echo(json.dumps({"text": "".join(pieces), **session.summary()}))
+        show(Result({"text": "".join(pieces), **session.summary()}), source, as_json)
     else:
         click.echo()
         for line in session.lines():
@@ -104,21 +102,16 @@ def _run_text(image, parameters, ids, title, where, check, as_json):
     }
     if port is not None:
         figures["link_busy"] = line_share(result, baud_rate or BAUD_RATE)
-    if as_json:
-        click.echo(json.dumps(figures))
-    else:
-        rows = [
-            ("tokens predicted", f"{tokens:,}"),
-            ("perplexity", f"{perplexity:.3f}"),
-            ("tokens a second", f"{figures['tokens_per_second']:,.0f}"),
-            (
-                "bytes to and from the board, per token",
-                f"{figures['bytes_sent_per_token']:.1f} and {figures['bytes_received_per_token']:.1f}",
-            ),
-        ]
-        if check:
-            rows.append(("event values unlike the integer network's", f"{mismatches:,}"))
-        if port is not None:
-            rows.append(("link busy", f"{figures['link_busy']:.0%}"))
-        show_table(title, rows)
+    sent, received = figures["bytes_sent_per_token"], figures["bytes_received_per_token"]
+    rows = [
+        ("tokens predicted", f"{tokens:,}"),
+        ("perplexity", f"{perplexity:.3f}"),
+        ("tokens a second", f"{figures['tokens_per_second']:,.0f}"),
+        ("bytes to and from the board, per token", f"{sent:.1f} and {received:.1f}"),
+    ]
+    if check:
+        rows.append(("event values unlike the integer network's", f"{mismatches:,}"))
+    if port is not None:
+        rows.append(("link busy", f"{figures['link_busy']:.0%}"))
+    show(Result(figures, rows), title, as_json)
     return mismatch_status(result) if check else 0

@@ -1,13 +1,12 @@
 """The command ``egret self-test``."""
 
 import dataclasses
-import json
 
 import click
 
 from egret.host.cli.cores import open_board
 from egret.host.cli.options import as_json
-from egret.host.cli.show import progress_bar, show_table
+from egret.host.cli.show import Result, progress_bar, show
 from egret.host.cli.sources import load_image
 from egret.model.errors import InputError
 
@@ -35,28 +34,22 @@ def self_test(source, port, baud, patterns, as_json):
     image, parameters = load_image(source)
     with open_board(image.configuration, port, baud) as board, progress_bar("self-test") as progress:
         result = run(board, image, parameters, patterns=patterns, progress=progress)
-    if as_json:
-        first = None if result.first_mismatch is None else str(result.first_mismatch)
-        click.echo(json.dumps(dataclasses.asdict(result) | {"first_mismatch": first}))
-    else:
-        rows = [
-            (f"memory {name}", f"{one.used:,} of {one.words:,} words, {one.toggled:.0%} of bits both 0 and 1")
-            for name, one in result.coverage.items()
-        ]
-        show_table(
-            source,
-            [
-                *rows,
-                ("images", str(result.patterns)),
-                ("steps", f"{result.steps:,}"),
-                ("steps with a wrong event", f"{result.wrong_steps:,}"),
-                ("time", f"{result.seconds:.1f} s"),
-            ],
-        )
-    if result.first_mismatch is None:
+    first = None if result.first_mismatch is None else str(result.first_mismatch)
+    rows = [
+        (f"memory {name}", f"{one.used:,} of {one.words:,} words, {one.toggled:.0%} of bits both 0 and 1")
+        for name, one in result.coverage.items()
+    ]
+    rows += [
+        ("images", str(result.patterns)),
+        ("steps", f"{result.steps:,}"),
+        ("steps with a wrong event", f"{result.wrong_steps:,}"),
+        ("time", f"{result.seconds:.1f} s"),
+    ]
+    show(Result(dataclasses.asdict(result) | {"first_mismatch": first}, rows), source, as_json)
+    if first is None:
         return 0
     click.echo(
-        f"egret: the board's memories, or its core, are faulty: image {result.first_pattern}, {result.first_mismatch}",
+        f"egret: the board's memories, or its core, are faulty: image {result.first_pattern}, {first}",
         err=True,
     )
     return 1

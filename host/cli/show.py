@@ -1,13 +1,110 @@
-"""What commands print: a bar while they work, then a table or one JSON object."""
+"""What commands print: a bar while they work, then tables or one JSON object."""
 
 import contextlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["percentages", "progress_bar", "share_of", "show_columns", "show_table"]
+import click
+
+__all__ = ["Result", "Table", "percentages", "progress_bar", "share_of", "show"]
+
+
+@dataclass
+class Table:
+    """A table of text.
+
+    Parameters
+    ----------
+    title : str
+    rows : list of tuple of str
+        The first cell of each is its name.
+    head : tuple of str
+        Names of the columns; none are shown where it is empty.
+    """
+
+    title: str
+    rows: list[tuple[str, ...]]
+    head: tuple[str, ...] = ()
+
+
+@dataclass
+class Result:
+    """What a command found: once for programs, once for readers.
+
+    Parameters
+    ----------
+    figures : dict of str to Any
+        Of the JSON object.
+    rows : list of tuple of str
+        Name and value, of a table.
+    tables : list of Table
+        Below that one.
+    """
+
+    figures: dict[str, Any]
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+
+    def add(self, other: "Result") -> None:
+        """Take in what another part of the command found, ``other``, behind what is there."""
+        self.figures |= other.figures
+        self.rows += other.rows
+        self.tables += other.tables
+
+
+def show(result: Result, title: str, as_json: bool) -> None:
+    """Print what a command found.
+
+    Parameters
+    ----------
+    result : Result
+    title : str
+        Of the table of the result's rows.
+    as_json : bool
+        Print one JSON object on one line instead of tables. Numbers that JSON lacks, infinities and NaN, become null.
+    """
+    if as_json:
+        click.echo(json.dumps(_finite(result.figures), allow_nan=False))
+        return
+    from rich import table
+    from rich.console import Console
+
+    for one in [Table(title, result.rows), *result.tables]:
+        if not one.rows:
+            continue
+        shown = table.Table(title=one.title, title_justify="left", show_header=bool(one.head))
+        for number, name in enumerate(one.head or ("", "")):
+            shown.add_column(name, justify="right" if one.head and number else "left", no_wrap=bool(one.head))
+        for row in one.rows:
+            shown.add_row(*row)
+        Console().print(shown)
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextlib.contextmanager
-def progress_bar(what):
-    """Yield ``progress(done, total)``, which draws a bar on standard error where that is a terminal."""
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Draw a bar on standard error, where that is a terminal.
+
+    Parameters
+    ----------
+    what : str
+        Shown before the bar.
+
+    Yields
+    ------
+    callable
+        To be called as ``progress(done, total)``.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -18,32 +115,8 @@ def progress_bar(what):
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def show_table(title, rows):
-    """Print a table of two columns."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", "", title=title, show_header=False, title_justify="left")
-    for name, value in rows:
-        table.add_row(name, value)
-    Console().print(table)
-
-
-def show_columns(title, columns):
-    """A table of named columns with rows of the same names."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    table.add_column(no_wrap=True)
-    for name, _ in columns:
-        table.add_column(name, justify="right")
-    for cells in zip(*(rows for _, rows in columns), strict=True):
-        table.add_row(cells[0][0], *(value for _, value in cells))
-    Console().print(table)
-
-
-def percentages(shares):
+def percentages(shares: Iterable[float]) -> str:
+    """Some ``shares`` as percentages."""
     return ", ".join(f"{share:.2%}" for share in shares)
 
 

@@ -1,13 +1,12 @@
 """The command ``egret simulate``."""
 
-import json
 from pathlib import Path
 
 import click
 
 from egret.host.cli.cores import lockstep
 from egret.host.cli.options import SIMULATORS, as_json
-from egret.host.cli.show import show_table
+from egret.host.cli.show import Result, show
 from egret.host.cli.sources import load_image, load_text
 from egret.model.errors import InputError
 
@@ -41,13 +40,8 @@ def simulate(source, text, tokens, simulator, lanes, idle, backpressure, seed, w
     ids = sample(parameters, tokens) if text is None else load_text(text, parameters.vocabulary, tokens)[:-1]
     options = {"seed": seed, "idle": idle, "backpressure": backpressure, "waves": waves and Path(waves)}
     result = lockstep(image, ids, simulator=simulator, **options)
-    if as_json:
-        click.echo(
-            json.dumps(
-                {"simulator": simulator, "tokens": tokens, "compared": result.compared, "counters": result.counters}
-            )
-        )
-        return
+    figures = {"simulator": simulator, "tokens": tokens, "compared": result.compared, "counters": result.counters}
     rows = [("steps", f"{tokens:,}"), *((f"compared: {name}", f"{count:,}") for name, count in result.compared.items())]
     rows += [(f"counter: {name}", f"{count:,}") for name, count in result.counters.items()]
-    show_table(f"{source} under {simulator}: every value equals the integer network's", rows)
+    title = f"{source} under {simulator}: every value equals the integer network's"
+    show(Result(figures, rows), title, as_json)

@@ -1,13 +1,12 @@
 """The command ``egret sweep``."""
 
 import importlib
-import json
 import sys
 
 import click
 
 from egret.host.cli.options import as_json
-from egret.host.cli.show import percentages, progress_bar, show_table
+from egret.host.cli.show import Result, percentages, progress_bar, show
 from egret.model.errors import needs
 
 __all__ = ["sweep"]
@@ -40,12 +39,10 @@ def sweep(study, output, train, valid, test, device, ray, limit_seconds, as_json
     if sys.stderr.isatty():
         shown = {"progress": progress_bar, "tell": lambda line: click.echo(line, err=True)}
     result = run(study, output, ray=ray, limit_seconds=limit_seconds, **shown)
-    if as_json:
-        counts = {"points": len(study.points), "finished": [*result.finished]}
-        click.echo(json.dumps({**counts, "ran": result.ran, "left": result.left}))
-        return
     rows = [
         (name, f"test perplexity {point['test']['perplexity']:.2f}, activity {percentages(point['activity'])}")
         for name, point in result.finished.items()
     ]
-    show_table(output, [*rows, *((name, "time is up; run again to go on") for name in result.left)])
+    rows += [(name, "time is up; run again to go on") for name in result.left]
+    counts = {"points": len(study.points), "finished": [*result.finished]}
+    show(Result({**counts, "ran": result.ran, "left": result.left}, rows), output, as_json)

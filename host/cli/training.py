@@ -1,11 +1,9 @@
 """What `egret train` and `egret prune` share: their options, and the table at the end."""
 
-import json
-
 import click
 
 from egret.host.cli.options import as_json
-from egret.host.cli.show import percentages, show_table
+from egret.host.cli.show import Result, percentages, show
 from egret.model.errors import InputError
 
 __all__ = ["show_training", "training_decorators", "training_options"]
@@ -67,18 +65,13 @@ def training_decorators(command):
 
 
 def show_training(result, output, as_json):
-    if as_json:
-        click.echo(json.dumps(result.summary()))
-        return
     summary = result.summary()
-    show_table(
-        output,
-        [
-            ("epochs", str(summary["epochs"])),
-            ("validation loss", f"{summary['valid_loss']:.4f} nats (perplexity {summary['valid_perplexity']:.3f})"),
-            ("RNN weights that are zero", f"{summary['sparsity']:.1%}"),
-            ("activity by layer", percentages(summary["activity"])),
-            ("time", f"{summary['seconds']:.0f} s"),
-            ("training speed", f"{summary['tokens_per_second']:,.0f} tokens/s"),
-        ],
-    )
+    rows = [
+        ("epochs", str(summary["epochs"])),
+        ("validation loss", f"{summary['valid_loss']:.4f} nats (perplexity {summary['valid_perplexity']:.3f})"),
+        ("RNN weights that are zero", f"{summary['sparsity']:.1%}"),
+        ("activity by layer", percentages(summary["activity"])),
+        ("time", f"{summary['seconds']:.0f} s"),
+        ("training speed", f"{summary['tokens_per_second']:,.0f} tokens/s"),
+    ]
+    show(Result(summary, rows), output, as_json)
