@@ -6,19 +6,9 @@ import importlib
 import click
 
 from egret.host.cli.cores import board_speed, describe_measurement, measure_text, mismatch_status, open_board
-from egret.host.cli.options import FOLDED, RESIDENT, as_json
+from egret.host.cli.options import as_json, core_options, refuse_with_board
 from egret.host.cli.show import Result, Table, progress_bar, show
-from egret.host.cli.sources import (
-    board_image,
-    board_named,
-    board_network,
-    board_options,
-    image_network,
-    load_image,
-    load_integer,
-    load_text,
-)
-from egret.model.compiler.configuration import STORES
+from egret.host.cli.sources import Source, board_named
 from egret.model.errors import InputError, needs
 
 __all__ = ["bench"]
@@ -26,13 +16,9 @@ __all__ = ["bench"]
 
 @click.command()
 @click.argument("checkpoint")
-@click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
-@click.option("--store", type=click.Choice(STORES), help="Where the weights are; bram by default.")
+@core_options()
 @click.option("--text", help="Text to run; the network's own samples by default.")
 @click.option("--tokens", type=int, default=1000, show_default=True, help="Steps to run.")
-@click.option("--weight-bits", type=int, help="Bits of a stored weight, 4 or 8; 4 where the network allows.")
-@click.option("--folded", type=int, help=FOLDED)
-@click.option("--resident-bytes", type=click.IntRange(min=0), help=RESIDENT)
 @click.option("--board", "name", help="The core of this board, and tokens a second at its clock and over its link.")
 @click.option(
     "--split",
@@ -46,13 +32,9 @@ __all__ = ["bench"]
 @as_json
 def bench(
     checkpoint,
-    lanes,
-    store,
+    core,
     text,
     tokens,
-    weight_bits,
-    folded,
-    resident_bytes,
     name,
     split,
     speed_ups,
@@ -63,7 +45,6 @@ def bench(
 ):
     """Measure cycles and lane utilisation of the simulated core with CHECKPOINT, every event checked."""
     from egret.host import comparison
-    from egret.host.measure import sample
     from egret.host.traffic import weight_bytes_per_token
 
     if tokens < 1:
@@ -74,38 +55,25 @@ def bench(
     if peers:
         with needs("torch", "torch", "--peers"):
             importlib.import_module("torch")
-    options = {
-        "lanes": lanes,
-        "weight_bits": weight_bits,
-        "folded_tokens": folded,
-        "store": store,
-        "resident_bytes": resident_bytes,
-    }
     board = None
     if name is not None:
-        if speed_ups or any(value is not None for value in (weight_bits, store, resident_bytes)):
-            raise InputError("--board has a core of its own: of its options only --lanes and --folded go with it")
+        refuse_with_board([*core, *(["speed_ups"] if speed_ups else [])])
         board = board_named(name, "--board")
+    source = Source(checkpoint, core, board)
     if split is not None:
         if speed_ups or energy or peers or plot is not None:
             raise InputError(
                 "--split prints the boards' figures alone: --speed-ups, --energy, --peers and --plot do not go with it"
             )
-        return _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json)
-    if board is not None:
-        image = board_image(board, checkpoint, lanes=lanes, folded=folded)
-        parameters = image_network(image)
-    else:
-        image, parameters = load_image(checkpoint, **options)
-    store = image.configuration.store
-    ids = sample(parameters, tokens + 1) if text is None else load_text(text, parameters.vocabulary, tokens)
-    measurement = measure_text(image, parameters, ids)
-    read = weight_bytes_per_token(image, measurement, ids, parameters.embedding)
+        return _bench_pipeline(checkpoint, source, split, board, text, tokens, as_json)
+    image, network, ids = source.image, source.network, source.ids(text, tokens)
+    measurement = measure_text(source, ids)
+    read = weight_bytes_per_token(image, measurement, ids, network.embedding)
     macs = measurement.evaluation.macs
     measured = describe_measurement(measurement)
     shares = measurement.shares
     figures = {
-        "store": store,
+        "store": image.configuration.store,
         "tokens": tokens,
         "folded": image.configuration.folded_tokens,
         "weight_bits": image.configuration.weight_bits,
@@ -131,9 +99,9 @@ def bench(
         result.add(Result({"speed": speed.summary()}, speed.rows()))
     if speed_ups:
         variants = comparison.compare(
-            parameters,
+            network,
             ids,
-            lanes=lanes,
+            lanes=core.get("lanes"),
             folded_tokens=image.configuration.folded_tokens,
             open_board=open_board,
             progress=progress_bar,
@@ -144,16 +112,16 @@ def bench(
         from egret.host.energy import HERTZ
 
         hertz = HERTZ if board is None else board.hertz
-        estimate = _estimate_energy(image, measurement, ids, parameters, hertz, board)
+        estimate = _estimate_energy(image, measurement, ids, network, hertz, board)
         if energy:
             result.add(estimate)
         if peers:
             joules = estimate.figures["energy"]["joules_per_token"]
-            compared, wrong = _compare_peers(measurement, parameters, ids, hertz, joules)
+            compared, wrong = _compare_peers(measurement, network, ids, hertz, joules)
             result.add(compared)
     if plot is not None:
         comparison.plot(plot, f"{checkpoint}, {tokens:,} tokens", measurement, variants)
-    show(result, f"{checkpoint}, {measurement.lanes} lanes, weights in {store}", as_json)
+    show(result, f"{checkpoint}, {measurement.lanes} lanes, weights in {image.configuration.store}", as_json)
     statuses = [mismatch_status(one) for one in (measurement, *(variant.measurement for variant in variants))]
     if wrong is not None:
         click.echo(f"egret: not as the integer network says: {wrong}", err=True)
@@ -161,13 +129,13 @@ def bench(
     return max(statuses)
 
 
-def _estimate_energy(image, measurement, ids, parameters, hertz, board):
+def _estimate_energy(image, measurement, ids, network, hertz, board):
     """The energy of a token by cause."""
     import numpy as np
 
     from egret.host.energy import BOARD_WATTS, activity, energy
 
-    done = activity(image, measurement, ids, parameters.embedding, hertz)
+    done = activity(image, measurement, ids, network.embedding, hertz)
     costs = energy(done)
     low, high = sum(costs.values()).tolist()
     figures = {"estimate": True, "megahertz": hertz / 1e6, "joules_per_token": [low, high], "causes": {}}
@@ -186,12 +154,12 @@ def _estimate_energy(image, measurement, ids, parameters, hertz, board):
     return Result({"energy": figures}, tables=[Table(title, rows, ("", "a token", "µJ, low", "µJ, high"))])
 
 
-def _compare_peers(measurement, parameters, ids, hertz, joules):
+def _compare_peers(measurement, network, ids, hertz, joules):
     """This core beside others, and whether PyTorch was wrong: in words, or None."""
     from egret.host.peers import PUBLISHED, run_engines
 
     with progress_bar("PyTorch") as progress:
-        runs = run_engines(parameters, ids, progress=progress)
+        runs = run_engines(network, ids, progress=progress)
     core = {"this core": (measurement.cycles_per_token, joules), "its bound: lanes": (measurement.bound, None)}
     if "beats" in measurement.counters:
         core["its bound: bus"] = measurement.counters["beats"] / measurement.counters["tokens"], None
@@ -249,23 +217,21 @@ def _compare_peers(measurement, parameters, ids, hertz, joules):
     return Result({"peers": peers}, tables=[table]), ", ".join(wrong) or None
 
 
-def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
+def _bench_pipeline(checkpoint, source, split, board, text, tokens, as_json):
     """`bench` of a network that is cut behind some layers, its parts on boards that work at once."""
-    from egret.host.measure import measure_pipeline, pipeline_images, sample
+    from egret.host.measure import measure_pipeline, pipeline_images
 
     try:
         behind = [int(layer) for layer in split.split(",")]
     except ValueError:
         raise InputError(f"--split must be numbers of layers, such as 1 or 1,2, not {split!r}") from None
-    parameters = load_integer(checkpoint) if board is None else board_network(board, checkpoint)
-    if board is not None:
-        options = board_options(board, options["lanes"], options["folded_tokens"])
-    images = pipeline_images(parameters, behind, **options)
-    ids = sample(parameters, tokens + 1) if text is None else load_text(text, parameters.vocabulary, tokens)
+    network = source.network
+    images = pipeline_images(network, behind, **source.options)
+    ids = source.ids(text, tokens)
     with contextlib.ExitStack() as stack:
         boards = [stack.enter_context(open_board(image.configuration)) for image in images]
         progress = stack.enter_context(progress_bar(f"{len(boards)} simulated boards"))
-        measurements = measure_pipeline(boards, images, parameters, ids, progress=progress)
+        measurements = measure_pipeline(boards, images, network, ids, progress=progress)
     slowest = max(one.cycles_per_token for one in measurements)
     result = {
         "tokens": tokens,
@@ -274,7 +240,7 @@ def _bench_pipeline(checkpoint, split, board, options, text, tokens, as_json):
         "boards": [],
     }
     names, columns = [""], []
-    for first, last, measurement in zip([0, *behind], [*behind, len(parameters.layers)], measurements, strict=True):
+    for first, last, measurement in zip([0, *behind], [*behind, len(network.layers)], measurements, strict=True):
         names.append(f"layer {last}" if last == first + 1 else f"layers {first + 1} to {last}")
         sent, received = measurement.bytes_sent / tokens, measurement.bytes_received / tokens
         figures = {

@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 from egret.host.cli.cores import board_speed, measure_text, mismatch_status
-from egret.host.cli.options import FOLDED, as_json
+from egret.host.cli.options import as_json, core_options, refuse_with_board
 from egret.host.cli.show import Result, share_of, show
-from egret.host.cli.sources import board_image, board_named, image_network
+from egret.host.cli.sources import Source, board_named
 from egret.model.errors import InputError
 
 __all__ = ["build"]
@@ -20,9 +20,7 @@ __all__ = ["build"]
     "--board", "name", required=True, help="Name of a board: ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f."
 )
 @click.option("-o", "--output", help="Directory to write to; build/BOARD by default.")
-@click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
-@click.option("--weight-bytes", type=int, help="Size of the weight memory; 0 makes it just large enough.")
-@click.option("--folded", type=int, help=FOLDED)
+@core_options("weight_bytes")
 @click.option("--clock", type=float, help="Clock of the core in MHz instead of the board's.")
 @click.option("--sdram-module", help="The SDRAM that the board carries, e.g. is42s16160g-7; any of those by default.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the placement.")
@@ -34,7 +32,7 @@ __all__ = ["build"]
     help="Steps to simulate first, for the tokens a second to expect; 0 leaves that out.",
 )
 @as_json
-def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module, seed, tokens, as_json):
+def build(source, name, output, core, clock, sdram_module, seed, tokens, as_json):
     """Build the bitstream of a board for SOURCE: a checkpoint, an integer network or an image; the demo network.
 
     Writes bitstream, image and report; the virtual board says how many tokens a second to expect. Needs Yosys and
@@ -43,6 +41,7 @@ def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module
     """
     from rich.console import Console
 
+    refuse_with_board(core, "weight_bytes")
     board = board_named(name, "building")
     from egret.boards.build import publish, run, working_directory
     from egret.boards.design import generate
@@ -57,7 +56,8 @@ def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module
         raise InputError(f"--clock must be above 0, not {clock:g}")
     tools = Tools.find(board.device.family)
     source = str(NETWORK) if source is None else source
-    image = board_image(board, source, lanes=lanes, weight_bytes=weight_bytes, folded=folded)
+    opened = Source(source, core, board)
+    image = opened.image
     output = Path(output) if output is not None else Path("build") / name
     console = Console(stderr=True)
     with console.status("generating the design"):
@@ -71,10 +71,7 @@ def build(source, name, output, lanes, weight_bytes, folded, clock, sdram_module
     refuse_what_cannot_fit(board, estimate.certain, "its memories and multipliers")
     speed = None
     if tokens:
-        from egret.host.measure import sample
-
-        parameters = image_network(image)
-        measurement = measure_text(image, parameters, sample(parameters, tokens + 1))
+        measurement = measure_text(opened, opened.ids(None, tokens))
         if (status := mismatch_status(measurement)) != 0:
             return status
         speed = board_speed(board, measurement, design.hertz)

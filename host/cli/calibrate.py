@@ -4,7 +4,7 @@ import click
 
 from egret.host.cli.options import as_json
 from egret.host.cli.show import Result, progress_bar, show
-from egret.host.cli.sources import load_text
+from egret.host.cli.sources import Source
 
 __all__ = ["calibrate"]
 
@@ -24,13 +24,13 @@ def calibrate(checkpoint, output, text, batch, weight_bits, embedding_bits, as_j
     are given. The network keeps its size and its events.
     """
     from egret.model.calibrate import calibrate, scale_readout
-    from egret.model.checkpoint import load_checkpoint, save_checkpoint
+    from egret.model.checkpoint import save_checkpoint
     from egret.model.floating import FloatEngine
     from egret.model.integer import IntegerEngine
     from egret.model.quantise import quantise
 
-    source = load_checkpoint(checkpoint)
-    ids = load_text(text, source.vocabulary, None)
+    opened = Source(checkpoint)
+    source, ids = opened.checkpoint, opened.ids(text, None)
     if weight_bits is None and embedding_bits is None:
         network = FloatEngine(source)
     else:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from egret.host.cli.options import FOLDED, RESIDENT, as_json
+from egret.host.cli.options import as_json, core_options
 from egret.host.cli.show import Result, show
-from egret.host.cli.sources import load_integer
-from egret.model.compiler.configuration import GOALS
+from egret.host.cli.sources import Source
 from egret.model.errors import InputError
 
 __all__ = ["compile"]
@@ -19,18 +18,14 @@ __all__ = ["compile"]
 @click.argument("source")
 @click.option("-o", "--output", help="File to write the image to.")
 @click.option("--target", default="default", show_default=True, help="Named lanes and weight memory.")
-@click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
-@click.option("--weight-bytes", type=int, help="Size of the weight memory; 0 makes it just large enough.")
-@click.option("--goal", type=click.Choice(GOALS), default=GOALS[0], show_default=True, help="Of packing the weights.")
-@click.option("--folded", type=int, help=FOLDED)
-@click.option("--resident-bytes", type=click.IntRange(min=0), help=RESIDENT)
+@core_options("weight_bytes", "goal")
 @click.option("--verilog", help="File to write the core's Verilog to.")
 @as_json
-def compile(source, output, target, lanes, weight_bytes, goal, folded, resident_bytes, verilog, as_json):
+def compile(source, output, target, core, verilog, as_json):
     """Compile SOURCE (a checkpoint or an integer network) into an image and the Verilog of its core."""
     import numpy as np
 
-    from egret.model.compiler.compile import column_words, compile_image, configuration_for
+    from egret.model.compiler.compile import column_words
     from egret.model.compiler.configuration import TARGETS
     from egret.model.compiler.image import memory_sections
     from egret.model.files import write_aside
@@ -39,19 +34,17 @@ def compile(source, output, target, lanes, weight_bytes, goal, folded, resident_
         raise InputError("nothing to write: give --output FILE for the image, --verilog FILE for the core, or both")
     if target not in TARGETS:
         raise InputError(f"--target must be one of {', '.join(TARGETS)}, not {target!r}")
-    options = TARGETS[target] | {"goal": goal, "folded_tokens": folded}
-    if lanes is not None:
-        options["lanes"] = lanes
-    if weight_bytes is not None:
-        options["weight_bytes"] = weight_bytes or None
-    if resident_bytes is not None:
-        options["resident_bytes"] = resident_bytes
-    parameters = load_integer(source)
-    configuration = configuration_for(parameters, **options)
-    image = compile_image(parameters, configuration)
+    own_store = TARGETS[target].get("store", "bram")
+    if target != "default" and core.get("store", own_store) != own_store:
+        raise InputError(f"--target {target} has the store {own_store}: leave --store out, or --target")
+    # The default's lanes and weight memory are for its store.
+    named = TARGETS[target] if core.get("store", own_store) == own_store else {}
+    opened = Source(source, named | core)
+    image = opened.compile()
+    configuration = image.configuration
     sections = {section.name: section for section in memory_sections(configuration)}
     words = int(column_words(image)[1].sum())
-    layers = parameters.layers
+    layers = opened.network.layers
     entries = int(sum(np.count_nonzero(layer.weight_x) + np.count_nonzero(layer.weight_y) for layer in layers))
     used = dataclasses.replace(configuration, weight_words=max(1, words)).weight_memory_bytes
     slots_filled = entries / max(1, words * configuration.lanes)

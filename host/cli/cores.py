@@ -30,13 +30,13 @@ def open_board(configuration, port=None, baud_rate=None, trace=None, bit_cycles=
     return Board(open_virtual(configuration, console=Console(stderr=True), trace=trace, bit_cycles=bit_cycles))
 
 
-def measure_text(image, parameters, ids, port=None, *where):
+def measure_text(source, ids, port=None, *where):
     """Figures of a text on the board that ``open_board(configuration, port, *where)`` opens."""
     from egret.host.measure import measure
 
     what = "simulated core" if port is None else "board"
-    with open_board(image.configuration, port, *where) as board, progress_bar(what) as progress:
-        return measure(board, image, parameters, ids, progress=progress)
+    with open_board(source.image.configuration, port, *where) as board, progress_bar(what) as progress:
+        return measure(board, source.image, source.network, ids, progress=progress)
 
 
 def stream_text(image, ids, *where):
@@ -49,7 +49,7 @@ def stream_text(image, ids, *where):
             return stream(board, image, ids, progress=progress)
 
 
-def measure_under_icarus(image, parameters, ids):
+def measure_under_icarus(source, ids):
     """`measure_text` under Icarus Verilog, where every stream inside the core is compared, and nothing may differ."""
     import time
 
@@ -58,9 +58,9 @@ def measure_under_icarus(image, parameters, ids):
     from egret.model.evaluate import evaluate
     from egret.model.integer import IntegerEngine
 
-    evaluation = evaluate(IntegerEngine(parameters), integer_columns(parameters), ids)
+    evaluation = evaluate(IntegerEngine(source.network), integer_columns(source.network), ids)
     begin = time.perf_counter()
-    result = lockstep(image, ids[:-1], simulator="icarus")
+    result = lockstep(source.image, ids[:-1], simulator="icarus")
     seconds = time.perf_counter() - begin
     return Measurement(
         evaluation,
@@ -68,7 +68,7 @@ def measure_under_icarus(image, parameters, ids):
         0,
         None,
         result.counters,
-        image.configuration.lanes,
+        source.image.configuration.lanes,
         bytes_sent=0,
         bytes_received=0,
         seconds=seconds,

@@ -1,14 +1,12 @@
 """The command ``egret estimate``."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from egret.host.cli.options import FOLDED, RESIDENT, as_json
+from egret.host.cli.options import as_json, core_options, refuse_with_board
 from egret.host.cli.show import Result, share_of, show
-from egret.host.cli.sources import board_image, board_named, image_network, load_image, load_text
-from egret.model.compiler.configuration import STORES
-from egret.model.errors import InputError
+from egret.host.cli.sources import Source, board_named
 
 if TYPE_CHECKING:
     from egret.boards.definition import BoardDefinition
@@ -21,45 +19,24 @@ __all__ = ["estimate"]
 @click.command()
 @click.argument("network")
 @click.option("--board", "name", help="The core of this board, whether it fits, and tokens a second.")
-@click.option("--lanes", type=int, help="Multiply-accumulate lanes, a power of two from 1 to 32.")
-@click.option("--store", type=click.Choice(STORES), help="Where the weights are; bram by default.")
-@click.option("--weight-bits", type=int, help="Bits of a stored weight, 4 or 8; 4 where the network allows.")
-@click.option("--folded", type=int, help=FOLDED)
-@click.option("--resident-bytes", type=click.IntRange(min=0), help=RESIDENT)
+@core_options()
 @click.option("--text", help="Text to count events on; the network's own samples by default.")
 @click.option("--tokens", type=click.IntRange(2), default=200, show_default=True, help="Steps to count.")
 @as_json
-def estimate(
-    network: str,
-    name: str | None,
-    lanes: int | None,
-    store: str | None,
-    weight_bits: int | None,
-    folded: int | None,
-    resident_bytes: int | None,
-    text: str | None,
-    tokens: int,
-    as_json: bool,
-) -> int:
+def estimate(network: str, name: str | None, core: dict[str, Any], text: str | None, tokens: int, as_json: bool) -> int:
     """Estimate what NETWORK takes on a core, in seconds: nothing is simulated or built.
 
     Cycles are those of a model that was fitted to simulated cores (docs/scaling.md); `egret bench` counts them.
     """
     from egret.host.cost.work import Work, columns_taken, count_sources, resident_shares
-    from egret.host.measure import sample
 
     board = None
     if name is not None:
-        if any(value is not None for value in (weight_bits, store, resident_bytes)):
-            raise InputError("--board has a core of its own: of its options only --lanes and --folded go with it")
+        refuse_with_board(core)
         board = board_named(name, "--board")
-        image = board_image(board, network, lanes=lanes, folded=folded)
-        integer = image_network(image)
-    else:
-        options = {"lanes": lanes, "weight_bits": weight_bits, "folded_tokens": folded, "store": store}
-        image, integer = load_image(network, **options, resident_bytes=resident_bytes)
+    source = Source(network, core, board)
+    image, integer, ids = source.image, source.network, source.ids(text, tokens)
     c = image.configuration
-    ids = sample(integer, tokens + 1) if text is None else load_text(text, integer.vocabulary, tokens)
     sources = count_sources(integer, ids)
     taken = columns_taken(integer, sources, ids, c.folded_tokens)
     work = Work.of(

@@ -3,10 +3,9 @@
 import click
 
 from egret.host.cli.cores import describe_measurement, measure_text, measure_under_icarus, mismatch_status
-from egret.host.cli.options import ENGINES, FOLDED, SIMULATORS, as_json
+from egret.host.cli.options import as_json, core_options, simulator_option
 from egret.host.cli.show import Result, percentages, progress_bar, show
-from egret.host.cli.sources import load_image, load_integer, load_text
-from egret.model.compiler.configuration import STORES
+from egret.host.cli.sources import Source
 from egret.model.errors import InputError
 
 __all__ = ["evaluate"]
@@ -16,57 +15,55 @@ __all__ = ["evaluate"]
 @click.argument("checkpoint")
 @click.option("--text", required=True, help="UTF-8 text to predict.")
 @click.option("--tokens", type=int, help="Predictions to make; all of the text by default.")
-@click.option("--engine", type=click.Choice(ENGINES), required=True, help="What runs the network.")
+@click.option("--engine", type=click.Choice(("float", "integer", "rtl")), required=True, help="What runs the network.")
 @click.option("--batch", type=int, default=1, show_default=True, help="Streams that the text is cut into.")
 @click.option("--agreement", is_flag=True, help="Compare the integer network's events with the float network's too.")
-@click.option("--simulator", type=click.Choice(SIMULATORS), default="verilator", show_default=True, help="For rtl.")
-@click.option("--lanes", type=int, help="For rtl: multiply-accumulate lanes, a power of two from 1 to 32.")
-@click.option("--store", type=click.Choice(STORES), help="For rtl: where the weights are; bram by default.")
-@click.option("--folded", type=int, help=f"For rtl: {FOLDED[0].lower()}{FOLDED[1:]}")
+@simulator_option
+@core_options()
 @as_json
-def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, lanes, store, folded, as_json):
+def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, core, as_json):
     """Measure perplexity, activity and operations of CHECKPOINT over a text.
 
     The state is zero at the start of each stream and carried along it; every token after the first is predicted.
     CHECKPOINT is a checkpoint directory; for the engines integer and rtl also an integer network's file or an image.
-    The engine rtl is the simulated core: its events are compared with the integer network's, step by step.
+    The engine rtl is the simulated core: its events are compared with the integer network's, step by step. The options
+    that shape a core, and the simulator, are for this engine.
     """
     from egret.model.counts import checkpoint_columns, integer_columns
     from egret.model.evaluate import evaluate, event_agreement
 
-    core = {"lanes": lanes, "store": store, "folded_tokens": folded}
-    if engine != "rtl" and any(value is not None for value in core.values()):
-        raise InputError(f"--lanes, --store and --folded are for the core: --engine must be rtl, not {engine}")
+    if engine != "rtl" and core:
+        raise InputError(
+            "--lanes, --store, --weight-bits, --folded and --resident-bytes are for the core: --engine must be rtl, "
+            f"not {engine}"
+        )
     if agreement and engine != "integer":
         raise InputError(f"--agreement compares the integer network with the float one; --engine is {engine}")
+    source = Source(checkpoint, core)
     if engine == "rtl":
         if batch != 1:
             raise InputError(f"the core runs one stream: --batch must be 1 with --engine rtl, not {batch}")
-        image, parameters = load_image(checkpoint, **core)
-        ids = load_text(text, parameters.vocabulary, tokens)
-        measurement = (measure_text if simulator == "verilator" else measure_under_icarus)(image, parameters, ids)
+        measurement = (measure_text if simulator == "verilator" else measure_under_icarus)(
+            source, source.ids(text, tokens)
+        )
         _show_evaluation(measurement.evaluation, f"{checkpoint}, {engine}, {text}", engine, 1, as_json, measurement)
         return mismatch_status(measurement)
     if engine == "float" or agreement:
-        from egret.model.checkpoint import load_checkpoint
         from egret.model.floating import FloatEngine
 
-        source = load_checkpoint(checkpoint)
-        float_network, vocabulary = FloatEngine(source), source.vocabulary
-        network, columns = float_network, checkpoint_columns(source)
+        float_engine = FloatEngine(source.checkpoint)
+        runs, columns = float_engine, checkpoint_columns(source.checkpoint)
     if engine == "integer":
         from egret.model.integer import IntegerEngine
 
-        parameters = load_integer(checkpoint)
-        network, vocabulary = IntegerEngine(parameters), parameters.vocabulary
-        columns = integer_columns(parameters)
-    ids = load_text(text, vocabulary, tokens)
+        runs, columns = IntegerEngine(source.network), integer_columns(source.network)
+    ids = source.ids(text, tokens)
     with progress_bar(f"{engine} network") as progress:
-        evaluation = evaluate(network, columns, ids, batch=batch, progress=progress)
+        evaluation = evaluate(runs, columns, ids, batch=batch, progress=progress)
     layers = None
     if agreement:
         with progress_bar("agreement of events") as progress:
-            layers = event_agreement(float_network, network, ids, batch=batch, progress=progress)
+            layers = event_agreement(float_engine, runs, ids, batch=batch, progress=progress)
     _show_evaluation(evaluation, f"{checkpoint}, {engine}, {text}", engine, batch, as_json, agreement=layers)
 
 

@@ -1,14 +1,112 @@
 """Options that several commands share, each defined once."""
 
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import click
 
-from egret.model.compiler.configuration import RESIDENT_BYTES
+from egret.model.compiler.configuration import GOALS, RESIDENT_BYTES, STORES
+from egret.model.errors import InputError
 
-__all__ = ["ENGINES", "FOLDED", "RESIDENT", "SIMULATORS", "as_json"]
+__all__ = ["as_json", "core_options", "port_options", "refuse_with_board", "simulator_option"]
 
+Command = Callable[..., Any]
 
-ENGINES = ("float", "integer", "rtl")
-SIMULATORS = ("verilator", "icarus")
-FOLDED = "Tokens with folded rows, the first ones: 0, or with the store sdram as many as fit."
-RESIDENT = f"With the store sdram: block RAM for the weights that are read most often; {RESIDENT_BYTES} by default."
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+simulator_option = click.option(
+    "--simulator",
+    type=click.Choice(("verilator", "icarus")),
+    default="verilator",
+    show_default=True,
+    help="Of the core.",
+)
+
+_CORE = {
+    "lanes": click.option(
+        "--lanes",
+        type=int,
+        help="Multiply-accumulate lanes, a power of two from 1 to 32; 8, or 4 with sdram, by default.",
+    ),
+    "store": click.option("--store", type=click.Choice(STORES), help="Where the weights are; bram by default."),
+    "weight_bits": click.option(
+        "--weight-bits", type=int, help="Bits of a stored weight, 4 or 8; 4 where the network allows."
+    ),
+    "weight_bytes": click.option(
+        "--weight-bytes", type=int, help="Size of the weight memory; 0 makes it just large enough."
+    ),
+    "goal": click.option("--goal", type=click.Choice(GOALS), help=f"Of packing the weights; {GOALS[0]} by default."),
+    "folded_tokens": click.option(
+        "--folded",
+        "folded_tokens",
+        type=int,
+        help="Tokens with folded rows, the first ones: 0, or with the store sdram as many as fit.",
+    ),
+    "resident_bytes": click.option(
+        "--resident-bytes",
+        type=click.IntRange(min=0),
+        help=f"With the store sdram: block RAM for the weights that are read most often; {RESIDENT_BYTES} by default.",
+    ),
+}
+_SHARED = ("lanes", "store", "weight_bits", "folded_tokens", "resident_bytes")
+
+
+def core_options(*more: str) -> Callable[[Command], Command]:
+    """Options of the core that a command simulates or builds.
+
+    The command gets those that are given as ``core``: keyword arguments of
+    `egret.model.compiler.compile.configuration_for`.
+
+    Parameters
+    ----------
+    *more : str
+        Of these arguments, those that few commands have an option for: ``"weight_bytes"``, ``"goal"``.
+
+    Returns
+    -------
+    callable
+        Decorator of a command.
+    """
+    names = [name for name in _CORE if name in _SHARED or name in more]
+
+    def decorate(command):
+        @functools.wraps(command)
+        def collect(*arguments, **options):
+            given = {name: options.pop(name) for name in names}
+            return command(
+                *arguments, core={key: value for key, value in given.items() if value is not None}, **options
+            )
+
+        for name in reversed(names):
+            collect = _CORE[name](collect)
+        return collect
+
+    return decorate
+
+
+def port_options(command: Command) -> Command:
+    """Add the options that say which board a ``command`` is for; returns it."""
+    command = click.option("--baud", type=int, help="Bits a second on that port.")(command)
+    return click.option("--port", help="Serial port of a board; a virtual board by default.")(command)
+
+
+def refuse_with_board(core: Iterable[str], *more: str) -> None:
+    """Refuse options of the core that a board decides.
+
+    Parameters
+    ----------
+    core : iterable of str
+        Names of the arguments that are given.
+    *more : str
+        Names that are accepted beside those that every command for a board accepts.
+
+    Raises
+    ------
+    InputError
+        An option does not go with a board.
+    """
+    accepted = ("lanes", *more, "folded_tokens")
+    if not set(core) <= set(accepted):
+        flags = [f"--{name.removesuffix('_tokens').replace('_', '-')}" for name in accepted]
+        which = f"{', '.join(flags[:-1])} and {flags[-1]}"
+        raise InputError(f"--board has a core of its own: of its options only {which} go with it")

@@ -3,9 +3,9 @@
 import click
 
 from egret.host.cli.cores import measure_text, mismatch_status, open_board, stream_text
-from egret.host.cli.options import FOLDED, as_json
+from egret.host.cli.options import as_json, core_options, port_options
 from egret.host.cli.show import Result, progress_bar, show
-from egret.host.cli.sources import load_image, load_text
+from egret.host.cli.sources import Source
 from egret.model.errors import InputError
 
 __all__ = ["run"]
@@ -13,12 +13,11 @@ __all__ = ["run"]
 
 @click.command()
 @click.argument("source")
-@click.option("--port", help="Serial port of a board; a virtual board by default.")
-@click.option("--baud", type=int, help="Bits a second on that port.")
+@port_options
 @click.option("--text", help="Measure perplexity on this text instead of generating one.")
 @click.option("--prompt", help="Text to begin with; a line's end by default.")
 @click.option("--tokens", type=int, help="Tokens to generate, 400 by default; or predictions, all of --text.")
-@click.option("--folded", type=int, help=f"{FOLDED} Of a SOURCE that is compiled now.")
+@core_options()
 @click.option("--temperature", type=float, default=0.8, show_default=True, help="0 takes the most probable token.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same text.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Compare with the integer network.")
@@ -31,7 +30,7 @@ __all__ = ["run"]
     "ULX3S, 8 as on the iCEBreaker. Slower than whole bytes.",
 )
 @as_json
-def run(source, port, baud, text, prompt, tokens, folded, temperature, seed, check, trace, pins, as_json):
+def run(source, port, baud, text, prompt, tokens, core, temperature, seed, check, trace, pins, as_json):
     """Generate text on a board, or measure one: SOURCE is an image, or what can be compiled into one.
 
     Generated text goes to standard output as it comes, its figures to standard error. A text that is given is streamed:
@@ -46,13 +45,13 @@ def run(source, port, baud, text, prompt, tokens, folded, temperature, seed, che
     if text is not None and prompt is not None:
         raise InputError("--text measures a text, and --prompt begins one to generate: give one of them")
     sampler = Sampler(temperature=temperature, seed=seed)
-    image, parameters = load_image(source, folded_tokens=folded)
+    opened = Source(source, core)
+    image, where = opened.image, (port, baud, trace, pins)
     if text is not None:
-        ids = load_text(text, parameters.vocabulary, tokens)
-        return _run_text(image, parameters, ids, f"{source}, {text}", (port, baud, trace, pins), check, as_json)
+        return _run_text(opened, opened.ids(text, tokens), f"{source}, {text}", where, check, as_json)
     from egret.host.session import generate_text, prompt_ids
 
-    ids = prompt_ids(parameters.vocabulary, prompt)
+    ids = prompt_ids(opened.vocabulary, prompt)
     pieces = []
 
     def write(piece):
@@ -62,11 +61,11 @@ def run(source, port, baud, text, prompt, tokens, folded, temperature, seed, che
 
     if prompt is not None:
         write(prompt)
-    with open_board(image.configuration, port, baud, trace, pins) as board:
+    with open_board(image.configuration, *where) as board:
         with progress_bar("loading") as progress:
             board.load(image, progress=progress)
         session = generate_text(
-            board, image, parameters if check else None, ids, 400 if tokens is None else tokens, sampler, write
+            board, image, opened.network if check else None, ids, 400 if tokens is None else tokens, sampler, write
         )
     if as_json:
         show(Result({"text": "".join(pieces), **session.summary()}), source, as_json)
@@ -77,7 +76,7 @@ def run(source, port, baud, text, prompt, tokens, folded, temperature, seed, che
     return 1 if session.first_mismatch is not None else 0
 
 
-def _run_text(image, parameters, ids, title, where, check, as_json):
+def _run_text(source, ids, title, where, check, as_json):
     """`run` over a text, on the board that ``open_board(configuration, *where)`` opens.
 
     Only on a real port do bytes and wall time say how busy the line was.
@@ -87,10 +86,10 @@ def _run_text(image, parameters, ids, title, where, check, as_json):
 
     port, baud_rate, *_ = where
     if check:
-        result = measure_text(image, parameters, ids, *where)
+        result = measure_text(source, ids, *where)
         tokens, perplexity, mismatches = result.evaluation.tokens, result.evaluation.perplexity, result.mismatches
     else:
-        result = stream_text(image, ids, *where)
+        result = stream_text(source.image, ids, *where)
         tokens, perplexity, mismatches = result.tokens, result.perplexity, None
     figures = {
         "tokens": tokens,

@@ -5,9 +5,9 @@ import dataclasses
 import click
 
 from egret.host.cli.cores import open_board
-from egret.host.cli.options import as_json
+from egret.host.cli.options import as_json, core_options, port_options
 from egret.host.cli.show import Result, progress_bar, show
-from egret.host.cli.sources import load_image
+from egret.host.cli.sources import Source
 from egret.model.errors import InputError
 
 __all__ = ["self_test"]
@@ -15,11 +15,11 @@ __all__ = ["self_test"]
 
 @click.command("self-test")
 @click.argument("source")
-@click.option("--port", help="Serial port of a board; a virtual board by default.")
-@click.option("--baud", type=int, help="Bits a second on that port.")
+@port_options
+@core_options()
 @click.option("--patterns", type=int, help="Images to load and compare, 8 by default; more find more.")
 @as_json
-def self_test(source, port, baud, patterns, as_json):
+def self_test(source, port, baud, core, patterns, as_json):
     """Test the memories of a board, and the core that reads them: SOURCE is an image for it, or becomes one.
 
     Loads images of random numbers as large as that of SOURCE and compares every event with the integer network's.
@@ -31,9 +31,9 @@ def self_test(source, port, baud, patterns, as_json):
     patterns = PATTERNS if patterns is None else patterns
     if patterns < 1:
         raise InputError(f"--patterns must be at least 1, not {patterns}")
-    image, parameters = load_image(source)
-    with open_board(image.configuration, port, baud) as board, progress_bar("self-test") as progress:
-        result = run(board, image, parameters, patterns=patterns, progress=progress)
+    opened = Source(source, core)
+    with open_board(opened.image.configuration, port, baud) as board, progress_bar("self-test") as progress:
+        result = run(board, opened.image, opened.network, patterns=patterns, progress=progress)
     first = None if result.first_mismatch is None else str(result.first_mismatch)
     rows = [
         (f"memory {name}", f"{one.used:,} of {one.words:,} words, {one.toggled:.0%} of bits both 0 and 1")

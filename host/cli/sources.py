@@ -1,141 +1,171 @@
 """What a user names, a checkpoint, an integer network, an image or a text, as what a command needs."""
 
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from egret.model.errors import InputError, needs
 
-__all__ = [
-    "board_image",
-    "board_named",
-    "board_network",
-    "board_options",
-    "image_network",
-    "is_image",
-    "load_image",
-    "load_integer",
-    "load_text",
-]
+if TYPE_CHECKING:
+    import numpy as np
 
-
-def is_image(source):
-    """Whether a path is a file that begins like an image."""
-    from egret.model.compiler.image import MAGIC
-
-    try:
-        with open(source, "rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except IsADirectoryError:
-        return False
-    except OSError as error:
-        raise InputError(
-            f"{source}: cannot read it: {error.strerror}; expected a checkpoint directory, an integer network or an "
-            "image"
-        ) from error
-
-
-def load_integer(source):
-    """Integer network of a checkpoint directory (quantised now), of an integer network's file, or of an image."""
-    path = Path(source)
-    if path.is_dir():
-        from egret.model.checkpoint import load_checkpoint
-        from egret.model.quantise import quantise
-
-        return quantise(load_checkpoint(path))
-    if is_image(path):
-        from egret.model.compiler.compile import read_image
-        from egret.model.compiler.image import Image
-
-        return read_image(Image.load(path))
-    from egret.model.integer_file import load_integer
-
-    return load_integer(path)
-
-
-def load_image(source, **options):
-    """Image and integer network of anything that `load_integer` accepts, compiled now unless it is an image.
-
-    Options are those of `egret.host.measure.simulation_images`.
-    """
-    from egret.host.measure import simulation_images
+    from egret.boards.definition import BoardDefinition
+    from egret.model.checkpoint import Checkpoint
     from egret.model.compiler.image import Image
+    from egret.model.integer import IntegerNetwork
+    from egret.model.tokens import Vocabulary
 
-    parameters = load_integer(source)
-    if not is_image(source):
-        return simulation_images(parameters, **options)[0], parameters
-    image = Image.load(source)
-    for name, value in options.items():
-        compiled = getattr(image.configuration, name)
-        if value is not None and compiled != value:
-            raise InputError(f"{source}: the image is compiled for {name} {compiled}, not {value}; give its checkpoint")
-    return image, parameters
+__all__ = ["Source", "board_named"]
 
 
-def load_text(path, vocabulary, tokens):
-    """Ids of a text: all of it, or the first ``tokens + 1``."""
-    from egret.model.tokens import read_text
+class Source:
+    """A checkpoint directory, an integer network's file, or an image; read and compiled where that is needed.
 
-    text = read_text(path)
-    try:
-        ids = vocabulary.encode(text)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    if tokens is None:
-        return ids
-    if not 1 <= tokens < len(ids):
-        raise InputError(f"{path}: --tokens must be from 1 to {len(ids) - 1}, the text's predictions, not {tokens}")
-    return ids[: tokens + 1]
+    Parameters
+    ----------
+    name : str or Path
+        Path of it.
+    core : dict of str to Any
+        Options of `egret.model.compiler.compile.configuration_for` for the core; a ``weight_bytes`` of 0 stands for a
+        memory that is just large enough.
+    board : BoardDefinition or None
+        Board whose core it is for: a checkpoint is quantised as that board wants it, and the memories are its own.
+    """
+
+    def __init__(
+        self, name: str | Path, core: Mapping[str, Any] | None = None, board: "BoardDefinition | None" = None
+    ) -> None:
+        from egret.model.compiler.configuration import TARGETS
+
+        self._path, self._core, self._board = Path(name), core or {}, board
+        self.options = (TARGETS[board.target] if board else {}) | self._core
+        self.options["weight_bytes"] = self.options.get("weight_bytes") or None
+
+    @cached_property
+    def _compiled(self) -> "Image | None":
+        """The image where that is what was named."""
+        from egret.model.compiler.image import MAGIC, Image
+
+        if self._path.is_dir():
+            return None
+        try:
+            with open(self._path, "rb") as file:
+                return Image.load(self._path) if file.read(len(MAGIC)) == MAGIC else None
+        except OSError as error:
+            raise InputError(
+                f"{self._path}: cannot read it: {error.strerror}; expected a checkpoint directory, an integer network "
+                "or an image"
+            ) from error
+
+    @cached_property
+    def checkpoint(self) -> "Checkpoint":
+        """The float network; raises `InputError` where no checkpoint directory was named."""
+        from egret.model.checkpoint import load_checkpoint
+
+        return load_checkpoint(self._path)
+
+    @cached_property
+    def network(self) -> "IntegerNetwork":
+        """The integer network, quantised now from a checkpoint."""
+        if self._path.is_dir():
+            from egret.model.quantise import quantise
+
+            return quantise(self.checkpoint, **(self._board.quantised if self._board else {}))
+        if self._compiled is not None:
+            from egret.model.compiler.compile import read_image
+
+            return read_image(self._compiled)
+        from egret.model.integer_file import load_integer
+
+        return load_integer(self._path)
+
+    @property
+    def vocabulary(self) -> "Vocabulary":
+        """Of the network."""
+        return self.checkpoint.vocabulary if self._path.is_dir() else self.network.vocabulary
+
+    @cached_property
+    def image(self) -> "Image":
+        """What was named, or the network compiled now; raises `InputError` where it is compiled for another core."""
+        if self._compiled is None:
+            return self.compile()
+        if self._board is not None and self._core:
+            raise InputError(
+                f"{self._path}: an image is compiled already; give its checkpoint, or leave --lanes, --weight-bytes "
+                "and --folded out"
+            )
+        for name, value in self._core.items():
+            compiled = getattr(self._compiled.configuration, name)
+            if compiled != value:
+                raise InputError(
+                    f"{self._path}: the image is compiled for {name} {compiled}, not {value}; give its checkpoint"
+                )
+        return self._compiled
+
+    def compile(self) -> "Image":
+        """Compile the network now, even where an image was named."""
+        from egret.model.compiler.compile import compile_image, configuration_for
+
+        return compile_image(self.network, configuration_for(self.network, **self.options))
+
+    def ids(self, text: str | None, tokens: int | None) -> "np.ndarray":
+        """Tokens to run.
+
+        Parameters
+        ----------
+        text : str or None
+            Path of a text; None stands for one that the integer network writes itself.
+        tokens : int or None
+            Predictions to make; all of a text where it is None.
+
+        Returns
+        -------
+        np.ndarray of int32, shape [tokens + 1]
+            The first one is not predicted.
+
+        Raises
+        ------
+        InputError
+            The text cannot be read, has other tokens than the network, or has too few.
+        """
+        if text is None:
+            from egret.host.measure import sample
+
+            return sample(self.network, (tokens or 0) + 1)
+        from egret.model.tokens import read_text
+
+        vocabulary, content = self.vocabulary, read_text(text)
+        try:
+            ids = vocabulary.encode(content)
+        except InputError as error:
+            raise InputError(f"{text}: {error}") from error
+        if tokens is None:
+            return ids
+        if not 1 <= tokens < len(ids):
+            raise InputError(f"{text}: --tokens must be from 1 to {len(ids) - 1}, the text's predictions, not {tokens}")
+        return ids[: tokens + 1]
 
 
-def image_network(image):
-    """The integer network in an image."""
-    from egret.model.compiler.compile import read_image
+def board_named(name: str, what: str) -> "BoardDefinition":
+    """Find the board of a name.
 
-    return read_image(image)
+    Parameters
+    ----------
+    name : str
+    what : str
+        What needs the tables of boards, for the message where these are not installed.
 
+    Returns
+    -------
+    BoardDefinition
 
-def board_named(name, what):
-    """The board of a name, for something that needs the tables of boards."""
+    Raises
+    ------
+    InputError
+        There is no such board, or the tables are not installed.
+    """
     with needs("amaranth_boards", "'egret-fpga[build]'", what):
         from egret.boards.catalogue import board_named
 
         return board_named(name)
-
-
-def board_image(board, source, *, lanes, folded, weight_bytes=None):
-    """Image of anything that `load_integer` accepts for a board's core."""
-    from egret.model.compiler.compile import compile_image, configuration_for
-    from egret.model.compiler.image import Image
-
-    if Path(source).is_file() and is_image(source):
-        image = Image.load(source)
-        if any(value is not None for value in (lanes, weight_bytes, folded)):
-            raise InputError(
-                f"{source}: an image is compiled already; give its checkpoint, or leave --lanes, "
-                "--weight-bytes and --folded out"
-            )
-        return image
-    parameters = board_network(board, source)
-    options = board_options(board, lanes, folded, weight_bytes)
-    return compile_image(parameters, configuration_for(parameters, **options))
-
-
-def board_options(board, lanes, folded, weight_bytes=None):
-    """Of `configuration_for`, for a board's core."""
-    from egret.model.compiler.configuration import TARGETS
-
-    options = TARGETS[board.target] | {"folded_tokens": folded}
-    if lanes is not None:
-        options["lanes"] = lanes
-    if weight_bytes is not None:
-        options["weight_bytes"] = weight_bytes or None
-    return options
-
-
-def board_network(board, source):
-    """Integer network of anything that `load_integer` accepts, a checkpoint quantised as the board wants it."""
-    if not Path(source).is_dir():
-        return load_integer(source)
-    from egret.model.checkpoint import load_checkpoint
-    from egret.model.quantise import quantise
-
-    return quantise(load_checkpoint(source), **board.quantised)

@@ -1,0 +1,122 @@
+"""Options of the core, on every command that simulates or builds one."""
+
+import sys
+
+import pytest
+
+from egret.host.cli import main as cli
+from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
+
+COMMANDS = [
+    ("run", "network"),
+    ("self-test", "network"),
+    ("simulate", "network"),
+    ("evaluate", "network", "--text", "text", "--engine", "rtl"),
+    ("bench", "network", "--tokens", "5"),
+    ("bench", "network", "--tokens", "5", "--split", "1"),
+    ("compile", "network", "-o", "image"),
+    ("estimate", "network", "--tokens", "5"),
+]
+BOARD_COMMANDS = [
+    ("build", "network", "--board", "ulx3s-85f"),
+    ("bench", "network", "--tokens", "5", "--board", "ulx3s-85f"),
+    ("bench", "network", "--tokens", "5", "--board", "ulx3s-85f", "--split", "1"),
+    ("estimate", "network", "--tokens", "5", "--board", "ulx3s-85f"),
+]
+
+
+class Compiled(Exception):  # noqa: N818
+    """Ends a command where it compiles an image."""
+
+
+@pytest.fixture
+def compiled(tmp_path, random_checkpoint, monkeypatch):
+    """Run a command line up to where it compiles `network`: the configuration."""
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(random_checkpoint(NetworkConfiguration("egru", "char", 3, 4, (5, 4)), scale=0.5), "network")
+    (tmp_path / "text").write_text("abcacbbacabbbcacbcabca")
+
+    def stop(network, configuration, **_):
+        raise Compiled(configuration)
+
+    for module in ("egret.model.compiler.compile", "egret.host.measure"):
+        monkeypatch.setattr(f"{module}.compile_image", stop)
+    for variable in ("YOSYS", "NEXTPNR_ECP5", "ECPPACK"):
+        monkeypatch.setenv(variable, sys.executable)
+
+    def run(*arguments):
+        with pytest.raises(Compiled) as stopped:
+            cli.main([str(argument) for argument in arguments])
+        return stopped.value.args[0]
+
+    return run
+
+
+def ids(command):
+    return " ".join(argument for argument in command if argument.startswith("--") or argument == command[0])
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=ids)
+def test_a_core_as_asked_for(command, compiled):
+    default = compiled(*command)
+    assert (default.lanes, default.store, default.weight_bits) == (8, "bram", 8)
+    assert (default.folded_tokens, default.compact) == (0, False)
+    assert compiled(*command, "--lanes", 2).lanes == 2
+    spram = compiled(*command, "--store", "spram")
+    assert (spram.store, spram.compact) == ("spram", True)
+    assert compiled(*command, "--folded", 2).folded_tokens == 2
+    sdram = compiled(*command, "--store", "sdram")
+    assert (sdram.store, sdram.lanes, sdram.folded_tokens) == ("sdram", 4, 3) and sdram.resident_words > 0
+    assert compiled(*command, "--store", "sdram", "--resident-bytes", 0).resident_words == 0
+    assert compiled(*command, "--store", "sdram", "--folded", 1).folded_tokens == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=ids)
+def test_bits_of_a_weight(command, compiled):
+    cli.main(["quantise", "network", "-o", "integer", "--weight-bits", "4"])
+    command = ["integer" if argument == "network" else argument for argument in command]
+    assert compiled(*command).weight_bits == 4
+    assert compiled(*command, "--weight-bits", 8).weight_bits == 8
+
+
+@pytest.mark.parametrize("command", BOARD_COMMANDS, ids=ids)
+def test_the_core_of_a_board(command, compiled, capsys):
+    assert compiled(*command).lanes == 8
+    assert compiled(*command, "--lanes", 2).lanes == 2
+    assert compiled(*command, "--folded", 2).folded_tokens == 2
+    which = "--lanes and --folded"
+    if command[0] == "build":
+        which = "--lanes, --weight-bytes and --folded"
+        assert compiled(*command, "--weight-bytes", 0).weight_words < compiled(*command).weight_words
+    for option in (("--store", "sdram"), ("--weight-bits", "8"), ("--resident-bytes", "0")):
+        assert cli.main([*command, *option]) == 2
+        assert capsys.readouterr().err == (
+            f"egret: error: --board has a core of its own: of its options only {which} go with it\n"
+        )
+
+
+def test_compilation_for_a_target(compiled, capsys):
+    command = ("compile", "network", "-o", "image")
+    assert compiled(*command).weight_memory_bytes == pytest.approx(128 * 1024, abs=16)
+    assert compiled(*command, "--weight-bytes", 0).weight_memory_bytes < 1000
+    assert compiled(*command, "--target", "icebreaker", "--store", "spram") == compiled(
+        *command, "--target", "icebreaker"
+    )
+    assert compiled(*command, "--store", "sdram") == compiled(*command, "--target", "sdram")
+    assert cli.main([*command, "--target", "icebreaker", "--store", "bram"]) == 2
+    assert capsys.readouterr().err == (
+        "egret: error: --target icebreaker has the store spram: leave --store out, or --target\n"
+    )
+
+
+@pytest.mark.parametrize("engine", ["float", "integer"])
+@pytest.mark.parametrize(
+    "option",
+    [("--lanes", "2"), ("--store", "sdram"), ("--weight-bits", "8"), ("--folded", "1"), ("--resident-bytes", "0")],
+)
+def test_engines_without_a_core(engine, option, compiled, capsys):
+    assert cli.main(["evaluate", "network", "--text", "text", "--engine", engine, *option]) == 2
+    assert capsys.readouterr().err == (
+        "egret: error: --lanes, --store, --weight-bits, --folded and --resident-bytes are for the core: --engine must "
+        f"be rtl, not {engine}\n"
+    )
