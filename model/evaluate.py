@@ -254,4 +254,8 @@ def event_agreement(
         done += len(targets)
         if progress is not None:
             progress(done, len(ids) - 1)
-    return [EventAgreement(agreement=s / n, overlap=b / e if e else 1.0) for s, b, e, n in totals.tolist()]
+    agreements = []
+    for counts in totals:
+        equal, shared, any_event, size = (int(count) for count in counts)
+        agreements.append(EventAgreement(agreement=equal / size, overlap=shared / any_event if any_event else 1.0))
+    return agreements

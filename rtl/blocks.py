@@ -1,5 +1,8 @@
 """Memory in blocks, with a register behind each: for what fills many block RAMs."""
 
+# What the stubs of Amaranth lack: `init` of members, members of a Signal of a layout, streams and levels of FIFOs.
+# pyright: reportCallIssue=false
+
 from typing import Any
 
 from amaranth.hdl import *

@@ -1,5 +1,8 @@
 """Embedding table: a token becomes the input values of the first layer; or the events of another core do."""
 
+# What the stubs of Amaranth lack: `init` of members, members of a Signal of a layout, streams and levels of FIFOs.
+# pyright: reportAttributeAccessIssue=false
+
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,5 +1,8 @@
 """Event queue: the events of every layer's latest step, read by the layer itself and by the one above."""
 
+# What the stubs of Amaranth lack: `init` of members, members of a Signal of a layout, streams and levels of FIFOs.
+# pyright: reportAttributeAccessIssue=false
+
 from typing import Any
 
 from amaranth.hdl import *

@@ -4,7 +4,7 @@ import os
 import re
 from unittest import mock
 
-from amaranth.back import rtlil, verilog
+from amaranth.back import rtlil, verilog  # pyright: ignore[reportAttributeAccessIssue]: no stubs
 from amaranth.lib import wiring
 
 __all__ = ["compact_initial", "compact_repeats", "to_verilog"]
@@ -78,7 +78,7 @@ def compact_initial(text: str) -> str:
             continue
         indent = lines[place][: lines[place].index("initial")]
         place += 1
-        block, loops = [], False
+        block, loops, space = [], False, ""
         while row := _ROW.fullmatch(lines[place]):
             space, memory, first, value = row.groups()
             count = 1

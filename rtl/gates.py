@@ -1,5 +1,8 @@
 """Gates: from an accumulator to the value of a sigmoid or tanh, through a table."""
 
+# What the stubs of Amaranth lack: `init` of members, members of a Signal of a layout, streams and levels of FIFOs.
+# pyright: reportAttributeAccessIssue=false
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,5 +1,8 @@
 """Controller of an SDRAM of 16 bits, single data rate: bursts of any length, read at a word a cycle."""
 
+# What the stubs of Amaranth lack: `init` of members, members of a Signal of a layout, streams and levels of FIFOs.
+# pyright: reportArgumentType=false
+
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, Self

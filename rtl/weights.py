@@ -1,5 +1,8 @@
 """Weight store: columns of packed words, found through a pointer a column, in block RAM, single-port RAM or SDRAM."""
 
+# What the stubs of Amaranth lack: `init` of members, members of a Signal of a layout, streams and levels of FIFOs.
+# pyright: reportAttributeAccessIssue=false
+
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any

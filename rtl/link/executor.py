@@ -1,5 +1,8 @@
 """The middle of the link: commands on the core's ports, and their replies."""
 
+# What the stubs of Amaranth lack: `init` of members, members of a Signal of a layout, streams and levels of FIFOs.
+# pyright: reportOperatorIssue=false, reportArgumentType=false
+
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,5 +1,8 @@
 """The way in of the link: bytes from the host become frames."""
 
+# What the stubs of Amaranth lack: `init` of members, members of a Signal of a layout, streams and levels of FIFOs.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+
 from typing import Any
 
 from amaranth.hdl import *

@@ -1,5 +1,8 @@
 """The way out of the link: replies and refusals become bytes for the host."""
 
+# What the stubs of Amaranth lack: `init` of members, members of a Signal of a layout, streams and levels of FIFOs.
+# pyright: reportOperatorIssue=false, reportArgumentType=false
+
 from typing import Any
 
 from amaranth.hdl import *
