@@ -21,6 +21,7 @@ from egret.model.evaluate import outputs
 
 if TYPE_CHECKING:
     from egret.model.floating import FloatEngine
+    from egret.model.integer import IntegerEngine
 
 __all__ = ["calibrate", "scale_readout"]
 
@@ -30,7 +31,11 @@ _SCALES = range(8, 33)
 
 
 def calibrate(
-    network: "FloatEngine", ids: np.ndarray, *, batch: int = 64, progress: Callable[[int, int], None] | None = None
+    network: "FloatEngine | IntegerEngine",
+    ids: np.ndarray,
+    *,
+    batch: int = 64,
+    progress: Callable[[int, int], None] | None = None,
 ) -> float:
     """The scale of the logits that predicts a text best.
 
