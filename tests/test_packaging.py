@@ -1,5 +1,6 @@
 """What the distribution holds."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -43,3 +44,19 @@ def test_the_main_job_needs_neither_torch_nor_test_tools():
         assert name not in needed
     for requirement in [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]:
         assert "==" in requirement or "<" in requirement or requirement.startswith("egret-fpga["), requirement
+
+
+def test_the_licence_and_the_version_are_said_alike_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (project["license"], project["license-files"]) == ("BSD-2-Clause", ["LICENSE"])
+    assert (ROOT / "LICENSE").read_text().startswith("BSD 2-Clause License")
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {project['version']}\n" in citation and "\nlicense: BSD-2-Clause\n" in citation
+    assert f"\n## {project['version']}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_forge_calls_the_makefile():
+    """Every target that the workflow names exists."""
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
+    called = re.findall(r"run: make (\w+)", (ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert {"demo", "lint", "test"} <= set(called) <= set(targets)
