@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+from typing import Any
 
 import click
 
@@ -31,18 +32,18 @@ __all__ = ["bench"]
 @click.option("--plot", help="Picture to write: .png, .svg or .pdf.")
 @as_json
 def bench(
-    checkpoint,
-    core,
-    text,
-    tokens,
-    name,
-    split,
-    speed_ups,
-    energy,
-    peers,
-    plot,
-    as_json,
-):
+    checkpoint: str,
+    core: dict[str, Any],
+    text: str | None,
+    tokens: int,
+    name: str | None,
+    split: str | None,
+    speed_ups: bool,
+    energy: bool,
+    peers: bool,
+    plot: str | None,
+    as_json: bool,
+) -> int:
     """Measure cycles and lane utilisation of the simulated core with CHECKPOINT, every event checked."""
     from egret.host import comparison
     from egret.host.traffic import weight_bytes_per_token
@@ -137,7 +138,7 @@ def _estimate_energy(image, measurement, ids, network, hertz, board):
 
     done = activity(image, measurement, ids, network.embedding, hertz)
     costs = energy(done)
-    low, high = sum(costs.values()).tolist()
+    low, high = np.sum(list(costs.values()), axis=0).tolist()
     figures = {"estimate": True, "megahertz": hertz / 1e6, "joules_per_token": [low, high], "causes": {}}
     rows = []
     for name, (unit, count) in done.items():

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,7 +33,17 @@ __all__ = ["build"]
     help="Steps to simulate first, for the tokens a second to expect; 0 leaves that out.",
 )
 @as_json
-def build(source, name, output, core, clock, sdram_module, seed, tokens, as_json):
+def build(
+    source: str | None,
+    name: str,
+    output: str | None,
+    core: dict[str, Any],
+    clock: float | None,
+    sdram_module: str | None,
+    seed: int,
+    tokens: int,
+    as_json: bool,
+) -> int:
     """Build the bitstream of a board for SOURCE: a checkpoint, an integer network or an image; the demo network.
 
     Writes bitstream, image and report; the virtual board says how many tokens a second to expect. Needs Yosys and
@@ -58,7 +69,7 @@ def build(source, name, output, core, clock, sdram_module, seed, tokens, as_json
     source = str(NETWORK) if source is None else source
     opened = Source(source, core, board)
     image = opened.image
-    output = Path(output) if output is not None else Path("build") / name
+    target = Path("build") / name if output is None else Path(output)
     console = Console(stderr=True)
     with console.status("generating the design"):
         design = generate(board, image.configuration, hertz=clock and clock * 1e6, seed=seed, sdram=sdram_module)
@@ -75,7 +86,7 @@ def build(source, name, output, core, clock, sdram_module, seed, tokens, as_json
         if (status := mismatch_status(measurement)) != 0:
             return status
         speed = board_speed(board, measurement, design.hertz)
-    with working_directory(output) as directory:
+    with working_directory(target) as directory:
         with console.status("synthesis") as status:
             result = run(design, tools, directory, progress=status.update)
         summary = {
@@ -98,7 +109,7 @@ def build(source, name, output, core, clock, sdram_module, seed, tokens, as_json
         }
         (directory / "report.json").write_text(json.dumps(summary, indent=1) + "\n")
         image.save(directory / "image")
-        files = publish(result, directory, output, name)
+        files = publish(result, directory, target, name)
     summary["files"] = {key: str(path) for key, path in files.items()}
     rows = [
         ("clock", f"{result.megahertz:.1f} MHz, {result.wanted_megahertz:.1f} wanted"),
@@ -119,5 +130,5 @@ def build(source, name, output, core, clock, sdram_module, seed, tokens, as_json
     return 0
 
 
-def _minutes(seconds):
+def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -17,7 +17,15 @@ __all__ = ["calibrate"]
 @click.option("--weight-bits", type=int, help="Calibrate for egret quantise with these bits, 8 or 4.")
 @click.option("--embedding-bits", type=int, help="Likewise, 4 to 8.")
 @as_json
-def calibrate(checkpoint, output, text, batch, weight_bits, embedding_bits, as_json):
+def calibrate(
+    checkpoint: str,
+    output: str,
+    text: str,
+    batch: int,
+    weight_bits: int | None,
+    embedding_bits: int | None,
+    as_json: bool,
+) -> None:
     """Scale the read-out of the float network of CHECKPOINT to be as sure of its predictions as it should be.
 
     The scale is the one that predicts the text best, with the float network, or with the integer network where bits
@@ -32,12 +40,12 @@ def calibrate(checkpoint, output, text, batch, weight_bits, embedding_bits, as_j
     opened = Source(checkpoint)
     source, ids = opened.checkpoint, opened.ids(text, None)
     if weight_bits is None and embedding_bits is None:
-        network = FloatEngine(source)
+        engine = FloatEngine(source)
     else:
         bits = {"weight_bits": weight_bits or 8, "embedding_bits": embedding_bits or 8}
-        network = IntegerEngine(quantise(source, **bits))
+        engine = IntegerEngine(quantise(source, **bits))
     with progress_bar("network") as progress:
-        scale = calibrate(network, ids, batch=batch, progress=progress)
+        scale = calibrate(engine, ids, batch=batch, progress=progress)
     save_checkpoint(scale_readout(source, scale), output)
     result = Result({"checkpoint": output, "scale": scale}, [("scale of the read-out", f"{scale:.4f}")])
     show(result, output, as_json)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,7 +22,9 @@ __all__ = ["compile"]
 @core_options("weight_bytes", "goal")
 @click.option("--verilog", help="File to write the core's Verilog to.")
 @as_json
-def compile(source, output, target, core, verilog, as_json):
+def compile(
+    source: str, output: str | None, target: str, core: dict[str, Any], verilog: str | None, as_json: bool
+) -> None:
     """Compile SOURCE (a checkpoint or an integer network) into an image and the Verilog of its core."""
     import numpy as np
 

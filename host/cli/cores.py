@@ -1,9 +1,25 @@
 """Cores, simulated or on a board: opened, measured, and compared with the integer network."""
 
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from egret.host.cli.show import Result, progress_bar
 from egret.model.errors import needs
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from egret.boards.definition import BoardDefinition
+    from egret.host.board import Board
+    from egret.host.cli.sources import Source
+    from egret.host.measure import Measurement, Stream
+    from egret.host.speed import Speed
+    from egret.model.compiler.configuration import Configuration
+    from egret.model.compiler.image import Image
+    from egret.sim import lockstep as simulation
 
 __all__ = [
     "board_speed",
@@ -18,8 +34,30 @@ __all__ = [
 ]
 
 
-def open_board(configuration, port=None, baud_rate=None, trace=None, bit_cycles=None):
-    """A `Board` on a serial port, or the virtual board of a configuration."""
+def open_board(
+    configuration: "Configuration",
+    port: str | None = None,
+    baud_rate: int | None = None,
+    trace: str | None = None,
+    bit_cycles: int | None = None,
+) -> "Board":
+    """Open a board.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        Of the image that it shall run.
+    port : str or None
+        Serial port of a board; None for a virtual one.
+    baud_rate : int or None
+        Bits a second on that port, as the board has them where it is None.
+    trace, bit_cycles
+        Of the virtual board, as for `egret.host.transport.open_virtual`.
+
+    Returns
+    -------
+    Board
+    """
     from rich.console import Console
 
     from egret.host.board import Board
@@ -30,8 +68,11 @@ def open_board(configuration, port=None, baud_rate=None, trace=None, bit_cycles=
     return Board(open_virtual(configuration, console=Console(stderr=True), trace=trace, bit_cycles=bit_cycles))
 
 
-def measure_text(source, ids, port=None, *where):
-    """Figures of a text on the board that ``open_board(configuration, port, *where)`` opens."""
+def measure_text(source: "Source", ids: "np.ndarray", port: str | None = None, *where: Any) -> "Measurement":
+    """Measure the tokens ``ids`` with the image of ``source``, on the board that `open_board` opens on a ``port``.
+
+    The other arguments of `open_board` are passed on in ``where``.
+    """
     from egret.host.measure import measure
 
     what = "simulated core" if port is None else "board"
@@ -39,7 +80,8 @@ def measure_text(source, ids, port=None, *where):
         return measure(board, source.image, source.network, ids, progress=progress)
 
 
-def stream_text(image, ids, *where):
+def stream_text(image: "Image", ids: "np.ndarray", *where: Any) -> "Stream":
+    """Stream the tokens ``ids`` through an ``image``, on the board that `open_board` opens with ``where``."""
     from egret.host.measure import stream
 
     with open_board(image.configuration, *where) as board:
@@ -49,10 +91,11 @@ def stream_text(image, ids, *where):
             return stream(board, image, ids, progress=progress)
 
 
-def measure_under_icarus(source, ids):
-    """`measure_text` under Icarus Verilog, where every stream inside the core is compared, and nothing may differ."""
-    import time
+def measure_under_icarus(source: "Source", ids: "np.ndarray") -> "Measurement":
+    """Measure the tokens ``ids`` with the image of ``source`` under Icarus Verilog.
 
+    Every stream inside the core is compared there, and nothing may differ.
+    """
     from egret.host.measure import Measurement
     from egret.model.counts import integer_columns
     from egret.model.evaluate import evaluate
@@ -60,22 +103,17 @@ def measure_under_icarus(source, ids):
 
     evaluation = evaluate(IntegerEngine(source.network), integer_columns(source.network), ids)
     begin = time.perf_counter()
-    result = lockstep(source.image, ids[:-1], simulator="icarus")
+    counters = lockstep(source.image, ids[:-1], simulator="icarus").counters
     seconds = time.perf_counter() - begin
-    return Measurement(
-        evaluation,
-        0,
-        0,
-        None,
-        result.counters,
-        source.image.configuration.lanes,
-        bytes_sent=0,
-        bytes_received=0,
-        seconds=seconds,
-    )
+    lanes = source.image.configuration.lanes
+    return Measurement(evaluation, 0, 0, None, counters, lanes, bytes_sent=0, bytes_received=0, seconds=seconds)
 
 
-def lockstep(image, tokens, **options):
+def lockstep(image: "Image", tokens: "Iterable[int] | np.ndarray", **options: Any) -> "simulation.Result":
+    """Run ``tokens`` through the core of an ``image`` beside the integer network.
+
+    The ``options`` are those of `egret.sim.lockstep.run`. The command ends with status 1 where the two differ.
+    """
     with needs("cocotb_tools", "cocotb==2.1.*", "this simulation"):
         from egret.sim.lockstep import LockstepError, run
 
@@ -85,20 +123,21 @@ def lockstep(image, tokens, **options):
             raise click.exceptions.Exit(diverged(str(error))) from error
 
 
-def diverged(message):
+def diverged(message: str) -> int:
+    """Say where a core differs, in the ``message``; the exit status."""
     click.echo(f"egret: the core differs from the integer network: {message}", err=True)
     return 1
 
 
-def mismatch_status(measurement):
-    """Exit status, after saying where the board first differed if it did."""
+def mismatch_status(measurement: "Measurement") -> int:
+    """Exit status after a ``measurement``, after saying where the board first differed if it did."""
     if not measurement.mismatches:
         return 0
     return diverged(f"{measurement.mismatches} event values, the first: {measurement.first_mismatch}")
 
 
-def describe_measurement(measurement):
-    """What was measured on a core."""
+def describe_measurement(measurement: "Measurement") -> Result:
+    """What is to be shown of a ``measurement``."""
     figures = {
         "mismatches": measurement.mismatches,
         "cycles_per_token": measurement.cycles_per_token,
@@ -119,8 +158,8 @@ def describe_measurement(measurement):
     return Result(figures, rows)
 
 
-def board_speed(board, measurement, hertz):
-    """`Speed` of a board with some clock, from what was measured on its core in simulation."""
+def board_speed(board: "BoardDefinition", measurement: "Measurement", hertz: float) -> "Speed":
+    """Tokens a second of a ``board`` at some clock, ``hertz``, from the ``measurement`` of its core in simulation."""
     from egret.host.speed import Speed
     from egret.rtl.uart import divisor_for
 

@@ -14,7 +14,7 @@ __all__ = ["demo"]
 @click.option("--text", help="Text to measure on; the demo network's validation text by default.")
 @click.option("--tokens", type=int, default=400, show_default=True, help="Tokens to generate.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same text.")
-def demo(checkpoint, text, tokens, seed):
+def demo(checkpoint: str | None, text: str | None, tokens: int, seed: int) -> int:
     """Show the whole chain: generate text on the virtual board, every token checked, and measure it."""
     from rich.console import Console
 

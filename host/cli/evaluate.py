@@ -1,5 +1,7 @@
 """The command ``egret evaluate``."""
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from egret.host.cli.cores import describe_measurement, measure_text, measure_under_icarus, mismatch_status
@@ -7,6 +9,9 @@ from egret.host.cli.options import as_json, core_options, simulator_option
 from egret.host.cli.show import Result, percentages, progress_bar, show
 from egret.host.cli.sources import Source
 from egret.model.errors import InputError
+
+if TYPE_CHECKING:
+    from egret.model.evaluate import Evaluation
 
 __all__ = ["evaluate"]
 
@@ -21,7 +26,17 @@ __all__ = ["evaluate"]
 @simulator_option
 @core_options()
 @as_json
-def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, core, as_json):
+def evaluate(
+    checkpoint: str,
+    text: str,
+    tokens: int | None,
+    engine: str,
+    batch: int,
+    agreement: bool,
+    simulator: str,
+    core: dict[str, Any],
+    as_json: bool,
+) -> int:
     """Measure perplexity, activity and operations of CHECKPOINT over a text.
 
     The state is zero at the start of each stream and carried along it; every token after the first is predicted.
@@ -31,6 +46,8 @@ def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, core
     """
     from egret.model.counts import checkpoint_columns, integer_columns
     from egret.model.evaluate import evaluate, event_agreement
+    from egret.model.floating import FloatEngine
+    from egret.model.integer import IntegerEngine
 
     if engine != "rtl" and core:
         raise InputError(
@@ -39,35 +56,38 @@ def evaluate(checkpoint, text, tokens, engine, batch, agreement, simulator, core
         )
     if agreement and engine != "integer":
         raise InputError(f"--agreement compares the integer network with the float one; --engine is {engine}")
-    source = Source(checkpoint, core)
+    source, title = Source(checkpoint, core), f"{checkpoint}, {engine}, {text}"
     if engine == "rtl":
         if batch != 1:
             raise InputError(f"the core runs one stream: --batch must be 1 with --engine rtl, not {batch}")
-        measurement = (measure_text if simulator == "verilator" else measure_under_icarus)(
-            source, source.ids(text, tokens)
-        )
-        _show_evaluation(measurement.evaluation, f"{checkpoint}, {engine}, {text}", engine, 1, as_json, measurement)
+        measure = measure_text if simulator == "verilator" else measure_under_icarus
+        measurement = measure(source, source.ids(text, tokens))
+        result = _describe(measurement.evaluation, engine, batch)
+        result.add(describe_measurement(measurement))
+        show(result, title, as_json)
         return mismatch_status(measurement)
-    if engine == "float" or agreement:
-        from egret.model.floating import FloatEngine
-
-        float_engine = FloatEngine(source.checkpoint)
-        runs, columns = float_engine, checkpoint_columns(source.checkpoint)
-    if engine == "integer":
-        from egret.model.integer import IntegerEngine
-
+    floating = FloatEngine(source.checkpoint) if agreement or engine == "float" else None
+    if engine == "float":
+        runs, columns = floating, checkpoint_columns(source.checkpoint)
+    else:
         runs, columns = IntegerEngine(source.network), integer_columns(source.network)
     ids = source.ids(text, tokens)
     with progress_bar(f"{engine} network") as progress:
-        evaluation = evaluate(runs, columns, ids, batch=batch, progress=progress)
-    layers = None
+        result = _describe(evaluate(runs, columns, ids, batch=batch, progress=progress), engine, batch)
     if agreement:
         with progress_bar("agreement of events") as progress:
-            layers = event_agreement(float_engine, runs, ids, batch=batch, progress=progress)
-    _show_evaluation(evaluation, f"{checkpoint}, {engine}, {text}", engine, batch, as_json, agreement=layers)
+            layers = event_agreement(floating, runs, ids, batch=batch, progress=progress)
+        agreed, overlap = [layer.agreement for layer in layers], [layer.overlap for layer in layers]
+        rows = [
+            ("neurons and steps that agree with float, by layer", percentages(agreed)),
+            ("events of both over events of either, by layer", percentages(overlap)),
+        ]
+        result.add(Result({"event_agreement": agreed, "event_overlap": overlap}, rows))
+    show(result, title, as_json)
+    return 0
 
 
-def _show_evaluation(evaluation, title, engine, batch, as_json, measurement=None, agreement=None):
+def _describe(evaluation: "Evaluation", engine: str, batch: int) -> Result:
     macs = evaluation.macs
     figures = {
         "engine": engine,
@@ -91,12 +111,4 @@ def _show_evaluation(evaluation, title, engine, batch, as_json, measurement=None
         ("event-driven only", f"{macs.event_driven:,.0f}"),
         ("event-driven and pruned", f"{macs.event_driven_pruned:,.0f}"),
     ]
-    if agreement is not None:
-        figures["event_agreement"] = [layer.agreement for layer in agreement]
-        figures["event_overlap"] = [layer.overlap for layer in agreement]
-        rows.append(("neurons and steps that agree with float, by layer", percentages(figures["event_agreement"])))
-        rows.append(("events of both over events of either, by layer", percentages(figures["event_overlap"])))
-    result = Result(figures, rows)
-    if measurement is not None:
-        result.add(describe_measurement(measurement))
-    show(result, title, as_json)
+    return Result(figures, rows)

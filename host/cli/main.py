@@ -22,7 +22,7 @@ COMMANDS = (
 """Names of the commands, each a module of this folder with a function of that name."""
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Parameters
@@ -75,7 +75,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="egret-fpga", prog_name="egret", message="%(prog)s %(version)s")
-def egret():
+def egret() -> None:
     """Event-driven, sparse recurrent language models, from training to an FPGA core."""
 
 

@@ -1,6 +1,7 @@
 """The command ``egret prune``."""
 
 import sys
+from typing import Any
 
 import click
 
@@ -19,7 +20,18 @@ __all__ = ["prune"]
 @click.option("--spread", type=float, default=0.4, show_default=True, help="Share of epochs before the last pruning.")
 @click.option("--learning-rate", type=float, default=5e-4, show_default=True, help="At the start of fine-tuning.")
 @click.option("--regrow", is_flag=True, help="With --sparsity 0: let weights that are zero grow again.")
-def prune(checkpoint, output, config, train, valid, device, settings, limit_seconds, as_json, sparsity, **pruning):
+def prune(
+    checkpoint: str,
+    output: str,
+    config: str | None,
+    train: str | None,
+    valid: str | None,
+    device: str | None,
+    settings: tuple[str, ...],
+    limit_seconds: float | None,
+    as_json: bool,
+    **pruning: Any,
+) -> None:
     """Prune the smallest RNN weights of CHECKPOINT, all layers together, and fine-tune what is left.
 
     CHECKPOINT is a checkpoint directory, or an integer network's file, such as those in model/networks. The embedding
@@ -30,6 +42,6 @@ def prune(checkpoint, output, config, train, valid, device, settings, limit_seco
         from egret.model.training.prune import PruningOptions
         from egret.model.training.prune import prune as run
     options = training_options(config, settings, train=train, valid=valid, device=device)
-    options = (checkpoint, output, options, PruningOptions(sparsity=sparsity, **pruning))
+    options = (checkpoint, output, options, PruningOptions(**pruning))
     result = run(*options, progress=sys.stderr.isatty(), limit_seconds=limit_seconds)
     show_training(result, output, as_json)

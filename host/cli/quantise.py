@@ -16,7 +16,7 @@ __all__ = ["quantise"]
 @click.option("--accumulator-bits", type=int, default=24, show_default=True, help="Width of an accumulator, 16 to 24.")
 @click.option("--gate-index-bits", type=int, default=10, show_default=True, help="Index of a gate table, 8 to 12.")
 @as_json
-def quantise(checkpoint, output, as_json, **options):
+def quantise(checkpoint: str, output: str, as_json: bool, **options: int) -> None:
     """Turn the float network of CHECKPOINT into the integer network, one file.
 
     Weights become 8-bit integers with one power-of-two scale for each gate of each layer; every rounding is defined,

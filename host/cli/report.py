@@ -15,7 +15,7 @@ __all__ = ["report"]
 @click.option("--study", required=True, help="Directory that egret sweep wrote.")
 @click.option("-o", "--output", help="HTML file to write, CSV and SVG beside it; report.html in the study by default.")
 @as_json
-def report(study, output, as_json):
+def report(study: str, output: str | None, as_json: bool) -> None:
     """Write the report of a study beside the papers' numbers: one HTML page, its data as CSV, its figures as SVG."""
     with needs("matplotlib", "matplotlib", "the report"):
         from egret.model.training.report.page import write_report

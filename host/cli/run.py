@@ -1,5 +1,7 @@
 """The command ``egret run``."""
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from egret.host.cli.cores import measure_text, mismatch_status, open_board, stream_text
@@ -7,6 +9,9 @@ from egret.host.cli.options import as_json, core_options, port_options
 from egret.host.cli.show import Result, progress_bar, show
 from egret.host.cli.sources import Source
 from egret.model.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["run"]
 
@@ -30,7 +35,21 @@ __all__ = ["run"]
     "ULX3S, 8 as on the iCEBreaker. Slower than whole bytes.",
 )
 @as_json
-def run(source, port, baud, text, prompt, tokens, core, temperature, seed, check, trace, pins, as_json):
+def run(
+    source: str,
+    port: str | None,
+    baud: int | None,
+    text: str | None,
+    prompt: str | None,
+    tokens: int | None,
+    core: dict[str, Any],
+    temperature: float,
+    seed: int,
+    check: bool,
+    trace: str | None,
+    pins: int | None,
+    as_json: bool,
+) -> int:
     """Generate text on a board, or measure one: SOURCE is an image, or what can be compiled into one.
 
     Generated text goes to standard output as it comes, its figures to standard error. A text that is given is streamed:
@@ -76,7 +95,7 @@ def run(source, port, baud, text, prompt, tokens, core, temperature, seed, check
     return 1 if session.first_mismatch is not None else 0
 
 
-def _run_text(source, ids, title, where, check, as_json):
+def _run_text(source: Source, ids: "np.ndarray", title: str, where: tuple[Any, ...], check: bool, as_json: bool) -> int:
     """`run` over a text, on the board that ``open_board(configuration, *where)`` opens.
 
     Only on a real port do bytes and wall time say how busy the line was.
@@ -86,15 +105,15 @@ def _run_text(source, ids, title, where, check, as_json):
 
     port, baud_rate, *_ = where
     if check:
-        result = measure_text(source, ids, *where)
-        tokens, perplexity, mismatches = result.evaluation.tokens, result.evaluation.perplexity, result.mismatches
+        result = measured = measure_text(source, ids, *where)
+        read = measured.evaluation
     else:
-        result = stream_text(source.image, ids, *where)
-        tokens, perplexity, mismatches = result.tokens, result.perplexity, None
+        result = read = stream_text(source.image, ids, *where)
+        measured = None
     figures = {
-        "tokens": tokens,
-        "perplexity": perplexity,
-        "mismatches": mismatches,
+        "tokens": (tokens := read.tokens),
+        "perplexity": read.perplexity,
+        "mismatches": measured and measured.mismatches,
         "tokens_per_second": tokens / result.seconds,
         "bytes_sent_per_token": result.bytes_sent / tokens,
         "bytes_received_per_token": result.bytes_received / tokens,
@@ -104,13 +123,13 @@ def _run_text(source, ids, title, where, check, as_json):
     sent, received = figures["bytes_sent_per_token"], figures["bytes_received_per_token"]
     rows = [
         ("tokens predicted", f"{tokens:,}"),
-        ("perplexity", f"{perplexity:.3f}"),
+        ("perplexity", f"{read.perplexity:.3f}"),
         ("tokens a second", f"{figures['tokens_per_second']:,.0f}"),
         ("bytes to and from the board, per token", f"{sent:.1f} and {received:.1f}"),
     ]
-    if check:
-        rows.append(("event values unlike the integer network's", f"{mismatches:,}"))
+    if measured:
+        rows.append(("event values unlike the integer network's", f"{measured.mismatches:,}"))
     if port is not None:
         rows.append(("link busy", f"{figures['link_busy']:.0%}"))
     show(Result(figures, rows), title, as_json)
-    return mismatch_status(result) if check else 0
+    return mismatch_status(measured) if measured else 0

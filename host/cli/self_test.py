@@ -1,6 +1,7 @@
 """The command ``egret self-test``."""
 
 import dataclasses
+from typing import Any
 
 import click
 
@@ -19,7 +20,9 @@ __all__ = ["self_test"]
 @core_options()
 @click.option("--patterns", type=int, help="Images to load and compare, 8 by default; more find more.")
 @as_json
-def self_test(source, port, baud, core, patterns, as_json):
+def self_test(
+    source: str, port: str | None, baud: int | None, core: dict[str, Any], patterns: int | None, as_json: bool
+) -> int:
     """Test the memories of a board, and the core that reads them: SOURCE is an image for it, or becomes one.
 
     Loads images of random numbers as large as that of SOURCE and compares every event with the integer network's.

@@ -1,6 +1,7 @@
 """The command ``egret simulate``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -24,7 +25,18 @@ __all__ = ["simulate"]
 @click.option("--seed", type=int, default=0, show_default=True, help="Of idle cycles and backpressure.")
 @click.option("--waves", help="Waveform to write: VCD from Verilator, FST from Icarus.")
 @as_json
-def simulate(source, text, tokens, simulator, core, idle, backpressure, seed, waves, as_json):
+def simulate(
+    source: str,
+    text: str | None,
+    tokens: int,
+    simulator: str,
+    core: dict[str, Any],
+    idle: float,
+    backpressure: float,
+    seed: int,
+    waves: str | None,
+    as_json: bool,
+) -> None:
     """Run SOURCE under a simulator and compare every stream inside the core with the integer network.
 
     The first divergence is named: stream, step, layer and place.

@@ -1,6 +1,5 @@
 """What a user names, a checkpoint, an integer network, an image or a text, as what a command needs."""
 
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,12 +33,12 @@ class Source:
     """
 
     def __init__(
-        self, name: str | Path, core: Mapping[str, Any] | None = None, board: "BoardDefinition | None" = None
+        self, name: str | Path, core: dict[str, Any] | None = None, board: "BoardDefinition | None" = None
     ) -> None:
         from egret.model.compiler.configuration import TARGETS
 
         self._path, self._core, self._board = Path(name), core or {}, board
-        self.options = (TARGETS[board.target] if board else {}) | self._core
+        self.options: dict[str, Any] = (TARGETS[board.target] if board else {}) | self._core
         self.options["weight_bytes"] = self.options.get("weight_bytes") or None
 
     @cached_property
@@ -83,7 +82,10 @@ class Source:
     @property
     def vocabulary(self) -> "Vocabulary":
         """Of the network."""
-        return self.checkpoint.vocabulary if self._path.is_dir() else self.network.vocabulary
+        if self._path.is_dir():
+            return self.checkpoint.vocabulary
+        assert self.network.vocabulary is not None, "files hold whole networks"
+        return self.network.vocabulary
 
     @cached_property
     def image(self) -> "Image":

@@ -22,7 +22,14 @@ __all__ = ["sweep"]
 @click.option("--ray", help="Ray cluster to run on: HOST:PORT, or local to start one here.")
 @click.option("--limit-seconds", type=float, help="Save and stop after this time; run again to go on.")
 @as_json
-def sweep(study, output, train, valid, test, device, ray, limit_seconds, as_json):
+def sweep(
+    study: str,
+    output: str,
+    ray: str | None,
+    limit_seconds: float | None,
+    as_json: bool,
+    **texts: str | None,
+) -> None:
     """Train, prune and measure every network of STUDY (TOML, such as model/configs/study-ptb.toml).
 
     Started again with the same options it goes on where it last saved, and never repeats a finished network. On a Ray
@@ -34,15 +41,15 @@ def sweep(study, output, train, valid, test, device, ray, limit_seconds, as_json
     if ray is not None:
         with needs("ray", "ray", "--ray"):
             importlib.import_module("ray")
-    study = Study.from_toml(study, train=train, valid=valid, test=test, device=device)
+    read = Study.from_toml(study, **texts)
     shown = {}
     if sys.stderr.isatty():
         shown = {"progress": progress_bar, "tell": lambda line: click.echo(line, err=True)}
-    result = run(study, output, ray=ray, limit_seconds=limit_seconds, **shown)
+    result = run(read, output, ray=ray, limit_seconds=limit_seconds, **shown)
     rows = [
         (name, f"test perplexity {point['test']['perplexity']:.2f}, activity {percentages(point['activity'])}")
         for name, point in result.finished.items()
     ]
     rows += [(name, "time is up; run again to go on") for name in result.left]
-    counts = {"points": len(study.points), "finished": [*result.finished]}
+    counts = {"points": len(read.points), "finished": [*result.finished]}
     show(Result({**counts, "ran": result.ran, "left": result.left}, rows), output, as_json)

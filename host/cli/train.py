@@ -12,13 +12,20 @@ __all__ = ["train"]
 
 @click.command()
 @training_decorators
-def train(output, config, train, valid, device, settings, limit_seconds, as_json):
+def train(
+    output: str,
+    config: str | None,
+    settings: tuple[str, ...],
+    limit_seconds: float | None,
+    as_json: bool,
+    **options: str | None,
+) -> None:
     """Train a float network into a checkpoint directory.
 
     Started again with the same options after it was stopped or killed, it goes on where it last saved.
     """
     with needs("torch", "torch", "training"):
         from egret.model.training.train import train as run
-    options = training_options(config, settings, train=train, valid=valid, device=device)
-    result = run(options, output, progress=sys.stderr.isatty(), limit_seconds=limit_seconds)
+    read = training_options(config, settings, **options)
+    result = run(read, output, progress=sys.stderr.isatty(), limit_seconds=limit_seconds)
     show_training(result, output, as_json)

@@ -1,15 +1,37 @@
 """What `egret train` and `egret prune` share: their options, and the table at the end."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from egret.host.cli.options import as_json
 from egret.host.cli.show import Result, percentages, show
 from egret.model.errors import InputError
 
+if TYPE_CHECKING:
+    from egret.model.training.loop import TrainingResult
+    from egret.model.training.options import TrainingOptions
+
 __all__ = ["show_training", "training_decorators", "training_options"]
 
 
-_training_help = "Another field of the configuration, as epochs or training.epochs (see model/training/options.py)."
+_OPTIONS = [
+    click.option("-o", "--output", required=True, help="Checkpoint directory to write, and to resume from."),
+    click.option("--config", help="Configuration file (TOML), such as those in model/configs."),
+    click.option("--train", help="Text to train on."),
+    click.option("--valid", help="Text to validate on."),
+    click.option("--device", help="auto, cpu or cuda."),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Another field of the configuration, as epochs or training.epochs (see model/training/options.py).",
+    ),
+    click.option("--limit-seconds", type=float, help="Save and stop after this time; run again to go on."),
+    as_json,
+]
 
 
 def _settings(assignments):
@@ -28,43 +50,52 @@ def _settings(assignments):
     return values
 
 
-def training_options(config, settings, **options):
-    """`TrainingOptions` of a configuration file, or of its defaults, with what the command line says instead."""
+def training_options(config: str | None, settings: tuple[str, ...], **options: Any) -> "TrainingOptions":
+    """Options of a training, from what the command line gives.
+
+    Parameters
+    ----------
+    config : str or None
+        Configuration file; the defaults without one.
+    settings : tuple of str
+        Fields to be set instead, each as ``NAME=VALUE``.
+    **options
+        Further such fields; None is ignored.
+
+    Returns
+    -------
+    TrainingOptions
+
+    Raises
+    ------
+    InputError
+        A field or value is not accepted, or there is no text to train on.
+    """
     from egret.model.training.options import TrainingOptions, flat_name
 
     given = _settings(settings)
     try:
-        settings = {flat_name(name): value for name, value in given.items()}
+        fields = {flat_name(name): value for name, value in given.items()}
     except InputError as error:
         raise InputError(f"--set: {error}") from error
-    settings |= {name: value for name, value in options.items() if value is not None}
+    fields |= {name: value for name, value in options.items() if value is not None}
     if config is not None:
-        return TrainingOptions.from_toml(config, **settings)
+        return TrainingOptions.from_toml(config, **fields)
     for name in ("train", "valid"):
-        if name not in settings:
+        if name not in fields:
             raise InputError(f"no text to use: give --{name} FILE, or --config FILE that names one")
-    return TrainingOptions.of(**settings)
+    return TrainingOptions.of(**fields)
 
 
-def training_decorators(command):
-    """Options that `train` and `prune` share."""
-    for decorator in reversed(
-        [
-            click.option("-o", "--output", required=True, help="Checkpoint directory to write, and to resume from."),
-            click.option("--config", help="Configuration file (TOML), such as those in model/configs."),
-            click.option("--train", help="Text to train on."),
-            click.option("--valid", help="Text to validate on."),
-            click.option("--device", help="auto, cpu or cuda."),
-            click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help=_training_help),
-            click.option("--limit-seconds", type=float, help="Save and stop after this time; run again to go on."),
-            as_json,
-        ]
-    ):
-        command = decorator(command)
+def training_decorators(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that `train` and `prune` share to a ``command``; returns it."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
     return command
 
 
-def show_training(result, output, as_json):
+def show_training(result: "TrainingResult", output: str, as_json: bool) -> None:
+    """Print the ``result`` of a training with a checkpoint in ``output``: a table, or JSON where ``as_json`` is set."""
     summary = result.summary()
     rows = [
         ("epochs", str(summary["epochs"])),
