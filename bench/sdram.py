@@ -54,19 +54,15 @@ from egret.rtl.sdram import (
     write_layout,
 )
 from egret.sim.sdram import VIOLATIONS, with_memory
-from egret.sim.virtual import find_verilator, run_verilator
+from egret.sim.verilate import compile_program
 
 NETWORK = Path(__file__).parent.parent / "model" / "networks" / "ptb-egru-85.egret"
 PART = "mt48lc16m16a2-75"
 HERTZ = 100e6
 CELLS = ("LUT4", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4", "DP16KD")
 _MAIN = Path(__file__).with_suffix(".cpp")
-_OPTIONS = [
-    *"--cc --exe --build --prefix Vtop --top-module top -O3 --x-assign fast --x-initial fast".split(),
-    *"--no-timing --no-assert -Wno-fatal -Wno-lint -Wno-style".split(),
-]
 _SIZES = {"ADDRESS_BITS": ADDRESS_BITS, "COUNT_BITS": COUNT_BITS, "TAG_BITS": TAG_BITS, "WORD_BITS": WORD_BITS}
-_OPTIONS += [part for name, value in _SIZES.items() for part in ("-CFLAGS", f"-D{name}={value}")]
+_DEFINES = [f"{name}={value}" for name, value in _SIZES.items()]
 
 
 @dataclass(frozen=True)
@@ -416,10 +412,10 @@ class Simulation:
     """
 
     def __init__(self, controller: Any, timing: Timing, ports: int, sources: dict[str, str], directory: Path):
-        self._ports, self._program = ports, directory / "obj_dir" / "Vtop"
+        self._ports = ports
         for name, text in {"top.v": to_verilog(with_memory(Plain(controller), timing), "top"), **sources}.items():
             (directory / name).write_text(text)
-        run_verilator(find_verilator(), directory, _OPTIONS, ("top.v", *sources, str(_MAIN)))
+        self._program = compile_program(directory, ["top.v", *sources], _MAIN, prefix="Vtop", defines=_DEFINES)
 
     def run(self, bursts: list[tuple[int, int]]) -> float:
         """Share of the cycles, from the first word of ``bursts`` to the last, in which a word came.

