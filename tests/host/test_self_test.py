@@ -14,17 +14,10 @@ from egret.model.compiler.image import memory_sections
 from egret.model.errors import InputError
 from egret.model.integer import IntegerEngine
 from egret.sim.virtual import board_build
+from tests.support.memories import stuck
 from tests.support.networks import few_values, random_network
 
 SHAPE = {"hidden": (14, 11), "vocabulary": 9, "embedding": 8, "density": 0.4}
-
-
-def stuck(image, section, word, bit, value):
-    """The image as a memory gives it back that has a stuck bit."""
-    content = bytearray(image.memories[section.name])
-    place = word * section.word_bytes + bit // 8
-    content[place] = content[place] & ~(1 << bit % 8) | value << bit % 8
-    return dataclasses.replace(image, memories=image.memories | {section.name: bytes(content)})
 
 
 class StuckBoard:

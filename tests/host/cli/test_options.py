@@ -5,7 +5,6 @@ import sys
 import pytest
 
 from egret.host.cli import main as cli
-from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
 
 COMMANDS = [
     ("run", "network"),
@@ -30,11 +29,8 @@ class Compiled(Exception):  # noqa: N818
 
 
 @pytest.fixture
-def compiled(tmp_path, random_checkpoint, monkeypatch):
+def compiled(network, monkeypatch):
     """Run a command line up to where it compiles `network`: the configuration."""
-    monkeypatch.chdir(tmp_path)
-    save_checkpoint(random_checkpoint(NetworkConfiguration("egru", "char", 3, 4, (5, 4)), scale=0.5), "network")
-    (tmp_path / "text").write_text("abcacbbacabbbcacbcabca")
 
     def stop(network, configuration, **_):
         raise Compiled(configuration)
@@ -80,7 +76,7 @@ def test_bits_of_a_weight(command, compiled):
 
 
 @pytest.mark.parametrize("command", BOARD_COMMANDS, ids=ids)
-def test_the_core_of_a_board(command, compiled, capsys):
+def test_the_core_of_a_board(command, compiled, refused):
     assert compiled(*command).lanes == 8
     assert compiled(*command, "--lanes", 2).lanes == 2
     assert compiled(*command, "--folded", 2).folded_tokens == 2
@@ -89,13 +85,10 @@ def test_the_core_of_a_board(command, compiled, capsys):
         which = "--lanes, --weight-bytes and --folded"
         assert compiled(*command, "--weight-bytes", 0).weight_words < compiled(*command).weight_words
     for option in (("--store", "sdram"), ("--weight-bits", "8"), ("--resident-bytes", "0")):
-        assert cli.main([*command, *option]) == 2
-        assert capsys.readouterr().err == (
-            f"egret: error: --board has a core of its own: of its options only {which} go with it\n"
-        )
+        assert refused(*command, *option) == (f"--board has a core of its own: of its options only {which} go with it")
 
 
-def test_compilation_for_a_target(compiled, capsys):
+def test_compilation_for_a_target(compiled, refused):
     command = ("compile", "network", "-o", "image")
     assert compiled(*command).weight_memory_bytes == pytest.approx(128 * 1024, abs=16)
     assert compiled(*command, "--weight-bytes", 0).weight_memory_bytes < 1000
@@ -103,9 +96,8 @@ def test_compilation_for_a_target(compiled, capsys):
         *command, "--target", "icebreaker"
     )
     assert compiled(*command, "--store", "sdram") == compiled(*command, "--target", "sdram")
-    assert cli.main([*command, "--target", "icebreaker", "--store", "bram"]) == 2
-    assert capsys.readouterr().err == (
-        "egret: error: --target icebreaker has the store spram: leave --store out, or --target\n"
+    assert refused(*command, "--target", "icebreaker", "--store", "bram") == (
+        "--target icebreaker has the store spram: leave --store out, or --target"
     )
 
 
@@ -114,9 +106,8 @@ def test_compilation_for_a_target(compiled, capsys):
     "option",
     [("--lanes", "2"), ("--store", "sdram"), ("--weight-bits", "8"), ("--folded", "1"), ("--resident-bytes", "0")],
 )
-def test_engines_without_a_core(engine, option, compiled, capsys):
-    assert cli.main(["evaluate", "network", "--text", "text", "--engine", engine, *option]) == 2
-    assert capsys.readouterr().err == (
-        "egret: error: --lanes, --store, --weight-bits, --folded and --resident-bytes are for the core: --engine must "
-        f"be rtl, not {engine}\n"
+def test_engines_without_a_core(engine, option, compiled, refused):
+    assert refused("evaluate", "network", "--text", "text", "--engine", engine, *option) == (
+        "--lanes, --store, --weight-bits, --folded and --resident-bytes are for the core: --engine must "
+        f"be rtl, not {engine}"
     )

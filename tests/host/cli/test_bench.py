@@ -1,0 +1,109 @@
+"""The command `egret bench`."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from egret.host.peers import Run
+
+
+def test_bench_of_a_board(egret, refused, network):
+    """What a board's core is measured to do in simulation says how many tokens a second it does at its clock."""
+    status, out, _ = egret("bench", "network", "--board", "ulx3s-85f", "--tokens", 30, "--json")
+    result = json.loads(out)
+    speed = result["speed"]
+    assert (status, result["lanes"], speed["megahertz"], speed["baud"]) == (0, 8, 80, 2_962_963)
+    assert speed["cycles_per_token"] == result["cycles_per_token"]
+    byte = 10 / speed["baud"]
+    sent, received = speed["bytes_sent_per_token"] * byte, speed["bytes_received_per_token"] * byte
+    assert speed["at_once"]["limit"] == "link"
+    assert speed["at_once"]["streamed_tokens_per_second"] == pytest.approx(1 / max(sent, received))
+    assert speed["at_once"]["generated_tokens_per_second"] == pytest.approx(
+        1 / (sent + received + speed["cycles_per_token"] / 80e6)
+    )
+    status, out, _ = egret("bench", "network", "--board", "ulx3s-85f", "--tokens", 30)
+    assert status == 0 and "expected tokens a second" in out
+    assert refused("bench", "network", "--board", "x") == (
+        "--board must be one of ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, not 'x'"
+    )
+    assert refused("bench", "network", "--board", "ulx3s-85f", "--store", "sdram") == (
+        "--board has a core of its own: of its options only --lanes and --folded go with it"
+    )
+
+
+@pytest.mark.slow
+def test_bench_of_boards_in_a_pipeline(egret, network):
+    """Each part of the network on a board of its own: its events enter the next one, all are checked."""
+    options = ("bench", "network", "--board", "ulx3s-85f", "--split", 1, "--tokens", 30)
+    status, out, _ = egret(*options, "--json")
+    result = json.loads(out)
+    assert status == 0 and [board["layers"] for board in result["boards"]] == [[1, 1], [2, 2]]
+    assert [board["mismatches"] for board in result["boards"]] == [0, 0]
+    assert result["cycles_per_token"] == max(board["cycles_per_token"] for board in result["boards"])
+    status, out, _ = egret(*options)
+    assert status == 0 and "network on 2 boards, 30 tokens" in out and "tokens a second, streamed" in out
+
+
+def test_bench_of_boards_that_cannot_be(refused, network):
+    assert refused("bench", "network", "--split", "x") == (
+        "--split must be numbers of layers, such as 1 or 1,2, not 'x'"
+    )
+    assert refused("bench", "network", "--split", "2") == (
+        "a network of 2 layers can be cut behind layers 1 to 1, in rising order, not 2"
+    )
+    assert refused("bench", "network", "--split", "1", "--speed-ups") == (
+        "--split prints the boards' figures alone: --speed-ups, --energy, --peers and --plot do not go with it"
+    )
+
+
+def test_bench_estimates_energy(egret, network):
+    status, out, _ = egret(
+        "bench", "network", "--store", "sdram", "--resident-bytes", 100, "--tokens", 20, "--energy", "--json"
+    )
+    result = json.loads(out)
+    energy = result["energy"]
+    low, high = energy["joules_per_token"]
+    assert (status, energy["estimate"], energy["megahertz"]) == (0, True, 80) and 0 < low < high
+    causes = energy["causes"]
+    assert causes["resident weights"]["count"] > [0] and causes["queues"]["count"] > [0]
+    np.testing.assert_allclose(np.sum([cause["joules"] for cause in causes.values()], axis=0), [low, high])
+    assert causes["SDRAM, read"]["count"] == [result["counters"]["beats"] * 2 / 20]
+    fewest, most = causes["SDRAM, rows"]["count"]
+    assert fewest < most
+    assert causes["SDRAM, standby"]["count"] == [pytest.approx(result["cycles_per_token"] / 80e6)]
+    assert energy["board_joules_at_most"] == pytest.approx(2.5 * result["cycles_per_token"] / 80e6)
+    assert "peers" not in result
+    status, out, _ = egret("bench", "network", "--board", "icebreaker", "--tokens", 20, "--energy")
+    assert status == 0 and "an estimate, nothing measured, at 24 MHz" in " ".join(out.split())
+    assert re.search(r"│ accumulators +│ +[\d,]+ bits │", out) and "SDRAM" not in out and "ULX3S" not in out
+
+
+def test_bench_compares_peers(egret, refused, network, monkeypatch):
+    status, out, _ = egret(
+        "bench", "network", "--store", "sdram", "--resident-bytes", 100, "--tokens", 20, "--peers", "--json"
+    )
+    result = json.loads(out)
+    peers = {peer["name"]: peer for peer in result["peers"]}
+    assert status == 0 and "energy" not in result
+    core = peers["this core"]
+    assert core["steps_per_second"] == pytest.approx(80e6 / result["cycles_per_token"])
+    assert "estimated" in core["source"] and len(core["joules_per_step"]) == 2
+    assert peers["its bound: lanes"]["steps_per_second"] == pytest.approx(80e6 / result["bound_cycles_per_token"])
+    assert peers["its bound: bus"]["steps_per_second"] == pytest.approx(80e6 * 20 / result["counters"]["beats"])
+    measured = [peer for name, peer in peers.items() if name.startswith("PyTorch, ")]
+    assert len(measured) >= 3 and all(peer["mismatches"] == 0 and peer["joules_per_step"] is None for peer in measured)
+    assert "derived" in peers["SpiNNaker 2"]["source"]
+    status, out, _ = egret("bench", "network", "--tokens", 20, "--peers")
+    assert status == 0 and "│ PyTorch, dense " in out and "bound: bus" not in out
+    run = Run("dense", 1, 1e-3, 7)
+    monkeypatch.setattr("egret.host.peers.run_engines", lambda *arguments, progress: [run])
+    status, out, err = egret("bench", "network", "--tokens", 20, "--peers", "--json")
+    assert status == 1 and json.loads(out)["peers"]
+    assert err == "egret: not as the integer network says: 7 event values of PyTorch, dense\n"
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert refused("bench", "network", "--peers") == (
+        "--peers needs torch, which is not installed; install it: pip install torch"
+    )

@@ -1,0 +1,45 @@
+"""The command `egret evaluate`."""
+
+import json
+
+import pytest
+
+from tests.support.command_line import TEXT
+
+
+def test_evaluate(egret, network):
+    egret("quantise", "network", "-o", "integer")
+    egret("compile", "network", "-o", "image")
+    common = ("--text", "text", "--tokens", 40, "--json")
+    results = {}
+    for source, engine in (("network", "float"), ("network", "integer"), ("integer", "integer"), ("image", "integer")):
+        status, out, err = egret("evaluate", source, "--engine", engine, *common)
+        assert (status, err) == (0, "")
+        results[source, engine] = json.loads(out)
+    assert results["network", "integer"] == results["integer", "integer"] == results["image", "integer"]
+    for (_, engine), result in results.items():
+        assert result["engine"] == engine
+        assert result["tokens"] == 40
+        assert len(result["activity"]) == 2
+        assert result["macs_per_token_dense"] == 15 * (4 + 5) + 12 * (5 + 4)
+        assert 0 < result["macs_per_token"] < result["macs_per_token_dense"]
+    perplexities = [results["network", engine]["perplexity"] for engine in ("float", "integer")]
+    assert perplexities[1] == pytest.approx(perplexities[0], rel=0.01)
+
+
+def test_evaluate_in_streams_with_agreement(egret, network):
+    arguments = ("evaluate", "network", "--text", "text", "--engine", "integer", "--batch", 4, "--agreement")
+    status, out, _ = egret(*arguments, "--json")
+    result = json.loads(out)
+    assert (status, result["tokens"], result["batch"]) == (0, len(TEXT) - 1, 4)
+    assert len(result["event_agreement"]) == len(result["event_overlap"]) == 2
+    status, out, _ = egret(*arguments)
+    assert status == 0
+    assert f"│ {len(TEXT) - 1} in 4 streams" in out
+    assert f"{result['perplexity']:.3f}" in out
+
+
+def test_agreement_needs_both_networks(refused, network):
+    assert refused("evaluate", "network", "--text", "text", "--engine", "float", "--agreement") == (
+        "--agreement compares the integer network with the float one; --engine is float"
+    )

@@ -1,0 +1,65 @@
+"""The command line: its commands, and how it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from egret.host.cli import main as cli
+
+
+def test_help(egret):
+    status, out, err = egret("--help")
+    assert (status, err) == (0, "")
+    for name in cli.COMMANDS:
+        assert f"\n  {name} " in out
+    assert egret() == (status, out, err)
+    for name in cli.COMMANDS:
+        status, out, err = egret(name, "--help")
+        assert (status, err) == (0, "")
+        assert out.startswith(f"Usage: egret {name} ")
+
+
+def test_bad_usage(refused, network):
+    assert refused("fly") == "No such command 'fly'."
+    assert refused("evaluate") == "Missing argument 'CHECKPOINT'."
+    assert refused("evaluate", "network", "--text", "text", "--engine", "spice").startswith(
+        "Invalid value for '--engine': 'spice' is not one of "
+    )
+    assert refused("evaluate", "network", "--text", "text", "--engine", "float", "--tokens", "few") == (
+        "Invalid value for '--tokens': 'few' is not a valid integer."
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interruption(egret, network, monkeypatch, number):
+    def interrupt(*_, **__):
+        if number == signal.SIGINT:  # which a runner of tests may ignore
+            raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    monkeypatch.setattr("egret.model.evaluate.evaluate", interrupt)
+    status, out, err = egret("evaluate", "network", "--text", "text", "--engine", "float")
+    assert (status, out, err) == (130, "", "\negret: interrupted\n")
+
+
+def test_errors_of_the_system_take_one_line(refused, network, monkeypatch):
+    def fail(*_, **__):
+        raise PermissionError(13, "Permission denied", "some/file")
+
+    monkeypatch.setattr("egret.model.evaluate.evaluate", fail)
+    message = refused("evaluate", "network", "--text", "text", "--engine", "float")
+    assert message == "some/file: Permission denied"
+
+
+def test_closed_pipe(network):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as output:
+        command = [sys.executable, "-W", "error", "-m", "egret.host.cli.main", "--help"]
+        result = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, check=False)
+    assert (result.returncode, result.stderr) == (1, b"")

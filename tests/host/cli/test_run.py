@@ -1,0 +1,149 @@
+"""The command `egret run`, and the core that it shares with others."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from egret.host.transport import open_serial
+from egret.model.compiler.image import Image
+from egret.sim.virtual import VirtualBoard, board_build
+from tests.support.command_line import TEXT
+
+
+def test_simulated_core(egret, network):
+    status, out, err = egret("evaluate", "network", "--text", "text", "--engine", "rtl", "--json")
+    result = json.loads(out)
+    assert (status, result["mismatches"], result["tokens"]) == (0, 0, len(TEXT) - 1)
+    _, out, _ = egret("evaluate", "network", "--text", "text", "--engine", "integer", "--json")
+    for name, value in json.loads(out).items():
+        assert result[name] == value or name == "engine"
+    assert result["cycles_per_token"] > 0
+    assert 0 < result["lane_utilisation"] <= 1
+    # The same core serves text generation and the bench.
+    egret("compile", "network", "-o", "image")
+    texts = []
+    for source, seed in (("network", 3), ("image", 3), ("image", 4)):
+        status, out, err = egret("run", source, "--tokens", 50, "--prompt", "ab", "--seed", seed)
+        assert status == 0
+        assert "51 of 51 tokens match the integer network\n" in err
+        assert len(out) == 2 + 50 + 1
+        texts.append(out)
+    assert texts[0] == texts[1] != texts[2]
+    assert texts[0].startswith("ab")
+    status, out, _ = egret("run", "image", "--tokens", 20, "--seed", 3, "--json")
+    result = json.loads(out)
+    assert (status, result["tokens"], result["steps"], result["matching"]) == (0, 20, 20, 20)
+    assert len(result["text"]) == 20 and result["first_mismatch"] is None and result["cycles_per_token"] > 0
+    status, out, _ = egret("bench", "image", "--tokens", 30, "--json")
+    result = json.loads(out)
+    assert (status, result["tokens"], result["mismatches"], result["lanes"]) == (0, 30, 0, 8)
+    assert "speed" not in result
+
+
+def test_a_text_on_a_board(egret, refused, network):
+    """Compared or streamed, on the virtual board, at its pins or on a port: the integer network's perplexity."""
+    egret("compile", "network", "-o", "image")
+    _, out, _ = egret("evaluate", "image", "--text", "text", "--engine", "integer", "--json")
+    expected = json.loads(out)
+    arguments = ("run", "image", "--text", "text", "--json")
+    assert refused(*arguments, "--folded", 3) == (
+        "image: the image is compiled for folded_tokens 0, not 3; give its checkpoint"
+    )
+    results = []
+    with VirtualBoard(board_build(Image.load("image").configuration).program()) as board:
+        for more in ((), ("--no-check",), ("--port", board.port), ("--port", board.port, "--no-check"), ("--pins", 8)):
+            status, out, _ = egret(*arguments, *more)
+            assert status == 0
+            results.append(json.loads(out))
+        status, out, _ = egret(*arguments[:-1], "--no-check", "--tokens", 5, "--port", board.port)
+        assert status == 0 and re.search(r"│ tokens predicted +│ 5 +│", out) and "│ link busy" in out
+    for result in results:
+        assert result["tokens"] == len(TEXT) - 1
+        assert result["perplexity"] == pytest.approx(expected["perplexity"], rel=1e-9)
+        assert 15 <= result["bytes_sent_per_token"] < 17
+        assert 13 <= result["bytes_received_per_token"] < 17 + 2  # a frame, the bitmap, and up to four events
+    assert [result["mismatches"] for result in results] == [0, None, 0, None, 0]
+    assert ["link_busy" in result for result in results] == [False, False, True, True, False]
+
+
+def test_bad_runs(egret, refused, network):
+    egret("compile", "network", "-o", "image")
+    assert refused("run", "image", "--prompt", "") == "--prompt: the prompt is empty; at least one token is needed"
+    assert refused("run", "image", "--prompt", "abd") == (
+        "--prompt: line 1 of the text: character 'd' is not in the vocabulary"
+    )
+    assert refused("run", "image", "--temperature", -1) == "temperature must be 0 or a positive number, not -1.0"
+    assert refused("run", "image", "--seed", -1) == "seed must be an integer of at least 0, not -1"
+    assert refused("run", "image", "--port", "/dev/egret").startswith("serial port /dev/egret: cannot be opened: ")
+    assert refused("run", "image", "--port", "/dev/egret", "--trace", "x.vcd") == (
+        "--trace is for the virtual board, not for a board on --port"
+    )
+    assert refused("run", "image", "--text", "text", "--prompt", "ab") == (
+        "--text measures a text, and --prompt begins one to generate: give one of them"
+    )
+    assert refused("run", "image", "--text", "text", "--tokens", 66) == (
+        "text: --tokens must be from 1 to 65, the text's predictions, not 66"
+    )
+    assert refused("run", "image", "--port", "/dev/egret", "--pins", 27) == (
+        "--pins is for the virtual board, not for a board on --port"
+    )
+    assert refused("run", "image", "--pins", 3) == "Invalid value for '--pins': 3 is not in the range x>=4."
+    assert refused("bench", "image", "--lanes", 4) == (
+        "image: the image is compiled for lanes 8, not 4; give its checkpoint"
+    )
+    assert refused("bench", "image", "--tokens", 0) == "--tokens must be at least 1, not 0"
+    assert refused("evaluate", "image", "--text", "text", "--engine", "rtl", "--batch", 2) == (
+        "the core runs one stream: --batch must be 1 with --engine rtl, not 2"
+    )
+    assert sorted(os.listdir()) == ["image", "network", "text"]
+
+
+def test_boards_that_are_not_for_this_run(egret, refused, network):
+    egret("compile", "network", "-o", "image")
+    egret("compile", "network", "-o", "other", "--lanes", 2)
+    configuration = Image.load("image").configuration
+    with VirtualBoard(board_build(configuration).program()) as board:
+        message = refused("run", "other", "--port", board.port)
+        assert message.startswith("the image is for configuration ") and message.endswith(
+            f", but {board.port} has configuration {configuration.digest.hex()} (3 tokens, last layer 4): compile the "
+            "image for this board, or build the board for this image"
+        )
+        with open_serial(board.port):
+            message = refused("run", "image", "--port", board.port)
+        assert message.startswith(f"serial port {board.port}: cannot be opened: ")
+        assert "; serial ports found: " in message
+        assert egret("run", "image", "--port", board.port, "--tokens", 5)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "fault, message",
+    [
+        ("unplugged", "the connection was lost: .*"),
+        ("reset", "the board was reset, its memories and state are lost: load the image again"),
+    ],
+)
+def test_boards_that_fail_in_mid_run(fault, message, egret, network):
+    """The run ends with one line, with what came before it as text."""
+    egret("compile", "network", "-o", "image")
+    with VirtualBoard(board_build(Image.load("image").configuration).program()) as board:
+        command = [
+            sys.executable,
+            "-m",
+            "egret.host.cli.main",
+            "run",
+            "image",
+            "--port",
+            board.port,
+            "--tokens",
+            "10000000",
+        ]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert len(process.stdout.read(20)) == 20
+            board.reset() if fault == "reset" else board._process.kill()
+            out, err = process.communicate()
+        assert process.returncode == 2 and set(out) <= set("abc\n")
+        assert re.fullmatch(f"egret: error: {board.port}: {message}\n", err)
