@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from egret.host.cli.cores import board_speed, describe_measurement, measure_text, mismatch_status, open_board
-from egret.host.cli.options import as_json, core_options, refuse_with_board
+from egret.host.cli.options import as_json, core_options
 from egret.host.cli.show import Result, Table, progress_bar, show
 from egret.host.cli.sources import Source, board_named
 from egret.model.errors import InputError, needs
@@ -50,16 +50,11 @@ def bench(
 
     if tokens < 1:
         raise InputError(f"--tokens must be at least 1, not {tokens}")
-    if plot is not None:
-        with needs("matplotlib", "matplotlib", "--plot"):
-            importlib.import_module("matplotlib")  # refused before the long part
-    if peers:
-        with needs("torch", "torch", "--peers"):
-            importlib.import_module("torch")
-    board = None
-    if name is not None:
-        refuse_with_board([*core, *(["speed_ups"] if speed_ups else [])])
-        board = board_named(name, "--board")
+    for module, option, wanted in (("matplotlib", "--plot", plot is not None), ("torch", "--peers", peers)):
+        if wanted:
+            with needs(module, module, option):
+                importlib.import_module(module)  # refused before the long part
+    board = None if name is None else board_named(name, [*core, *(["speed_ups"] if speed_ups else [])])
     source = Source(checkpoint, core, board)
     if split is not None:
         if speed_ups or energy or peers or plot is not None:
@@ -164,53 +159,35 @@ def _compare_peers(measurement, network, ids, hertz, joules):
     core = {"this core": (measurement.cycles_per_token, joules), "its bound: lanes": (measurement.bound, None)}
     if "beats" in measurement.counters:
         core["its bound: bus"] = measurement.counters["beats"] / measurement.counters["tokens"], None
+
+    def peer(name, network, steps, joules, source, **more):
+        figures = {"name": name, "network": network, "steps_per_second": steps, "joules_per_step": joules}
+        return {**figures, **more, "source": source}
+
     peers = [
-        {
-            "name": name,
-            "network": "this",
-            "steps_per_second": hertz / cycles,
-            "joules_per_step": energy,
-            "source": "bound" if energy is None else "simulated, energy estimated",
-        }
+        peer(name, "this", hertz / cycles, energy, "bound" if energy is None else "simulated, energy estimated")
         for name, (cycles, energy) in core.items()
     ]
-    peers += [
-        {
-            "name": f"PyTorch, {run.name}",
-            "network": "this",
-            "steps_per_second": run.tokens_per_second,
-            "joules_per_step": None,
-            "threads": run.threads,
-            "mismatches": run.mismatches,
-            "source": f"measured, threads: {run.threads}",
-        }
-        for run in runs
-    ]
-    peers += [
-        {
-            "name": one.name,
-            "network": one.network,
-            "steps_per_second": 1 / one.seconds,
-            "joules_per_step": one.joules,
-            "source": one.source,
-        }
-        for one in PUBLISHED
-    ]
+    for run in runs:
+        name, how = f"PyTorch, {run.name}", f"measured, threads: {run.threads}"
+        counts = {"threads": run.threads, "mismatches": run.mismatches}
+        peers.append(peer(name, "this", run.tokens_per_second, None, how, **counts))
+    peers += [peer(one.name, one.network, 1 / one.seconds, one.joules, one.source) for one in PUBLISHED]
 
     def millijoules(value):
         if value is None:
             return ""
-        return " to ".join(f"{joules * 1e3:.3g}" for joules in (value if isinstance(value, list) else [value]))
+        return " to ".join(f"{one * 1e3:.3g}" for one in (value if isinstance(value, list) else [value]))
 
     rows = [
         (
-            peer["name"],
-            peer["network"],
-            f"{peer['steps_per_second']:,.0f}",
-            millijoules(peer["joules_per_step"]),
-            peer["source"],
+            one["name"],
+            one["network"],
+            f"{one['steps_per_second']:,.0f}",
+            millijoules(one["joules_per_step"]),
+            one["source"],
         )
-        for peer in peers
+        for one in peers
     ]
     title = f"Peers; this core at {hertz / 1e6:g} MHz, before the link (docs/energy.md)"
     table = Table(title, rows, ("", "network", "steps a second", "mJ a step", "from"))
@@ -233,14 +210,7 @@ def _bench_pipeline(checkpoint, source, split, board, text, tokens, as_json):
         boards = [stack.enter_context(open_board(image.configuration)) for image in images]
         progress = stack.enter_context(progress_bar(f"{len(boards)} simulated boards"))
         measurements = measure_pipeline(boards, images, network, ids, progress=progress)
-    slowest = max(one.cycles_per_token for one in measurements)
-    result = {
-        "tokens": tokens,
-        "perplexity": measurements[0].evaluation.perplexity,
-        "cycles_per_token": slowest,
-        "boards": [],
-    }
-    names, columns = [""], []
+    names, columns, found = [""], [], []
     for first, last, measurement in zip([0, *behind], [*behind, len(network.layers)], measurements, strict=True):
         names.append(f"layer {last}" if last == first + 1 else f"layers {first + 1} to {last}")
         sent, received = measurement.bytes_sent / tokens, measurement.bytes_received / tokens
@@ -265,10 +235,16 @@ def _bench_pipeline(checkpoint, source, split, board, text, tokens, as_json):
             speed = board_speed(board, measurement, board.hertz)
             figures["speed"] = speed.summary()
             rows.append(("tokens a second, streamed", f"{speed.streamed():,.0f} (limit: {speed.limit()})"))
-        result["boards"].append(figures)
+        found.append(figures)
         columns.append(rows)
     rows = [(cells[0][0], *(value for _, value in cells)) for cells in zip(*columns, strict=True)]
     title = f"{checkpoint} on {len(images)} boards, {tokens:,} tokens"
+    result = {
+        "tokens": tokens,
+        "perplexity": measurements[0].evaluation.perplexity,
+        "cycles_per_token": max(one.cycles_per_token for one in measurements),
+        "boards": found,
+    }
     show(Result(result, tables=[Table(title, rows, tuple(names))]), title, as_json)
     return max(map(mismatch_status, measurements))
 

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from egret.host.cli.cores import board_speed, measure_text, mismatch_status
-from egret.host.cli.options import as_json, core_options, refuse_with_board
-from egret.host.cli.show import Result, share_of, show
+from egret.host.cli.options import as_json, core_options
+from egret.host.cli.show import Result, share_rows, show
 from egret.host.cli.sources import Source, board_named
 from egret.model.errors import InputError
 
@@ -52,8 +52,7 @@ def build(
     """
     from rich.console import Console
 
-    refuse_with_board(core, "weight_bytes")
-    board = board_named(name, "building")
+    board = board_named(name, core, "weight_bytes", what="building")
     from egret.boards.build import publish, run, working_directory
     from egret.boards.design import generate
     from egret.boards.estimate import estimate as estimate_design
@@ -76,8 +75,7 @@ def build(
         estimate = estimate_design(design)
     capacity = board.device.capacity
     if not as_json:
-        rows = [(key.replace("_", " "), share_of(count, capacity[key])) for key, count in estimate.used.items()]
-        rows.append(("time", f"about {_minutes(estimate.seconds)}"))
+        rows = [*share_rows(estimate.used, capacity), ("time", f"about {_minutes(estimate.seconds)}")]
         show(Result({}, rows), f"{board.title}, estimate", as_json)
     refuse_what_cannot_fit(board, estimate.certain, "its memories and multipliers")
     speed = None
@@ -113,7 +111,7 @@ def build(
     summary["files"] = {key: str(path) for key, path in files.items()}
     rows = [
         ("clock", f"{result.megahertz:.1f} MHz, {result.wanted_megahertz:.1f} wanted"),
-        *((key.replace("_", " "), share_of(count, capacity[key])) for key, count in result.used.items()),
+        *share_rows(result.used, capacity),
         ("critical path", result.critical_path),
         ("time", ", ".join(f"{key} {value:.0f} s" for key, value in result.seconds.items())),
         *(speed.rows() if speed else []),

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from egret.host.cli.options import as_json, core_options, refuse_with_board
-from egret.host.cli.show import Result, share_of, show
+from egret.host.cli.options import as_json, core_options
+from egret.host.cli.show import Result, share_rows, show
 from egret.host.cli.sources import Source, board_named
 
 if TYPE_CHECKING:
@@ -30,10 +30,7 @@ def estimate(network: str, name: str | None, core: dict[str, Any], text: str | N
     """
     from egret.host.cost.work import Work, columns_taken, count_sources, resident_shares
 
-    board = None
-    if name is not None:
-        refuse_with_board(core)
-        board = board_named(name, "--board")
+    board = None if name is None else board_named(name, core)
     source = Source(network, core, board)
     image, integer, ids = source.image, source.network, source.ids(text, tokens)
     c = image.configuration
@@ -94,7 +91,7 @@ def _fit(board: "BoardDefinition", c: "Configuration") -> Result:
 
     needed, capacity = estimate(generate(board, c)), board.device.capacity
     fits = all(count <= capacity[key] for key, count in needed.certain.items())
-    rows = [(key.replace("_", " "), share_of(count, capacity[key])) for key, count in needed.used.items()]
+    rows = share_rows(needed.used, capacity)
     rows.append((f"fits {board.title}", "yes, by its memories and multipliers" if fits else "no"))
     rows.append(("time of the build", f"about {needed.seconds:.0f} s"))
     used = {"used": needed.used, "available": {key: capacity[key] for key in needed.used}}

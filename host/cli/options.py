@@ -1,15 +1,14 @@
 """Options that several commands share, each defined once."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from egret.model.compiler.configuration import GOALS, RESIDENT_BYTES, STORES
-from egret.model.errors import InputError
 
-__all__ = ["as_json", "core_options", "port_options", "refuse_with_board", "simulator_option"]
+__all__ = ["as_json", "core_options", "port_options", "simulator_option"]
 
 Command = Callable[..., Any]
 
@@ -88,25 +87,3 @@ def port_options(command: Command) -> Command:
     """Add the options that say which board a ``command`` is for; returns it."""
     command = click.option("--baud", type=int, help="Bits a second on that port.")(command)
     return click.option("--port", help="Serial port of a board; a virtual board by default.")(command)
-
-
-def refuse_with_board(core: Iterable[str], *more: str) -> None:
-    """Refuse options of the core that a board decides.
-
-    Parameters
-    ----------
-    core : iterable of str
-        Names of the arguments that are given.
-    *more : str
-        Names that are accepted beside those that every command for a board accepts.
-
-    Raises
-    ------
-    InputError
-        An option does not go with a board.
-    """
-    accepted = ("lanes", *more, "folded_tokens")
-    if not set(core) <= set(accepted):
-        flags = [f"--{name.removesuffix('_tokens').replace('_', '-')}" for name in accepted]
-        which = f"{', '.join(flags[:-1])} and {flags[-1]}"
-        raise InputError(f"--board has a core of its own: of its options only {which} go with it")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-__all__ = ["Result", "Table", "percentages", "progress_bar", "share_of", "show"]
+__all__ = ["Result", "Table", "percentages", "progress_bar", "share_rows", "show"]
 
 
 @dataclass
@@ -120,6 +120,9 @@ def percentages(shares: Iterable[float]) -> str:
     return ", ".join(f"{share:.2%}" for share in shares)
 
 
-def share_of(count: int, capacity: int) -> str:
-    """``count`` of a ``capacity``, and its share."""
-    return f"{count:,} of {capacity:,} ({count / capacity:.0%})"
+def share_rows(used: dict[str, int], capacity: dict[str, int]) -> list[tuple[str, ...]]:
+    """Rows of a table: what is ``used`` of a chip's ``capacity``, with its share."""
+    return [
+        (key.replace("_", " "), f"{count:,} of {capacity[key]:,} ({count / capacity[key]:.0%})")
+        for key, count in used.items()
+    ]

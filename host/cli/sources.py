@@ -1,5 +1,6 @@
 """What a user names, a checkpoint, an integer network, an image or a text, as what a command needs."""
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,12 +150,16 @@ class Source:
         return ids[: tokens + 1]
 
 
-def board_named(name: str, what: str) -> "BoardDefinition":
+def board_named(name: str, core: Iterable[str], *more: str, what: str = "--board") -> "BoardDefinition":
     """Find the board of a name.
 
     Parameters
     ----------
     name : str
+    core : iterable of str
+        Names of the options of the core that are given beside it.
+    *more : str
+        Options that are accepted beside those that every command for a board accepts.
     what : str
         What needs the tables of boards, for the message where these are not installed.
 
@@ -165,8 +170,13 @@ def board_named(name: str, what: str) -> "BoardDefinition":
     Raises
     ------
     InputError
-        There is no such board, or the tables are not installed.
+        There is no such board, the tables are not installed, or the board decides what an option would.
     """
+    accepted = ("lanes", *more, "folded_tokens")
+    if not set(core) <= set(accepted):
+        flags = [f"--{option.removesuffix('_tokens').replace('_', '-')}" for option in accepted]
+        which = f"{', '.join(flags[:-1])} and {flags[-1]}"
+        raise InputError(f"--board has a core of its own: of its options only {which} go with it")
     with needs("amaranth_boards", "'egret-fpga[build]'", what):
         from egret.boards.catalogue import board_named
 
