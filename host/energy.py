@@ -149,7 +149,7 @@ def activity(
     dict of str to (unit, count)
         What is done, in units of `COSTS`; a count is a number, or a pair (low, high).
     """
-    from egret.rtl.payloads import GATE, event_layout
+    from egret.rtl.layouts import GATE, event_layout
     from egret.rtl.sdram import COLUMN_BITS, PARTS
     from egret.rtl.update import STATE
 

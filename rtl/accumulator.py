@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from egret.model.arithmetic import GATES
 from egret.model.compiler.configuration import Configuration
-from egret.rtl.payloads import access_layout, add_layout, bank_address_bits, row_layout
+from egret.rtl.layouts import access_layout, add_layout, bank_address_bits, row_layout
 
 __all__ = ["Accumulators", "found_after", "replay"]
 

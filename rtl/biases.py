@@ -10,7 +10,7 @@ from egret.model.arithmetic import GATES
 from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.image import memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
-from egret.rtl.payloads import layer_bits, load_layout
+from egret.rtl.layouts import layer_bits, load_layout
 
 __all__ = ["Biases", "biases_layout"]
 

@@ -16,8 +16,8 @@ from egret.rtl.counters import COUNTER_BYTES, Counters
 from egret.rtl.embedding import Embedding
 from egret.rtl.events import EventQueue
 from egret.rtl.gates import Gate
+from egret.rtl.layouts import layer_bits, load_layout, output_layout
 from egret.rtl.mac import Lanes
-from egret.rtl.payloads import layer_bits, load_layout, output_layout
 from egret.rtl.protocol import CAUSES, counter_names
 from egret.rtl.reset import ResetPass
 from egret.rtl.rows import FoldedRows

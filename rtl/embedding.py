@@ -14,7 +14,7 @@ from egret.model.arithmetic import VALUE_FRACTION, WEIGHT_BITS
 from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.image import input_section, memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
-from egret.rtl.payloads import ahead, input_layout, load_layout
+from egret.rtl.layouts import ahead, input_layout, load_layout
 from egret.rtl.sdram import ADDRESS_BITS, TAGS, WORD_BITS, beat_layout, burst_layout
 
 __all__ = ["Embedding", "inputs_of"]

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from egret.model.compiler.configuration import Configuration
 from egret.rtl.blocks import LATENCY, BlockMemory
-from egret.rtl.payloads import ahead, event_layout, index_bits, layer_bits
+from egret.rtl.layouts import ahead, event_layout, index_bits, layer_bits
 
 __all__ = ["EventQueue"]
 

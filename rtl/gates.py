@@ -15,7 +15,7 @@ from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.image import memory_sections
 from egret.model.integer import sigmoid_table, tanh_table
 from egret.rtl.accumulator import found_after
-from egret.rtl.payloads import GATE, access_layout, layer_bits, load_layout, request_layout
+from egret.rtl.layouts import GATE, access_layout, layer_bits, load_layout, request_layout
 
 __all__ = ["Gate", "gate_value", "value_after"]
 

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from egret.model.arithmetic import VALUE_BITS, WEIGHT_BITS
 from egret.model.compiler.configuration import RUN_BITS, SEGMENTS, WINDOW, Configuration, first_bank
 from egret.model.compiler.image import memory_sections
-from egret.rtl.payloads import add_layout, bank_address_bits, load_layout, word_layout
+from egret.rtl.layouts import add_layout, bank_address_bits, load_layout, word_layout
 
 __all__ = ["LATENCY", "Lanes", "Word", "additions"]
 

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from egret.model.arithmetic import VALUE_FRACTION
 from egret.model.compiler.configuration import Configuration
-from egret.rtl.payloads import GATE, event_layout, layer_bits, request_layout
+from egret.rtl.layouts import GATE, event_layout, layer_bits, request_layout
 
 __all__ = ["ResetPass"]
 

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.image import memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
-from egret.rtl.payloads import load_layout, row_layout
+from egret.rtl.layouts import load_layout, row_layout
 from egret.rtl.sdram import ADDRESS_BITS, TAGS, WORD_BITS, beat_layout, burst_layout
 
 __all__ = ["FoldedRows"]

@@ -11,7 +11,7 @@ from egret.model.arithmetic import GATES, STATE_FRACTION, VALUE_FRACTION
 from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.image import memory_sections
 from egret.rtl.biases import biases_layout
-from egret.rtl.payloads import GATE, event_layout, layer_bits, load_layout, output_layout, request_layout
+from egret.rtl.layouts import GATE, event_layout, layer_bits, load_layout, output_layout, request_layout
 
 __all__ = ["UpdatePass"]
 

@@ -15,8 +15,8 @@ from egret.model.compiler.configuration import RUN_BITS, Configuration
 from egret.model.compiler.image import memory_sections
 from egret.rtl.biases import biases_layout
 from egret.rtl.blocks import LATENCY, BlockMemory
+from egret.rtl.layouts import column_layout, load_layout, pointer_layout, word_layout
 from egret.rtl.mac import Word
-from egret.rtl.payloads import column_layout, load_layout, pointer_layout, word_layout
 from egret.rtl.sdram import TAGS, beat_layout, burst_layout
 from egret.rtl.single_port import RowMemory
 

@@ -18,7 +18,7 @@ from egret.model.compiler.image import Image, memory_sections
 from egret.model.integer import IntegerEngine
 from egret.rtl.accumulator import found_after
 from egret.rtl.counters import COUNTER_BYTES
-from egret.rtl.payloads import event_layout, input_layout, load_layout, output_layout
+from egret.rtl.layouts import event_layout, input_layout, load_layout, output_layout
 from egret.rtl.protocol import counter_names
 from egret.sim.watch import watch_cocotb
 

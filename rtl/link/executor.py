@@ -12,10 +12,10 @@ from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out
 
 from egret.rtl import protocol
+from egret.rtl.layouts import load_bus_layout, output_layout
 from egret.rtl.link.loader import Loader
 from egret.rtl.link.receiver import PAYLOAD_DEPTH, frame_layout
 from egret.rtl.link.sender import CONTENT_HEADER_BYTES, place_bits, reply_byte_layout, slot_bits
-from egret.rtl.payloads import load_bus_layout, output_layout
 from egret.rtl.protocol import Command, Status
 
 __all__ = ["Executor", "core_signature", "longest_reply"]

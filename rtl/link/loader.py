@@ -7,7 +7,7 @@ from amaranth.hdl import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.rtl.payloads import load_bus_layout
+from egret.rtl.layouts import load_bus_layout
 from egret.rtl.protocol import Status
 
 __all__ = ["Loader"]

@@ -7,7 +7,7 @@ import pytest
 from amaranth.hdl import Value
 
 from egret.model.compiler.configuration import Configuration
-from egret.rtl.payloads import begins_layout, pointer_layout
+from egret.rtl.layouts import begins_layout, pointer_layout
 from egret.rtl.sdram import TAGS, burst_layout
 from egret.rtl.weights import WeightStore, words_of
 from tests.support.streams import StreamSimulation, pack, unpack

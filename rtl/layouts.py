@@ -1,4 +1,4 @@
-"""Payloads of the streams inside a core, as functions of its `Configuration`."""
+"""Layouts of what the streams inside a core carry, as functions of its `Configuration`."""
 
 from amaranth.hdl import signed
 from amaranth.lib import data
