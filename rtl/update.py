@@ -274,9 +274,11 @@ class UpdatePass(wiring.Component):
 
         # FIRE
         blended = answered[-1]
+        carried = Signal(STATE)
         m.d.comb += [
+            carried.eq(Mux(fires, reset, kept)),
             state_write.addr.eq(write_place),
-            state_write.data.eq(Mux(clearing, 0, Mux(fires, reset, kept))),
+            state_write.data.eq(Mux(clearing, 0, carried)),
             state_write.en.eq(blended | self._clears),
         ]
         with m.If(state_write.en):

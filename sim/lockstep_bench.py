@@ -137,8 +137,10 @@ class Monitor:
                 update.event__payload,
                 lambda raw: unpack_event(raw >> (len(update.event__payload) - event_layout(configuration).size)),
             ),
-            self.probe(update.blended, "p", update.kept, lambda raw: signed(raw, 16)),
-            self.probe(update.blended, "c", update.carried, lambda raw: signed(raw, 16)),
+        ]
+        self.probes += [
+            self.probe(update.answered, name, handle, lambda raw: signed(raw, 16), mask=1 << len(update.answered) - 1)
+            for name, handle in (("p", update.kept), ("c", update.carried))
         ]
         for gate in GATES:
             unit = getattr(units, f"gate_{gate}")
