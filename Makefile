@@ -1,13 +1,14 @@
 # make demo    install what the main job needs and run it
 # make test    install the test tools and run the quick tests; make slow runs the others
 # make setup   only install, into .venv; make lint, make clean
+# make docs    build the pages into build/docs
 # Every target may be repeated: stamps in .venv tell what is installed already.
 
 MAKEFLAGS += --no-builtin-rules
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test slow lint clean icarus
+.PHONY: setup demo test slow lint docs clean icarus
 
 # The Python that makes .venv: 3.11 or later.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -39,6 +40,11 @@ lint: $(VENV)/egret-test
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# The source directory is the root: links between pages work in the tree and in what is built.
+docs: $(VENV)/egret-docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --jobs auto --builder html --conf-dir docs . build/docs
+	@echo "build/docs/docs/index.html"
+
 clean:
 	rm -rf $(VENV) build .pytest_cache .hypothesis .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -68,6 +74,11 @@ $(VENV)/egret-torch: $(VENV)/egret-venv Makefile
 
 $(VENV)/egret-test: $(VENV)/egret-base $(VENV)/egret-torch
 	$(PIP) --editable '.[test]'
+	@touch $@
+
+# The reference imports what trains networks.
+$(VENV)/egret-docs: $(VENV)/egret-base $(VENV)/egret-torch
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 # Icarus Verilog is the one tool that pip cannot bring.

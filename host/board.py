@@ -1,14 +1,16 @@
 """The board client: `Board` speaks the link protocol over a transport.
 
-image = Image.load("build/ulx3s-85f/image")
-with Board(open_serial("/dev/ttyUSB0")) as board:   # or open_virtual(image.configuration); closes it at the end
-    board.load(image)                               # verified, and left out where the board holds it; zero state
-    events = board.step(3)                          # uint8 [H_last]
-    for events in board.step_many([1, 4, 1, 5]):    # streaming: sent ahead, link and core busy at once
-        print(events)                               # where events enter, give those: uint8 [E]
-    finish = board.begin_step(9)                    # or one step, and something else meanwhile
-    events = finish()
-    board.clear()                                   # zero state
+For example::
+
+    image = Image.load("build/ulx3s-85f/image")
+    with Board(open_serial("/dev/ttyUSB0")) as board:   # or open_virtual(image.configuration); closes it at the end
+        board.load(image)                               # verified, and left out where the board holds it; zero state
+        events = board.step(3)                          # uint8 [H_last]
+        for events in board.step_many([1, 4, 1, 5]):    # streaming: sent ahead, link and core busy at once
+            print(events)                               # where events enter, give those: uint8 [E]
+        finish = board.begin_step(9)                    # or one step, and something else meanwhile
+        events = finish()
+        board.clear()                                   # zero state
 """
 
 import os

@@ -1,0 +1,56 @@
+"""Settings of Sphinx for `make docs`. The source directory is the root, so that links work as they do in the tree."""
+
+from importlib.metadata import version as installed_version
+
+from numpydoc.docscrape import NumpyDocString
+from sphinx.application import Sphinx
+
+project = "Egret"
+author = "the Egret authors"
+copyright = author
+release = installed_version("egret-fpga")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
+root_doc = "docs/index"
+include_patterns = ["README.md", "CONTRIBUTING.md", "docs/**.md"]
+# What need not be walked through; `src` has links back to the packages.
+exclude_patterns = [".*", "build", "src", "tests", "model", "rtl", "sim", "boards", "host", "bench"]
+html_theme = "alabaster"
+html_theme_options = {"description": "FPGA accelerator generator for event-based language models", "page_width": "64em"}
+html_copy_source = False
+
+# Anchors of headings as forges make them, down to the depth that the pages have.
+myst_heading_anchors = 4
+# Text that is in the shape of `[12]` is no reference, and a block without a language has no colours.
+highlight_language = "none"
+suppress_warnings = ["misc.highlighting_failure"]
+
+# What the documented modules import and `make docs` does not install.
+autodoc_mock_imports = ["amaranth_boards", "triton"]
+autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False
+autodoc_typehints = "none"
+autosummary_generate = False
+numpydoc_show_class_members = False
+# Amaranth's section of ports, which numpydoc lacks.
+NumpyDocString.sections = {**NumpyDocString.sections, "Members": []}
+# Single backticks in a docstring name a Python object where there is one of that name.
+default_role = "autolink"
+
+
+def before_numpydoc(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Give the section of ports a name under which numpydoc formats parameters."""
+    for number in range(len(lines) - 1):
+        if lines[number] == "Members" and lines[number + 1] == "-" * len("Members"):
+            lines[number : number + 2] = ["Other Parameters", "-" * len("Other Parameters")]
+
+
+def after_numpydoc(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Give that section its own name again."""
+    lines[:] = [":Members:" if line == ":Other Parameters:" else line for line in lines]
+
+
+def setup(app: Sphinx) -> None:
+    """Connect what precedes and follows numpydoc, whose own priority is 500."""
+    app.connect("autodoc-process-docstring", before_numpydoc, priority=400)
+    app.connect("autodoc-process-docstring", after_numpydoc, priority=600)

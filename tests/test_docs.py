@@ -1,0 +1,106 @@
+"""The pages: links and anchors lead somewhere, files that they name exist, and all of them are built."""
+
+import functools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+DOCUMENTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PACKAGES = ("model", "rtl", "sim", "boards", "host", "bench", "tests", "docs")
+# Run by cocotb or a GPU's compiler only.
+NOT_IN_THE_REFERENCE = re.compile(r"_bench$|\.kernels\.|\.host\.cli\.")
+# Measurements of a closed decision name the script that is in the history alone.
+IN_THE_HISTORY = {("docs/lanes.md", "bench/lanes.py")}
+
+
+def prose(path):
+    """Text of a document without its blocks of code."""
+    return re.sub(r"^(`{3,}).*?^\1", "", path.read_text(), flags=re.M | re.S)
+
+
+@functools.cache
+def anchors(path):
+    """Anchors of a document's headings, as forges and MyST make them."""
+    headings = re.findall(r"^#{1,6} +(.*)$", prose(path), re.M)
+    plain = (re.sub(r"\[([^]]*)\]\([^)]*\)|[`*]", r"\1", heading) for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in plain}
+
+
+def faults_of_links(path):
+    """Links of a document that lead nowhere."""
+    text = re.sub(r"`[^`\n]*`", "", prose(path))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (path.parent / name).resolve() if name else path
+        if not file.exists():
+            yield f"{target}: there is no such file"
+        elif anchor and file.suffix == ".md" and anchor not in anchors(file):
+            yield f"{target}: there is no such heading"
+
+
+def files_named(path):
+    """Python files of the tree that a document names."""
+    return set(re.findall(rf"(?<![\w/])(?:{'|'.join(PACKAGES)})/[\w/]+\.py\b", path.read_text()))
+
+
+def toctree():
+    """Pages that the index lists, in order."""
+    (block,) = re.findall(r"```\{toctree\}\n(.*?)```", (ROOT / "docs/index.md").read_text(), re.S)
+    return [line for line in block.splitlines() if line and not line.startswith(":")]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(path):
+    assert not list(faults_of_links(path))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_that_are_named_exist(path):
+    name = path.relative_to(ROOT).as_posix()
+    missing = {file for file in files_named(path) if "NAME" not in file and not (ROOT / file).is_file()}
+    assert missing <= {file for document, file in IN_THE_HISTORY if document == name}
+
+
+def test_the_index_lists_every_page_once():
+    listed = [(ROOT / "docs" / f"{name}.md").resolve() for name in toctree()]
+    assert sorted(listed) == sorted({*DOCUMENTS} - {ROOT / "docs/index.md"})
+
+
+def test_the_reference_has_every_module():
+    modules = {
+        "egret." + path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+        for package in ("model", "rtl", "sim", "boards", "host")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    documented = [
+        name for path in PAGES for name in re.findall(r"^\.\. automodule:: ([\w.]+)$", path.read_text(), re.M)
+    ]
+    assert sorted(documented) == sorted(name for name in modules if not NOT_IN_THE_REFERENCE.search(name))
+
+
+def test_faults_are_seen(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# One `two`, three\n[a](page.md#one-two-three) [b](page.md#four) [c](none.md) rtl/none.py\n")
+    assert list(faults_of_links(page)) == [
+        "page.md#four: there is no such heading",
+        "none.md: there is no such file",
+    ]
+    assert files_named(page) == {"rtl/none.py"}
+
+
+@pytest.mark.slow
+def test_the_pages_are_built_without_a_warning(tmp_path):
+    command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "--builder", "html"]
+    command += ["--conf-dir", "docs", "--doctree-dir", str(tmp_path / "doctrees"), ".", str(tmp_path / "html")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for path in DOCUMENTS:
+        page = (tmp_path / "html" / path.relative_to(ROOT)).with_suffix(".html")
+        assert path.read_text().partition("\n")[0].removeprefix("# ") in page.read_text()
