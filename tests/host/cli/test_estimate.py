@@ -37,7 +37,7 @@ def test_a_core_without_a_board(estimate, tmp_path, monkeypatch):
 
 
 def test_a_board(estimate):
-    """Against the cycles that `egret bench` counts (README); exact memories; the link's rates."""
+    """Against the cycles that `egret bench` counts (docs/results.md); exact memories; the link's rates."""
     status, out, _ = estimate(NETWORK, "--board", "ulx3s-85f", "--text", TEXT, "--tokens", 500, "--json")
     result = json.loads(out)
     assert status == 0 and result["fits"] and result["cycles_per_token"] == pytest.approx(2029, rel=0.03)
