@@ -61,6 +61,7 @@ def run(
     backpressure: float = 0.0,
     restart: int | None = None,
     intermediate: bool = True,
+    loaded: "Image | None" = None,
     netlist: Sequence[str | Path] = (),
     waves: str | Path | None = None,
 ) -> "Result":
@@ -80,8 +81,11 @@ def run(
         Clear the core and begin a new sequence before this token.
     intermediate : bool
         Compare the streams inside the core as well, not only its output.
+    loaded : Image or None
+        What the core holds instead of ``image``, with which it is compared: another network, or a faulty memory.
     netlist : sequence of Path
-        Verilog files with a module ``core`` to run instead of the core: only what leaves it can be compared.
+        Verilog files with a module ``core`` to run instead of generating it. Of a netlist that was synthesised only
+        what leaves it can be compared.
     waves : Path or None
         Where to keep a waveform.
 
@@ -107,6 +111,7 @@ def run(
         if not netlist:
             sources[0].write_text(to_verilog(core_with_memory(image.configuration), "core"))
         image.save(directory / "core.image")
+        (loaded or image).save(directory / "loaded.image")
         job = {
             "tokens": [int(token) for token in tokens],
             "seed": seed,

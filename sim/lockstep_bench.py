@@ -243,7 +243,7 @@ async def lockstep(dut):
     for _ in range(2):
         await RisingEdge(dut.clk)
     dut.rst.value = 0
-    await load(dut, image)
+    await load(dut, Image.load(directory / "loaded.image"))
 
     units = dut.inner if image.configuration.store == "sdram" else dut
     watched = {"": ["o_events"]}
