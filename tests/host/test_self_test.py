@@ -40,7 +40,10 @@ class StuckBoard:
             yield self._network.step(np.array([token]))[-1].y[0] if self._network else np.full(SHAPE["hidden"][-1], -1)
 
 
-@pytest.fixture(scope="module", params=[pytest.param("8 bit", marks=pytest.mark.slow), "4 bit", "folded", "sdram"])
+@pytest.fixture(
+    scope="module",
+    params=["sdram", *(pytest.param(other, marks=pytest.mark.slow) for other in ("8 bit", "4 bit", "folded"))],
+)
 def compiled(request):
     parameters = random_network(3, **SHAPE)
     few = request.param in ("4 bit", "sdram")
