@@ -78,12 +78,13 @@ def test_every_truncation_is_refused(tmp_path):
         assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("value", [0x01, 0x80])
-def test_every_corrupted_byte_is_noticed(value, tmp_path):
-    """Save for what the header does not check (numbers in range, names of JSON keys): one line, or the same network."""
-    data = saved(tmp_path)
-    path = tmp_path / "b.integer"
+@pytest.mark.parametrize("value, changed", [(0x01, {"readout_fraction": 15, "gate_index_bits": 11}), (0x80, {})])
+def test_every_corrupted_byte_is_refused(value, changed, tmp_path):
+    """Save where a number of the header, which has no checksum, becomes another one in range, or where nothing changes:
+    packed data ends within a byte."""
+    data, accepted = saved(tmp_path), {}
     header = 8 + int.from_bytes(data[:8], "little")
+    path = tmp_path / "b.integer"
     for place in range(len(data)):
         broken = bytearray(data)
         broken[place] ^= value
@@ -92,9 +93,15 @@ def test_every_corrupted_byte_is_noticed(value, tmp_path):
             loaded = load_integer(path)
         except InputError as error:
             assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+            continue
+        if place < header:
+            accepted[place] = loaded
         else:
-            if place >= header:
-                assert_same(loaded, NETWORK)
+            assert_same(loaded, NETWORK)
+    assert len(accepted) == len(changed)
+    for place, (name, number) in zip(sorted(accepted), changed.items(), strict=True):
+        assert name.encode() in data[place - len(name) - 7 : place]
+        assert_same(accepted[place], dataclasses.replace(NETWORK, **{name: number}))
 
 
 @settings(deadline=None, derandomize=True, max_examples=100, print_blob=True)
