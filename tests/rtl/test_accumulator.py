@@ -10,6 +10,7 @@ from amaranth.lib import wiring
 from egret.model.arithmetic import GATES
 from egret.model.compiler.configuration import Configuration
 from egret.rtl.accumulator import Accumulators, found_after, replay
+from tests.support.seeds import seeds
 from tests.support.streams import StreamSimulation
 
 ADDEND = 1 << 15  # more than 127 * 255
@@ -118,7 +119,7 @@ folded = pytest.mark.parametrize("folded", [0, 1])
 
 @folded
 @pytest.mark.parametrize("compact", [False, True])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 @pytest.mark.parametrize(
     "lanes, hidden, adding, idle",
     [(1, (3,), 0.3, 0.0), (1, (1,), 0.6, 0.5), (2, (4, 3), 0.5, 0.2), (4, (5, 7, 2), 0.8, 0.0)],
@@ -285,7 +286,7 @@ def test_accumulator_reaches_its_limits(folded):
     assert observed.content[0, 0] == -limit + 32767
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 @pytest.mark.parametrize(
     "lanes, hidden, adding, rows, idle",
     [

@@ -7,6 +7,7 @@ import pytest
 from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.image import input_section
 from egret.rtl.embedding import Embedding, inputs_of
+from tests.support.seeds import seeds
 from tests.support.streams import StreamSimulation
 
 
@@ -42,7 +43,7 @@ def run(table, tokens, *, seed=0, backpressure=0.0, pause=0):
     return simulation, starts, [cycle for cycle, _ in received]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 @pytest.mark.parametrize("zeros", [0.0, 0.5, 0.95])
 @pytest.mark.parametrize("backpressure", [0.0, 0.6])
 def test_random_tables(zeros, backpressure, seed):

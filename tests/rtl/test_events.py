@@ -6,6 +6,7 @@ import pytest
 
 from egret.model.compiler.configuration import Configuration
 from egret.rtl.events import EventQueue
+from tests.support.seeds import seeds
 from tests.support.streams import StreamSimulation
 
 C = Configuration(vocabulary=2, embedding=1, hidden=(9, 4, 1), lanes=1, weight_words=1024)
@@ -70,7 +71,7 @@ class Queue:
         self.simulation.run(testbench)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 @pytest.mark.parametrize("backpressure", [0.0, 0.7])
 def test_readers_in_turn(backpressure, seed):
     """Every list is read several times, others are begun anew and filled meanwhile."""
@@ -94,7 +95,7 @@ def test_readers_in_turn(backpressure, seed):
     assert (queue.simulation.watches["o"].stalls > 0) == (backpressure > 0)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 @pytest.mark.parametrize("idle, backpressure", [(0.0, 0.0), (0.8, 0.0), (0.0, 0.8), (0.5, 0.5)])
 def test_growing_list(idle, backpressure, seed):
     """A list is read while it grows; ``done`` waits for its end, also where nothing at all is appended."""

@@ -6,6 +6,7 @@ import pytest
 
 from egret.model.compiler.configuration import SEGMENTS, Configuration
 from egret.rtl.mac import LATENCY, Lanes, additions
+from tests.support.seeds import seeds
 from tests.support.streams import StreamSimulation
 
 EXTREMES = [(weight, value) for weight in (-127, -1, 1, 127) for value in (-254, -1, 0, 1, 255)]
@@ -117,7 +118,7 @@ def run(c, words, codebook=None):
     assert counts["additions"] == sum(sum(code != 0 for code, _ in word[0]) for word in words if word)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 @pytest.mark.parametrize("lanes", [1, 2, 4, 8])
 @pytest.mark.parametrize("used, idle, weight_bits", [(1.0, 0.0, 8), (0.5, 0.3, 4), (0.1, 0.0, 8)])
 def test_random_columns(lanes, used, idle, weight_bits, seed):

@@ -7,6 +7,7 @@ import pytest
 from egret.model.compiler.configuration import Configuration
 from egret.model.integer import reset_value
 from egret.rtl.reset import ResetPass
+from tests.support.seeds import seeds
 from tests.support.streams import StreamSimulation
 
 C = Configuration(vocabulary=2, embedding=1, hidden=(20, 7), lanes=4, weight_words=1024)
@@ -63,7 +64,7 @@ def run(events, gates, *, layer=0, seed=0, idle=0.0, waiting=0.0, backpressure=0
     return simulation, taken, [cycle for cycle, _ in received]
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 @pytest.mark.parametrize("idle", [0.0, 0.5])
 @pytest.mark.parametrize("waiting", [0.0, 0.5])
 @pytest.mark.parametrize("backpressure", [0.0, 0.8])

@@ -9,6 +9,7 @@ from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.image import memory_sections
 from egret.rtl.rows import FoldedRows
 from tests.support.networks import random_network
+from tests.support.seeds import seeds
 from tests.support.streams import StreamSimulation
 
 LATENCY = 4
@@ -98,7 +99,7 @@ def run(c, words, table, tokens, *, seed=0, pause=None):
     return starts
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 @pytest.mark.parametrize("row_bits, row_shift", [(24, 0), (17, 3), (1, 23)])
 @pytest.mark.parametrize("lanes, hidden", [(1, (3,)), (1, (11, 4)), (2, (5, 20)), (4, (40, 3, 7)), (32, (9,))])
 def test_random_tables(lanes, hidden, row_bits, row_shift, seed):

@@ -13,6 +13,7 @@ from egret.model.compiler.configuration import Configuration
 from egret.model.integer import fire, update_state
 from egret.rtl.biases import Biases
 from egret.rtl.update import UpdatePass
+from tests.support.seeds import seeds
 from tests.support.streams import StreamSimulation
 
 GATE_LATENCY = 11
@@ -158,7 +159,7 @@ def random_values(rng, size):
 
 
 @pytest.mark.parametrize("compact", [False, True])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 @pytest.mark.parametrize("waiting, backpressure", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.9), (0.4, 0.5)])
 @pytest.mark.parametrize("hidden", [(19,), (5, 23, 2)])
 def test_random_passes(hidden, waiting, backpressure, seed, compact):

@@ -10,6 +10,7 @@ from egret.model.compiler.configuration import Configuration
 from egret.rtl.layouts import begins_layout, pointer_layout
 from egret.rtl.sdram import TAGS, burst_layout
 from egret.rtl.weights import WeightStore, words_of
+from tests.support.seeds import seeds
 from tests.support.streams import StreamSimulation, pack, unpack
 
 C = Configuration(vocabulary=2, embedding=9, hidden=(7, 4), lanes=2, weight_words=400)
@@ -126,7 +127,7 @@ def requests(rng, columns, c=C):
     return [(column, rng.randint(-254, 255), rng.randrange(3 * c.layers)) for column in columns]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 @pytest.mark.parametrize("idle", [0.0, 0.5])
 @pytest.mark.parametrize("largest", [1, 2, 5])
 def test_random_columns(largest, idle, seed):
@@ -214,7 +215,7 @@ def small(lanes=2, weight_bits=8, **options):
     )
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 @pytest.mark.parametrize("idle", [0.0, 0.5])
 @pytest.mark.parametrize("largest", [1, 5, 30])
 @pytest.mark.parametrize("lanes, weight_bits", [(1, 4), (2, 4), (4, 8)])
@@ -299,7 +300,7 @@ def with_sdram(lanes, resident):
     "lanes, resident, hurry",
     [(2, 60, 0.9), (4, 100, 0.2), (4, 100, 1.0), (8, 90, 0.7), (4, 0, 1.0), (4, 300, 1.0), (4, 150, 0.15)],
 )
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 def test_resident_words(lanes, resident, hurry, seed, monkeypatch):
     """Columns from block RAM and from an SDRAM in any order, also such as have more words than can wait."""
     monkeypatch.setattr("egret.rtl.weights.ARRIVED", 12)

@@ -18,6 +18,7 @@ from egret.sim import sdram as memories
 from egret.sim.lockstep import LockstepError, run
 from egret.sim.sdram import core_with_memory
 from tests.support.networks import few_values, random_network, random_shape
+from tests.support.seeds import seeds
 
 TOKENS = 12
 
@@ -120,7 +121,7 @@ def multiplications(parameters, tokens, steps, folded):
         {"few": True, "store": "sdram", "folded": 4, "resident_bytes": 200},
     ],
 )
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3, 4))])
+@pytest.mark.parametrize("seed", seeds(5))
 def test_random_networks(seed, variant):
     """One to four layers, any lanes, density, idle, backpressure, restart; 4-bit weights, folded rows."""
     rng = np.random.default_rng(1000 + seed)
