@@ -16,7 +16,7 @@ from egret.host.measure import measure, sample, simulation_images
 from egret.host.traffic import weight_bytes_per_token
 from egret.host.transport import open_virtual
 from egret.model.compiler.configuration import RESIDENT_BYTES, Configuration
-from egret.model.compiler.image import memory_sections
+from egret.model.compiler.layouts import memory_sections
 from egret.model.errors import InputError
 from egret.model.files import write_aside
 from egret.model.integer import IntegerEngine, IntegerLayer, IntegerNetwork
@@ -253,7 +253,7 @@ def run(point: Point, *, text: str | None = None, open_board: Callable[..., Any]
         "activity": measurement.evaluation.activity,
         "bytes": weight_bytes_per_token(image, measurement, ids, network.embedding),
         "weight_memory": configuration.weight_memory_bytes,
-        "memory": sum(section.words * section.word_bits for section in memory_sections(configuration)) / 8,
+        "memory": sum(section.words * section.word_bits for section in memory_sections(configuration).values()) / 8,
         "folded_tokens": configuration.folded_tokens,
         "bytes_sent": measurement.bytes_sent / steps,
         "bytes_received": measurement.bytes_received / steps,

@@ -35,8 +35,9 @@ from amaranth.lib.wiring import In, Out
 
 from bench.ecp5 import Edges, place, synthesise
 from bench.show import as_json, progress_bar, run_script, show
-from egret.model.compiler.compile import column_words, compile_image, configuration_for
+from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.image import Image
+from egret.model.compiler.unpack import column_words
 from egret.model.errors import InputError
 from egret.model.integer_file import load_integer
 from egret.rtl.export import to_verilog

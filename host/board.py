@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from egret.model.compiler.image import INPUT_SECTION, memory_sections
+from egret.model.compiler.layouts import EVENT, INPUT_SECTION, memory_sections
 from egret.model.errors import EgretError, InputError
 from egret.rtl import protocol
 from egret.rtl.link.frames import BadFrame, FrameReader, encode_frame
@@ -42,8 +42,6 @@ ATTEMPTS = 6
 
 QUICK_REPEATS = 3
 """Times a command is repeated at once, because of a damaged or refused frame, rather than after the timeout."""
-
-_EVENT = np.dtype([("index", "<u2"), ("value", "u1")])
 
 
 class BoardError(EgretError):
@@ -172,8 +170,8 @@ class Board:
                 f"{identity.outputs}): compile the image for this board, or build the board for this image"
             )
         memories = [
-            (section.number, section.word_bytes, image.memories[section.name])
-            for section in memory_sections(configuration)
+            (section.number, section.word_bytes, image.memories[name])
+            for name, section in memory_sections(configuration).items()
         ]
         self.load_memories(configuration.digest, memories, progress=progress)
         self.clear()
@@ -302,11 +300,9 @@ class Board:
                     f"events of {self.identity.tokens - 1} neurons enter the board, not {list(token.shape)}"
                 )
             index = np.flatnonzero(token)
-            events = np.empty(len(index), _EVENT)
-            events["index"], events["value"] = index, token[index]
+            events = EVENT.pack({"index": index, "value": token[index]})
             yield from (
-                (Command.EVENTS, payload)
-                for payload in self._load_payloads(INPUT_SECTION, _EVENT.itemsize, events.tobytes())
+                (Command.EVENTS, payload) for payload in self._load_payloads(INPUT_SECTION, EVENT.whole_bytes, events)
             )
             token = len(index)
         yield Command.STEP, self._token(token)

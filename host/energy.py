@@ -12,9 +12,10 @@ import numpy as np
 from egret.host.measure import Measurement
 from egret.host.traffic import column_lookups
 from egret.model.arithmetic import WEIGHT_BITS
-from egret.model.compiler.compile import column_bytes, column_words
 from egret.model.compiler.configuration import SDRAM_BITS
-from egret.model.compiler.image import Image, memory_sections
+from egret.model.compiler.image import Image
+from egret.model.compiler.layouts import memory_sections
+from egret.model.compiler.unpack import column_bytes, column_words
 
 __all__ = ["BOARD_WATTS", "COSTS", "FPGA", "HERTZ", "SHEETS", "Sheet", "activity", "energy", "rows_opened"]
 
@@ -157,7 +158,7 @@ def activity(
     assert sources is not None
     steps = sources.steps
     lookups = column_lookups(image, measurement, ids, embedding)
-    pointer = next(section.word_bits for section in memory_sections(c) if section.name == "columns")
+    pointer = memory_sections(c)["columns"].word_bits
     folded = int((ids[:-1] < c.folded_tokens).sum())
     row = c.layer_depth(0) * c.banks  # accumulators of a folded row
     updates = c.neurons * steps

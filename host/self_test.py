@@ -17,7 +17,7 @@ import numpy as np
 from egret.host.measure import Mismatch
 from egret.model.arithmetic import CODEBOOK
 from egret.model.compiler.compile import compile_image
-from egret.model.compiler.image import memory_sections
+from egret.model.compiler.layouts import memory_sections
 from egret.model.integer import EVENT_MAX, INPUT_MAX, THRESHOLD_MAX, IntegerEngine, IntegerLayer
 
 if TYPE_CHECKING:
@@ -228,9 +228,9 @@ def self_test(
         if progress is not None:
             progress((number + 1) * count, patterns * count)
     coverage = {}
-    for section in memory_sections(c):
-        zeros, ones = seen[section.name]
+    for name, section in memory_sections(c).items():
+        zeros, ones = seen[name]
         used = len(ones) // section.word_bytes
         toggled = int(np.unpackbits(zeros & ones).sum())
-        coverage[section.name] = Coverage(section.words, used, toggled / max(1, used * section.word_bits))
+        coverage[name] = Coverage(section.words, used, toggled / max(1, used * section.word_bits))
     return SelfTest(patterns, patterns * count, wrong, first, first_pattern, coverage, time.perf_counter() - begin)

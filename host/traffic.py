@@ -4,9 +4,9 @@ import numpy as np
 
 from egret.host.measure import Measurement
 from egret.model.compiler import lookups
-from egret.model.compiler.compile import column_bytes
 from egret.model.compiler.configuration import SDRAM_BITS
 from egret.model.compiler.image import Image
+from egret.model.compiler.unpack import column_bytes
 
 __all__ = ["column_lookups", "weight_bytes_per_token"]
 

@@ -3,21 +3,15 @@
 from typing import Any
 
 from amaranth.hdl import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.arithmetic import GATES
 from egret.model.compiler.configuration import Configuration
-from egret.model.compiler.image import memory_sections
+from egret.model.compiler.layouts import memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
-from egret.rtl.layouts import layer_bits, load_layout
+from egret.rtl.layouts import layer_bits, load_layout, memory_layout
 
-__all__ = ["Biases", "biases_layout"]
-
-
-def biases_layout(c: Configuration) -> data.ArrayLayout:
-    """Biases of a neuron's gates in the core ``c``."""
-    return data.ArrayLayout(signed(c.accumulator_bits), len(GATES))
+__all__ = ["Biases"]
 
 
 class Biases(wiring.Component):
@@ -34,9 +28,9 @@ class Biases(wiring.Component):
         Writes a word of the memory ``bias``, while ``load_valid`` is high; unused with the store ``spram``.
     start : In(1), layer : In(layer_bits(c))
         Begins with the first neuron of ``layer``, while ``start`` is high; everything before has been taken.
-    o : Out(stream.Signature(biases_layout(c)))
+    o : Out(stream.Signature(memory_layout(c, "bias")))
         The biases of one neuron after another.
-    ask : Out(stream.Signature(unsigned)), found : In(stream.Signature(biases_layout(c).size))
+    ask : Out(stream.Signature(unsigned)), found : In(stream.Signature(memory_layout(c, "bias").size))
         With the store ``spram``: numbers of neurons to the memory that holds the biases, and these.
     """
 
@@ -55,12 +49,12 @@ class Biases(wiring.Component):
             "load_valid": In(1),
             "start": In(1),
             "layer": In(layer_bits(c)),
-            "o": Out(stream.Signature(biases_layout(c))),
+            "o": Out(stream.Signature(memory_layout(c, "bias"))),
         }
         if c.store == "spram":
             members |= {
                 "ask": Out(stream.Signature((max(c.neurons, 2) - 1).bit_length())),
-                "found": In(stream.Signature(biases_layout(c).size)),
+                "found": In(stream.Signature(memory_layout(c, "bias").size)),
             }
         super().__init__(members)
 
@@ -85,8 +79,8 @@ class Biases(wiring.Component):
                 self.found.ready.eq(self.o.ready),
             ]
             return m
-        section = {section.name: section for section in memory_sections(c)}["bias"]
-        m.submodules.bias = bias = BlockMemory(biases_layout(c), c.neurons)
+        section = memory_sections(c)["bias"]
+        m.submodules.bias = bias = BlockMemory(memory_layout(c, "bias"), c.neurons)
         moving = Signal()
         valids = Signal(LATENCY)
         m.d.comb += [

@@ -8,8 +8,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from egret.model.arithmetic import GATES
-from egret.model.compiler.configuration import SEGMENTS, Configuration
-from egret.model.compiler.image import memory_sections
+from egret.model.compiler.configuration import MATRIX_KINDS, Configuration
+from egret.model.compiler.layouts import memory_sections
 from egret.rtl.accumulator import Accumulators
 from egret.rtl.biases import Biases
 from egret.rtl.counters import COUNTER_BYTES, Counters
@@ -288,11 +288,11 @@ class Core(wiring.Component):
                         m.next = "LAYER"
         return cause
 
-    def _feed(self, weights: WeightStore, layer: Signal, source: stream.Interface, segment: str) -> list[Any]:
+    def _feed(self, weights: WeightStore, layer: Signal, source: stream.Interface, kind: str) -> list[Any]:
         """Ask for the columns of a source's events in a matrix of a layer."""
-        bases = Array(base[segment] for base in self.configuration.column_base)
+        bases = Array(base[kind] for base in self.configuration.column_base)
         return [
-            weights.i.p.matrix.eq(layer * len(SEGMENTS) + SEGMENTS.index(segment)),
+            weights.i.p.matrix.eq(layer * len(MATRIX_KINDS) + MATRIX_KINDS.index(kind)),
             weights.i.p.column.eq(bases[layer] + source.p.index),
             weights.i.p.value.eq(source.p.value),
             weights.i.valid.eq(source.valid),
@@ -331,12 +331,12 @@ class Core(wiring.Component):
                     m.d.sync += [burst.eq(source.burst.payload), asked.eq(1)]
                 branch = m.Elif
         m.d.sync += memory.write.valid.eq(0)
-        for section in memory_sections(c):
-            if section.name in c.sdram_base:
+        for name, section in memory_sections(c).items():
+            if name in c.sdram_base:
                 with m.If(self.load_valid & (self.load.section == section.number)):
                     m.d.sync += [
                         memory.write.valid.eq(1),
                         memory.write.p.word.eq(self.load.data),
-                        memory.write.p.address.eq(self.load.index + c.sdram_base[section.name]),
+                        memory.write.p.address.eq(self.load.index + c.sdram_base[name]),
                     ]
         return memory.o.valid

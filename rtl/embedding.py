@@ -10,11 +10,11 @@ from amaranth.hdl import *
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.arithmetic import VALUE_FRACTION, WEIGHT_BITS
+from egret.model.arithmetic import WEIGHT_BITS
 from egret.model.compiler.configuration import Configuration
-from egret.model.compiler.image import input_section, memory_sections
+from egret.model.compiler.layouts import input_section, memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
-from egret.rtl.layouts import ahead, input_layout, load_layout
+from egret.rtl.layouts import ahead, input_layout, load_layout, memory_layout
 from egret.rtl.sdram import ADDRESS_BITS, TAGS, WORD_BITS, beat_layout, burst_layout
 
 __all__ = ["Embedding", "inputs_of"]
@@ -96,7 +96,7 @@ class Embedding(wiring.Component):
         asks, has, half, taken = Signal(), Signal(), Signal(), Signal()
         product, address = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
         starting = Signal(2)
-        word = Signal(data.ArrayLayout(signed(WEIGHT_BITS), 2), reset_less=True)
+        word = Signal(data.ArrayLayout(memory_layout(c, "embedding"), 2), reset_less=True)
         element = Signal(signed(WEIGHT_BITS))
         index = Signal(self.o.p.index.shape())
         left = Signal(range(c.embedding + 1))
@@ -109,7 +109,7 @@ class Embedding(wiring.Component):
             queue.w_en.eq(self.beat.valid & (self.beat.p.tag == TAGS.index("embedding"))),
             taken.eq(has & (~self.o.valid | self.o.ready)),
             queue.r_en.eq(~has | (taken & half)),
-            element.eq(word[half]),
+            element.eq(word[half].value),
             self.done.eq((left == 0) & ~self.o.valid),
         ]
         m.d.sync += [
@@ -140,18 +140,13 @@ class Embedding(wiring.Component):
     def _row_of_a_table(self, m: Module) -> None:
         c = self._c
         places = ahead(c, READING)
-        if c.takes_events:
-            section = input_section(c)
-            shape = data.StructLayout({"index": 16, "value": VALUE_FRACTION})
-        else:
-            section = {section.name: section for section in memory_sections(c)}["embedding"]
-            shape = signed(WEIGHT_BITS)
+        section = input_section(c) if c.takes_events else memory_sections(c)["embedding"]
         depth = section.words
         in_spram = c.store == "spram" and not c.takes_events
-        m.submodules.table = table = BlockMemory(shape, depth, single_port=in_spram)
+        m.submodules.table = table = BlockMemory(memory_layout(c, section.name), depth, single_port=in_spram)
         m.d.comb += [
             table.write_address.eq(self.load.index),
-            table.write_data.eq(self.load.data),
+            Value.cast(table.write_data).eq(self.load.data),
             table.write_valid.eq(self.load_valid & (self.load.section == section.number)),
         ]
 
@@ -182,7 +177,7 @@ class Embedding(wiring.Component):
             with m.If(self.start):
                 m.d.sync += [address.eq(0), left.eq(self.token)]
         else:
-            m.d.sync += [element.index.eq(indices[-1]), element.value.eq(table.data << 1)]
+            m.d.sync += [element.index.eq(indices[-1]), element.value.eq(table.data.value << 1)]
             with m.If(self.start):
                 m.d.sync += [address.eq(self.token * c.embedding), left.eq(c.embedding), index.eq(0)]
 

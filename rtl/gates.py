@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 
 from egret.model.arithmetic import GATES
 from egret.model.compiler.configuration import Configuration
-from egret.model.compiler.image import memory_sections
+from egret.model.compiler.layouts import memory_sections
 from egret.model.integer import sigmoid_table, tanh_table
 from egret.rtl.accumulator import found_after
 from egret.rtl.layouts import GATE, access_layout, layer_bits, load_layout, request_layout
@@ -136,7 +136,7 @@ class Gate(wiring.Component):
         taken = Signal()
         m.d.comb += [taken.eq(self.access.valid & self.access.ready), self.stored.eq(taken & self.access.p.replace)]
 
-        section = {section.name: section for section in memory_sections(c)}["shift"]
+        section = memory_sections(c)["shift"]
         shifts = Array(Signal(4, name=f"shift_{layer}", reset_less=True) for layer in range(c.layers))
         with m.If(self.load_valid & (self.load.section == section.number)):
             for layer, shift in enumerate(shifts):

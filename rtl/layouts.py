@@ -1,11 +1,11 @@
-"""Layouts of what the streams inside a core carry, as functions of its `Configuration`."""
+"""Layouts of what the memories of a core hold and its streams carry, as functions of its `Configuration`."""
 
-from amaranth.hdl import signed
+from amaranth.hdl import Shape, ShapeLike, signed
 from amaranth.lib import data
 
 from egret.model.arithmetic import STATE_FRACTION, VALUE_BITS, VALUE_FRACTION, WEIGHT_BITS
-from egret.model.compiler.configuration import SEGMENTS
-from egret.model.compiler.image import memory_sections
+from egret.model.compiler.configuration import MATRIX_KINDS, Configuration
+from egret.model.compiler.layouts import Field, Layout, memory_sections, word_layouts
 
 __all__ = [
     "GATE",
@@ -21,8 +21,8 @@ __all__ = [
     "load_bus_layout",
     "load_layout",
     "matrix_bits",
+    "memory_layout",
     "output_layout",
-    "pointer_layout",
     "request_layout",
     "row_layout",
     "word_layout",
@@ -32,60 +32,65 @@ GATE = signed(STATE_FRACTION + 2)
 """A gate's value: u and r as 0 to 255, z with 14 fraction bits."""
 
 
-def ahead(c, latency):
-    """Places of a queue behind a memory of some latency: for what is being read, and room beyond that; else one."""
+def ahead(c: Configuration, latency: int) -> int:
+    """Places of a queue behind a memory of some ``latency`` in the core ``c``; one where that is compact."""
     return 1 if c.compact else latency + 3
 
 
-def index_bits(c):
-    """Width of an input's or neuron's number inside its layer."""
+def memory_layout(c: Configuration, name: str) -> data.StructLayout:
+    """A word of the memory ``name`` of the core ``c``, with the fields that `word_layouts` gives it."""
+    return _struct(word_layouts(c)[name])
+
+
+def _struct(layout: Layout) -> data.StructLayout:
+    return data.StructLayout({field.name: _shape(field) for field in layout.fields})
+
+
+def _shape(field: Field) -> ShapeLike:
+    content = field.content
+    one = _struct(content) if isinstance(content, Layout) else Shape(content, field.signed)
+    return one if field.repeat is None else data.ArrayLayout(one, field.repeat)
+
+
+def index_bits(c: Configuration) -> int:
+    """Width of an input's or neuron's number inside its layer in the core ``c``."""
     return max((max(c.embedding, *c.hidden) - 1).bit_length(), 1)
 
 
-def layer_bits(c):
-    """Width of a layer's number."""
+def layer_bits(c: Configuration) -> int:
+    """Width of a layer's number in the core ``c``."""
     return max((c.layers - 1).bit_length(), 1)
 
 
-def event_layout(c):
-    """An event of a known layer: neuron and value, 1 to 255."""
+def event_layout(c: Configuration) -> data.StructLayout:
+    """An event of a known layer in the core ``c``: neuron and value, 1 to 255."""
     return data.StructLayout({"index": index_bits(c), "value": VALUE_FRACTION})
 
 
-def input_layout(c):
-    """An element of the input: number and value, -254 to 254, not 0."""
+def input_layout(c: Configuration) -> data.StructLayout:
+    """An element of the input of the core ``c``: number and value, -254 to 254, not 0."""
     return data.StructLayout({"index": index_bits(c), "value": signed(VALUE_BITS)})
 
 
-def output_layout():
+def output_layout() -> data.StructLayout:
     """What leaves the core: the last layer's events of a step, then one beat with ``end`` alone."""
     return data.StructLayout({"index": 16, "value": VALUE_FRACTION, "end": 1})
 
 
-def matrix_bits(c):
-    """Width of a matrix's number: three a layer, in the order of `SEGMENTS`."""
-    return max((len(SEGMENTS) * c.layers - 1).bit_length(), 1)
+def matrix_bits(c: Configuration) -> int:
+    """Width of a matrix's number in the core ``c``: three a layer, in the order of `MATRIX_KINDS`."""
+    return max((len(MATRIX_KINDS) * c.layers - 1).bit_length(), 1)
 
 
-def column_layout(c):
-    """A source whose column of weights is to be multiplied with a value and added, and the matrix it belongs to."""
+def column_layout(c: Configuration) -> data.StructLayout:
+    """A column of weights of the core ``c``, what it is to be multiplied with, and the matrix it belongs to."""
     return data.StructLayout(
         {"column": max((c.columns - 1).bit_length(), 1), "value": signed(VALUE_BITS), "matrix": matrix_bits(c)}
     )
 
 
-def begins_layout(c):
-    """Where each lane begins in a column: bank from the first one of its window, address in blocks."""
-    return data.ArrayLayout(data.StructLayout({"bank": 3, "block": c.block_bits}), c.lanes)
-
-
-def pointer_layout(c):
-    """A word of the memory ``columns``."""
-    return data.StructLayout({"start": c.start_bits, "count": c.count_bits, "begins": begins_layout(c)})
-
-
-def word_layout(c):
-    """A word of packed weights with the value and the matrix of its column.
+def word_layout(c: Configuration) -> data.StructLayout:
+    """A word of packed weights of the core ``c`` with the value and the matrix of its column.
 
     ``first`` tells a column's first word, with which ``begins`` counts.
     """
@@ -96,30 +101,33 @@ def word_layout(c):
             "value": signed(VALUE_BITS),
             "matrix": matrix_bits(c),
             "first": 1,
-            "begins": begins_layout(c),
+            "begins": memory_layout(c, "columns")["begins"].shape,
         }
     )
 
 
-def row_layout(c):
-    """An address of the first layer and what a folded row adds there, one addend a bank."""
+def row_layout(c: Configuration) -> data.StructLayout:
+    """An address of the first layer and what a folded row of the core ``c`` adds there, one addend a bank."""
     return data.StructLayout(
         {"address": bank_address_bits(c), "addends": data.ArrayLayout(signed(c.accumulator_bits), c.banks)}
     )
 
 
-def bank_address_bits(c):
-    """Width of an address in a bank."""
+def bank_address_bits(c: Configuration) -> int:
+    """Width of an address in a bank of the core ``c``."""
     return max((c.bank_depth - 1).bit_length(), 1)
 
 
-def add_layout(c):
-    """One addition in a bank."""
+def add_layout(c: Configuration) -> data.StructLayout:
+    """One addition in a bank of the core ``c``."""
     return data.StructLayout({"valid": 1, "address": bank_address_bits(c), "addend": signed(WEIGHT_BITS + VALUE_BITS)})
 
 
-def access_layout(c, gate):
-    """One access of a gate: which of its banks (one bit is set), an address, and what replaces the content (or not)."""
+def access_layout(c: Configuration, gate: int) -> data.StructLayout:
+    """One access of a ``gate`` of the core ``c``.
+
+    Which of its banks (one bit is set), an address, and what replaces the content (or not).
+    """
     return data.StructLayout(
         {
             "banks": len(c.gate_banks(gate)),
@@ -130,8 +138,8 @@ def access_layout(c, gate):
     )
 
 
-def request_layout(c):
-    """A look-up of one neuron's gate.
+def request_layout(c: Configuration) -> data.StructLayout:
+    """A look-up of one neuron's gate in the core ``c``.
 
     ``replace`` stores ``bias`` in the accumulator; without ``respond`` no value is returned.
     """
@@ -146,9 +154,9 @@ def request_layout(c):
     )
 
 
-def load_layout(c):
-    """A word for a memory, as `memory_sections` numbers them."""
-    return load_bus_layout(max(section.word_bytes for section in memory_sections(c)))
+def load_layout(c: Configuration) -> data.StructLayout:
+    """A word for a memory of the core ``c``, as `memory_sections` numbers them."""
+    return load_bus_layout(max(section.word_bytes for section in memory_sections(c).values()))
 
 
 def load_bus_layout(word_bytes: int) -> data.StructLayout:

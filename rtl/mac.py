@@ -8,9 +8,9 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.arithmetic import VALUE_BITS, WEIGHT_BITS
-from egret.model.compiler.configuration import RUN_BITS, SEGMENTS, WINDOW, Configuration, first_bank
-from egret.model.compiler.image import memory_sections
-from egret.rtl.layouts import add_layout, bank_address_bits, load_layout, word_layout
+from egret.model.compiler.configuration import MATRIX_KINDS, RUN_BITS, WINDOW, Configuration, first_bank
+from egret.model.compiler.layouts import memory_sections
+from egret.rtl.layouts import add_layout, bank_address_bits, load_layout, memory_layout, word_layout
 
 __all__ = ["LATENCY", "Lanes", "Word", "additions"]
 
@@ -80,10 +80,9 @@ class Lanes(wiring.Component):
         # beside OVER, so that position and weight meet in MULTIPLY, between whose registers the multiplier stands.
         c = self._c
         m = Module()
-        spans = Array(c.segment_span(layer, segment) for layer in range(c.layers) for segment in SEGMENTS)
-        bases = Array(
-            c.bank_base[layer] + c.segment_offset(layer, segment) for layer in range(c.layers) for segment in SEGMENTS
-        )
+        places = [(layer, kind) for layer in range(c.layers) for kind in MATRIX_KINDS]
+        spans = Array(c.matrix_span(layer, kind) for layer, kind in places)
+        bases = Array(c.bank_base[layer] + c.matrix_offset(layer, kind) for layer, kind in places)
         valid = Signal(LATENCY)
         m.d.sync += valid.eq(Cat(self.i.valid, valid))
         step_bits = c.run_bits + RUN_BITS + 1
@@ -175,7 +174,7 @@ class Lanes(wiring.Component):
     def _codebooks(self, m: Module) -> Callable[[int, Signal, Signal], Value]:
         """Return the function that makes of a lane's code in a matrix a weight, which comes in the next cycle."""
         c = self._c
-        section = {section.name: section for section in memory_sections(c)}.get("codebook")
+        section = memory_sections(c).get("codebook")
         if section is None:
 
             def plain(lane: int, code: Signal, matrix: Signal) -> Value:
@@ -186,7 +185,7 @@ class Lanes(wiring.Component):
             return plain
         loading = Signal()
         load_address = Signal(range(section.words), reset_less=True)
-        load_data = Signal(WEIGHT_BITS, reset_less=True)
+        load_data = Signal(section.word_bits, reset_less=True)
         mine = self.load_valid & (self.load.section == section.number)
         m.d.sync += loading.eq(mine)
         with m.If(mine):
@@ -195,16 +194,16 @@ class Lanes(wiring.Component):
         def from_codebook(lane: int, code: Signal, matrix: Signal) -> Value:
             # A memory a lane: Yosys makes nothing good of one with as many read ports.
             m.submodules[f"codebook_{lane}"] = codebook = memory.Memory(
-                shape=signed(WEIGHT_BITS), depth=section.words, init=[]
+                shape=memory_layout(c, "codebook"), depth=section.words, init=[]
             )
             write, read = codebook.write_port(), codebook.read_port()
             m.d.comb += [
                 write.addr.eq(load_address),
-                write.data.eq(load_data),
+                Value.cast(write.data).eq(load_data),
                 write.en.eq(loading),
                 read.addr.eq(Cat(code, matrix)),
             ]
-            return read.data
+            return read.data.weight
 
         return from_codebook
 
@@ -231,9 +230,9 @@ def additions(
     c = configuration
     addresses, banks, result = [0] * c.lanes, [0] * c.lanes, []
     for entries, value, matrix, first, begins in words:
-        layer, segment = divmod(matrix, len(SEGMENTS))
-        segment = SEGMENTS[segment]
-        span = c.segment_span(layer, segment)
+        layer, number = divmod(matrix, len(MATRIX_KINDS))
+        kind = MATRIX_KINDS[number]
+        span = c.matrix_span(layer, kind)
         added = {}
         for lane, (code, run) in enumerate(entries):
             if first:
@@ -245,7 +244,7 @@ def additions(
             if code:
                 weight = code - (code >> 7 << 8) if codebook is None else codebook[16 * matrix + code]
                 added[first_bank(lane) + banks[lane]] = (
-                    c.bank_base[layer] + c.segment_offset(layer, segment) + addresses[lane],
+                    c.bank_base[layer] + c.matrix_offset(layer, kind) + addresses[lane],
                     weight * value,
                 )
         result.append(added)

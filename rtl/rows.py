@@ -7,9 +7,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.compiler.configuration import Configuration
-from egret.model.compiler.image import memory_sections
+from egret.model.compiler.layouts import memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
-from egret.rtl.layouts import load_layout, row_layout
+from egret.rtl.layouts import load_layout, memory_layout, row_layout
 from egret.rtl.sdram import ADDRESS_BITS, TAGS, WORD_BITS, beat_layout, burst_layout
 
 __all__ = ["FoldedRows"]
@@ -79,7 +79,7 @@ class FoldedRows(wiring.Component):
 
     def _addends(self, word: Value) -> list[Any]:
         """Return the assignments that make addends of a word of the row, which has a number for each bank."""
-        numbers = data.View(data.ArrayLayout(signed(self._c.row_bits), self._c.banks), word)
+        numbers = data.View(memory_layout(self._c, "rows"), word).addends
         return [self.o.p.addends[bank].eq(numbers[bank] << self._c.row_shift) for bank in range(self._c.banks)]
 
     def _row_of_a_burst(self, m: Module) -> None:
@@ -123,7 +123,7 @@ class FoldedRows(wiring.Component):
         with m.If(whole):
             m.d.sync += [
                 self.o.p.address.eq(target),
-                *self._addends(Cat(words)[: c.banks * c.row_bits]),
+                *self._addends(Cat(words)),
                 target.eq(target + 1),
                 left.eq(left - 1),
             ]
@@ -133,7 +133,7 @@ class FoldedRows(wiring.Component):
     def _row_of_a_table(self, m: Module) -> None:
         c = self._c
         depth, height = c.folded_tokens * c.layer_depth(0), c.layer_depth(0)
-        section = {section.name: section for section in memory_sections(c)}["rows"]
+        section = memory_sections(c)["rows"]
         m.submodules.table = table = BlockMemory(section.word_bits, depth)
         address = Signal(range(max(depth, 2)))
         left = Signal(range(height + 1))

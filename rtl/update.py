@@ -9,9 +9,8 @@ from amaranth.lib.wiring import In, Out
 
 from egret.model.arithmetic import GATES, STATE_FRACTION, VALUE_FRACTION
 from egret.model.compiler.configuration import Configuration
-from egret.model.compiler.image import memory_sections
-from egret.rtl.biases import biases_layout
-from egret.rtl.layouts import GATE, event_layout, layer_bits, load_layout, output_layout, request_layout
+from egret.model.compiler.layouts import memory_sections
+from egret.rtl.layouts import GATE, event_layout, layer_bits, load_layout, memory_layout, output_layout, request_layout
 
 __all__ = ["UpdatePass"]
 
@@ -36,7 +35,7 @@ class UpdatePass(wiring.Component):
         Writes a word of the memory ``threshold``, while ``load_valid`` is high.
     start : In(1), start_layer : In(layer_bits(c)), clear : In(1)
         While ``start`` is high, begins a pass over ``start_layer``; only while not ``busy``.
-    bias : In(stream.Signature(biases_layout(c)))
+    bias : In(stream.Signature(memory_layout(c, "bias")))
         Biases of the layer's neurons, from the start of the pass on.
     request : Out(stream.Signature(request_layout(c))).array(len(GATES))
         Requests to the gates u, r and z.
@@ -76,7 +75,7 @@ class UpdatePass(wiring.Component):
                 "start": In(1),
                 "start_layer": In(layer_bits(c)),
                 "clear": In(1),
-                "bias": In(stream.Signature(biases_layout(c))),
+                "bias": In(stream.Signature(memory_layout(c, "bias"))),
                 "request": Out(stream.Signature(request_layout(c))).array(len(GATES)),
                 "update": In(stream.Signature(GATE, always_ready=True)),
                 "candidate": In(stream.Signature(GATE, always_ready=True)),
@@ -182,7 +181,7 @@ class UpdatePass(wiring.Component):
                 request.p.neuron.eq(requested),
                 request.p.respond.eq(~clearing & (gate != GATES.index("r"))),
                 request.p.replace.eq(1),
-                request.p.bias.eq(self.bias.p[gate]),
+                request.p.bias.eq(self.bias.p[GATES[gate]]),
             ]
             with m.If(taken[gate]):
                 m.d.sync += open_requests[gate].eq(0)
@@ -204,14 +203,14 @@ class UpdatePass(wiring.Component):
     def _answer(self, m: Module, clearing: Signal) -> tuple[Value, Signal, Signal]:
         """Compute states, and store them; return whether a neuron is done, whether it fires, and its event's value."""
         c = self._c
-        section = {section.name: section for section in memory_sections(c)}["threshold"]
+        section = memory_sections(c)["threshold"]
         depth = max(c.neurons, 2)
-        m.submodules.threshold = threshold = memory.Memory(shape=STATE_FRACTION + 1, depth=depth, init=[])
+        m.submodules.threshold = threshold = memory.Memory(shape=memory_layout(c, "threshold"), depth=depth, init=[])
         m.submodules.state = state = memory.Memory(shape=STATE, depth=depth, init=[])
         threshold_write, threshold_read = threshold.write_port(), threshold.read_port()
         m.d.comb += [
             threshold_write.addr.eq(self.load.index),
-            threshold_write.data.eq(self.load.data),
+            Value.cast(threshold_write.data).eq(self.load.data),
             threshold_write.en.eq(self.load_valid & (self.load.section == section.number)),
         ]
         state_read, state_write = state.read_port(), state.write_port()
@@ -243,7 +242,7 @@ class UpdatePass(wiring.Component):
         factors = registers(updates.r_data, VALUE_FRACTION, "factor", 3)
         values = registers(candidates.r_data, GATE, "candidate", 2)
         states = registers(state_read.data, STATE, "state", 3)
-        thresholds = registers(threshold_read.data, STATE_FRACTION + 1, "threshold", 4)
+        thresholds = registers(threshold_read.data.threshold, section.word_bits, "threshold", 4)
         difference = Signal(signed(STATE_FRACTION + 3), reset_less=True)
         product = Signal(signed(STATE_FRACTION + 3 + VALUE_FRACTION + 1), reset_less=True)
         before = Signal(STATE, reset_less=True)

@@ -12,10 +12,9 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.compiler.configuration import RUN_BITS, Configuration
-from egret.model.compiler.image import memory_sections
-from egret.rtl.biases import biases_layout
+from egret.model.compiler.layouts import memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
-from egret.rtl.layouts import column_layout, load_layout, pointer_layout, word_layout
+from egret.rtl.layouts import column_layout, load_layout, memory_layout, word_layout
 from egret.rtl.mac import Word
 from egret.rtl.sdram import TAGS, beat_layout, burst_layout
 from egret.rtl.single_port import RowMemory
@@ -55,7 +54,7 @@ class WeightStore(wiring.Component):
         The words of one column after another.
     busy : Out(1)
         Something is between ``i`` and ``o``.
-    bias_ask : In(stream.Signature(unsigned)), bias_found : Out(stream.Signature(biases_layout(c).size))
+    bias_ask : In(stream.Signature(unsigned)), bias_found : Out(stream.Signature(memory_layout(c, "bias").size))
         With the store ``spram``: numbers of neurons, and their biases, which share the pointers' memory.
     burst : Out(stream.Signature(burst_layout()))
         With the store ``sdram``: asks the SDRAM for words.
@@ -88,7 +87,7 @@ class WeightStore(wiring.Component):
         if c.store == "spram":
             members |= {
                 "bias_ask": In(stream.Signature((max(c.neurons, 2) - 1).bit_length())),
-                "bias_found": Out(stream.Signature(biases_layout(c).size)),
+                "bias_found": Out(stream.Signature(memory_layout(c, "bias").size)),
             }
         if c.store == "sdram":
             members |= {
@@ -106,11 +105,11 @@ class WeightStore(wiring.Component):
         if c.store == "sdram":
             self._bursts(m, head, head_valid, take, looking)
             return m
-        narrow = data.ArrayLayout(data.StructLayout({"code": c.weight_bits, "run": RUN_BITS}), c.lanes)
+        narrow = memory_layout(c, "weights")
         m.submodules.weights = weights = BlockMemory(narrow, c.weight_words, single_port=c.store == "spram")
         self._load(m, weights, "weights")
         # Further bits of the runs, one a lane, which only the words up to some address have.
-        wide = [BlockMemory(c.lanes, words) for words in c.wide_words]
+        wide = [BlockMemory(memory_layout(c, f"run_{bit}"), words) for bit, words in enumerate(c.wide_words, RUN_BITS)]
         for bit, mem in enumerate(wide, RUN_BITS):
             m.submodules[f"run_{bit}"] = mem
             self._load(m, mem, f"run_{bit}")
@@ -142,14 +141,14 @@ class WeightStore(wiring.Component):
             *(later.eq(earlier) for earlier, later in pairwise(read)),
             *(self.o.p[name].eq(read[-1][name]) for name in beside.members),
         ]
-        runs = [[weights.data[lane].run] for lane in range(c.lanes)]
+        runs = [[weights.data.entries[lane].run] for lane in range(c.lanes)]
         for words, mem in zip(c.wide_words, wide, strict=True):
             has = Signal(LATENCY)
             m.d.comb += mem.address.eq(address)
             m.d.sync += has.eq(Cat(address < words, has))
             for lane in range(c.lanes):
-                runs[lane].append(mem.data[lane] & has[-1])
-        for entry, narrow, run in zip(self.o.p.entries, weights.data, runs, strict=True):
+                runs[lane].append(mem.data.bits[lane] & has[-1])
+        for entry, narrow, run in zip(self.o.p.entries, weights.data.entries, runs, strict=True):
             m.d.sync += [entry.code.eq(narrow.code), entry.run.eq(Cat(run))]
         m.d.comb += self.busy.eq(looking | head_valid | (left != 0) | reading.any() | self.o.valid)
         return m
@@ -248,8 +247,7 @@ class WeightStore(wiring.Component):
 
     def _loads(self, name: str) -> Value:
         """Whether the word on the load bus is for a memory."""
-        section = {section.name: section for section in memory_sections(self._c)}[name]
-        return self.load_valid & (self.load.section == section.number)
+        return self.load_valid & (self.load.section == memory_sections(self._c)[name].number)
 
     def _load(self, m: Module, mem: BlockMemory, name: str) -> None:
         """Connect a memory to the load bus."""
@@ -262,14 +260,18 @@ class WeightStore(wiring.Component):
     def _column(self) -> data.StructLayout:
         """What is known of a column once its pointer has been looked up."""
         return data.StructLayout(
-            {"pointer": pointer_layout(self._c), "value": self.i.p.value.shape(), "matrix": self.i.p.matrix.shape()}
+            {
+                "pointer": memory_layout(self._c, "columns"),
+                "value": self.i.p.value.shape(),
+                "matrix": self.i.p.matrix.shape(),
+            }
         )
 
     def _block_of_pointers(self, m: Module) -> tuple[Any, Value, Signal, Value]:
         """Pointers in block RAM, a column a cycle: the next column, whether there is one, its taking, more to come."""
         # A column can be taken while the queue has room for it and for those whose pointers are being read.
         c = self._c
-        m.submodules.columns = columns = BlockMemory(pointer_layout(c), c.columns)
+        m.submodules.columns = columns = BlockMemory(memory_layout(c, "columns"), c.columns)
         self._load(m, columns, "columns")
         m.submodules.queue = queue = fifo.SyncFIFO(width=self._column().size, depth=AHEAD)
         entry, head = Signal(self._column(), reset_less=True), Signal(self._column())
@@ -298,7 +300,7 @@ class WeightStore(wiring.Component):
         """The same with pointers in rows of 16 bits, of which one is looked up while the words of another are read."""
         c = self._c
         m.submodules.columns = columns = RowMemory(
-            [(max(c.columns, 2), pointer_layout(c).size), (max(c.neurons, 2), biases_layout(c).size)]
+            [(max(c.columns, 2), memory_layout(c, "columns").size), (max(c.neurons, 2), memory_layout(c, "bias").size)]
         )
         head = Signal(self._column())
         take, empty, looking = Signal(), Signal(), Signal()

@@ -13,8 +13,9 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
 from egret.model.arithmetic import GATES
-from egret.model.compiler.compile import read_image
-from egret.model.compiler.image import Image, memory_sections
+from egret.model.compiler.image import Image
+from egret.model.compiler.layouts import memory_sections
+from egret.model.compiler.unpack import read_image
 from egret.model.integer import IntegerEngine
 from egret.rtl.accumulator import found_after
 from egret.rtl.counters import COUNTER_BYTES
@@ -174,8 +175,8 @@ async def load(dut, image):
     layout = load_layout(image.configuration)
     while image.configuration.store == "sdram" and not int(dut.ready.value):
         await RisingEdge(dut.clk)
-    for section in memory_sections(image.configuration):
-        data = image.memories[section.name]
+    for name, section in memory_sections(image.configuration).items():
+        data = image.memories[name]
         for index in range(len(data) // section.word_bytes):
             word = int.from_bytes(data[index * section.word_bytes : (index + 1) * section.word_bytes], "little")
             dut.load.value = (

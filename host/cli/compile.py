@@ -28,9 +28,9 @@ def compile(
     """Compile SOURCE (a checkpoint or an integer network) into an image and the Verilog of its core."""
     import numpy as np
 
-    from egret.model.compiler.compile import column_words
     from egret.model.compiler.configuration import TARGETS
-    from egret.model.compiler.image import memory_sections
+    from egret.model.compiler.layouts import memory_sections
+    from egret.model.compiler.unpack import column_words
     from egret.model.files import write_aside
 
     if output is None and verilog is None:
@@ -45,13 +45,12 @@ def compile(
     opened = Source(source, named | core)
     image = opened.compile()
     configuration = image.configuration
-    sections = {section.name: section for section in memory_sections(configuration)}
     words = int(column_words(image)[1].sum())
     layers = opened.network.layers
     entries = int(sum(np.count_nonzero(layer.weight_x) + np.count_nonzero(layer.weight_y) for layer in layers))
     used = dataclasses.replace(configuration, weight_words=max(1, words)).weight_memory_bytes
     slots_filled = entries / max(1, words * configuration.lanes)
-    pointers = sections["columns"].word_bits * configuration.columns // 8
+    pointers = memory_sections(configuration)["columns"].word_bits * configuration.columns // 8
     rows = [
         ("configuration", configuration.digest.hex()),
         ("layers", " - ".join(map(str, (configuration.embedding, *configuration.hidden)))),

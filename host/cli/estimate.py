@@ -56,9 +56,9 @@ def estimate(network: str, name: str | None, core: dict[str, Any], text: str | N
 
 
 def _memories(c: "Configuration") -> Result:
-    from egret.model.compiler.image import memory_sections
+    from egret.model.compiler.layouts import memory_sections
 
-    sizes = {section.name: section.words * section.word_bits / 8 for section in memory_sections(c)}
+    sizes = {name: section.words * section.word_bits / 8 for name, section in memory_sections(c).items()}
     rows = [("memories", f"{sum(sizes.values()):,.0f} bytes"), ("tokens with folded rows", f"{c.folded_tokens:,}")]
     figures = {"memory_bytes": sizes, "weight_memory_bytes": c.weight_memory_bytes, "folded": c.folded_tokens}
     return Result(figures, rows)

@@ -73,7 +73,7 @@ class Source:
 
             return quantise(self.checkpoint, **(self._board.quantised if self._board else {}))
         if self._compiled is not None:
-            from egret.model.compiler.compile import read_image
+            from egret.model.compiler.unpack import read_image
 
             return read_image(self._compiled)
         from egret.model.integer_file import load_integer

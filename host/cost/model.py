@@ -20,7 +20,7 @@ import numpy as np
 
 from egret.host.cost.work import Columns, Work
 from egret.host.speed import Speed
-from egret.model.compiler.configuration import RUN_BITS, SEGMENTS, WIDEST_RUN
+from egret.model.compiler.configuration import MATRIX_KINDS, RUN_BITS, WIDEST_RUN
 
 if TYPE_CHECKING:
     from egret.boards.definition import BoardDefinition
@@ -131,7 +131,7 @@ def packed(work: Work) -> Words:
     result = []
     for size, layer in zip(work.hidden, work.matrices, strict=True):
         result.append([])
-        for matrix, columns in zip(SEGMENTS, layer, strict=True):
+        for matrix, columns in zip(MATRIX_KINDS, layer, strict=True):
             depth, span = depth_of(round(size), work.lanes, matrix)
 
             def words(bits: int, columns: Columns = columns, depth: int = depth) -> np.ndarray:

@@ -7,10 +7,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from egret.model.compiler.compile import column_words, row_format
 from egret.model.compiler.configuration import SDRAM_BITS
+from egret.model.compiler.folded import row_format
 from egret.model.compiler.image import Image
 from egret.model.compiler.lookups import column_lookups
+from egret.model.compiler.unpack import column_words
 from egret.model.counts import SourceCounts, integer_columns
 from egret.model.integer import IntegerEngine, IntegerNetwork
 

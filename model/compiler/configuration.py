@@ -20,7 +20,7 @@ __all__ = [
     "RUN_BITS",
     "SDRAM_BITS",
     "SDRAM_WORDS",
-    "SEGMENTS",
+    "MATRIX_KINDS",
     "STORES",
     "TARGETS",
     "TINY",
@@ -30,8 +30,9 @@ __all__ = [
     "first_bank",
 ]
 
-SEGMENTS = ("x", "y", "s")
-"""Kinds of weight column of a layer: input x, previous output y' (gates u and r), reset output s = r * y' (gate z)."""
+MATRIX_KINDS = ("x", "y", "s")
+"""The matrices of a layer by what they multiply: input x, previous output y' (gates u and r), reset output s = r * y'
+(gate z)."""
 
 RUN_BITS = 4
 """Bits of a zero run that every entry has; an entry that is no weight skips this power of two, or a multiple."""
@@ -262,19 +263,19 @@ class Configuration:
     # Weights: columns of words, one column a source. An entry of a word is {code, run}. A lane walks over positions,
     # bank * span + address, of its rows: it goes on by run + 1, or, where code is 0, by (run + 1) << RUN_BITS.
 
-    def segment_offset(self, layer: int, segment: str) -> int:
-        """Address in a bank, from the layer's first one, where the rows of a segment begin."""
-        return self.pair_depth(layer) if segment == "s" else 0
+    def matrix_offset(self, layer: int, kind: str) -> int:
+        """Address in a bank, from the layer's first one, where the rows of a matrix of that kind begin."""
+        return self.pair_depth(layer) if kind == "s" else 0
 
-    def segment_span(self, layer: int, segment: str) -> int:
-        """Addresses of a bank that a segment of a layer takes, at least what an entry without weight skips."""
-        depth = {"x": self.layer_depth, "y": self.pair_depth, "s": self.candidate_depth}[segment](layer)
+    def matrix_span(self, layer: int, kind: str) -> int:
+        """Addresses of a bank that a matrix of a layer takes, at least what an entry without weight skips."""
+        depth = {"x": self.layer_depth, "y": self.pair_depth, "s": self.candidate_depth}[kind](layer)
         return max(depth, 1 << RUN_BITS)
 
     @property
     def span_bits(self) -> int:
         """Width of an address within the largest span."""
-        return (max(self.segment_span(layer, "x") for layer in range(self.layers)) - 1).bit_length()
+        return (max(self.matrix_span(layer, "x") for layer in range(self.layers)) - 1).bit_length()
 
     @property
     def block_bits(self) -> int:
@@ -335,7 +336,7 @@ class Configuration:
 
     @cached_property
     def column_base(self) -> tuple[dict[str, int], ...]:
-        """First column of each layer's segments: ``column_base[layer][segment]``."""
+        """First column of each layer's matrices: ``column_base[layer][kind]``."""
         bases, base = [], 0
         for layer, size in enumerate(self.hidden):
             bases.append({"x": base, "y": base + self.inputs(layer), "s": base + self.inputs(layer) + size})
@@ -355,7 +356,7 @@ class Configuration:
     @property
     def count_bits(self) -> int:
         """Width of a column's word count: a lane that did all of its two home banks would need two spans."""
-        span = max(self.segment_span(layer, "x") for layer in range(self.layers))
+        span = max(self.matrix_span(layer, "x") for layer in range(self.layers))
         return (3 * span).bit_length()
 
     # Gate tables.

@@ -11,21 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from egret.model.arithmetic import CODEBOOK, VALUE_FRACTION, WEIGHT_BITS
-from egret.model.compiler.configuration import RUN_BITS, SDRAM_BITS, SEGMENTS, Configuration
+from egret.model.compiler.configuration import Configuration
+from egret.model.compiler.layouts import memory_sections
 from egret.model.errors import InputError
 from egret.model.files import read, write_aside
 
-__all__ = [
-    "HOST_SECTIONS",
-    "INPUT_SECTION",
-    "MAGIC",
-    "VERSION",
-    "Image",
-    "MemorySection",
-    "input_section",
-    "memory_sections",
-]
+__all__ = ["HOST_SECTIONS", "MAGIC", "VERSION", "Image"]
 
 MAGIC = b"EGRETIMG"
 VERSION = 2
@@ -35,91 +26,9 @@ HOST_SECTIONS = 16
 VOCABULARY, READOUT_BIAS, READOUT_WEIGHT = 16, 17, 18
 HOST_NAMES = {VOCABULARY: "vocabulary", READOUT_BIAS: "readout_bias", READOUT_WEIGHT: "readout_weight"}
 
-INPUT_SECTION = 2
-"""Of the embedding; or of the events that enter, in a core that takes these instead."""
 _HEADER = struct.Struct("<8sHHI8s")  # magic, version, sections, bytes of the configuration, digest
 _SECTION = struct.Struct("<HHIII")  # number, bytes a word, words, offset from the file's start, CRC-32
 _CRC = struct.Struct("<I")  # CRC-32 of all bytes before it
-
-
-@dataclass(frozen=True)
-class MemorySection:
-    """A memory of the core.
-
-    Parameters
-    ----------
-    number : int
-        Of the section, in the image and on the link.
-    name : str
-    word_bits : int
-        Bits of a word.
-    words : int
-        Number of words.
-    """
-
-    number: int
-    name: str
-    word_bits: int
-    words: int
-
-    @property
-    def word_bytes(self) -> int:
-        """Bytes of a word in the image and on the link."""
-        return -(-self.word_bits // 8)
-
-
-def memory_sections(configuration: Configuration) -> "tuple[MemorySection, ...]":
-    """Memories of a core, in the order of their section numbers.
-
-    Returns
-    -------
-    tuple of MemorySection
-        ``weights``: words of one entry a lane, {code, run} from the low bits up, lane 0 lowest; code 0 is no weight.
-        ``columns``: {start, count} of each source's words, then where each lane begins. ``embedding``: V * E signed
-        bytes. ``bias``: {u, r, z} of each neuron. ``threshold``: one a neuron. ``shift``: three a layer, u, r, z.
-        Where the configuration has them: ``codebook``: 16 signed bytes a matrix; ``rows``: folded rows, a word an
-        address of the first layer, one number a bank; ``run_4`` and so on: further bits of the runs, one a lane.
-        ``resident``: words of weights that are in block RAM although the others are in an SDRAM; what is in an SDRAM
-        has the same bytes, in words of 16 bits.
-    """
-    c = configuration
-    sections = [
-        MemorySection(0, "weights", c.lanes * c.narrow_bits, c.weight_words),
-        MemorySection(1, "columns", c.start_bits + c.count_bits + c.lanes * (3 + c.block_bits), c.columns),
-        MemorySection(INPUT_SECTION, "embedding", WEIGHT_BITS, c.vocabulary * c.embedding),
-        MemorySection(3, "bias", 3 * c.accumulator_bits, c.neurons),
-        MemorySection(4, "threshold", 15, c.neurons),
-        MemorySection(5, "shift", 4, 3 * c.layers),
-    ]
-    if c.takes_events:
-        del sections[INPUT_SECTION]
-    if c.weight_bits == 4:
-        sections.append(MemorySection(6, "codebook", WEIGHT_BITS, len(SEGMENTS) * c.layers * (CODEBOOK + 1)))
-    if c.folded_tokens:
-        sections.append(MemorySection(7, "rows", c.banks * c.row_bits, c.folded_tokens * c.layer_depth(0)))
-    sections += [
-        MemorySection(8 + index, f"run_{RUN_BITS + index}", c.lanes, words) for index, words in enumerate(c.wide_words)
-    ]
-    if c.resident_words:
-        sections.append(MemorySection(12, "resident", c.lanes * c.narrow_bits, c.resident_words))
-    if c.store == "sdram":
-        sections = [
-            MemorySection(section.number, section.name, SDRAM_BITS, c.sdram_sizes[section.name])
-            if section.name in c.sdram_sizes
-            else section
-            for section in sections
-        ]
-    return tuple(sections)
-
-
-def input_section(configuration: Configuration) -> "MemorySection":
-    """The memory into which the events of a step are put, where the configuration says that events are the input.
-
-    A word is {index, value}; a step's events begin at the first word. The section has the number of the embedding,
-    which such a core has not. No image holds it.
-    """
-    c = configuration
-    return MemorySection(INPUT_SECTION, "input", 16 + VALUE_FRACTION, c.embedding)
 
 
 @dataclass(frozen=True)
@@ -155,20 +64,19 @@ class Image:
     def __post_init__(self):
         c = self.configuration
         sections, weight_words = memory_sections(c), 0
-        if set(self.memories) != {section.name for section in sections}:
-            raise InputError(f"image: needs the memories {', '.join(section.name for section in sections)}")
-        for section in sections:
-            data = self.memories[section.name]
+        if set(self.memories) != set(sections):
+            raise InputError(f"image: needs the memories {', '.join(sections)}")
+        for name, section in sections.items():
+            data = self.memories[name]
             words, rest = divmod(len(data), section.word_bytes)
             most = least = section.words
-            if section.name == "weights":
+            if name == "weights":
                 least, weight_words = 0, words
-            elif section.name.startswith("run_"):
+            elif name.startswith("run_"):
                 most = least = min(section.words, weight_words)
             if rest or not least <= words <= most:
                 raise InputError(
-                    f"image: memory {section.name!r} holds {most} words of {section.word_bytes} "
-                    f"bytes, not {len(data)} bytes"
+                    f"image: memory {name!r} holds {most} words of {section.word_bytes} bytes, not {len(data)} bytes"
                 )
         if self.vocabulary_kind not in ("word", "char"):
             raise InputError(f"image: vocabulary_kind must be 'word' or 'char', not {self.vocabulary_kind!r}")
@@ -198,8 +106,8 @@ class Image:
             separators=(",", ":"),
         ).encode()
         sections = [
-            (section.number, section.word_bytes, self.memories[section.name])
-            for section in memory_sections(self.configuration)
+            (section.number, section.word_bytes, self.memories[name])
+            for name, section in memory_sections(self.configuration).items()
         ]
         sections += [(VOCABULARY, 1, self.vocabulary), (READOUT_BIAS, 4, self.readout_bias)]
         if self.readout_weight:
@@ -277,7 +185,7 @@ class Image:
                 f"{configuration.digest.hex()}"
             )
         memories, host = {}, {}
-        known = {section.number: section for section in memory_sections(configuration)}
+        known = {section.number: section for section in memory_sections(configuration).values()}
         for number, word_bytes, words, offset, crc in table:
             content = data[offset : offset + word_bytes * words]
             if zlib.crc32(content) != crc:

@@ -41,12 +41,12 @@ def column_lookups(
     return list(zip([embedded, *sources.x[1:]], sources.y, sources.s, strict=True))
 
 
-def estimate_lookups(parameters: "IntegerNetwork", folded: int = 0, *, seed: int = 0) -> list[np.ndarray]:
+def estimate_lookups(network: "IntegerNetwork", folded: int = 0, *, seed: int = 0) -> list[np.ndarray]:
     """Estimate how often each column is looked up.
 
     Parameters
     ----------
-    parameters : IntegerNetwork
+    network : IntegerNetwork
         With a read-out.
     folded : int
         As for `column_lookups`.
@@ -57,17 +57,17 @@ def estimate_lookups(parameters: "IntegerNetwork", folded: int = 0, *, seed: int
     list of np.ndarray of float, one a layer
         Look-ups a step of each column: those of x, then y', then s.
     """
-    network, rng = IntegerEngine(parameters), np.random.default_rng(seed)
-    sources = SourceCounts(integer_columns(parameters))
+    engine, rng = IntegerEngine(network), np.random.default_rng(seed)
+    sources = SourceCounts(integer_columns(network))
     counted = []
-    network.reset_state(STREAMS)
-    tokens = rng.integers(0, len(parameters.embedding), STREAMS)
+    engine.reset_state(STREAMS)
+    tokens = rng.integers(0, len(network.embedding), STREAMS)
     for step in range(STEPS):
-        traces = network.step(tokens)
+        traces = engine.step(tokens)
         if step >= SETTLING:
             sources.add(traces)
             counted.append(tokens)
-        logits = network.read_out(traces[-1].y)
+        logits = engine.read_out(traces[-1].y)
         tokens = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # a sample of their softmax
-    lookups = column_lookups(sources, np.concatenate(counted), parameters.embedding, folded)
+    lookups = column_lookups(sources, np.concatenate(counted), network.embedding, folded)
     return [np.concatenate(layer) / sources.steps for layer in lookups]

@@ -7,7 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.compiler.configuration import Configuration
-from egret.model.compiler.image import input_section, memory_sections
+from egret.model.compiler.layouts import input_section, memory_sections
 from egret.rtl import protocol
 from egret.rtl.core import Core
 from egret.rtl.link.link import Link
@@ -74,9 +74,7 @@ class Accelerator(wiring.Component):
         c = self.configuration
         m = Module()
         m.submodules.core = core = Core(c, timing=self._timing)
-        sections = memory_sections(c)
-        if c.takes_events:
-            sections += (input_section(c),)
+        sections = [*memory_sections(c).values(), *([input_section(c)] if c.takes_events else [])]
         link = Link(
             digest=c.digest,
             tokens=c.tokens,

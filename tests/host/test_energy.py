@@ -9,8 +9,9 @@ import pytest
 from egret.boards.catalogue import board_named
 from egret.host.energy import COSTS, FPGA, HERTZ, SHEETS, activity, energy, rows_opened
 from egret.host.measure import dense_counterpart
-from egret.model.compiler.compile import column_words, compile_image, configuration_for
-from egret.model.compiler.configuration import SEGMENTS
+from egret.model.compiler.compile import compile_image, configuration_for
+from egret.model.compiler.configuration import MATRIX_KINDS
+from egret.model.compiler.unpack import column_words
 from egret.model.counts import integer_columns
 from egret.model.evaluate import evaluate
 from egret.model.integer import IntegerEngine
@@ -78,9 +79,7 @@ def test_activity_from_block_ram():
     assert done["embedding"] == 3 * 3 * 8
     assert done["folded rows"] == 12 * c.row_bits
     _, words = column_words(image)
-    x, y, s = (
-        words[c.column_base[0][segment] :][:size].sum() for segment, size in zip(SEGMENTS, (3, 4, 4), strict=True)
-    )
+    x, y, s = (words[c.column_base[0][kind] :][:size].sum() for kind, size in zip(MATRIX_KINDS, (3, 4, 4), strict=True))
     assert done["weights"] == 3 * (x + y + s) * 2 * 12
     assert done["multiplications and additions"] == 100 + 12 + 2 * 16
     assert "codebooks" not in done
@@ -104,11 +103,11 @@ def test_activity_from_an_sdram(resident_bytes):
     assert outside.any() == (resident_bytes < 10_000) and (words > 0)[~outside].any() == (resident_bytes > 0)
     sources, bursts, read = measurement.evaluation.sources, 5, {True: 0, False: 0}
     for layer in range(2):
-        for segment in SEGMENTS:
-            active = getattr(sources, segment)[layer]
-            if (layer, segment) == (0, "x"):
+        for kind in MATRIX_KINDS:
+            active = getattr(sources, kind)[layer]
+            if (layer, kind) == (0, "x"):
                 active = np.count_nonzero(parameters.embedding[[5, 3, 2]], axis=0)
-            columns = c.column_base[layer][segment] + np.arange(len(active))
+            columns = c.column_base[layer][kind] + np.arange(len(active))
             bursts += active[(words > 0)[columns] & outside[columns]].sum()
             for place in read:
                 read[place] += words[columns][outside[columns] == place] @ active[outside[columns] == place]

@@ -14,7 +14,8 @@ from egret.host.measure import Mismatch, dense_counterpart, measure, sample, str
 from egret.host.session import generate_text, prompt_ids
 from egret.host.traffic import weight_bytes_per_token
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
-from egret.model.compiler.compile import column_bytes, compile_image, configuration_for, read_image
+from egret.model.compiler.compile import compile_image, configuration_for
+from egret.model.compiler.unpack import column_bytes, read_image
 from egret.model.counts import integer_columns
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
@@ -217,11 +218,11 @@ def test_bytes_per_token(network, folded):
     integer, total = IntegerEngine(parameters), 0.0
     for token in IDS[:-1]:
         for layer, trace in enumerate(integer.step(np.array([token]))):
-            for segment, values in (("x", trace.x[0]), ("y", trace.y_before[0]), ("s", trace.s[0])):
-                if (layer, segment) == (0, "x") and token < folded:
+            for kind, values in (("x", trace.x[0]), ("y", trace.y_before[0]), ("s", trace.s[0])):
+                if (layer, kind) == (0, "x") and token < folded:
                     total += c.layer_depth(0) * c.row_bits
                 else:
-                    base = c.column_base[layer][segment]
+                    base = c.column_base[layer][kind]
                     total += sum(costs[base + source] for source in np.flatnonzero(values))
     assert weight_bytes_per_token(image, measurement, IDS, parameters.embedding) == total / 100
 

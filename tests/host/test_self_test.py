@@ -9,8 +9,9 @@ import pytest
 from egret.host.board import Board
 from egret.host.self_test import pattern, self_test
 from egret.host.transport import open_program
-from egret.model.compiler.compile import compile_image, configuration_for, read_image
-from egret.model.compiler.image import memory_sections
+from egret.model.compiler.compile import compile_image, configuration_for
+from egret.model.compiler.layouts import memory_sections
+from egret.model.compiler.unpack import read_image
 from egret.model.errors import InputError
 from egret.model.integer import IntegerEngine
 from egret.sim.virtual import board_build
@@ -66,9 +67,9 @@ def test_a_good_board(compiled):
     assert result.first_mismatch is None and result.first_pattern is None
     assert seen[0] == (256, 2048) and seen[-1] == (2048, 2048)
     sections = memory_sections(image.configuration)
-    assert list(result.coverage) == [section.name for section in sections]
-    for section in sections:
-        one = result.coverage[section.name]
+    assert list(result.coverage) == list(sections)
+    for name, section in sections.items():
+        one = result.coverage[name]
         assert one.words == section.words and 0 < one.used <= one.words and 0 < one.toggled <= 1
     for name, share in (("embedding", 0.95), ("threshold", 0.95), ("bias", 0.8), ("weights", 0.8)):
         assert result.coverage[name].toggled > share
@@ -79,7 +80,7 @@ def test_stuck_bits_are_found(compiled):
     image, parameters = compiled
     rng = np.random.default_rng(1)
     tried, found = 0, 0
-    for section in memory_sections(image.configuration):
+    for section in memory_sections(image.configuration).values():
         words = len(image.memories[section.name]) // section.word_bytes
         for _ in range(3):
             fault = section, int(rng.integers(words)), int(rng.integers(section.word_bits)), int(rng.integers(2))
@@ -108,9 +109,9 @@ def test_a_memory_that_takes_nothing_is_found(compiled):
             with contextlib.suppress(InputError):
                 self._network = IntegerEngine(read_image(dataclasses.replace(image, memories=memories)))
 
-    for section in memory_sections(image.configuration):
-        result = self_test(Dead(section.name), image, parameters, patterns=3)
-        assert result.wrong_steps > 10 and result.first_pattern == 1, section.name
+    for name in memory_sections(image.configuration):
+        result = self_test(Dead(name), image, parameters, patterns=3)
+        assert result.wrong_steps > 10 and result.first_pattern == 1, name
 
 
 def test_patterns_differ_and_repeat(compiled):
@@ -131,7 +132,7 @@ def test_of_the_core(monkeypatch):
     with Board(open_program(program)) as board:
         assert self_test(board, image, parameters, patterns=3).wrong_steps == 0
     load = Board.load
-    weights = memory_sections(image.configuration)[0]
+    weights = memory_sections(image.configuration)["weights"]
     monkeypatch.setattr(Board, "load", lambda board, image: load(board, stuck(image, weights, 3, 7, 1)))
     with Board(open_program(program)) as board:
         result = self_test(board, image, parameters)

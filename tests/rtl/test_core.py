@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from egret.model.compiler.compile import column_words, compile_image, configuration_for
+from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.configuration import GOALS, RESIDENT_BYTES, STORES
-from egret.model.compiler.image import memory_sections
+from egret.model.compiler.layouts import memory_sections
+from egret.model.compiler.unpack import column_words
 from egret.model.integer import IntegerEngine
 from egret.rtl.counters import COUNTER_BYTES
 from egret.rtl.protocol import CAUSES, counter_names
@@ -36,11 +37,9 @@ class Run:
 
     async def load(self, context):
         memories = {}
-        for section in memory_sections(self.c):
-            data, width = self.image.memories[section.name], section.word_bytes
-            memories[section.name] = [
-                int.from_bytes(data[at : at + width], "little") for at in range(0, len(data), width)
-            ]
+        for name, section in memory_sections(self.c).items():
+            data, width = self.image.memories[name], section.word_bytes
+            memories[name] = [int.from_bytes(data[at : at + width], "little") for at in range(0, len(data), width)]
         await self.simulation.load(context, self.c, **memories)
 
     async def clear(self, context):
@@ -73,12 +72,12 @@ class Run:
                 self.look_up(number, "y", layer.weight_y[: 2 * size], trace.y if number == 0 else trace.y_before)
                 self.look_up(number, "s", layer.weight_y[2 * size :], trace.s)
 
-    def look_up(self, layer, segment, weights, values):
+    def look_up(self, layer, kind, weights, values):
         """Count what the columns of some sources take."""
         sources = np.flatnonzero(values[0])
         self.macs += np.count_nonzero(weights[:, sources])
         start, count = column_words(self.image)
-        columns = self.c.column_base[layer][segment] + sources
+        columns = self.c.column_base[layer][kind] + sources
         self.words += count[columns].sum()
         self.beats += count[columns][start[columns] >= self.c.resident_words].sum() * self.c.word_beats
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from egret.model.compiler.configuration import Configuration
-from egret.model.compiler.image import input_section
+from egret.model.compiler.layouts import input_section
 from egret.rtl.embedding import Embedding, inputs_of
 from tests.support.seeds import seeds
 from tests.support.streams import StreamSimulation

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from egret.model.compiler.configuration import SEGMENTS, Configuration
+from egret.model.compiler.configuration import MATRIX_KINDS, Configuration
 from egret.rtl.mac import LATENCY, Lanes, additions
 from tests.support.seeds import seeds
 from tests.support.streams import StreamSimulation
@@ -27,9 +27,9 @@ def configuration(lanes, hidden=(21, 10), weight_bits=8, run_bits=6):
 def random_column(rng, c, used, count):
     """Words of a column that never leave the banks nor share one, as the compiler makes them, by trial."""
     layer = rng.randrange(c.layers)
-    number = rng.randrange(len(SEGMENTS))
-    matrix = len(SEGMENTS) * layer + number
-    span = c.segment_span(layer, SEGMENTS[number])
+    number = rng.randrange(len(MATRIX_KINDS))
+    matrix = len(MATRIX_KINDS) * layer + number
+    span = c.matrix_span(layer, MATRIX_KINDS[number])
     begins = [(rng.randrange(2 if lane == 0 else 0, 3), rng.randrange(-(-span // 16))) for lane in range(c.lanes)]
     places = [[bank + 2 * lane - 2, 16 * block] for lane, (bank, block) in enumerate(begins)]
     value, words = rng.choice([rng.randint(-254, 255), -254, 255]), []
@@ -164,12 +164,12 @@ def test_last_address(lanes):
     """The last row of the last layer lands in the last address of its bank, reached by a step over a bank's end."""
     c = configuration(lanes, (1, 100, 85), run_bits=4)
     bank, address = c.place(2, 2, 84)
-    span = c.segment_span(2, "s")
+    span = c.matrix_span(2, "s")
     lane = bank // 2
     begin, skips = (1, span - 1) if bank % 2 else (0, span - 1)
     first = tuple((127, skips % 16) if place == lane else (0, 0) for place in range(lanes))
     begins = tuple((2 + begin - 1, skips // 16) if place == lane else (0, 0) for place in range(lanes))
-    relative = address - c.segment_offset(2, "s")
+    relative = address - c.matrix_offset(2, "s")
     words = [(first, -254, 8, 1, begins)] if bank else []
     jump, more = relative + 1, []
     while jump > 16:

@@ -4,9 +4,10 @@ import random
 
 import pytest
 
-from egret.model.compiler.compile import compile_image, configuration_for, folded_rows
+from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.configuration import Configuration
-from egret.model.compiler.image import memory_sections
+from egret.model.compiler.folded import folded_rows
+from egret.model.compiler.layouts import memory_sections
 from egret.rtl.rows import FoldedRows
 from tests.support.networks import random_network
 from tests.support.seeds import seeds
@@ -129,7 +130,7 @@ def test_first_and_last_token():
         [tuple(100 * token + 10 * address - bank for bank in range(4)) for address in range(c.layer_depth(0))]
         for token in range(100)
     ]
-    assert len(words_of(c, table)) == 100 * 5 == {section.name: section for section in memory_sections(c)}["rows"].words
+    assert len(words_of(c, table)) == 100 * 5 == memory_sections(c)["rows"].words
     run(c, words_of(c, table), table, [99, 0, 98, 1, 50], pause=1)
 
 
@@ -154,11 +155,7 @@ def test_only_its_own_memory_is_written():
         await simulation.load(
             context,
             c,
-            **{
-                section.name: [rng.getrandbits(60) for _ in range(6)]
-                for section in memory_sections(c)
-                if section.name != "rows"
-            },
+            **{name: [rng.getrandbits(60) for _ in range(6)] for name in memory_sections(c) if name != "rows"},
         )
         context.set(simulation.dut.load.section, 7)  # but not valid
         await context.tick()
@@ -177,7 +174,7 @@ def test_image(lanes, hidden):
     """What leaves for an image's memory are the folded rows of its network, each at its accumulator."""
     parameters = random_network(3, hidden=hidden, embedding=5)
     c = configuration_for(parameters, lanes=lanes, folded_tokens=4)
-    section = {section.name: section for section in memory_sections(c)}["rows"]
+    section = memory_sections(c)["rows"]
     data = compile_image(parameters, c).memories["rows"]
     words = [
         int.from_bytes(data[at : at + section.word_bytes], "little") for at in range(0, len(data), section.word_bytes)

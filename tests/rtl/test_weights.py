@@ -7,7 +7,7 @@ import pytest
 from amaranth.hdl import Value
 
 from egret.model.compiler.configuration import Configuration
-from egret.rtl.layouts import begins_layout, pointer_layout
+from egret.rtl.layouts import memory_layout
 from egret.rtl.sdram import TAGS, burst_layout
 from egret.rtl.weights import WeightStore, words_of
 from tests.support.seeds import seeds
@@ -31,8 +31,8 @@ def wide(wide_words, lanes=2, weight_bits=8, weight_words=400):
 
 
 def random_begins(rng, c):
-    layout = begins_layout(c)
-    bits = {name: field.shape for name, field in layout[0].shape}
+    layout = memory_layout(c, "columns")["begins"].shape
+    bits = {name: field.width for name, field in layout[0].shape}
     return tuple((rng.randrange(1 << bits["bank"]), rng.randrange(1 << bits["block"])) for _ in range(c.lanes))
 
 
@@ -101,7 +101,7 @@ def run(simulation, pointers, words, columns, idle, c=C):
 
     async def testbench(context):
         await simulation.load(
-            context, c, **loaded(c, words), columns=[pack(pointer_layout(c), pointer) for pointer in pointers]
+            context, c, **loaded(c, words), columns=[pack(memory_layout(c, "columns"), pointer) for pointer in pointers]
         )
         for column in columns:
             while simulation.chance(idle):
@@ -168,7 +168,7 @@ def test_only_empty_columns():
 def test_whole_memory_as_one_column(place):
     """The longest column that the pointers can describe, at the very end of the memory and at its beginning."""
     rng = random.Random(1)
-    longest = pointer_layout(C)["count"].shape
+    longest = memory_layout(C, "columns")["count"].width
     longest = (1 << longest) - 1
     assert longest >= -(-3 * max(C.hidden) // C.lanes) and longest < C.weight_words
     words = random_words(rng, C, C.weight_words)
@@ -223,7 +223,7 @@ def test_pointers_in_rows(lanes, weight_bits, largest, idle, seed):
     """Columns of any length from a single-port memory, in any order."""
     c = small(lanes, weight_bits, weight_words=700)
     rng = random.Random(seed)
-    counts = [min(rng.randint(0, largest), (1 << pointer_layout(c)["count"].shape) - 1) for _ in range(20)]
+    counts = [min(rng.randint(0, largest), (1 << memory_layout(c, "columns")["count"].width) - 1) for _ in range(20)]
     simulation, pointers, words = store(counts, seed, c)
     run(simulation, pointers, words, requests(rng, [rng.randrange(len(counts)) for _ in range(60)], c), idle, c)
 
@@ -231,7 +231,7 @@ def test_pointers_in_rows(lanes, weight_bits, largest, idle, seed):
 def test_pointers_in_rows_are_looked_up_beside_words():
     """No gaps between columns of as many words as their pointers take to be looked up."""
     c = small(weight_words=700)
-    rows = -(-pointer_layout(c).size // 16)
+    rows = -(-memory_layout(c, "columns").size // 16)
     counts = [rows + 3] * 20
     simulation, pointers, words = store(counts, 1, c)
     taken, cycles = run(simulation, pointers, words, requests(random.Random(1), range(20), c), 0, c)

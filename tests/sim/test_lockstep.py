@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from amaranth.hdl import Signal
 
-from egret.model.compiler.compile import compile_image, configuration_for, read_image
+from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.configuration import GOALS
-from egret.model.compiler.image import memory_sections
+from egret.model.compiler.layouts import memory_sections
+from egret.model.compiler.unpack import read_image
 from egret.model.errors import InputError
 from egret.model.integer import IntegerEngine
 from egret.rtl.core import Core
@@ -357,7 +358,7 @@ def first_difference(image, changed, differs):
 
 def change(image, section, index, bit):
     """The image with one bit of a memory's word flipped."""
-    width = {memory.name: memory.word_bytes for memory in memory_sections(image.configuration)}[section]
+    width = memory_sections(image.configuration)[section].word_bytes
     data = bytearray(image.memories[section])
     data[index * width + bit // 8] ^= 1 << bit % 8
     return dataclasses.replace(image, memories=image.memories | {section: bytes(data)})
@@ -365,7 +366,7 @@ def change(image, section, index, bit):
 
 def word(image, section, index):
     """A word of a memory as a number."""
-    width = {memory.name: memory.word_bytes for memory in memory_sections(image.configuration)}[section]
+    width = memory_sections(image.configuration)[section].word_bytes
     return int.from_bytes(image.memories[section][index * width : (index + 1) * width], "little")
 
 

@@ -17,8 +17,9 @@ from egret.boards.icebreaker import BOARD
 from egret.boards.tools import Tools, synthesis_script
 from egret.host.demo import NETWORK, TEXT
 from egret.model.checkpoint import load_checkpoint
-from egret.model.compiler.compile import compile_image, configuration_for, read_image
+from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.configuration import TARGETS
+from egret.model.compiler.unpack import read_image
 from egret.model.integer import IntegerEngine
 from egret.model.quantise import quantise
 from egret.model.tokens import read_text

@@ -19,8 +19,9 @@ from egret.host.measure import measure, measure_pipeline, pipeline_images, sampl
 from egret.host.session import generate_text
 from egret.host.transport import open_program, open_virtual
 from egret.model.checkpoint import load_checkpoint
-from egret.model.compiler.compile import compile_image, configuration_for, read_image
+from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.configuration import TARGETS, TINY
+from egret.model.compiler.unpack import read_image
 from egret.model.counts import integer_columns
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate

@@ -6,7 +6,7 @@ from amaranth.hdl import *
 from amaranth.lib import data
 from amaranth.sim import Simulator
 
-from egret.model.compiler.image import memory_sections
+from egret.model.compiler.layouts import memory_sections
 from egret.sim.watch import watch_amaranth
 
 __all__ = ["StreamSimulation", "pack", "unpack"]
@@ -149,7 +149,7 @@ class StreamSimulation:
 
     async def load(self, context, configuration, **memories):
         """Write words of memories by name, each a list of integers; at the link's pace where that matters."""
-        sections = {section.name: section for section in memory_sections(configuration)}
+        sections = memory_sections(configuration)
         width = 8 * max(section.word_bytes for section in sections.values())
         if hasattr(self.dut, "ready"):
             await context.tick().until(self.dut.ready)

@@ -3,7 +3,8 @@
 import json
 
 from egret.host.board import Board
-from egret.model.compiler.image import Image, memory_sections
+from egret.model.compiler.image import Image
+from egret.model.compiler.layouts import memory_sections
 from tests.support.memories import stuck
 
 
@@ -17,7 +18,7 @@ def test_self_test(egret, refused, network, monkeypatch):
     assert status == 0 and "│ memory weights" in out and "both 0 and 1" in out
     assert refused("self-test", "image", "--patterns", 0) == "--patterns must be at least 1, not 0"
     load = Board.load
-    shift = next(section for section in memory_sections(Image.load("image").configuration) if section.name == "shift")
+    shift = memory_sections(Image.load("image").configuration)["shift"]
     monkeypatch.setattr(Board, "load", lambda board, image: load(board, stuck(image, shift, 5, 3, 1)))
     status, _, err = egret("self-test", "image")
     assert status == 1 and err.count("\n") == 1

@@ -8,8 +8,9 @@ import pytest
 from egret.boards.catalogue import board_named
 from egret.host.cost.model import FITTED, board_speed, cycles, depth_of, link_bytes, packed, traffic, words_of
 from egret.host.cost.work import Work
-from egret.model.compiler.compile import configuration_for, matrices, pack_matrix
-from egret.model.compiler.image import memory_sections
+from egret.model.compiler.compile import configuration_for
+from egret.model.compiler.layouts import memory_sections
+from egret.model.compiler.pack import matrices, pack_matrix
 from tests.support.cost import EXACT, columns, counted, small, work
 
 
@@ -49,7 +50,7 @@ def test_memories(store, folded):
     c = configuration_for(parameters, lanes=2, store=store, folded_tokens=folded, resident_bytes=0)
     sources, ids = counted(parameters)
     memory = traffic(Work.of(parameters, sources, ids, lanes=2, store=store, folded_tokens=folded))
-    sizes = {section.name: section.words * section.word_bits / 8 for section in memory_sections(c)}
+    sizes = {name: section.words * section.word_bits / 8 for name, section in memory_sections(c).items()}
     assert memory["embedding"] == sizes["embedding"] and memory["rows"] == sizes.get("rows", 0)
     assert memory["columns"] == pytest.approx(sizes["columns"], rel=0.05)
 

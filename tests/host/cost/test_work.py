@@ -7,7 +7,8 @@ import pytest
 
 from egret.host.cost.model import link_bytes
 from egret.host.cost.work import Work, columns_taken, resident_shares
-from egret.model.compiler.compile import column_words, compile_image, configuration_for
+from egret.model.compiler.compile import compile_image, configuration_for
+from egret.model.compiler.unpack import column_words
 from egret.model.counts import integer_columns
 from tests.support.cost import counted, small, work
 from tests.support.networks import few_values

@@ -9,20 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from egret.model.arithmetic import GATES
-from egret.model.compiler.compile import (
-    Matrix,
-    _resident,
-    column_words,
-    compile_image,
-    configuration_for,
-    folded_rows,
-    matrices,
-    pack_matrix,
-    read_image,
-    row_format,
-)
-from egret.model.compiler.configuration import GOALS, RESIDENT_BYTES, SEGMENTS
-from egret.model.compiler.image import Image, memory_sections
+from egret.model.compiler.compile import _resident, compile_image, configuration_for
+from egret.model.compiler.configuration import GOALS, MATRIX_KINDS, RESIDENT_BYTES
+from egret.model.compiler.folded import folded_rows, row_format
+from egret.model.compiler.image import Image
+from egret.model.compiler.layouts import memory_sections
+from egret.model.compiler.pack import Matrix, matrices, pack_matrix
+from egret.model.compiler.unpack import column_words, read_image
 from egret.model.errors import InputError
 from egret.model.integer import split
 from tests.support.networks import few_values, random_network
@@ -82,16 +75,16 @@ def fields_of(data, widths):
 def walk(image):
     """Every lane's walk through every column, as the hardware does it.
 
-    Yields layer, segment, source and, word by word, what each lane adds: lists of {lane: (bank, address, weight)}.
+    Yields layer, kind, source and, word by word, what each lane adds: lists of {lane: (bank, address, weight)}.
     """
     c = image.configuration
     narrow = fields_of(image.memories["weights"], [c.weight_bits, 4] * c.lanes)
     wide = [fields_of(image.memories[f"run_{bit}"], [1] * c.lanes) for bit in range(4, c.run_bits)]
     pointers = iter(fields_of(image.memories["columns"], [c.start_bits, c.count_bits, *[3, c.block_bits] * c.lanes]))
     for layer in range(c.layers):
-        for number, segment in enumerate(SEGMENTS):
-            span = c.segment_span(layer, segment)
-            for source in range(c.inputs(layer) if segment == "x" else c.hidden[layer]):
+        for number, kind in enumerate(MATRIX_KINDS):
+            span = c.matrix_span(layer, kind)
+            for source in range(c.inputs(layer) if kind == "x" else c.hidden[layer]):
                 start, count, *begins = next(pointers)
                 banks = [begins[2 * lane] + 2 * lane - 2 for lane in range(c.lanes)]
                 addresses = [16 * begins[2 * lane + 1] for lane in range(c.lanes)]
@@ -117,11 +110,11 @@ def walk(image):
                                 code = image.memories["codebook"][at]
                             added[lane] = (
                                 banks[lane],
-                                addresses[lane] + c.segment_offset(layer, segment),
+                                addresses[lane] + c.matrix_offset(layer, kind),
                                 (code & 255) - (code & 128) * 2,
                             )
                     words.append(added)
-                yield layer, segment, source, words
+                yield layer, kind, source, words
 
 
 @quick
@@ -160,12 +153,12 @@ def test_every_lane_finds_its_weights(shape, lanes, goal, few, seed):
     parameters = few_values(parameters) if few else parameters
     c = configuration_for(parameters, lanes=lanes, goal=goal)
     columns = words_used = 0
-    for number, segment, source, words in walk(compile_image(parameters, c)):
+    for number, kind, source, words in walk(compile_image(parameters, c)):
         layer = parameters.layers[number]
         size = len(layer.threshold)
         wanted = {}
-        for gate in {"x": (0, 1, 2), "y": (0, 1), "s": (2,)}[segment]:
-            matrix = (layer.weight_x if segment == "x" else layer.weight_y)[gate * size : (gate + 1) * size, source]
+        for gate in {"x": (0, 1, 2), "y": (0, 1), "s": (2,)}[kind]:
+            matrix = (layer.weight_x if kind == "x" else layer.weight_y)[gate * size : (gate + 1) * size, source]
             for neuron in np.flatnonzero(matrix):
                 wanted[tuple(int(part) for part in c.place(number, gate, neuron))] = int(matrix[neuron])
         got = {}
@@ -359,7 +352,7 @@ def test_what_is_resident():
     start, count = column_words(image)
     assert (c.resident_words, c.word_beats) == (50, 2)
     lookups = np.concatenate(lookups)
-    bases = [base[segment] for base in c.column_base for segment in SEGMENTS]
+    bases = [base[kind] for base in c.column_base for kind in MATRIX_KINDS]
     part = np.searchsorted(bases, np.arange(c.columns), side="right") - 1
     left, share = 50, np.bincount(part, count * lookups) * 0.55
     others, full = [], 0
@@ -443,7 +436,7 @@ def test_memories_hold_what_they_must():
     parameters = random_network(2, hidden=(3, 2), embedding=4)
     c = configuration_for(parameters, lanes=2)
     image = compile_image(parameters, c)
-    sections = {section.name: section for section in memory_sections(c)}
+    sections = memory_sections(c)
     assert np.frombuffer(image.memories["embedding"], np.int8).tolist() == parameters.embedding.ravel().tolist()
     assert list(image.memories["shift"]) == [shift for layer in parameters.layers for shift in layer.shift]
     thresholds = [int(value) for layer in parameters.layers for value in layer.threshold]
@@ -492,7 +485,7 @@ def test_wrong_columns_are_refused():
     image = compile_image(parameters, configuration_for(parameters, lanes=2))
     with pytest.raises(InputError, match="^image: column 2 ends behind the last weight word$"):
         read_image(broken_column(image, 2, start=(1 << image.configuration.start_bits) - 1))
-    with pytest.raises(InputError, match=r"^image: column 2 has a weight at position \d+ of layer 0, segment x, where"):
+    with pytest.raises(InputError, match=r"^image: column 2 has a weight at position \d+ of layer 0, matrix x, where"):
         read_image(broken_column(image, 2, bank=7))
 
 
@@ -500,7 +493,7 @@ def test_matrices_are_complete():
     parameters = random_network(7, hidden=(9, 4), embedding=5)
     c = configuration_for(parameters, lanes=2)
     parts = matrices(parameters, c)
-    assert [(part.layer, part.segment) for part in parts] == [(layer, segment) for layer in (0, 1) for segment in "xys"]
+    assert [(part.layer, part.kind) for part in parts] == [(layer, kind) for layer in (0, 1) for kind in "xys"]
     assert sum(len(part.weight) for part in parts) == sum(
         np.count_nonzero(layer.weight_x) + np.count_nonzero(layer.weight_y) for layer in parameters.layers
     )

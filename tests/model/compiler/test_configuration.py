@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from egret.model.arithmetic import GATES
 from egret.model.compiler.compile import configuration_for
 from egret.model.compiler.configuration import TARGETS, TINY, Configuration
-from egret.model.compiler.image import memory_sections
+from egret.model.compiler.layouts import memory_sections
 from egret.model.errors import InputError
 from tests.support.networks import random_network
 
@@ -63,11 +63,11 @@ def test_derived_widths_hold_what_they_must(c):
     assert c.run_bits == 4 + len(c.wide_words) and c.narrow_bits == c.weight_bits + 4
     bits = sum(
         section.word_bits * section.words
-        for section in memory_sections(c)
-        if section.name == "weights" or section.name.startswith("run_")
+        for name, section in memory_sections(c).items()
+        if name == "weights" or name.startswith("run_")
     )
     assert 8 * (c.weight_memory_bytes - 1) < bits <= 8 * c.weight_memory_bytes
-    spans = [c.segment_span(layer, segment) for layer in range(c.layers) for segment in "xys"]
+    spans = [c.matrix_span(layer, kind) for layer in range(c.layers) for kind in "xys"]
     assert max(spans) <= 1 << c.span_bits and (max(spans) == 1 or max(spans) > 1 << (c.span_bits - 1))
     # A lane may begin at every address of a bank, and no entry passes more than the ends of two.
     assert all((span - 1) // 16 < 1 << c.block_bits for span in spans) and min(spans) >= 16
@@ -75,7 +75,7 @@ def test_derived_widths_hold_what_they_must(c):
     rows = 3 * max(c.hidden)
     assert -(-rows // c.lanes) < 1 << c.count_bits
     assert all(2 * span < 1 << c.count_bits for span in spans)
-    bases = [c.column_base[layer][segment] for layer in range(c.layers) for segment in "xys"]
+    bases = [c.column_base[layer][kind] for layer in range(c.layers) for kind in "xys"]
     sizes = [size for layer in range(c.layers) for size in (c.inputs(layer), c.hidden[layer], c.hidden[layer])]
     assert bases == [sum(sizes[:place]) for place in range(len(sizes))] and c.columns == sum(sizes)
     assert c.neurons == sum(c.hidden) == c.neuron_base[-1] + c.hidden[-1]
@@ -101,13 +101,13 @@ def test_accumulators_have_addresses_of_their_own(c):
 
 @quick
 @given(configurations(50, 5))
-def test_segments_cover_their_rows(c):
-    """The addresses of a segment's rows, from its offset on, lie within its span, and it has no rows of others."""
+def test_matrices_cover_their_rows(c):
+    """The addresses of a matrix's rows, from its offset on, lie within its span, and it has no rows of others."""
     gates = {"x": "urz", "y": "ur", "s": "z"}
     for layer, size in enumerate(c.hidden):
-        for segment, names in gates.items():
-            offset, span = c.segment_offset(layer, segment), c.segment_span(layer, segment)
-            depth = {"x": c.layer_depth, "y": c.pair_depth, "s": c.candidate_depth}[segment](layer)
+        for kind, names in gates.items():
+            offset, span = c.matrix_offset(layer, kind), c.matrix_span(layer, kind)
+            depth = {"x": c.layer_depth, "y": c.pair_depth, "s": c.candidate_depth}[kind](layer)
             own = {c.place(layer, GATES.index(name), neuron)[1] for name in names for neuron in range(size)}
             others = {
                 c.place(layer, GATES.index(name), neuron)[1]
@@ -331,12 +331,12 @@ def test_what_an_sdram_holds():
     assert c.sdram_words == sum(c.sdram_sizes.values())
     assert dataclasses.replace(c, lanes=4).word_beats == 2
     assert dataclasses.replace(c, row_bits=17).row_beats == 5
-    sections = {section.name: section for section in memory_sections(c)}
+    sections = memory_sections(c)
     assert {name: sections[name].words for name in c.sdram_sizes} == c.sdram_sizes
     assert {section.word_bits for name, section in sections.items() if name in c.sdram_sizes} == {16}
     # Resident words lie in block RAM, whole ones, and before the others.
     assert "resident" not in sections
     c = dataclasses.replace(c, resident_words=29)
-    section = {section.name: section for section in memory_sections(c)}["resident"]
+    section = memory_sections(c)["resident"]
     assert (section.number, section.word_bits, section.words) == (12, 16, 29)
     assert (c.resident_bytes, c.sdram_base["embedding"], c.start_bits) == (58, 100, 8)

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egret.model.compiler.compile import compile_image, configuration_for, read_image
+from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.configuration import TINY, Configuration
-from egret.model.compiler.image import HOST_SECTIONS, MAGIC, VERSION, Image, MemorySection, memory_sections
+from egret.model.compiler.image import HOST_SECTIONS, MAGIC, VERSION, Image
+from egret.model.compiler.layouts import memory_sections
+from egret.model.compiler.unpack import read_image
 from egret.model.errors import InputError
 from tests.support.networks import few_values, random_network
 
@@ -114,7 +116,7 @@ def test_table_is_as_documented(name):
     """Number, bytes a word, words, offset and CRC of each section; they follow each other without gaps."""
     image, data = IMAGES[name], IMAGES[name].to_bytes()
     count, header = struct.unpack_from("<HI", data, 10)
-    numbers = {section.number: section for section in memory_sections(image.configuration)}
+    numbers = {section.number: section for section in memory_sections(image.configuration).values()}
     end = 24 + header + 16 * count
     found = []
     for index in range(count):
@@ -426,10 +428,11 @@ def test_untied_needs_weights():
 
 def test_sections():
     sections = memory_sections(make(hidden=(3, 2)).configuration)
-    assert [section.name for section in sections] == ["weights", "columns", "embedding", "bias", "threshold", "shift"]
-    assert [section.number for section in sections] == list(range(6)) and len(sections) <= HOST_SECTIONS
+    assert list(sections) == [section.name for section in sections.values()]
+    assert list(sections) == ["weights", "columns", "embedding", "bias", "threshold", "shift"]
+    assert [section.number for section in sections.values()] == list(range(6)) and len(sections) <= HOST_SECTIONS
     # Columns: 2 inputs and twice 3 neurons, then 3 inputs and twice 2 neurons.
-    assert [section.words for section in sections][1:] == [2 + 6 + 3 + 4, 6, 5, 5, 6]
+    assert [section.words for section in sections.values()][1:] == [2 + 6 + 3 + 4, 6, 5, 5, 6]
 
 
 @pytest.mark.parametrize("lanes", [1, 4, 32])
@@ -451,7 +454,7 @@ def test_all_sections(lanes):
     depths = [-(-60 // (2 * lanes)) + -(-30 // (2 * lanes)), -(-40 // (2 * lanes)) + -(-20 // (2 * lanes))]
     span = max(16, *depths)
     start, count, block = 9, (3 * span).bit_length(), max((span - 1).bit_length() - 4, 1)
-    assert [(section.number, section.name, section.word_bits, section.words) for section in memory_sections(c)] == [
+    assert [(one.number, one.name, one.word_bits, one.words) for one in memory_sections(c).values()] == [
         (0, "weights", 8 * lanes, 300),
         (1, "columns", start + count + lanes * (3 + block), 7 + 60 + 30 + 40),
         (2, "embedding", 8, 350),
@@ -466,8 +469,9 @@ def test_all_sections(lanes):
         (11, "run_7", lanes, 1),
     ]
     resident = dataclasses.replace(c, store="sdram", embedding=8, wide_words=(), lanes=4, resident_words=21)
-    assert memory_sections(resident)[-1] == MemorySection(12, "resident", 32, 21)
-    for section in memory_sections(c):
+    last = list(memory_sections(resident).values())[-1]
+    assert (last.number, last.name, last.word_bits, last.words) == (12, "resident", 32, 21)
+    for section in memory_sections(c).values():
         assert section.word_bytes == (section.word_bits + 7) // 8
         assert section.number < HOST_SECTIONS == 16
 
@@ -485,6 +489,6 @@ def test_all_sections(lanes):
 )
 def test_optional_sections(change, names):
     sections = memory_sections(dataclasses.replace(TINY, **change))
-    assert [section.name for section in sections[6:]] == names
+    assert list(sections)[6:] == names
     numbers = {"codebook": 6, "rows": 7, "run_4": 8, "run_5": 9, "run_6": 10, "run_7": 11}
-    assert [section.number for section in sections] == [*range(6), *(numbers[name] for name in names)]
+    assert [section.number for section in sections.values()] == [*range(6), *(numbers[name] for name in names)]
