@@ -8,16 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from egret.model.arithmetic import GATES
 from egret.model.compiler.compile import _resident, compile_image, configuration_for
 from egret.model.compiler.configuration import GOALS, MATRIX_KINDS, RESIDENT_BYTES
-from egret.model.compiler.folded import folded_rows, row_format
 from egret.model.compiler.image import Image
 from egret.model.compiler.layouts import memory_sections
-from egret.model.compiler.pack import Matrix, matrices, pack_matrix
 from egret.model.compiler.unpack import column_words, read_image
 from egret.model.errors import InputError
 from egret.model.integer import split
+from tests.support.memories import fields_of
 from tests.support.networks import few_values, random_network
 
 quick = settings(
@@ -55,21 +53,6 @@ def assert_equal(one, other):
             if field.name != "shift":
                 assert first.dtype == second.dtype and first.shape == second.shape, field.name
             assert np.array_equal(first, second), field.name
-
-
-def fields_of(data, widths):
-    """Words of whole bytes as tuples of unsigned numbers, read bit by bit."""
-    size = -(-sum(widths) // 8)
-    assert len(data) % size == 0
-    words = []
-    for at in range(0, len(data), size):
-        word, fields = int.from_bytes(data[at : at + size], "little"), []
-        for width in widths:
-            fields.append(word % (1 << width))
-            word >>= width
-        assert word == 0
-        words.append(fields)
-    return words
 
 
 def walk(image):
@@ -121,11 +104,11 @@ def walk(image):
 @given(shapes, lanes, goals, st.booleans(), st.integers(0, 1 << 32))
 def test_round_trip(shape, lanes, goal, few, seed):
     """An image holds exactly the network that it was compiled from."""
-    parameters = random_network(seed, **shape)
-    parameters = few_values(parameters) if few else parameters
-    c = configuration_for(parameters, lanes=lanes, goal=goal, folded_tokens=seed % shape["vocabulary"])
+    network = random_network(seed, **shape)
+    network = few_values(network) if few else network
+    c = configuration_for(network, lanes=lanes, goal=goal, folded_tokens=seed % shape["vocabulary"])
     assert c.weight_bits == 4 or not few
-    assert_equal(read_image(compile_image(parameters, c)), parameters)
+    assert_equal(read_image(compile_image(network, c)), network)
 
 
 @pytest.mark.parametrize("store", ["bram", "spram", "sdram"])
@@ -149,12 +132,12 @@ def test_parts_of_a_network(store):
 @given(shapes, lanes, goals, st.booleans(), st.integers(0, 1 << 32))
 def test_every_lane_finds_its_weights(shape, lanes, goal, few, seed):
     """Each column has its weights once, no word has one bank twice, and no lane leaves its window."""
-    parameters = random_network(seed, **shape)
-    parameters = few_values(parameters) if few else parameters
-    c = configuration_for(parameters, lanes=lanes, goal=goal)
+    network = random_network(seed, **shape)
+    network = few_values(network) if few else network
+    c = configuration_for(network, lanes=lanes, goal=goal)
     columns = words_used = 0
-    for number, kind, source, words in walk(compile_image(parameters, c)):
-        layer = parameters.layers[number]
+    for number, kind, source, words in walk(compile_image(network, c)):
+        layer = network.layers[number]
         size = len(layer.threshold)
         wanted = {}
         for gate in {"x": (0, 1, 2), "y": (0, 1), "s": (2,)}[kind]:
@@ -175,65 +158,23 @@ def test_every_lane_finds_its_weights(shape, lanes, goal, few, seed):
     assert c.weight_words == max(1, words_used)
 
 
-@quick
-@given(lanes, st.integers(4, 8), st.sampled_from([16, 17, 40, 256, 700]), st.data())
-def test_pack_matrix(lanes, run_bits, span, data):
-    """Any set of positions, also all of one bank: few words, and each weight once."""
-    if 1 << run_bits > 2 * span:
-        run_bits = 4
-    banks = 2 * lanes
-    positions = data.draw(
-        st.one_of(
-            st.sets(st.integers(0, banks * span - 1), max_size=200),
-            st.sets(st.integers(0, span - 1), max_size=40),
-            st.just(set(range(min(300, banks * span)))),
-        )
-    )
-    position = np.array(sorted(positions), int)
-    weight = np.arange(1, len(position) + 1) % 127 + 1
-    matrix = Matrix(0, "x", span, 2, np.ones(len(position), int), position, weight)
-    weights, runs, counts, starts = pack_matrix(matrix, run_bits, lanes)
-    assert counts.tolist() == [0, len(weights)] and weights.shape == runs.shape == (len(weights), lanes)
-    assert not len(runs) or runs.max() < 1 << run_bits
-    assert sorted(weights[weights != 0].tolist()) == sorted(weight.tolist())
-    most = max((np.bincount(position // span).max(), -(-len(position) // lanes))) if len(position) else 0
-    assert most <= len(weights) <= 2 * span
-    if len(position) and 1 << run_bits > span + 1 and lanes == 1:  # no skips: what is left is the window's price
-        assert len(weights) <= max(most, np.bincount(position // span // 2).max())
-
-
-@pytest.mark.parametrize("lanes, speed, size", [(2, 0.97, 0.90), (8, 0.95, 0.88), (16, 0.86, 0.80)])
-def test_balance_without_structure(lanes, speed, size):
-    """Weights strewn at random fill the lanes' slots, and narrow runs take less memory."""
-    parameters = few_values(
-        random_network(5, embedding=300, hidden=(400,), density=0.15, accumulator_bits=24, tied=False)
-    )
-    entries = sum(np.count_nonzero(part) for part in (parameters.layers[0].weight_x, parameters.layers[0].weight_y))
-    memory = {}
-    for goal, least in (("speed", speed), ("size", size)):
-        c = configuration_for(parameters, lanes=lanes, goal=goal)
-        assert entries / (c.weight_words * lanes) > least
-        memory[goal] = c.weight_memory_bytes
-    assert memory["size"] < memory["speed"] and memory["size"] / entries < 1.2
-
-
 def test_memories_that_just_fit_and_those_that_do_not():
-    parameters = random_network(1, hidden=(90, 70), embedding=30, density=0.05)
-    c = configuration_for(parameters, lanes=4)
+    network = random_network(1, hidden=(90, 70), embedding=30, density=0.05)
+    c = configuration_for(network, lanes=4)
     assert c.wide_words and c.wide_words[0] <= c.weight_words
-    assert len(compile_image(parameters, c).memories["weights"]) == c.weight_words * -(-4 * c.narrow_bits // 8)
+    assert len(compile_image(network, c).memories["weights"]) == c.weight_words * -(-4 * c.narrow_bits // 8)
     need = c.weight_memory_bytes
-    assert configuration_for(parameters, lanes=4, weight_bytes=need + 100).weight_memory_bytes <= need + 100
-    assert configuration_for(parameters, lanes=4, weight_bytes=need + 100).weight_words > c.weight_words
+    assert configuration_for(network, lanes=4, weight_bytes=need + 100).weight_memory_bytes <= need + 100
+    assert configuration_for(network, lanes=4, weight_bytes=need + 100).weight_words > c.weight_words
     message = (
         f"the network needs {need} bytes of weight memory, the store has {need - 50}; "
         "prune further, or compile with --weight-bytes"
     )
     with pytest.raises(InputError) as error:
-        configuration_for(parameters, lanes=4, weight_bytes=need - 50)
+        configuration_for(network, lanes=4, weight_bytes=need - 50)
     assert str(error.value) == message
     with pytest.raises(InputError, match=r"^the network needs \d+ bytes of weight memory, the store has \d+; prune"):
-        compile_image(parameters, dataclasses.replace(c, weight_words=c.weight_words // 2, wide_words=()))
+        compile_image(network, dataclasses.replace(c, weight_words=c.weight_words // 2, wide_words=()))
 
 
 @pytest.mark.parametrize("lanes", [1, 8, 16])
@@ -242,84 +183,29 @@ def test_memories_that_just_fit_and_those_that_do_not():
 def test_a_configuration_fits_its_own_network(lanes, goal, density):
     """Also where a narrower run happens to need fewer words."""
     for seed in range(3):
-        parameters = random_network(seed, hidden=(250 + 50 * seed,), embedding=40, density=density, tied=False)
-        c = configuration_for(parameters, lanes=lanes, goal=goal)
-        assert_equal(read_image(compile_image(parameters, c)), parameters)
+        network = random_network(seed, hidden=(250 + 50 * seed,), embedding=40, density=density, tied=False)
+        c = configuration_for(network, lanes=lanes, goal=goal)
+        assert_equal(read_image(compile_image(network, c)), network)
 
 
 @pytest.mark.parametrize("wide", [(), (100,), (300, 50)])
 def test_fewer_wide_words_than_the_compiler_would_choose(wide):
     """A core built for another network: the runs become narrower where they must."""
-    parameters = random_network(1, hidden=(90, 70), embedding=30, density=0.05)
-    c = dataclasses.replace(configuration_for(parameters, lanes=4), wide_words=wide, weight_words=4096)
-    image = compile_image(parameters, c)
-    assert_equal(read_image(image), parameters)
+    network = random_network(1, hidden=(90, 70), embedding=30, density=0.05)
+    c = dataclasses.replace(configuration_for(network, lanes=4), wide_words=wide, weight_words=4096)
+    image = compile_image(network, c)
+    assert_equal(read_image(image), network)
     for bit, words in enumerate(wide, 4):
         assert len(image.memories[f"run_{bit}"]) <= words
 
 
 def test_four_bit_cores_refuse_other_networks():
-    parameters = random_network(1, hidden=(20,), density=1.0)
+    network = random_network(1, hidden=(20,), density=1.0)
     with pytest.raises(InputError) as error:
-        compile_image(parameters, configuration_for(parameters, weight_bits=4))
+        compile_image(network, configuration_for(network, weight_bits=4))
     assert str(error.value).startswith("the core is built for 4-bit weights, 15 a matrix; the network has up to ")
     with pytest.raises(InputError, match=r"^the goal of packing must be speed or size, not 'best'$"):
-        configuration_for(parameters, goal="best")
-
-
-@pytest.mark.parametrize("tokens", [1, 7])
-def test_folded_rows(tokens):
-    """A row is the sum of its token's columns."""
-    parameters = random_network(6, hidden=(9, 4), embedding=5)
-    rows = folded_rows(parameters, tokens)
-    assert rows.shape == (tokens, 27) and rows.dtype == np.int32
-    for token in range(tokens):
-        expected = [
-            sum(2 * int(parameters.embedding[token, j]) * int(parameters.layers[0].weight_x[row, j]) for j in range(5))
-            for row in range(27)
-        ]
-        assert rows[token].tolist() == expected
-    c = configuration_for(parameters, lanes=2, folded_tokens=tokens)
-    ones = int(np.bitwise_or.reduce(rows, axis=None))
-    assert ones % (1 << c.row_shift) == 0 != ones % (2 << c.row_shift)
-    fits = [
-        (-1 << bits - 1 <= rows >> c.row_shift).all() and (rows >> c.row_shift < 1 << bits - 1).all()
-        for bits in (c.row_bits - 1, c.row_bits)
-    ]
-    assert fits == [False, True]
-    words = fields_of(compile_image(parameters, c).memories["rows"], [c.row_bits] * 4)
-    assert len(words) == tokens * c.layer_depth(0)
-    for gate in range(3):
-        for neuron in range(9):
-            bank, address = c.place(0, gate, neuron)
-            value = words[(tokens - 1) * c.layer_depth(0) + address][bank]
-            value -= value >> c.row_bits - 1 << c.row_bits
-            assert value << c.row_shift == rows[-1, 9 * gate + neuron]
-
-
-@pytest.mark.parametrize(
-    "values, expected",
-    [([0, 0, 0], (1, 0)), ([1, 0, 0], (2, 1)), ([-1, 0, 0], (1, 1)), ([4, -8, 0], (2, 3)), ([127, -127, 3], (8, 1))],
-)
-def test_row_format(values, expected):
-    """Of weights 1 and an embedding of one value a token, of which a row has twice."""
-    parameters = random_network(6, hidden=(2,), embedding=1, vocabulary=3)
-    layer = dataclasses.replace(parameters.layers[0], weight_x=np.ones((6, 1), np.int8))
-    embedding = np.array(values, np.int8)[:, None]
-    parameters = dataclasses.replace(parameters, embedding=embedding, layers=(layer,))
-    assert row_format(parameters) == row_format(parameters, 3) == expected
-    assert row_format(parameters, 1) == row_format(
-        dataclasses.replace(parameters, embedding=np.where([[True], [False], [False]], embedding, 0).astype(np.int8))
-    )
-
-
-def test_rows_that_a_core_has_no_room_for_are_refused():
-    parameters = random_network(6, hidden=(9,), embedding=5)
-    c = configuration_for(parameters, folded_tokens=7)
-    compile_image(parameters, dataclasses.replace(c, row_bits=c.row_bits + 1))
-    for change in ({"row_bits": c.row_bits - 1}, {"row_bits": c.row_bits - 1, "row_shift": c.row_shift + 1}):
-        with pytest.raises(InputError, match=f"the network's have {c.row_bits} and {c.row_shift}"):
-            compile_image(parameters, dataclasses.replace(c, **change))
+        configuration_for(network, goal="best")
 
 
 @pytest.mark.parametrize("folded, accumulator_bits", [(0, 24), (None, 24), (3, 22)])
@@ -327,12 +213,12 @@ def test_rows_that_a_core_has_no_room_for_are_refused():
 @pytest.mark.parametrize("resident_bytes", [0, 1, 50, 200, RESIDENT_BYTES])
 def test_an_image_for_an_sdram(resident_bytes, few, folded, accumulator_bits):
     """The same network comes back; as many rows as fit are stored where nobody says how many."""
-    parameters = random_network(3, hidden=(9, 7), embedding=6, accumulator_bits=accumulator_bits)
-    parameters = few_values(parameters) if few else parameters
-    c = configuration_for(parameters, store="sdram", folded_tokens=folded, resident_bytes=resident_bytes)
+    network = random_network(3, hidden=(9, 7), embedding=6, accumulator_bits=accumulator_bits)
+    network = few_values(network) if few else network
+    c = configuration_for(network, store="sdram", folded_tokens=folded, resident_bytes=resident_bytes)
     assert (c.lanes, c.folded_tokens) == (4, 7 if folded is None else folded)
-    image = compile_image(parameters, c)
-    assert_equal(read_image(image), parameters)
+    image = compile_image(network, c)
+    assert_equal(read_image(image), network)
     words = column_words(image)[1].sum()
     assert c.resident_words == min(words, resident_bytes // (4 if few else 6))
     assert c.weight_words == (1 if c.resident_words == words else words)
@@ -341,14 +227,14 @@ def test_an_image_for_an_sdram(resident_bytes, few, folded, accumulator_bits):
 def test_what_is_resident():
     """The columns that are looked up most often, as many as fit, whole ones, and of each matrix half and a twentieth,
     as the SDRAM brings a word in two cycles, in each of which one is sent; the others follow in order."""
-    parameters = few_values(random_network(3, hidden=(9, 7), embedding=6, density=0.8))
-    c = configuration_for(parameters, store="sdram", folded_tokens=0, lanes=4, resident_bytes=200)
+    network = few_values(random_network(3, hidden=(9, 7), embedding=6, density=0.8))
+    c = configuration_for(network, store="sdram", folded_tokens=0, lanes=4, resident_bytes=200)
     lookups = [
         np.random.default_rng(layer).permutation(inputs + 2 * size) / 1e3
         for layer, (inputs, size) in enumerate(((6, 9), (9, 7)))
     ]
-    image = compile_image(parameters, c, lookups=lookups)
-    assert_equal(read_image(image), parameters)
+    image = compile_image(network, c, lookups=lookups)
+    assert_equal(read_image(image), network)
     start, count = column_words(image)
     assert (c.resident_words, c.word_beats) == (50, 2)
     lookups = np.concatenate(lookups)
@@ -382,36 +268,27 @@ def test_how_much_of_a_matrix_is_resident(word_beats, most):
 def test_what_is_resident_by_default():
     """Without look-ups the network writes text of its own: a neuron that has no event is not resident, one that always
     has is, and a part of a network, which writes none, has its first columns there."""
-    parameters = few_values(random_network(3, hidden=(12,), embedding=6, density=0.9, threshold=(0, 1), z_bias=60_000))
-    threshold = parameters.layers[0].threshold.copy()
+    network = few_values(random_network(3, hidden=(12,), embedding=6, density=0.9, threshold=(0, 1), z_bias=60_000))
+    threshold = network.layers[0].threshold.copy()
     threshold[:6] = 32767
-    layer = dataclasses.replace(parameters.layers[0], threshold=threshold)
-    parameters = dataclasses.replace(parameters, layers=(layer,))
-    c = configuration_for(parameters, store="sdram", folded_tokens=7, resident_bytes=108)
-    start, count = column_words(compile_image(parameters, c))
+    layer = dataclasses.replace(network.layers[0], threshold=threshold)
+    network = dataclasses.replace(network, layers=(layer,))
+    c = configuration_for(network, store="sdram", folded_tokens=7, resident_bytes=108)
+    start, count = column_words(compile_image(network, c))
     y = slice(c.column_base[0]["y"], c.column_base[0]["s"])
     resident = (start < c.resident_words) & (count > 0)
     assert not resident[y][:6].any() and not resident[:6].any() and resident[y][6:].sum() == 3
-    (part,) = split(parameters, [])
+    (part,) = split(network, [])
     start, count = column_words(compile_image(part, c))
     assert start[:3].tolist() == (np.cumsum(count[:3]) - count[:3]).tolist()
 
 
 def test_rows_fill_an_sdram(monkeypatch):
-    parameters = few_values(random_network(3, hidden=(9, 7), embedding=6))
-    needed = configuration_for(parameters, store="sdram", folded_tokens=4).sdram_words
+    network = few_values(random_network(3, hidden=(9, 7), embedding=6))
+    needed = configuration_for(network, store="sdram", folded_tokens=4).sdram_words
     for room, folded in ((needed, 4), (needed - 1, 3)):
         monkeypatch.setattr("egret.model.compiler.compile.SDRAM_WORDS", room)
-        assert configuration_for(parameters, store="sdram").folded_tokens == folded
-
-
-def test_wrong_folded_rows_are_refused():
-    parameters = random_network(6, hidden=(9,), embedding=5)
-    image = compile_image(parameters, configuration_for(parameters, folded_tokens=2))
-    rows = bytearray(image.memories["rows"])
-    rows[5] ^= 1
-    with pytest.raises(InputError, match=r"^image: the folded rows are not those of its embedding and weights$"):
-        read_image(dataclasses.replace(image, memories=image.memories | {"rows": bytes(rows)}))
+        assert configuration_for(network, store="sdram").folded_tokens == folded
 
 
 @pytest.mark.parametrize(
@@ -425,25 +302,25 @@ def test_wrong_folded_rows_are_refused():
     ],
 )
 def test_another_configuration_is_refused(change, message):
-    parameters = random_network(1)
+    network = random_network(1)
     with pytest.raises(InputError) as error:
-        compile_image(parameters, dataclasses.replace(configuration_for(parameters), **change))
+        compile_image(network, dataclasses.replace(configuration_for(network), **change))
     assert str(error.value) == message
 
 
 def test_memories_hold_what_they_must():
     """The small memories, read by hand."""
-    parameters = random_network(2, hidden=(3, 2), embedding=4)
-    c = configuration_for(parameters, lanes=2)
-    image = compile_image(parameters, c)
+    network = random_network(2, hidden=(3, 2), embedding=4)
+    c = configuration_for(network, lanes=2)
+    image = compile_image(network, c)
     sections = memory_sections(c)
-    assert np.frombuffer(image.memories["embedding"], np.int8).tolist() == parameters.embedding.ravel().tolist()
-    assert list(image.memories["shift"]) == [shift for layer in parameters.layers for shift in layer.shift]
-    thresholds = [int(value) for layer in parameters.layers for value in layer.threshold]
+    assert np.frombuffer(image.memories["embedding"], np.int8).tolist() == network.embedding.ravel().tolist()
+    assert list(image.memories["shift"]) == [shift for layer in network.layers for shift in layer.shift]
+    thresholds = [int(value) for layer in network.layers for value in layer.threshold]
     assert np.frombuffer(image.memories["threshold"], "<u2").tolist() == thresholds
     biases = [
         [int(layer.bias[gate * len(layer.threshold) + neuron]) for gate in range(3)]
-        for layer in parameters.layers
+        for layer in network.layers
         for neuron in range(len(layer.threshold))
     ]
     width = sections["bias"].word_bytes
@@ -456,45 +333,7 @@ def test_memories_hold_what_they_must():
 
 
 def test_nothing_of_the_parameters_is_lost_by_a_file(tmp_path):
-    parameters = random_network(3, hidden=(7, 5), tied=False)
-    image = compile_image(parameters, configuration_for(parameters))
+    network = random_network(3, hidden=(7, 5), tied=False)
+    image = compile_image(network, configuration_for(network))
     image.save(tmp_path / "a.image")
-    assert_equal(read_image(type(image).load(tmp_path / "a.image")), parameters)
-
-
-def broken_column(image, column, **fields):
-    """The image with fields of a column's pointer replaced."""
-    c = image.configuration
-    widths = [c.start_bits, c.count_bits, *[3, c.block_bits] * c.lanes]
-    words = fields_of(image.memories["columns"], widths)
-    for name, value in fields.items():
-        words[column][{"start": 0, "count": 1, "bank": 2}[name]] = value
-    size = -(-sum(widths) // 8)
-    data = b""
-    for word in words:
-        value = at = 0
-        for field, width in zip(word, widths, strict=True):
-            value |= field << at
-            at += width
-        data += value.to_bytes(size, "little")
-    return dataclasses.replace(image, memories=image.memories | {"columns": data})
-
-
-def test_wrong_columns_are_refused():
-    parameters = random_network(4, density=1)
-    image = compile_image(parameters, configuration_for(parameters, lanes=2))
-    with pytest.raises(InputError, match="^image: column 2 ends behind the last weight word$"):
-        read_image(broken_column(image, 2, start=(1 << image.configuration.start_bits) - 1))
-    with pytest.raises(InputError, match=r"^image: column 2 has a weight at position \d+ of layer 0, matrix x, where"):
-        read_image(broken_column(image, 2, bank=7))
-
-
-def test_matrices_are_complete():
-    parameters = random_network(7, hidden=(9, 4), embedding=5)
-    c = configuration_for(parameters, lanes=2)
-    parts = matrices(parameters, c)
-    assert [(part.layer, part.kind) for part in parts] == [(layer, kind) for layer in (0, 1) for kind in "xys"]
-    assert sum(len(part.weight) for part in parts) == sum(
-        np.count_nonzero(layer.weight_x) + np.count_nonzero(layer.weight_y) for layer in parameters.layers
-    )
-    assert len(GATES) == 3
+    assert_equal(read_image(type(image).load(tmp_path / "a.image")), network)
