@@ -12,7 +12,7 @@ __all__ = ["BURSTS", "CORES", "DDR3", "MEMORY", "ULX3S", "Core", "constants_on",
 MEMORY = SDRAM_WORDS * SDRAM_BITS // 8
 """Bytes of the SDRAM of a ULX3S."""
 BURSTS = 13.0
-"""Cycles that LiteDRAM loses a burst (docs/architecture.md: one port, an SDR memory)."""
+"""Cycles that LiteDRAM loses a burst (docs/blocks/sdram.md: one port, an SDR memory)."""
 
 
 @dataclass(frozen=True)
