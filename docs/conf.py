@@ -1,6 +1,7 @@
 """Settings of Sphinx for `make docs`. The source directory is the root, so that links work as they do in the tree."""
 
 from importlib.metadata import version as installed_version
+from types import GenericAlias
 
 from numpydoc.docscrape import NumpyDocString
 from sphinx.application import Sphinx
@@ -12,7 +13,7 @@ release = installed_version("egret-fpga")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
 root_doc = "docs/index"
-include_patterns = ["README.md", "CONTRIBUTING.md", "docs/**.md"]
+include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**.md"]
 # What need not be walked through; `src` has links back to the packages.
 exclude_patterns = [".*", "build", "src", "tests", "model", "rtl", "sim", "boards", "host", "bench"]
 html_theme = "alabaster"
@@ -50,7 +51,13 @@ def after_numpydoc(app: Sphinx, what: str, name: str, obj: object, options: obje
     lines[:] = [":Members:" if line == ":Other Parameters:" else line for line in lines]
 
 
+def skip_aliases(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
+    """Leave out names of types such as ``list[int]``, whose signature autodoc cannot read."""
+    return True if isinstance(obj, GenericAlias) else None
+
+
 def setup(app: Sphinx) -> None:
-    """Connect what precedes and follows numpydoc, whose own priority is 500."""
+    """Connect the functions above; what precedes and follows numpydoc by priority, since numpydoc has 500."""
+    app.connect("autodoc-skip-member", skip_aliases)
     app.connect("autodoc-process-docstring", before_numpydoc, priority=400)
     app.connect("autodoc-process-docstring", after_numpydoc, priority=600)

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-DOCUMENTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+DOCUMENTS = [*PAGES, *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG"))]
 PACKAGES = ("model", "rtl", "sim", "boards", "host", "bench", "tests", "docs")
 # Run by cocotb or a GPU's compiler only.
 NOT_IN_THE_REFERENCE = re.compile(r"_bench$|\.kernels\.|\.host\.cli\.")
