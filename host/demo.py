@@ -77,38 +77,38 @@ def run(
         The checkpoint or the text cannot be used, or a tool for the virtual board is missing.
     """
     source = load_checkpoint(checkpoint)
-    parameters = quantise(source)
+    network = quantise(source)
     try:
         ids = source.vocabulary.encode(read_text(text))
     except InputError as error:
         raise InputError(f"{text}: {error}") from error
     # One core for both: its weight memory holds all weights, so that the dense counterpart runs on the very same.
-    counterpart = dense_counterpart(parameters)
-    image, dense_image = simulation_images(parameters, counterpart)
+    counterpart = dense_counterpart(network)
+    image, dense_image = simulation_images(network, counterpart)
     shape = image.configuration
     console.print(
         f"{shape.vocabulary} tokens, embedding {shape.embedding}, layers {' - '.join(map(str, shape.hidden))}, "
-        f"{sum(layer.nonzeros for layer in integer_columns(parameters)):,} non-zero weights, {shape.lanes} lanes"
+        f"{sum(layer.nonzeros for layer in integer_columns(network)):,} non-zero weights, {shape.lanes} lanes"
     )
     console.print("Text generated on the virtual board:\n", style="bold")
     with open_board(shape) as board:
         with progress("loading") as show:
             board.load(image, progress=show)
         session = generate_text(
-            board, image, parameters, prompt_ids(source.vocabulary, None), tokens,
+            board, image, network, prompt_ids(source.vocabulary, None), tokens,
             Sampler(temperature=TEMPERATURE, seed=seed), lambda piece: console.out(piece, end="", highlight=False),
         )  # fmt: skip
         console.print("\n")
         with progress("measuring the core") as show:
-            core = measure(board, image, parameters, ids[: MEASURED_STEPS + 1], progress=show)
+            core = measure(board, image, network, ids[: MEASURED_STEPS + 1], progress=show)
         with progress("measuring it without sparsity") as show:
             dense = measure(board, dense_image, counterpart, ids[: DENSE_STEPS + 1], progress=show)
-    networks = FloatEngine(source), IntegerEngine(parameters)
+    networks = FloatEngine(source), IntegerEngine(network)
     batch = min(BATCH, len(ids) - 1)
     with progress("float network") as show:
         floating = evaluate(networks[0], checkpoint_columns(source), ids, batch=batch, progress=show)
     with progress("integer network") as show:
-        integer = evaluate(networks[1], integer_columns(parameters), ids, batch=batch, progress=show)
+        integer = evaluate(networks[1], integer_columns(network), ids, batch=batch, progress=show)
     with progress("agreement of events") as show:
         agreement = event_agreement(*networks, ids, batch=batch, progress=show)
 

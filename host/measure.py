@@ -248,7 +248,7 @@ class _CheckedPipeline:
 def measure(
     board: "Board",
     image: "Image",
-    parameters: "IntegerNetwork",
+    network: "IntegerNetwork",
     ids: np.ndarray,
     *,
     progress: Callable[[int, int], None] | None = None,
@@ -260,8 +260,8 @@ def measure(
     board : egret.host.board.Board
         Gets the image loaded first.
     image : egret.model.compiler.image.Image
-        Compiled from `parameters`.
-    parameters : IntegerNetwork
+        Compiled from `network`.
+    network : IntegerNetwork
     ids : np.ndarray of int, shape [N + 1]
     progress : callable, optional
         Called now and then as ``progress(done, total)``, both in predictions.
@@ -275,14 +275,14 @@ def measure(
     InputError
         The text has fewer than two tokens, or the board does not do what it should.
     """
-    (measurement,) = measure_pipeline([board], [image], parameters, ids, progress=progress)
+    (measurement,) = measure_pipeline([board], [image], network, ids, progress=progress)
     return measurement
 
 
 def measure_pipeline(
     boards: "list[Board]",
     images: "list[Image]",
-    parameters: "IntegerNetwork",
+    network: "IntegerNetwork",
     ids: np.ndarray,
     *,
     progress: Callable[[int, int], None] | None = None,
@@ -294,8 +294,8 @@ def measure_pipeline(
     boards : list of egret.host.board.Board
         All of them are busy at once, each with another step.
     images : list of egret.model.compiler.image.Image
-        Of the parts that `egret.model.integer.split` makes of `parameters`.
-    parameters : IntegerNetwork
+        Of the parts that `egret.model.integer.split` makes of `network`.
+    network : IntegerNetwork
         The whole network.
     ids, progress
         As for `measure`.
@@ -315,10 +315,10 @@ def measure_pipeline(
         board.load(image)
     ends = accumulate(image.configuration.layers for image in images)
     checked = [_CheckedBoard(board, end - 1) for board, end in zip(boards, ends, strict=True)]
-    pipeline = _CheckedPipeline(checked, IntegerEngine(parameters), [int(token) for token in ids[:-1]])
+    pipeline = _CheckedPipeline(checked, IntegerEngine(network), [int(token) for token in ids[:-1]])
     before = [board.counters() for board in boards]
     begin = time.perf_counter()
-    evaluation = evaluate(pipeline, integer_columns(parameters), ids, progress=progress)
+    evaluation = evaluate(pipeline, integer_columns(network), ids, progress=progress)
     seconds = time.perf_counter() - begin
     pipeline.finish()
     traffic = [one.bytes for one in checked]  # before the counters are asked for
@@ -381,15 +381,15 @@ def stream(
     )
 
 
-def simulation_images(parameters: "IntegerNetwork", *others: "IntegerNetwork", **options: Any) -> "list[Image]":
+def simulation_images(network: "IntegerNetwork", *others: "IntegerNetwork", **options: Any) -> "list[Image]":
     """Compile networks of one shape for the simulation of one core, whose weight memory is just large enough.
 
     Parameters
     ----------
-    parameters : IntegerNetwork
+    network : IntegerNetwork
         The network that decides how wide the runs and the weights are.
     *others : IntegerNetwork
-        Their matrices may have no more values than those of ``parameters``.
+        Their matrices may have no more values than those of ``network``.
     **options
         Of `configuration_for`; None is ignored.
 
@@ -398,21 +398,21 @@ def simulation_images(parameters: "IntegerNetwork", *others: "IntegerNetwork", *
     list of Image
     """
     options = {name: value for name, value in options.items() if value is not None}
-    configuration = configuration_for(parameters, **options)
+    configuration = configuration_for(network, **options)
     options["weight_bits"] = configuration.weight_bits
     words = [configuration_for(other, **options).weight_words for other in others]
     configuration = dataclasses.replace(configuration, weight_words=max([configuration.weight_words, *words]))
-    return [compile_image(network, configuration) for network in (parameters, *others)]
+    return [compile_image(one, configuration) for one in (network, *others)]
 
 
 def pipeline_images(
-    parameters: "IntegerNetwork", behind: Sequence[int], *, lookups: list[np.ndarray] | None = None, **options: Any
+    network: "IntegerNetwork", behind: Sequence[int], *, lookups: list[np.ndarray] | None = None, **options: Any
 ) -> "list[Image]":
     """Compile the parts of a network for boards in a row.
 
     Parameters
     ----------
-    parameters : IntegerNetwork
+    network : IntegerNetwork
     behind : list of int
         As for `egret.model.integer.split`.
     lookups : list of np.ndarray, one a layer, optional
@@ -427,10 +427,10 @@ def pipeline_images(
     """
     options = {name: value for name, value in options.items() if value is not None}
     images, first = [], 0
-    for part in split(parameters, behind):
+    for part in split(network, behind):
         configuration = configuration_for(part, **options)
         if lookups is None and configuration.resident_words:
-            lookups = estimate_lookups(parameters, configuration.folded_tokens)
+            lookups = estimate_lookups(network, configuration.folded_tokens)
         last = first + len(part.layers)
         images.append(compile_image(part, configuration, lookups=None if lookups is None else lookups[first:last]))
         options.pop("folded_tokens", None)
@@ -438,12 +438,12 @@ def pipeline_images(
     return images
 
 
-def sample(parameters: "IntegerNetwork", count: int, *, seed: int = 0) -> np.ndarray:
+def sample(network: "IntegerNetwork", count: int, *, seed: int = 0) -> np.ndarray:
     """Tokens that an integer network writes itself, so that it can be measured without a text.
 
     Parameters
     ----------
-    parameters : IntegerNetwork
+    network : IntegerNetwork
     count : int
     seed : int
 
@@ -451,14 +451,14 @@ def sample(parameters: "IntegerNetwork", count: int, *, seed: int = 0) -> np.nda
     -------
     np.ndarray of int32, shape [count]
     """
-    network, sampler = IntegerEngine(parameters), Sampler(seed=seed)
+    engine, sampler = IntegerEngine(network), Sampler(seed=seed)
     tokens = [0]
     while len(tokens) < count:
-        tokens.append(sampler(network.read_out(network.step(np.array(tokens[-1:]))[-1].y)[0]))
+        tokens.append(sampler(engine.read_out(engine.step(np.array(tokens[-1:]))[-1].y)[0]))
     return np.array(tokens, np.int32)
 
 
-def dense_counterpart(parameters: "IntegerNetwork", *, pruned: bool = False) -> "IntegerNetwork":
+def dense_counterpart(network: "IntegerNetwork", *, pruned: bool = False) -> "IntegerNetwork":
     """A network of the same shape in which every neuron has an event in every step, and no weight is zero.
 
     All weights are 1, inputs and thresholds such that every gate is open: the sums are positive, so the state before
@@ -466,7 +466,7 @@ def dense_counterpart(parameters: "IntegerNetwork", *, pruned: bool = False) -> 
 
     Parameters
     ----------
-    parameters : IntegerNetwork
+    network : IntegerNetwork
     pruned : bool
         Leave the weights zero that are zero.
 
@@ -486,19 +486,19 @@ def dense_counterpart(parameters: "IntegerNetwork", *, pruned: bool = False) -> 
             threshold=np.zeros_like(layer.threshold),
             shift=(1, 1, 1),
         )
-        for layer in parameters.layers
+        for layer in network.layers
     )
-    return dataclasses.replace(parameters, embedding=np.full_like(parameters.embedding, 127), layers=layers)
+    return dataclasses.replace(network, embedding=np.full_like(network.embedding, 127), layers=layers)
 
 
-def unpruned_counterpart(parameters: "IntegerNetwork", *, seed: int = 0) -> "IntegerNetwork":
+def unpruned_counterpart(network: "IntegerNetwork", *, seed: int = 0) -> "IntegerNetwork":
     """A network of the same shape, and of nearly the same activity, in which no weight is zero.
 
     The zeros become 1 or -1, at random: the least that an 8-bit weight can be.
 
     Parameters
     ----------
-    parameters : IntegerNetwork
+    network : IntegerNetwork
     seed : int
 
     Returns
@@ -512,9 +512,9 @@ def unpruned_counterpart(parameters: "IntegerNetwork", *, seed: int = 0) -> "Int
         return np.where(weights == 0, least, weights).astype(np.int8)
 
     return dataclasses.replace(
-        parameters,
+        network,
         layers=tuple(
             dataclasses.replace(layer, weight_x=fill(layer.weight_x), weight_y=fill(layer.weight_y))
-            for layer in parameters.layers
+            for layer in network.layers
         ),
     )

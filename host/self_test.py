@@ -81,7 +81,7 @@ class SelfTest:
     seconds: float
 
 
-def pattern(parameters: "IntegerNetwork", configuration: "Configuration", number: int) -> "IntegerNetwork":
+def pattern(network: "IntegerNetwork", configuration: "Configuration", number: int) -> "IntegerNetwork":
     """A random network with as many weights in each column, in another order, as a given one.
 
     It needs the same memories, and its folded rows are no wider. Gates are chosen such that neither all nor none of the
@@ -89,7 +89,7 @@ def pattern(parameters: "IntegerNetwork", configuration: "Configuration", number
 
     Parameters
     ----------
-    parameters : IntegerNetwork
+    network : IntegerNetwork
     configuration : Configuration
         Of the core.
     number : int
@@ -101,7 +101,7 @@ def pattern(parameters: "IntegerNetwork", configuration: "Configuration", number
     """
     c, rng = configuration, np.random.default_rng(number)
     magnitude = _MAGNITUDES[number % len(_MAGNITUDES)]
-    limit = (1 << parameters.accumulator_bits - 1) - 1
+    limit = (1 << network.accumulator_bits - 1) - 1
 
     def scramble(weights, most):
         nonzero = rng.permutation((weights != 0).T).T
@@ -114,14 +114,14 @@ def pattern(parameters: "IntegerNetwork", configuration: "Configuration", number
     # A folded row holds twice the sum of products of at most so many weights with the embedding of its token.
     step = max(1, 1 << c.row_shift >> 1)
     room = (1 << c.row_bits + c.row_shift - 1) - 1
-    room //= 2 * max(1, int(np.count_nonzero(parameters.layers[0].weight_x, axis=1).max()))
+    room //= 2 * max(1, int(np.count_nonzero(network.layers[0].weight_x, axis=1).max()))
     layers, largest, power, in_rows = [], INPUT_MAX, INPUT_MAX**2 / 3, 0
-    for layer in parameters.layers:
+    for layer in network.layers:
         size = len(layer.threshold)
         reach = IntegerLayer(
             np.sign(layer.weight_x), np.sign(layer.weight_y), np.zeros_like(layer.bias), layer.threshold, layer.shift
         )
-        most = max(1, min(magnitude, limit // (2 * int(parameters.reach(reach, largest).max() or 1))))
+        most = max(1, min(magnitude, limit // (2 * int(network.reach(reach, largest).max() or 1))))
         if c.folded_tokens and not layers:
             most = max(1, min(most, room // step))
             in_rows = min(127, room // most) // step
@@ -146,7 +146,7 @@ def pattern(parameters: "IntegerNetwork", configuration: "Configuration", number
         # The next time all bits are the others.
         any_of_them = np.random.default_rng(size).integers(0, THRESHOLD_MAX + 1, size)[rare]
         threshold[rare] = any_of_them ^ THRESHOLD_MAX * (number // _RARE % 2)
-        first, second, third = (int(np.clip(np.log2(part) - parameters.gate_index_bits + 3, 1, 15)) for part in spread)
+        first, second, third = (int(np.clip(np.log2(part) - network.gate_index_bits + 3, 1, 15)) for part in spread)
         layers.append(
             IntegerLayer(
                 scramble(layer.weight_x, most),
@@ -159,11 +159,11 @@ def pattern(parameters: "IntegerNetwork", configuration: "Configuration", number
             )
         )
         largest, power = EVENT_MAX, _EVENT_POWER
-    embedding = rng.integers(1, 128, parameters.embedding.shape) * rng.choice((-1, 1), parameters.embedding.shape)
+    embedding = rng.integers(1, 128, network.embedding.shape) * rng.choice((-1, 1), network.embedding.shape)
     if c.folded_tokens:
         shape = embedding[: c.folded_tokens].shape
         embedding[: c.folded_tokens] = step * rng.integers(-in_rows, in_rows + 1, shape)
-    return dataclasses.replace(parameters, embedding=embedding.astype(np.int8), layers=tuple(layers))
+    return dataclasses.replace(network, embedding=embedding.astype(np.int8), layers=tuple(layers))
 
 
 def _either(one, other):
@@ -175,7 +175,7 @@ def _either(one, other):
 def self_test(
     board: "Board",
     image: "Image",
-    parameters: "IntegerNetwork",
+    network: "IntegerNetwork",
     *,
     patterns: int = PATTERNS,
     progress: Callable[[int, int], None] | None = None,
@@ -187,7 +187,7 @@ def self_test(
     board : egret.host.board.Board
     image : egret.model.compiler.image.Image
         For the board's configuration: says how much of each memory is used.
-    parameters : IntegerNetwork
+    network : IntegerNetwork
         What the image was compiled from.
     patterns : int
         Images to try.
@@ -209,14 +209,14 @@ def self_test(
     wrong, first, first_pattern = 0, None, None
     seen = {}
     for number in range(patterns):
-        network = pattern(parameters, c, number)
-        test_image = compile_image(network, c)
+        other = pattern(network, c, number)
+        test_image = compile_image(other, c)
         for name, content in test_image.memories.items():
             bits = np.frombuffer(content, np.uint8)
             zeros, ones = seen.get(name, (bits[:0], bits[:0]))
             seen[name] = _either(zeros, ~bits), _either(ones, bits)
         board.load(test_image)
-        reference = IntegerEngine(network)
+        reference = IntegerEngine(other)
         # Every token, in an order of its own.
         tokens = np.resize(np.random.default_rng(number).permutation(c.vocabulary), count)
         for step, events in enumerate(board.step_many(map(int, tokens))):

@@ -112,7 +112,7 @@ def prompt_ids(vocabulary: Vocabulary, prompt: str | None) -> list[int]:
 def generate_text(
     board: "Board",
     image: "Image",
-    parameters: "IntegerNetwork | None",
+    network: "IntegerNetwork | None",
     ids: Sequence[int],
     count: int,
     sampler: Sampler,
@@ -124,7 +124,7 @@ def generate_text(
     ----------
     board : egret.host.board.Board
     image : egret.model.compiler.image.Image
-    parameters : IntegerNetwork or None
+    network : IntegerNetwork or None
         Of the integer network to compare each step with.
     ids : list of int
         The prompt.
@@ -144,15 +144,15 @@ def generate_text(
         The board does not do what it should.
     """
     vocabulary = Vocabulary.from_bytes(image.vocabulary, image.vocabulary_kind, "image")
-    network = None if parameters is None else IntegerEngine(parameters)
+    engine = None if network is None else IntegerEngine(network)
     session, matching = Session(), 0
 
     def observe(token: int, events: np.ndarray) -> None:
         nonlocal matching
         session.steps += 1
-        if network is None:
+        if engine is None:
             return
-        expected = network.step(np.array([token]))[-1].y[0]
+        expected = engine.step(np.array([token]))[-1].y[0]
         found = Mismatch.find(session.steps - 1, expected, events)
         matching += found is None
         session.first_mismatch = session.first_mismatch or found
@@ -164,7 +164,7 @@ def generate_text(
         write(piece)
         session.tokens += 1
     session.seconds = time.perf_counter() - begin
-    session.matching = None if network is None else matching
+    session.matching = None if engine is None else matching
     after = board.counters()
     session.counters = {name: after[name] - before[name] for name in after}
     return session

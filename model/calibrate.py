@@ -8,7 +8,7 @@ first layer's input weights its inverse: every state and event stays what it was
 Quantisation to few bits makes a network less sure, too, so what is to be quantised is calibrated as it will be then::
 
     scale = calibrate(IntegerEngine(quantise(checkpoint, weight_bits=4)), ids)
-    parameters = quantise(scale_readout(checkpoint, scale), weight_bits=4)
+    network = quantise(scale_readout(checkpoint, scale), weight_bits=4)
 """
 
 from collections.abc import Callable

@@ -76,9 +76,9 @@ def checkpoint_columns(checkpoint: "Checkpoint") -> "list[ColumnCounts]":
     ]
 
 
-def integer_columns(parameters: "IntegerNetwork") -> "list[ColumnCounts]":
-    """Column counts of each layer of an integer network, from its ``parameters``."""
-    return [ColumnCounts.of_layer(layer.weight_x, layer.weight_y) for layer in parameters.layers]
+def integer_columns(network: "IntegerNetwork") -> "list[ColumnCounts]":
+    """Column counts of each layer of an integer ``network``."""
+    return [ColumnCounts.of_layer(layer.weight_x, layer.weight_y) for layer in network.layers]
 
 
 class SourceCounts:

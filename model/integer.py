@@ -229,7 +229,7 @@ class IntegerNetwork:
         return tuple(len(layer.threshold) for layer in self.layers)
 
 
-def split(parameters: "IntegerNetwork", behind: Sequence[int]) -> "list[IntegerNetwork]":
+def split(network: "IntegerNetwork", behind: Sequence[int]) -> "list[IntegerNetwork]":
     """Cut a network between layers into parts that run one behind the other.
 
     Each part's last layer sends its events to the next part, and the last one's go to the read-out of the whole
@@ -237,7 +237,7 @@ def split(parameters: "IntegerNetwork", behind: Sequence[int]) -> "list[IntegerN
 
     Parameters
     ----------
-    parameters : IntegerNetwork
+    network : IntegerNetwork
     behind : list of int
         Numbers of the layers, from 1, behind which it is cut: rising, 1 to the number of layers - 1.
 
@@ -250,7 +250,7 @@ def split(parameters: "IntegerNetwork", behind: Sequence[int]) -> "list[IntegerN
     InputError
         It cannot be cut there.
     """
-    layers = len(parameters.layers)
+    layers = len(network.layers)
     cuts = [0, *behind, layers]
     if not all(one < other for one, other in zip(cuts, cuts[1:], strict=False)):
         raise InputError(
@@ -262,12 +262,10 @@ def split(parameters: "IntegerNetwork", behind: Sequence[int]) -> "list[IntegerN
     parts = []
     for first, last in zip(cuts, cuts[1:], strict=False):
         events = (
-            {}
-            if first == 0
-            else {"vocabulary": None, "embedding": np.zeros((0, parameters.hidden[first - 1]), np.int8)}
+            {} if first == 0 else {"vocabulary": None, "embedding": np.zeros((0, network.hidden[first - 1]), np.int8)}
         )
         parts.append(
-            replace(parameters, layers=parameters.layers[first:last], readout_weight=None, readout_bias=None, **events)
+            replace(network, layers=network.layers[first:last], readout_weight=None, readout_bias=None, **events)
         )
     return parts
 
@@ -313,7 +311,7 @@ class IntegerEngine:
 
     Parameters
     ----------
-    parameters : IntegerNetwork
+    network : IntegerNetwork
 
     Notes
     -----
@@ -321,12 +319,12 @@ class IntegerEngine:
     `IntegerNetwork` has checked for accumulators of at most 24 bits.
     """
 
-    def __init__(self, parameters: "IntegerNetwork") -> None:
-        self.parameters = parameters
-        self._sigmoid = np.array(sigmoid_table(parameters.gate_index_bits), np.int32)
-        self._tanh = np.array(tanh_table(parameters.gate_index_bits), np.int32)
+    def __init__(self, network: "IntegerNetwork") -> None:
+        self.network = network
+        self._sigmoid = np.array(sigmoid_table(network.gate_index_bits), np.int32)
+        self._tanh = np.array(tanh_table(network.gate_index_bits), np.int32)
         self._products = []
-        for layer in parameters.layers:
+        for layer in network.layers:
             size = len(layer.threshold)
             weight_y = layer.weight_y.astype(np.float32)
             self._products.append(
@@ -336,14 +334,14 @@ class IntegerEngine:
                     np.ascontiguousarray(weight_y[2 * size :].T),
                 )
             )
-        readout = parameters.embedding if parameters.readout_weight is None else parameters.readout_weight
-        self._readout, self._bias = readout.T.astype(np.float64, order="C"), parameters.readout_bias
+        readout = network.embedding if network.readout_weight is None else network.readout_weight
+        self._readout, self._bias = readout.T.astype(np.float64, order="C"), network.readout_bias
         self.reset_state()
 
     def reset_state(self, batch: int = 1) -> None:
         """Start ``batch`` streams with zero state and no events."""
-        self.states = [np.zeros((batch, size), np.int32) for size in self.parameters.hidden]
-        self.events = [np.zeros((batch, size), np.int32) for size in self.parameters.hidden]
+        self.states = [np.zeros((batch, size), np.int32) for size in self.network.hidden]
+        self.events = [np.zeros((batch, size), np.int32) for size in self.network.hidden]
 
     def step(self, tokens: np.ndarray) -> "list[LayerTrace]":
         """Feed one token to every stream.
@@ -357,11 +355,11 @@ class IntegerEngine:
         list of LayerTrace, one a layer; the last one's ``y`` is what the read-out takes.
         """
         traces = []
-        if self.parameters.vocabulary is None:
+        if self.network.vocabulary is None:
             x = np.asarray(tokens, np.int32)
         else:
-            x = 2 * self.parameters.embedding[tokens].astype(np.int32)
-        for number, layer in enumerate(self.parameters.layers):
+            x = 2 * self.network.embedding[tokens].astype(np.int32)
+        for number, layer in enumerate(self.network.layers):
             trace = self._layer(number, layer, x)
             self.states[number], self.events[number] = trace.c, trace.y
             traces.append(trace)
@@ -370,7 +368,7 @@ class IntegerEngine:
 
     def _layer(self, number, layer, x):
         size = len(layer.threshold)
-        bits = self.parameters.gate_index_bits
+        bits = self.network.gate_index_bits
         weight_x, weight_ur, weight_z = self._products[number]
         state, y_before = self.states[number], self.events[number]
         accumulators = (x.astype(np.float32) @ weight_x).astype(np.int32) + layer.bias.astype(np.int32)
@@ -388,4 +386,4 @@ class IntegerEngine:
         """Logits, float64 [B, V], exact, from the last layer's events y, [B, H]."""
         assert self._bias is not None, "a later part of a network has no read-out"
         logits = y.astype(np.float64) @ self._readout + self._bias
-        return logits * 2.0**-self.parameters.readout_fraction
+        return logits * 2.0**-self.network.readout_fraction

@@ -38,24 +38,24 @@ _LARGEST_SIZE = 1 << 16  # of one dimension
 _LARGEST_VOCABULARY = 1 << 26  # bytes
 
 
-def save_integer(parameters: IntegerNetwork, path: str | Path) -> None:
+def save_integer(network: IntegerNetwork, path: str | Path) -> None:
     """Save an integer network as one file, written aside and renamed. Raises `InputError` where it cannot be written.
 
     Parameters
     ----------
-    parameters : IntegerNetwork
+    network : IntegerNetwork
     path : str or Path
     """
-    if parameters.vocabulary is None or parameters.readout_bias is None:
+    if network.vocabulary is None or network.readout_bias is None:
         raise InputError(f"{path}: a later part of a network has no vocabulary and no read-out; save the whole network")
     tensors = {
-        "vocabulary": _pack(parameters.vocabulary.to_bytes()),
-        "embedding": _pack(parameters.embedding.astype(np.int8).tobytes()),
-        "readout.bias": _pack(parameters.readout_bias.astype("<i4").tobytes()),
+        "vocabulary": _pack(network.vocabulary.to_bytes()),
+        "embedding": _pack(network.embedding.astype(np.int8).tobytes()),
+        "readout.bias": _pack(network.readout_bias.astype("<i4").tobytes()),
     }
-    if parameters.readout_weight is not None:
-        tensors["readout.weight"] = _pack(parameters.readout_weight.astype(np.int8).tobytes())
-    for number, layer in enumerate(parameters.layers):
+    if network.readout_weight is not None:
+        tensors["readout.weight"] = _pack(network.readout_weight.astype(np.int8).tobytes())
+    for number, layer in enumerate(network.layers):
         for name in ("weight_x", "weight_y"):
             flat = getattr(layer, name).astype(np.int8).ravel()
             places = np.flatnonzero(flat)
@@ -63,15 +63,15 @@ def save_integer(parameters: IntegerNetwork, path: str | Path) -> None:
             tensors[f"layers.{number}.{name}.values"] = _pack(flat[places].tobytes())
         for name in ("bias", "threshold", "shift"):
             tensors[f"layers.{number}.{name}"] = _pack(np.asarray(getattr(layer, name)).astype("<i4").tobytes())
-    vocabulary, embedding = parameters.embedding.shape
+    vocabulary, embedding = network.embedding.shape
     metadata = {
         "format": FORMAT,
-        "tokens": parameters.vocabulary.kind,
+        "tokens": network.vocabulary.kind,
         "vocabulary_size": vocabulary,
         "embedding_size": embedding,
-        "hidden": list(parameters.hidden),
-        "tied": parameters.readout_weight is None,
-        **{name: getattr(parameters, name) for name in _NUMBERS},
+        "hidden": list(network.hidden),
+        "tied": network.readout_weight is None,
+        **{name: getattr(network, name) for name in _NUMBERS},
     }
     write_aside(path, safetensors.numpy.save(tensors, {"egret": json.dumps(metadata)}))
 
@@ -107,7 +107,7 @@ def load_integer(path: str | Path) -> IntegerNetwork:
             f"{path}: not an integer network: its format must be {FORMAT!r}, not {found!r}; `egret quantise` writes one"
         )
     try:
-        parameters = _parse(metadata, packed, path)
+        network = _parse(metadata, packed, path)
     except KeyError as error:
         raise InputError(f"{path}: lacks {error.args[0]!r}") from error
     except InputError as error:
@@ -116,7 +116,7 @@ def load_integer(path: str | Path) -> IntegerNetwork:
         raise InputError(f"{path}: damaged: {' '.join(f'{type(error).__name__}: {error}'.split())}") from error
     if packed:
         raise InputError(f"{path}: unexpected tensor {min(packed)!r}")
-    return parameters
+    return network
 
 
 def _parse(metadata, packed, path):

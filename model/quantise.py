@@ -129,27 +129,27 @@ def quantise(
     )
 
 
-def dequantise(parameters: IntegerNetwork) -> Checkpoint:
+def dequantise(network: IntegerNetwork) -> Checkpoint:
     """The float network that an integer network stands for, to be trained further.
 
     Parameters
     ----------
-    parameters : IntegerNetwork
+    network : IntegerNetwork
 
     Returns
     -------
     Checkpoint
     """
-    vocabulary, weight, bias = parameters.vocabulary, parameters.readout_weight, parameters.readout_bias
+    vocabulary, weight, bias = network.vocabulary, network.readout_weight, network.readout_bias
     if vocabulary is None or bias is None:
         raise InputError("a later part of a network has no vocabulary and no read-out; give the whole network")
     tied = weight is None
-    power = EMBEDDING_FRACTION + VALUE_FRACTION - parameters.readout_fraction if tied else 0
-    tensors = {"embedding.weight": parameters.embedding * 2.0 ** (power - EMBEDDING_FRACTION)}
+    power = EMBEDDING_FRACTION + VALUE_FRACTION - network.readout_fraction if tied else 0
+    tensors = {"embedding.weight": network.embedding * 2.0 ** (power - EMBEDDING_FRACTION)}
     if weight is not None:
-        tensors["readout.weight"] = weight * 2.0 ** (VALUE_FRACTION - parameters.readout_fraction)
-    for number, layer in enumerate(parameters.layers):
-        fractions = _weight_fractions(layer.shift, parameters.gate_index_bits)
+        tensors["readout.weight"] = weight * 2.0 ** (VALUE_FRACTION - network.readout_fraction)
+    for number, layer in enumerate(network.layers):
+        fractions = _weight_fractions(layer.shift, network.gate_index_bits)
         scale = np.repeat(2.0**-fractions, len(layer.threshold))
         tensors |= {
             f"layers.{number}.weight_x": layer.weight_x * scale[:, None] * 2.0 ** (0 if number else -power),
@@ -157,13 +157,13 @@ def dequantise(parameters: IntegerNetwork) -> Checkpoint:
             f"layers.{number}.bias": layer.bias * scale * 2.0**-VALUE_FRACTION,
             f"layers.{number}.threshold": layer.threshold * 2.0**-STATE_FRACTION,
         }
-    tensors["readout.bias"] = bias * 2.0**-parameters.readout_fraction
+    tensors["readout.bias"] = bias * 2.0**-network.readout_fraction
     configuration = NetworkConfiguration(
         cell="egru",
         tokens=vocabulary.kind,
         vocab_size=vocabulary.size,
-        embedding_size=parameters.embedding.shape[1],
-        hidden_sizes=parameters.hidden,
+        embedding_size=network.embedding.shape[1],
+        hidden_sizes=network.hidden,
         reset="before",
         tied=tied,
     )

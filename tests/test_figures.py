@@ -84,10 +84,10 @@ def test_tokens_a_second_at_the_pins(run, share):
 
     The simulated clock does not wait for the host, so that the host's own time counts.
     """
-    board, parameters = board_named("ulx3s-85f"), quantise.quantise(load_checkpoint(NETWORK))
-    configuration = configuration_for(parameters, **TARGETS[board.target])
-    image, divisor = compile_image(parameters, configuration), divisor_for(board.hertz, board.baud)
-    ids = parameters.vocabulary.encode(TEXT.read_text()[:400]).tolist()
+    board, network = board_named("ulx3s-85f"), quantise.quantise(load_checkpoint(NETWORK))
+    configuration = configuration_for(network, **TARGETS[board.target])
+    image, divisor = compile_image(network, configuration), divisor_for(board.hertz, board.baud)
+    ids = network.vocabulary.encode(TEXT.read_text()[:400]).tolist()
     program = board_build(
         configuration, bit_cycles=divisor, window=board.window, receive_bytes=board.receive_bytes
     ).program()

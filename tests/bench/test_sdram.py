@@ -15,15 +15,15 @@ from tests.support.networks import few_values, random_network
 
 
 @pytest.fixture(scope="module")
-def parameters():
+def network():
     return few_values(random_network(1, embedding=6, hidden=(40, 30)))
 
 
 @pytest.fixture
-def image(parameters):
+def image(network):
     return compile_image(
-        parameters,
-        configuration_for(parameters, lanes=4, weight_bits=4, store="sdram", folded_tokens=0, resident_bytes=0),
+        network,
+        configuration_for(network, lanes=4, weight_bits=4, store="sdram", folded_tokens=0, resident_bytes=0),
     )
 
 
@@ -55,10 +55,10 @@ def test_no_columns():
         sdram.bursts_of(empty, "anywhere", 3, 0.3)
 
 
-def test_ours(parameters, tmp_path, monkeypatch):
+def test_ours(network, tmp_path, monkeypatch):
     """One build and run of the script, with a table and without LiteDRAM."""
     monkeypatch.setattr(sdram, "LITES", ())
-    save_integer(parameters, tmp_path / "network")
+    save_integer(network, tmp_path / "network")
     done = CliRunner().invoke(sdram.main, [str(tmp_path / "network"), "--bursts", "200", "--json"])
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)

@@ -421,18 +421,18 @@ def test_faults_at_the_pins():
 
 def test_a_reset_in_mid_token():
     """A step of the core takes far longer than the reset takes to come."""
-    parameters = random_network(4, hidden=(70, 50), density=0.9, threshold=0, z_bias=20_000, embedding=40)
-    image = compile_image(parameters, configuration_for(parameters, lanes=1))
-    network = IntegerEngine(parameters)
+    network = random_network(4, hidden=(70, 50), density=0.9, threshold=0, z_bias=20_000, embedding=40)
+    image = compile_image(network, configuration_for(network, lanes=1))
+    engine = IntegerEngine(network)
     transport = open_program(board_build(image.configuration).program(), stepped=False, timeout=0.05)
     with transport:
         for _ in range(5):
             board = Board(transport)
             assert not board.load_state.verified
             board.load(image)
-            network.reset_state()
+            engine.reset_state()
             for token in range(3):
-                np.testing.assert_array_equal(board.step(token), network.step(np.array([token]))[-1].y[0])
+                np.testing.assert_array_equal(board.step(token), engine.step(np.array([token]))[-1].y[0])
             finish = board.begin_step(3)
             transport.board.reset()
             with pytest.raises(

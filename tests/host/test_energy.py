@@ -51,19 +51,19 @@ def test_rows_opened(start, words, rows):
     assert rows_opened(start, words) == rows
 
 
-def measured(parameters, ids, **counters):
+def measured(network, ids, **counters):
     """What `activity` reads of a measurement."""
-    evaluation = evaluate(IntegerEngine(parameters), integer_columns(parameters), ids)
+    evaluation = evaluate(IntegerEngine(network), integer_columns(network), ids)
     return SimpleNamespace(counters=counters, evaluation=evaluation)
 
 
 def test_activity_from_block_ram():
     """One layer of 4 neurons, 3 inputs, everything active but in the step before the first: 4 steps."""
-    parameters = dense_counterpart(random_network(1, vocabulary=5, embedding=3, hidden=(4,)))
-    image = compile_image(parameters, configuration_for(parameters, lanes=2, weight_bits=8, folded_tokens=1))
+    network = dense_counterpart(random_network(1, vocabulary=5, embedding=3, hidden=(4,)))
+    image = compile_image(network, configuration_for(network, lanes=2, weight_bits=8, folded_tokens=1))
     c = image.configuration
     ids = np.array([0, 2, 4, 3, 1])
-    done = activity(image, measured(parameters, ids, macs=100, words=60, cycles=800), ids, parameters.embedding, 1e6)
+    done = activity(image, measured(network, ids, macs=100, words=60, cycles=800), ids, network.embedding, 1e6)
     assert {unit for unit, _ in done.values()} == {"bits", "MACs"}
     done = {name: count * 4 for name, (_, count) in done.items()}
     folded = c.layer_depth(0) * 4  # four banks; 2 addresses for u and r, 1 for z
@@ -87,14 +87,14 @@ def test_activity_from_block_ram():
 
 @pytest.mark.parametrize("resident_bytes", [0, 40, 10_000])
 def test_activity_from_an_sdram(resident_bytes):
-    parameters = few_values(random_network(2, vocabulary=6, embedding=4, hidden=(5, 3)))
+    network = few_values(random_network(2, vocabulary=6, embedding=4, hidden=(5, 3)))
     image = compile_image(
-        parameters, configuration_for(parameters, store="sdram", folded_tokens=2, resident_bytes=resident_bytes)
+        network, configuration_for(network, store="sdram", folded_tokens=2, resident_bytes=resident_bytes)
     )
     c = image.configuration
     ids = np.array([0, 5, 1, 3, 2, 4])
-    measurement = measured(parameters, ids, macs=100, words=60, cycles=800, beats=500)
-    done = activity(image, measurement, ids, parameters.embedding, 1e6)
+    measurement = measured(network, ids, macs=100, words=60, cycles=800, beats=500)
+    done = activity(image, measurement, ids, network.embedding, 1e6)
     assert done["SDRAM, read"] == ("bytes", 200)
     # All of it is in one row of the memory: a burst each opens it.
     assert c.sdram_words < 512
@@ -106,7 +106,7 @@ def test_activity_from_an_sdram(resident_bytes):
         for kind in MATRIX_KINDS:
             active = getattr(sources, kind)[layer]
             if (layer, kind) == (0, "x"):
-                active = np.count_nonzero(parameters.embedding[[5, 3, 2]], axis=0)
+                active = np.count_nonzero(network.embedding[[5, 3, 2]], axis=0)
             columns = c.column_base[layer][kind] + np.arange(len(active))
             bursts += active[(words > 0)[columns] & outside[columns]].sum()
             for place in read:

@@ -15,16 +15,16 @@ from tests.support.networks import random_network
 class NetworkBoard:
     """A board whose core is the integer network."""
 
-    def __init__(self, parameters):
-        self.network = IntegerEngine(parameters)
+    def __init__(self, network):
+        self.engine = IntegerEngine(network)
         self.clears = 0
 
     def clear(self):
-        self.network.reset_state()
+        self.engine.reset_state()
         self.clears += 1
 
     def step(self, token):
-        return self.network.step(np.array([token]))[-1].y[0].astype(np.uint8)
+        return self.engine.step(np.array([token]))[-1].y[0].astype(np.uint8)
 
     def begin_step(self, token):
         return lambda: self.step(token)
@@ -35,14 +35,14 @@ class NetworkBoard:
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_read_out_is_that_of_the_integer_network(tied):
-    parameters = random_network(4, vocabulary=13, embedding=9, hidden=(5, 9), tied=tied)
-    image = compile_image(parameters, configuration_for(parameters))
-    network, read_out = IntegerEngine(parameters), ReadOut(image)
+    network = random_network(4, vocabulary=13, embedding=9, hidden=(5, 9), tied=tied)
+    image = compile_image(network, configuration_for(network))
+    engine, read_out = IntegerEngine(network), ReadOut(image)
     random = np.random.default_rng(1)
     for density in (0, 0.1, 0.5, 1):
         for _ in range(20):
             events = (random.integers(1, 256, 9) * (random.random(9) < density)).astype(np.uint8)
-            np.testing.assert_array_equal(read_out(events), network.read_out(events[None])[0])
+            np.testing.assert_array_equal(read_out(events), engine.read_out(events[None])[0])
 
 
 logits = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20).map(np.array)
@@ -95,9 +95,9 @@ def test_a_part_of_a_network_has_no_read_out():
 
 
 def test_generation():
-    parameters = random_network(4, vocabulary=13, embedding=9, hidden=(9,))
-    image = compile_image(parameters, configuration_for(parameters))
-    board, steps = NetworkBoard(parameters), []
+    network = random_network(4, vocabulary=13, embedding=9, hidden=(9,))
+    image = compile_image(network, configuration_for(network))
+    board, steps = NetworkBoard(network), []
     board.step(3)  # leaves a state that generation must not see
     tokens = list(
         generate(
@@ -111,19 +111,19 @@ def test_generation():
     )
     assert board.clears == 1
     assert [token for token, _ in steps] == [1, 2, 3, *tokens[:9]] and len(tokens) == 10
-    network = IntegerEngine(parameters)
+    engine = IntegerEngine(network)
     for token, events in steps:
-        y = network.step(np.array([token]))[-1].y
+        y = engine.step(np.array([token]))[-1].y
         np.testing.assert_array_equal(events, y[0])
-    assert tokens[9] == network.read_out(y)[0].argmax()
+    assert tokens[9] == engine.read_out(y)[0].argmax()
 
 
 def test_tokens_come_as_they_are_known():
-    parameters = random_network(4, vocabulary=13, embedding=9, hidden=(9,))
-    image = compile_image(parameters, configuration_for(parameters))
+    network = random_network(4, vocabulary=13, embedding=9, hidden=(9,))
+    image = compile_image(network, configuration_for(network))
     steps = []
     tokens = generate(
-        NetworkBoard(parameters), ReadOut(image), Sampler(), [1], 5, observe=lambda token, events: steps.append(token)
+        NetworkBoard(network), ReadOut(image), Sampler(), [1], 5, observe=lambda token, events: steps.append(token)
     )
     assert next(tokens) in range(13) and steps == [1]
 
@@ -138,5 +138,5 @@ def test_bad_requests(prompt, count, message):
 
 
 def test_a_prompt_alone():
-    parameters = random_network(4, vocabulary=13, embedding=9, hidden=(9,))
-    assert list(generate(NetworkBoard(parameters), None, None, [1, 2], 0)) == []
+    network = random_network(4, vocabulary=13, embedding=9, hidden=(9,))
+    assert list(generate(NetworkBoard(network), None, None, [1, 2], 0)) == []

@@ -32,8 +32,8 @@ class FakeBoard:
 
     bytes_sent = bytes_received = 0
 
-    def __init__(self, parameters, lies=()):
-        self._network, self._lies = IntegerEngine(parameters), dict(lies)
+    def __init__(self, network, lies=()):
+        self._network, self._lies = IntegerEngine(network), dict(lies)
         self.loaded, self._steps = None, 0
 
     def load(self, image):
@@ -92,22 +92,22 @@ def silent(what):
 
 
 @pytest.fixture
-def network(random_checkpoint):
-    parameters = quantise(random_checkpoint(CONFIGURATION, density=0.5))
-    return parameters, compile_image(parameters, configuration_for(parameters, lanes=4))
+def compiled(random_checkpoint):
+    network = quantise(random_checkpoint(CONFIGURATION, density=0.5))
+    return network, compile_image(network, configuration_for(network, lanes=4))
 
 
-def test_measurement_is_the_evaluation_of_the_integer_network(network):
-    parameters, image = network
-    board = FakeBoard(parameters)
+def test_measurement_is_the_evaluation_of_the_integer_network(compiled):
+    network, image = compiled
+    board = FakeBoard(network)
     board.step(3)  # what ran before must not matter
-    measurement = measure(board, image, parameters, IDS)
+    measurement = measure(board, image, network, IDS)
     assert board.loaded is image
-    assert measurement.evaluation == evaluate(IntegerEngine(parameters), integer_columns(parameters), IDS)
+    assert measurement.evaluation == evaluate(IntegerEngine(network), integer_columns(network), IDS)
     assert (measurement.mismatches, measurement.wrong_steps, measurement.first_mismatch) == (0, 0, None)
     assert measurement.counters["tokens"] == 100
     assert measurement.cycles_per_token == 10
-    events = sum(np.count_nonzero(board_events) for board_events in outputs_of(parameters))
+    events = sum(np.count_nonzero(board_events) for board_events in outputs_of(network))
     assert (measurement.bytes_sent, measurement.bytes_received) == (100 * 15, 100 * 12 + 3 * events)
     assert measurement.lane_utilisation == 16 / (4 * 10)
     assert (measurement.macs_per_token, measurement.bound) == (16, 4)
@@ -118,28 +118,28 @@ def test_measurement_is_the_evaluation_of_the_integer_network(network):
     }  # fmt: skip
 
 
-def outputs_of(parameters):
-    integer = IntegerEngine(parameters)
+def outputs_of(network):
+    integer = IntegerEngine(network)
     return [integer.step(IDS[step : step + 1])[-1].y[0].copy() for step in range(100)]
 
 
-def test_streaming_gives_the_same_perplexity(network):
-    parameters, image = network
-    board, seen = FakeBoard(parameters), []
+def test_streaming_gives_the_same_perplexity(compiled):
+    network, image = compiled
+    board, seen = FakeBoard(network), []
     board.step(3)
     result = stream(board, image, IDS, progress=lambda *counts: seen.append(counts))
-    expected = evaluate(IntegerEngine(parameters), integer_columns(parameters), IDS)
+    expected = evaluate(IntegerEngine(network), integer_columns(network), IDS)
     assert (result.tokens, result.bytes_sent) == (100, 1500) and seen == [(100, 100)]
     assert result.perplexity == pytest.approx(expected.perplexity, rel=1e-12)
     with pytest.raises(InputError, match="the text has 1 tokens; at least 2 are needed"):
         stream(board, image, IDS[:1])
 
 
-def test_measurement_finds_every_wrong_event(network):
-    parameters, image = network
-    right = outputs_of(parameters)
-    board = FakeBoard(parameters, {12: (3, right[12][3] ^ 1), 99: (0, right[99][0] ^ 128)})
-    measurement = measure(board, image, parameters, IDS)
+def test_measurement_finds_every_wrong_event(compiled):
+    network, image = compiled
+    right = outputs_of(network)
+    board = FakeBoard(network, {12: (3, right[12][3] ^ 1), 99: (0, right[99][0] ^ 128)})
+    measurement = measure(board, image, network, IDS)
     assert (measurement.mismatches, measurement.wrong_steps) == (2, 2)
     assert measurement.first_mismatch == Mismatch(12, 3, right[12][3], right[12][3] ^ 1)
     assert str(measurement.first_mismatch) == (
@@ -147,9 +147,9 @@ def test_measurement_finds_every_wrong_event(network):
     )
 
 
-def test_dense_counterpart_has_no_sparsity(network):
-    parameters, _ = network
-    dense = dense_counterpart(parameters)
+def test_dense_counterpart_has_no_sparsity(compiled):
+    network, _ = compiled
+    dense = dense_counterpart(network)
     columns = integer_columns(dense)
     evaluation = evaluate(IntegerEngine(dense), columns, IDS[:11])
     assert evaluation.activity == [1, 1]
@@ -160,12 +160,12 @@ def test_dense_counterpart_has_no_sparsity(network):
     assert evaluation.macs.pruned == evaluation.macs.dense == per_step
 
 
-def test_other_counterparts(network):
+def test_other_counterparts(compiled):
     """Pruned but always active; and unpruned, with as many events as before or nearly so."""
-    parameters, _ = network
-    active = dense_counterpart(parameters, pruned=True)
-    unpruned = unpruned_counterpart(parameters)
-    for own, pruned, full in zip(parameters.layers, active.layers, unpruned.layers, strict=True):
+    network, _ = compiled
+    active = dense_counterpart(network, pruned=True)
+    unpruned = unpruned_counterpart(network)
+    for own, pruned, full in zip(network.layers, active.layers, unpruned.layers, strict=True):
         for name in ("weight_x", "weight_y"):
             before = getattr(own, name)
             assert np.array_equal(getattr(pruned, name), before != 0)
@@ -175,16 +175,16 @@ def test_other_counterparts(network):
     assert evaluate(IntegerEngine(active), integer_columns(active), IDS[:11]).activity == [1, 1]
 
 
-def test_comparison(network, tmp_path):
+def test_comparison(compiled, tmp_path):
     """One core for all but the folded rows; every variant checked; bounds from what the core multiplied."""
-    parameters, image = network
+    network, image = compiled
     boards = []
 
     def open_board(configuration):
         boards.append(AnyBoard(configuration, {}))
         return boards[-1]
 
-    variants = compare(parameters, IDS, lanes=4, folded_tokens=3, open_board=open_board, progress=silent)
+    variants = compare(network, IDS, lanes=4, folded_tokens=3, open_board=open_board, progress=silent)
     assert [variant.name for variant in variants] == [
         "nothing",
         "events",
@@ -195,7 +195,7 @@ def test_comparison(network, tmp_path):
     assert len(boards) == 2 and boards[1].loaded.configuration.folded_tokens == 3
     assert all(variant.measurement.mismatches == 0 for variant in variants)
     assert [variant.measurement.evaluation.tokens for variant in variants] == [50, 50, 50, 100, 100]
-    assert variants[3].measurement.evaluation == measure(FakeBoard(parameters), image, parameters, IDS).evaluation
+    assert variants[3].measurement.evaluation == measure(FakeBoard(network), image, network, IDS).evaluation
     assert variants[3].speed_up(variants[0]) == variants[3].theory(variants[0]) == 1  # this board counts so
     for suffix in ("svg", "png"):
         plot(tmp_path / f"plot.{suffix}", "A network", variants[3].measurement, variants)
@@ -204,18 +204,18 @@ def test_comparison(network, tmp_path):
 
 
 @pytest.mark.parametrize("folded", [0, 4])
-def test_bytes_per_token(network, folded):
+def test_bytes_per_token(compiled, folded):
     """Counted by hand: the words and the pointer of every active source, and a row for a folded token."""
-    parameters, _ = network
-    c = configuration_for(parameters, lanes=4, folded_tokens=folded)
-    image = compile_image(parameters, c)
-    measurement = measure(FakeBoard(parameters), image, parameters, IDS)
+    network, _ = compiled
+    c = configuration_for(network, lanes=4, folded_tokens=folded)
+    image = compile_image(network, c)
+    measurement = measure(FakeBoard(network), image, network, IDS)
     costs = column_bytes(image)
     pointer = (c.start_bits + c.count_bits + 4 * (3 + c.block_bits)) / 8
     assert len(costs) == c.columns and costs.min() >= pointer
     bits = c.weight_words * 4 * c.narrow_bits + 4 * sum(c.wide_words)
     assert (costs - pointer).sum() == bits / 8
-    integer, total = IntegerEngine(parameters), 0.0
+    integer, total = IntegerEngine(network), 0.0
     for token in IDS[:-1]:
         for layer, trace in enumerate(integer.step(np.array([token]))):
             for kind, values in (("x", trace.x[0]), ("y", trace.y_before[0]), ("s", trace.s[0])):
@@ -224,24 +224,24 @@ def test_bytes_per_token(network, folded):
                 else:
                     base = c.column_base[layer][kind]
                     total += sum(costs[base + source] for source in np.flatnonzero(values))
-    assert weight_bytes_per_token(image, measurement, IDS, parameters.embedding) == total / 100
+    assert weight_bytes_per_token(image, measurement, IDS, network.embedding) == total / 100
 
 
-def test_samples(network):
-    parameters, _ = network
-    tokens = sample(parameters, 50)
+def test_samples(compiled):
+    network, _ = compiled
+    tokens = sample(network, 50)
     assert tokens.shape == (50,)
-    assert (tokens == sample(parameters, 50)).all()
-    assert (tokens != sample(parameters, 50, seed=1)).any()
+    assert (tokens == sample(network, 50)).all()
+    assert (tokens != sample(network, 50, seed=1)).any()
     assert set(tokens.tolist()) <= set(range(6))
 
 
-def test_session(network):
-    parameters, image = network
+def test_session(compiled):
+    network, image = compiled
     texts = []
-    for seed, board in ((4, FakeBoard(parameters)), (4, FakeBoard(parameters)), (5, FakeBoard(parameters))):
+    for seed, board in ((4, FakeBoard(network)), (4, FakeBoard(network)), (5, FakeBoard(network))):
         pieces = []
-        session = generate_text(board, image, parameters, [0, 1, 2], 40, Sampler(seed=seed), pieces.append)
+        session = generate_text(board, image, network, [0, 1, 2], 40, Sampler(seed=seed), pieces.append)
         # The last token's step is not run: nothing would read it.
         assert (session.tokens, session.steps, session.matching, session.first_mismatch) == (40, 42, 42, None)
         assert session.counters["tokens"] == 42
@@ -252,19 +252,19 @@ def test_session(network):
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_session_with_a_wrong_board(network):
-    parameters, image = network
-    board = FakeBoard(parameters, {step: (1, 7) for step in range(5, 100)})
-    session = generate_text(board, image, parameters, [0], 20, Sampler(seed=1), lambda text: None)
+def test_session_with_a_wrong_board(compiled):
+    network, image = compiled
+    board = FakeBoard(network, {step: (1, 7) for step in range(5, 100)})
+    session = generate_text(board, image, network, [0], 20, Sampler(seed=1), lambda text: None)
     assert session.first_mismatch is not None
     assert session.first_mismatch.step >= 5
     assert session.matching < session.steps == 20
     assert session.lines()[1].startswith("first mismatch: step ")
 
 
-def test_session_without_comparison(network):
-    _, image = network
-    session = generate_text(FakeBoard(network[0]), image, None, [0], 5, Sampler(seed=1), lambda text: None)
+def test_session_without_comparison(compiled):
+    _, image = compiled
+    session = generate_text(FakeBoard(compiled[0]), image, None, [0], 5, Sampler(seed=1), lambda text: None)
     assert session.matching is None
     assert len(session.lines()) == 1
 

@@ -34,23 +34,23 @@ def one_thread():
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_event_is_the_integer_networks(name, engine):
-    parameters = NETWORKS[name]
-    network, integer = TorchNetwork(parameters, ENGINES[engine]), IntegerEngine(parameters)
-    tokens = np.random.default_rng(1).integers(0, len(parameters.embedding), 25)
+    network = NETWORKS[name]
+    peer, integer = TorchNetwork(network, ENGINES[engine]), IntegerEngine(network)
+    tokens = np.random.default_rng(1).integers(0, len(network.embedding), 25)
     for again in range(2):
-        network.reset()
+        peer.reset()
         integer.reset_state()
         for step, token in enumerate(tokens):
             expected = integer.step(np.array([token]))
-            for layer, (events, trace) in enumerate(zip(network.step(int(token)), expected, strict=True)):
+            for layer, (events, trace) in enumerate(zip(peer.step(int(token)), expected, strict=True)):
                 np.testing.assert_array_equal(events.numpy(), trace.y[0], f"{again}, step {step}, layer {layer}")
 
 
 def test_the_networks_are_not_trivial():
     counts = {}
-    for name, parameters in NETWORKS.items():
-        integer = IntegerEngine(parameters)
-        tokens = np.random.default_rng(1).integers(0, len(parameters.embedding), 25)
+    for name, network in NETWORKS.items():
+        integer = IntegerEngine(network)
+        tokens = np.random.default_rng(1).integers(0, len(network.embedding), 25)
         counts[name] = sum(np.count_nonzero(integer.step(np.array([token]))[-1].y) for token in tokens)
     assert counts.pop("silent") == 0
     assert min(counts[name] for name in ("few weights", "large", "wide tables")) > 0
@@ -58,10 +58,10 @@ def test_the_networks_are_not_trivial():
 
 
 def test_runs(monkeypatch):
-    parameters, seen = NETWORKS["0"], []
-    ids = np.random.default_rng(2).integers(0, len(parameters.embedding), 11)
+    network, seen = NETWORKS["0"], []
+    ids = np.random.default_rng(2).integers(0, len(network.embedding), 11)
     usual = torch.get_num_threads()
-    runs = run_engines(parameters, ids, progress=lambda *counts: seen.append(counts))
+    runs = run_engines(network, ids, progress=lambda *counts: seen.append(counts))
     assert [run.name for run in runs] == list(ENGINES) and seen == [(done, 4) for done in range(1, 5)]
     for run in runs:
         assert run.mismatches == 0 and 0 < run.seconds < 1 and run.threads in (1, usual)
@@ -71,7 +71,7 @@ def test_runs(monkeypatch):
     # An engine whose products are wrong is found out.
     wrong = {"dense": lambda weights: lambda values: torch.full((len(weights),), 4000.0), "pruned": peers._pruned}
     monkeypatch.setattr(peers, "ENGINES", wrong)
-    (run,) = run_engines(parameters, ids)
+    (run,) = run_engines(network, ids)
     assert run.name == "dense" and run.mismatches > 0
 
 

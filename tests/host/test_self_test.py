@@ -46,23 +46,23 @@ class StuckBoard:
     params=["sdram", *(pytest.param(other, marks=pytest.mark.slow) for other in ("8 bit", "4 bit", "folded"))],
 )
 def compiled(request):
-    parameters = random_network(3, **SHAPE)
+    network = random_network(3, **SHAPE)
     few = request.param in ("4 bit", "sdram")
     if few:
-        parameters = few_values(parameters)
+        network = few_values(network)
     folded = 5 if request.param in ("folded", "sdram") else 0
     store = "sdram" if request.param == "sdram" else "bram"
     image = compile_image(
-        parameters, configuration_for(parameters, lanes=2, folded_tokens=folded, store=store, resident_bytes=200)
+        network, configuration_for(network, lanes=2, folded_tokens=folded, store=store, resident_bytes=200)
     )
     assert image.configuration.weight_bits == (4 if few else 8)
-    return image, parameters
+    return image, network
 
 
 def test_a_good_board(compiled):
-    image, parameters = compiled
+    image, network = compiled
     seen = []
-    result = self_test(StuckBoard(), image, parameters, progress=lambda *counts: seen.append(counts))
+    result = self_test(StuckBoard(), image, network, progress=lambda *counts: seen.append(counts))
     assert (result.patterns, result.steps, result.wrong_steps) == (8, 2048, 0)
     assert result.first_mismatch is None and result.first_pattern is None
     assert seen[0] == (256, 2048) and seen[-1] == (2048, 2048)
@@ -77,7 +77,7 @@ def test_a_good_board(compiled):
 
 def test_stuck_bits_are_found(compiled):
     """Of single bits that are stuck, in any memory, at a value that some image does not have there."""
-    image, parameters = compiled
+    image, network = compiled
     rng = np.random.default_rng(1)
     tried, found = 0, 0
     for section in memory_sections(image.configuration).values():
@@ -85,7 +85,7 @@ def test_stuck_bits_are_found(compiled):
         for _ in range(3):
             fault = section, int(rng.integers(words)), int(rng.integers(section.word_bits)), int(rng.integers(2))
             board = StuckBoard(*fault)
-            result = self_test(board, image, parameters)
+            result = self_test(board, image, network)
             tried += board.changed
             found += result.wrong_steps > 0
             assert (result.first_mismatch is None) == (result.first_pattern is None) == (result.wrong_steps == 0)
@@ -97,7 +97,7 @@ def test_stuck_bits_are_found(compiled):
 
 def test_a_memory_that_takes_nothing_is_found(compiled):
     """Every bit of one memory stuck at the first image's: the other images show it, whichever memory it is."""
-    image, parameters = compiled
+    image, network = compiled
 
     class Dead(StuckBoard):
         first = None
@@ -110,14 +110,14 @@ def test_a_memory_that_takes_nothing_is_found(compiled):
                 self._network = IntegerEngine(read_image(dataclasses.replace(image, memories=memories)))
 
     for name in memory_sections(image.configuration):
-        result = self_test(Dead(name), image, parameters, patterns=3)
+        result = self_test(Dead(name), image, network, patterns=3)
         assert result.wrong_steps > 10 and result.first_pattern == 1, name
 
 
 def test_patterns_differ_and_repeat(compiled):
-    image, parameters = compiled
+    image, network = compiled
     c = image.configuration
-    contents = [compile_image(pattern(parameters, c, number), c).memories for number in (0, 1, 2, 0)]
+    contents = [compile_image(pattern(network, c, number), c).memories for number in (0, 1, 2, 0)]
     assert contents[0] == contents[3]
     for name in contents[0]:
         if name not in ("shift", "codebook"):
@@ -126,14 +126,14 @@ def test_patterns_differ_and_repeat(compiled):
 
 def test_of_the_core(monkeypatch):
     """On the virtual board; and with one weight bit other than what was sent, which the link's check cannot see."""
-    parameters = random_network(3, **SHAPE)
-    image = compile_image(parameters, configuration_for(parameters, lanes=2))
+    network = random_network(3, **SHAPE)
+    image = compile_image(network, configuration_for(network, lanes=2))
     program = board_build(image.configuration).program()
     with Board(open_program(program)) as board:
-        assert self_test(board, image, parameters, patterns=3).wrong_steps == 0
+        assert self_test(board, image, network, patterns=3).wrong_steps == 0
     load = Board.load
     weights = memory_sections(image.configuration)["weights"]
     monkeypatch.setattr(Board, "load", lambda board, image: load(board, stuck(image, weights, 3, 7, 1)))
     with Board(open_program(program)) as board:
-        result = self_test(board, image, parameters)
+        result = self_test(board, image, network)
     assert result.wrong_steps > 0 and result.first_mismatch.expected != result.first_mismatch.actual

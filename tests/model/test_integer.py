@@ -30,10 +30,10 @@ def rounded(numerator, bits):
 class Scalar:
     """One stream, plain integers, one neuron after another."""
 
-    def __init__(self, parameters):
-        self.p = parameters
-        self.states = [[0] * size for size in parameters.hidden]
-        self.events = [[0] * size for size in parameters.hidden]
+    def __init__(self, network):
+        self.p = network
+        self.states = [[0] * size for size in network.hidden]
+        self.events = [[0] * size for size in network.hidden]
 
     def sigmoid(self, accumulator, shift):
         steps = 2 ** (self.p.gate_index_bits - 1)
@@ -93,7 +93,7 @@ def test_equals_the_scalar_network(seed):
     """Every intermediate value of every layer and step, with random weights, biases, thresholds and shifts."""
     rng = np.random.default_rng(seed)
     bits = {"accumulator_bits": 24, "gate_index_bits": int(rng.integers(8, 13))}
-    parameters = random_network(
+    network = random_network(
         seed,
         **random_shape(seed),
         density=float(rng.choice([0.2, 1])),
@@ -102,9 +102,9 @@ def test_equals_the_scalar_network(seed):
         z_bias=int(rng.choice([0, 3000])),
         **bits,
     )
-    scalar, network = Scalar(parameters), IntegerEngine(parameters)
+    scalar, engine = Scalar(network), IntegerEngine(network)
     for token in rng.integers(0, 7, 10):
-        expected, actual = scalar.step(token), network.step(np.array([token]))
+        expected, actual = scalar.step(token), engine.step(np.array([token]))
         assert len(expected) == len(actual)
         for wanted, trace in zip(expected, actual, strict=True):
             for name, values in wanted.items():
@@ -113,9 +113,9 @@ def test_equals_the_scalar_network(seed):
 
 def test_streams_are_independent():
     """A batch equals its streams one by one, in any order."""
-    parameters = random_network(1, hidden=(9, 6), z_bias=3000)
+    network = random_network(1, hidden=(9, 6), z_bias=3000)
     tokens = np.random.default_rng(1).integers(0, 7, (12, 5))
-    together = IntegerEngine(parameters)
+    together = IntegerEngine(network)
     together.reset_state(5)
     batch = [together.step(row)[-1].y for row in tokens]
     order = [3, 0, 4, 2, 1]
@@ -123,7 +123,7 @@ def test_streams_are_independent():
     shuffled = [together.step(row[order])[-1].y for row in tokens]
     assert np.count_nonzero(batch) > 0
     for stream in range(5):
-        alone = IntegerEngine(parameters)
+        alone = IntegerEngine(network)
         for step, token in enumerate(tokens[:, stream]):
             y = alone.step(np.array([token]))[-1].y[0]
             assert y.tolist() == batch[step][stream].tolist() == shuffled[step][order.index(stream)].tolist()
@@ -134,14 +134,14 @@ def test_parts_compute_what_the_whole_computes(behind):
     whole = random_network(5, embedding=6, hidden=(9, 4, 8, 5))
     parts = split(whole, behind)
     assert [len(part.layers) for part in parts] == np.diff([0, *behind, 4]).tolist()
-    network, networks = IntegerEngine(whole), [IntegerEngine(part) for part in parts]
-    for runner in (network, *networks):
+    engine, engines = IntegerEngine(whole), [IntegerEngine(part) for part in parts]
+    for runner in (engine, *engines):
         runner.reset_state(3)
     rng = np.random.default_rng(5)
     for _ in range(20):
         events = tokens = rng.integers(0, 7, 3)
-        traces = network.step(tokens)
-        for part, end in zip(networks, [*behind, 4], strict=True):
+        traces = engine.step(tokens)
+        for part, end in zip(engines, [*behind, 4], strict=True):
             events = part.step(events)[-1].y
             np.testing.assert_array_equal(events, traces[end - 1].y)
         assert np.count_nonzero(events)
@@ -160,15 +160,15 @@ def test_a_network_of_one_layer_cannot_be_cut():
 
 def test_neurons_may_be_renumbered():
     """A permutation of inputs and neurons permutes the result: additions commute."""
-    parameters = random_network(2, hidden=(8,), embedding=6, z_bias=3000, tied=False)
+    network = random_network(2, hidden=(8,), embedding=6, z_bias=3000, tied=False)
     rng = np.random.default_rng(2)
     neurons, inputs = rng.permutation(8), rng.permutation(6)
     rows = np.concatenate([neurons + gate * 8 for gate in range(3)])
-    layer = parameters.layers[0]
+    layer = network.layers[0]
     renumbered = dataclasses.replace(
-        parameters,
-        embedding=parameters.embedding[:, inputs],
-        readout_weight=parameters.readout_weight[:, neurons],
+        network,
+        embedding=network.embedding[:, inputs],
+        readout_weight=network.readout_weight[:, neurons],
         layers=(
             dataclasses.replace(
                 layer,
@@ -179,7 +179,7 @@ def test_neurons_may_be_renumbered():
             ),
         ),
     )
-    one, other = IntegerEngine(parameters), IntegerEngine(renumbered)
+    one, other = IntegerEngine(network), IntegerEngine(renumbered)
     for token in rng.integers(0, 7, 20):
         y, renamed = one.step(np.array([token]))[-1].y, other.step(np.array([token]))[-1].y
         assert y[0, neurons].tolist() == renamed[0].tolist()
@@ -187,27 +187,25 @@ def test_neurons_may_be_renumbered():
 
 
 def test_reset_state():
-    network = IntegerEngine(random_network(3, z_bias=3000))
-    first = [network.step(np.array([token]))[-1].p.tolist() for token in (1, 2, 3)]
-    network.reset_state()
-    assert [network.step(np.array([token]))[-1].p.tolist() for token in (1, 2, 3)] == first
-    network.reset_state(4)
-    assert network.step(np.array([1, 1, 1, 1]))[-1].p.tolist() == first[0] * 4
+    engine = IntegerEngine(random_network(3, z_bias=3000))
+    first = [engine.step(np.array([token]))[-1].p.tolist() for token in (1, 2, 3)]
+    engine.reset_state()
+    assert [engine.step(np.array([token]))[-1].p.tolist() for token in (1, 2, 3)] == first
+    engine.reset_state(4)
+    assert engine.step(np.array([1, 1, 1, 1]))[-1].p.tolist() == first[0] * 4
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_read_out(tied):
-    parameters = random_network(4, hidden=(5,), embedding=5, tied=tied)
-    weight = parameters.embedding if tied else parameters.readout_weight
+    network = random_network(4, hidden=(5,), embedding=5, tied=tied)
+    weight = network.embedding if tied else network.readout_weight
     y = np.array([[0, 255, 1, 7, 100], [0, 0, 0, 0, 0]])
-    logits = IntegerEngine(parameters).read_out(y)
+    logits = IntegerEngine(network).read_out(y)
     assert logits.dtype == np.float64
     for stream in range(2):
         for token in range(7):
             exact = sum(int(w) * int(v) for w, v in zip(weight[token], y[stream], strict=True))
-            assert logits[stream, token] == (exact + int(parameters.readout_bias[token])) / (
-                1 << parameters.readout_fraction
-            )
+            assert logits[stream, token] == (exact + int(network.readout_bias[token])) / (1 << network.readout_fraction)
 
 
 def test_half_up():

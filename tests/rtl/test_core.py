@@ -20,16 +20,16 @@ from tests.support.streams import StreamSimulation
 class Run:
     """Loads a network into a core and compares what leaves it."""
 
-    def __init__(self, parameters, *, lanes=2, seed=0, idle=0.0, backpressure=0.0, **options):
-        self.parameters = parameters
-        self.c = configuration_for(parameters, lanes=lanes, **options)
-        self.image = compile_image(parameters, self.c)
+    def __init__(self, network, *, lanes=2, seed=0, idle=0.0, backpressure=0.0, **options):
+        self.network = network
+        self.c = configuration_for(network, lanes=lanes, **options)
+        self.image = compile_image(network, self.c)
         self.simulation = StreamSimulation(core_with_memory(self.c), seed)
         self.dut = self.simulation.dut
         self.idle = idle
         self.received = self.simulation.sink(self.dut.o_events, backpressure, "o_events")
         self.expected = []
-        self.network = IntegerEngine(parameters)
+        self.engine = IntegerEngine(network)
         self.events = np.zeros(self.c.layers, int)
         self.macs = 0
         self.words = 0
@@ -48,7 +48,7 @@ class Run:
             await context.tick()
         await context.tick()
         context.set(self.dut.clear, 0)
-        self.network.reset_state()
+        self.engine.reset_state()
 
     async def feed(self, context, tokens):
         for token in tokens:
@@ -58,12 +58,12 @@ class Run:
             context.set(self.dut.i_tokens.valid, 1)
             await context.tick().until(self.dut.i_tokens.ready)
             context.set(self.dut.i_tokens.valid, 0)
-            traces = self.network.step(np.array([token]))
+            traces = self.engine.step(np.array([token]))
             self.expected += [(int(index), int(traces[-1].y[0, index]), 0) for index in np.flatnonzero(traces[-1].y[0])]
             self.expected.append((0, 0, 1))
             folded = token < self.c.folded_tokens
             self.beats += self.c.layer_depth(0) * self.c.row_beats if folded else self.c.embedding // 2
-            for number, (layer, trace) in enumerate(zip(self.parameters.layers, traces, strict=True)):
+            for number, (layer, trace) in enumerate(zip(self.network.layers, traces, strict=True)):
                 self.events[number] += np.count_nonzero(trace.y)
                 size = len(layer.threshold)
                 if number or not folded:
@@ -126,11 +126,11 @@ def test_random_networks(seed, store, folded, few, compact):
         shape["embedding"] += shape["embedding"] % 2
         lanes = max(lanes, 2) if few else 4
         options["resident_bytes"] = int(rng.choice([0, 60, 300, RESIDENT_BYTES]))
-    parameters = random_network(seed, **shape, density=density, empty_columns=0.2)
-    parameters = few_values(parameters) if few else parameters
+    network = random_network(seed, **shape, density=density, empty_columns=0.2)
+    network = few_values(network) if few else network
     backpressure = float(rng.choice([0, 0.5, 0.9]))
     run = Run(
-        parameters,
+        network,
         lanes=lanes,
         seed=seed,
         idle=float(rng.choice([0, 0.9])),
@@ -169,9 +169,9 @@ def test_new_network_and_new_sequences():
     run = Run(first, weight_bytes=4000, backpressure=0.3)
 
     async def testbench(context):
-        for parameters in (first, second):
-            run.parameters, run.network = parameters, IntegerEngine(parameters)
-            run.image = compile_image(parameters, run.c)
+        for network in (first, second):
+            run.network, run.engine = network, IntegerEngine(network)
+            run.image = compile_image(network, run.c)
             await run.load(context)
             await run.clear(context)
             for tokens in ([1, 2], [1, 2, 0, 6]):
@@ -199,7 +199,7 @@ def test_clear_comes_before_a_token():
         context.set(run.dut.i_tokens.payload, 4)
         await context.tick()
         context.set(run.dut.clear, 0)
-        run.network.reset_state()
+        run.engine.reset_state()
         await run.feed(context, [4, 5])
         await run.settle(context)
 

@@ -172,14 +172,14 @@ def test_only_its_own_memory_is_written():
 @pytest.mark.parametrize("lanes, hidden", [(1, (9,)), (2, (9, 4)), (8, (21,))])
 def test_image(lanes, hidden):
     """What leaves for an image's memory are the folded rows of its network, each at its accumulator."""
-    parameters = random_network(3, hidden=hidden, embedding=5)
-    c = configuration_for(parameters, lanes=lanes, folded_tokens=4)
+    network = random_network(3, hidden=hidden, embedding=5)
+    c = configuration_for(network, lanes=lanes, folded_tokens=4)
     section = memory_sections(c)["rows"]
-    data = compile_image(parameters, c).memories["rows"]
+    data = compile_image(network, c).memories["rows"]
     words = [
         int.from_bytes(data[at : at + section.word_bytes], "little") for at in range(0, len(data), section.word_bytes)
     ]
-    rows = folded_rows(parameters, 4)
+    rows = folded_rows(network, 4)
     table = [[[0] * c.banks for _ in range(c.layer_depth(0))] for _ in range(4)]
     for token in range(4):
         for gate in range(3):

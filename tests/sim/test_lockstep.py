@@ -25,7 +25,7 @@ TOKENS = 12
 
 
 def check(
-    parameters,
+    network,
     *,
     lanes=4,
     simulator="icarus",
@@ -43,21 +43,21 @@ def check(
 
     ``few``: the weights are those of a network with 4-bit weights.
     """
-    parameters = few_values(parameters) if few else parameters
+    network = few_values(network) if few else network
     c = configuration_for(
-        parameters, lanes=lanes, folded_tokens=folded, goal=goal, store=store, resident_bytes=resident_bytes
+        network, lanes=lanes, folded_tokens=folded, goal=goal, store=store, resident_bytes=resident_bytes
     )
     assert c.folded_tokens == folded and (c.weight_bits == 4 or not few)
-    image = compile_image(parameters, c)
-    tokens = np.random.default_rng(seed).integers(0, parameters.vocabulary.size, tokens)
+    image = compile_image(network, c)
+    tokens = np.random.default_rng(seed).integers(0, network.vocabulary.size, tokens)
     result = run(image, tokens, simulator=simulator, seed=seed, restart=restart, **options)
-    network, steps = IntegerEngine(parameters), []
+    engine, steps = IntegerEngine(network), []
     for step, token in enumerate(tokens):
         if step == restart:
-            network.reset_state()
-        steps.append(network.step(np.array([token])))
+            engine.reset_state()
+        steps.append(engine.step(np.array([token])))
     layers = [trace for traces in steps for trace in traces]
-    neurons = sum(parameters.hidden) * len(tokens)
+    neurons = sum(network.hidden) * len(tokens)
 
     def active(values):
         return sum(np.count_nonzero(value) for value in values)
@@ -82,7 +82,7 @@ def check(
     assert result.compared == implied
     assert result.counters["tokens"] == len(tokens)
     assert sum(value for name, value in result.counters.items() if name.startswith("events_")) == events
-    assert result.counters["macs"] == multiplications(parameters, tokens, steps, folded)
+    assert result.counters["macs"] == multiplications(network, tokens, steps, folded)
     # A row takes a cycle an address, and those until its first one; more where it comes from an SDRAM.
     rows = np.count_nonzero(tokens < folded)
     if store == "sdram":
@@ -95,11 +95,11 @@ def check(
     return result, steps
 
 
-def multiplications(parameters, tokens, steps, folded):
+def multiplications(network, tokens, steps, folded):
     """Multiplications of a run: the non-zero weights of all columns, but those of x where a folded row serves."""
     count = 0
     for token, traces in zip(tokens, steps, strict=True):
-        for number, (layer, trace) in enumerate(zip(parameters.layers, traces, strict=True)):
+        for number, (layer, trace) in enumerate(zip(network.layers, traces, strict=True)):
             size = len(layer.threshold)
             if number or token >= folded:
                 count += np.count_nonzero(layer.weight_x[:, trace.x[0] != 0])
@@ -130,7 +130,7 @@ def test_random_networks(seed, variant):
     if variant.get("store") == "sdram":
         shape["embedding"] += shape["embedding"] % 2
         lanes[0] = 2
-    parameters = random_network(
+    network = random_network(
         seed,
         **shape,
         density=float(rng.choice([0.1, 0.5, 1])),
@@ -138,7 +138,7 @@ def test_random_networks(seed, variant):
         z_bias=int(rng.choice([0, 4000])),
     )
     check(
-        parameters,
+        network,
         lanes=int(rng.choice(lanes)),
         seed=seed,
         idle=float(rng.choice([0, 0.8])),
@@ -227,10 +227,10 @@ def test_32_lanes():
 )
 def test_wide_runs(lanes, goal, wide, few):
     """Sparse matrices, whose runs have further bits in at least some of the words."""
-    parameters = random_network(20, hidden=(110, 70), embedding=20, density=0.03, z_bias=4000)
-    c = configuration_for(few_values(parameters) if few else parameters, lanes=lanes, goal=goal)
+    network = random_network(20, hidden=(110, 70), embedding=20, density=0.03, z_bias=4000)
+    c = configuration_for(few_values(network) if few else network, lanes=lanes, goal=goal)
     assert len(c.wide_words) >= wide
-    check(parameters, lanes=lanes, tokens=5, few=few, goal=goal, folded=2, backpressure=0.3, restart=2)
+    check(network, lanes=lanes, tokens=5, few=few, goal=goal, folded=2, backpressure=0.3, restart=2)
 
 
 def test_streams_wait_inside():
@@ -277,7 +277,7 @@ def test_verilator(hidden, lanes, variant):
 def test_many_random_networks(seed):
     rng = np.random.default_rng(seed)
     shape = random_shape(seed, size=40)
-    parameters = random_network(
+    network = random_network(
         seed,
         **shape,
         density=float(rng.choice([0.05, 0.3, 1])),
@@ -286,7 +286,7 @@ def test_many_random_networks(seed):
         threshold=int(rng.choice([0, 3000, 16000])),
     )
     check(
-        parameters,
+        network,
         lanes=int(rng.choice([1, 2, 4, 8, 16])),
         seed=seed,
         idle=float(rng.choice([0, 0.8])),
@@ -312,9 +312,9 @@ def with_fault(monkeypatch, inject):
 
 
 @pytest.fixture
-def network():
-    parameters = random_network(12, hidden=(6, 5), embedding=4, density=0.7, z_bias=4000, embedding_density=1)
-    return parameters, compile_image(parameters, configuration_for(parameters, lanes=2, weight_bytes=4096))
+def compiled():
+    network = random_network(12, hidden=(6, 5), embedding=4, density=0.7, z_bias=4000, embedding_density=1)
+    return network, compile_image(network, configuration_for(network, lanes=2, weight_bytes=4096))
 
 
 @pytest.fixture(scope="module")
@@ -347,9 +347,9 @@ FAULT_TOKENS = [3, 1, 4, 1, 5, 2, 6, 5, 3, 5]
 
 def first_difference(image, changed, differs):
     """(step, layer, good trace, bad trace) of the first difference between two images' networks."""
-    networks = [IntegerEngine(read_image(each)) for each in (image, changed)]
+    engines = [IntegerEngine(read_image(each)) for each in (image, changed)]
     for step, token in enumerate(FAULT_TOKENS):
-        traces = [network.step(np.array([token])) for network in networks]
+        traces = [engine.step(np.array([token])) for engine in engines]
         for layer, (good, bad) in enumerate(zip(*traces, strict=True)):
             if differs(good, bad).any():
                 return step, layer, good, bad
@@ -377,9 +377,9 @@ def pointer(image, column):
 
 
 @pytest.mark.parametrize("layer", [0, 1])
-def test_wrong_weight_is_found(layer, network, run_fault):
+def test_wrong_weight_is_found(layer, compiled, run_fault):
     """One bit of one weight of gate u: the message names the accumulator and both its values."""
-    parameters, image = network
+    network, image = compiled
     c = image.configuration
     bases = c.column_base[layer]
     assert c.weight_bits == 8
@@ -431,10 +431,10 @@ def places_of(c, image, kind):
 @pytest.mark.parametrize("kind", ["start", "count", "bank", "block", "run", "wide run", "codebook"])
 def test_wrong_walk_is_found(kind, run_fault):
     """One bit of a pointer, a run or the codebook: weights go astray or are others, as the message says."""
-    parameters = few_values(random_network(14, hidden=(80, 5), embedding=4, density=0.06, z_bias=4000))
-    c = configuration_for(parameters, lanes=1)
+    network = few_values(random_network(14, hidden=(80, 5), embedding=4, density=0.06, z_bias=4000))
+    c = configuration_for(network, lanes=1)
     assert c.weight_bits == 4 and c.wide_words
-    image = compile_image(parameters, c)
+    image = compile_image(network, c)
     for fault in places_of(c, image, kind):
         changed = change(image, *fault)
         try:
@@ -457,19 +457,19 @@ def test_wrong_walk_is_found(kind, run_fault):
 def test_wrong_folded_row_is_found(gate, neuron, bit, run_fault):
     """One bit of a number of a token's row: the accumulator is off by it, in the token's first step. The last bit is
     its sign."""
-    parameters = random_network(15, hidden=(6, 5), embedding=4, density=0.7, z_bias=4000, embedding_density=1)
-    c = configuration_for(parameters, lanes=2, folded_tokens=5)
-    image = compile_image(parameters, c)
+    network = random_network(15, hidden=(6, 5), embedding=4, density=0.7, z_bias=4000, embedding_density=1)
+    c = configuration_for(network, lanes=2, folded_tokens=5)
+    image = compile_image(network, c)
     token = 4
     bank, address = c.place(0, gate, neuron)
     index, place = token * c.layer_depth(0) + address, bank * c.row_bits + bit % c.row_bits
     off = (1 << bit if bit >= 0 else -1 << c.row_bits - 1) << c.row_shift
     if word(image, "rows", index) >> place & 1:
         off = -off
-    network, step = IntegerEngine(parameters), FAULT_TOKENS.index(token)
+    engine, step = IntegerEngine(network), FAULT_TOKENS.index(token)
     for before in FAULT_TOKENS[:step]:
-        network.step(np.array([before]))
-    right = network.step(np.array([token]))[0].accumulators[0, 6 * gate + neuron]
+        engine.step(np.array([before]))
+    right = engine.step(np.array([token]))[0].accumulators[0, 6 * gate + neuron]
     assert run_fault(image, change(image, "rows", index, place)) == (
         f"stream accumulator_{'urz'[gate]}: step {step}, layer 0, neuron {neuron}: "
         f"expected {right}, actual {right + off}"
@@ -478,8 +478,8 @@ def test_wrong_folded_row_is_found(gate, neuron, bit, run_fault):
 
 def test_embedding_beside_a_folded_row_is_found(monkeypatch):
     """A core that sends the embedding of a token whose row is folded."""
-    parameters = random_network(15, hidden=(6,), embedding=4, embedding_density=1)
-    image = compile_image(parameters, configuration_for(parameters, lanes=2, folded_tokens=4))
+    network = random_network(15, hidden=(6,), embedding=4, embedding_density=1)
+    image = compile_image(network, configuration_for(network, lanes=2, folded_tokens=4))
 
     def inject(m, core):
         m.d.comb += [m.submodules.embedding.start.eq(m.submodules.rows.start)]
@@ -489,8 +489,8 @@ def test_embedding_beside_a_folded_row_is_found(monkeypatch):
         run(image, FAULT_TOKENS, simulator="icarus")
 
 
-def test_wrong_threshold_is_found(network, run_fault):
-    parameters, image = network
+def test_wrong_threshold_is_found(compiled, run_fault):
+    network, image = compiled
     neuron = 6 + 2
     changed = change(image, "threshold", neuron, 3)
     step, layer, good, bad = first_difference(image, changed, lambda a, b: (a.c != b.c) | (a.y != b.y))
@@ -500,16 +500,16 @@ def test_wrong_threshold_is_found(network, run_fault):
     )
 
 
-def test_wrong_embedding_is_found(network, run_fault):
-    parameters, image = network
+def test_wrong_embedding_is_found(compiled, run_fault):
+    network, image = compiled
     index = FAULT_TOKENS[2] * 4 + 1
-    element = int(parameters.embedding.reshape(-1)[index])
+    element = int(network.embedding.reshape(-1)[index])
     assert run_fault(image, change(image, "embedding", index, 1)) == (
         f"stream embedding: step 2, layer 0, index 1: expected (1, {2 * element}), actual (1, {2 * (element ^ 2)})"
     )
 
 
-def test_lost_end_is_found(network, monkeypatch):
+def test_lost_end_is_found(compiled, monkeypatch):
     """A core that swallows something does not pass for want of comparisons."""
 
     def inject(m, core):
@@ -519,10 +519,10 @@ def test_lost_end_is_found(network, monkeypatch):
 
     with_fault(monkeypatch, inject)
     with pytest.raises(LockstepError, match=r"^stream output: step 0, layer 1, end: expected \(0, 0, 1\), "):
-        run(network[1], FAULT_TOKENS, simulator="icarus")
+        run(compiled[1], FAULT_TOKENS, simulator="icarus")
 
 
-def test_broken_stream_rule_is_found(network, monkeypatch):
+def test_broken_stream_rule_is_found(compiled, monkeypatch):
     """Right data under a `valid` that is taken back."""
 
     def inject(m, core):
@@ -533,7 +533,7 @@ def test_broken_stream_rule_is_found(network, monkeypatch):
 
     with_fault(monkeypatch, inject)
     with pytest.raises(LockstepError, match=r"stream .*o_events, cycle \d+: valid fell before the payload"):
-        run(network[1], FAULT_TOKENS, simulator="icarus", backpressure=0.7)
+        run(compiled[1], FAULT_TOKENS, simulator="icarus", backpressure=0.7)
 
 
 def test_unknown_simulator():

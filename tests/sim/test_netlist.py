@@ -81,12 +81,12 @@ def synthesise(image, family, directory):
 
 def check(image, tokens, files, **options):
     """Run a netlist: all events of all tokens and the counters are those of the integer network, nothing else comes."""
-    network = IntegerEngine(read_image(image))
+    engine = IntegerEngine(read_image(image))
     events = np.zeros(image.configuration.layers, int)
     for step, token in enumerate(tokens):
         if step == options.get("restart"):
-            network.reset_state()
-        events += [np.count_nonzero(trace.y) for trace in network.step(np.array([token]))]
+            engine.reset_state()
+        events += [np.count_nonzero(trace.y) for trace in engine.step(np.array([token]))]
     result = run(image, tokens, intermediate=False, netlist=files, **options)
     assert events[-1] > len(tokens)
     assert result.compared == {"output": events[-1] + len(tokens)}
@@ -99,8 +99,8 @@ def check(image, tokens, files, **options):
 def test_the_demo_network_on_the_icebreaker(tmp_path):
     """The core that `egret build --board icebreaker` puts on the board."""
     checkpoint = load_checkpoint(NETWORK)
-    parameters = quantise(checkpoint, **BOARD.quantised)
-    image = compile_image(parameters, configuration_for(parameters, **TARGETS[BOARD.target]))
+    network = quantise(checkpoint, **BOARD.quantised)
+    image = compile_image(network, configuration_for(network, **TARGETS[BOARD.target]))
     tokens = checkpoint.vocabulary.encode(read_text(TEXT))[:TOKENS]
     check(image, tokens, synthesise(image, "ice40", tmp_path))
 
@@ -108,9 +108,9 @@ def test_the_demo_network_on_the_icebreaker(tmp_path):
 @pytest.fixture(scope="module", params=FAMILIES)
 def small(request, tmp_path_factory):
     """(image, files) of a small core of each family."""
-    parameters = few_values(random_network(21, hidden=(9, 7), embedding=5, vocabulary=7, z_bias=4000))
+    network = few_values(random_network(21, hidden=(9, 7), embedding=5, vocabulary=7, z_bias=4000))
     options = {"lanes": 2} if request.param == "ecp5" else TARGETS[BOARD.target] | {"weight_bytes": None}
-    image = compile_image(parameters, configuration_for(parameters, **options))
+    image = compile_image(network, configuration_for(network, **options))
     return image, synthesise(image, request.param, tmp_path_factory.mktemp(request.param))
 
 

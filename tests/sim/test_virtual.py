@@ -241,18 +241,18 @@ def test_an_idle_board_sleeps(program):
 @pytest.mark.parametrize("few, folded, bit_cycles", [(False, 0, None), (True, 6, None), (True, 6, 27), (False, 0, 4)])
 def test_the_real_core_on_the_virtual_board(few, folded, bit_cycles):
     """A core with 8-bit weights, and one with 4-bit weights and a folded row for some of the tokens; at its pins."""
-    parameters = random_network(3, hidden=(7, 5), vocabulary=11, embedding=6)
-    parameters = few_values(parameters) if few else parameters
-    image = compile_image(parameters, configuration_for(parameters, lanes=2, folded_tokens=folded))
+    network = random_network(3, hidden=(7, 5), vocabulary=11, embedding=6)
+    network = few_values(network) if few else network
+    image = compile_image(network, configuration_for(network, lanes=2, folded_tokens=folded))
     assert (image.configuration.weight_bits, image.configuration.folded_tokens) == (4 if few else 8, folded)
-    network = IntegerEngine(parameters)
+    engine = IntegerEngine(network)
     tokens = np.random.default_rng(1).integers(0, 11, 400)
     active = 0
     transport = open_program(board_build(image.configuration, bit_cycles=bit_cycles).program())
     with Board(transport) as board:
         board.load(image)
         for token, events in zip(tokens, board.step_many(map(int, tokens)), strict=True):
-            expected = network.step(np.array([token]))[-1].y[0]
+            expected = engine.step(np.array([token]))[-1].y[0]
             np.testing.assert_array_equal(events, expected)
             active += np.count_nonzero(expected)
         counters = board.counters()
@@ -301,21 +301,21 @@ def test_the_demo_network_at_the_pins_of_a_ulx3s():
     """Every token as the integer network has it, at the ULX3S's clock cycles a bit, 20 tokens a second or more."""
     bit_cycles = divisor_for(ulx3s.BOARD.hertz, ulx3s.BOARD.baud)
     assert bit_cycles == 27
-    parameters = quantise(load_checkpoint(NETWORK), **ulx3s.BOARD.quantised)
-    image = compile_image(parameters, configuration_for(parameters, **TARGETS[ulx3s.BOARD.target]))
+    network = quantise(load_checkpoint(NETWORK), **ulx3s.BOARD.quantised)
+    image = compile_image(network, configuration_for(network, **TARGETS[ulx3s.BOARD.target]))
     with Board(open_virtual(image.configuration, bit_cycles=bit_cycles)) as board:
         board.load(image)
-        session = generate_text(board, image, parameters, [0], 400, Sampler(seed=1), lambda text: None)
+        session = generate_text(board, image, network, [0], 400, Sampler(seed=1), lambda text: None)
     assert session.matching == session.steps == 400
     assert session.steps / session.seconds > 20
 
 
 def test_a_large_network_in_an_sdram():
     """24 million weights, 95 % of them zero: every event is right and the memory is busy; 60 words have their rows."""
-    parameters = load_integer(NETWORKS / "ptb-egru-95.egret")
-    (image,) = simulation_images(parameters, store="sdram", folded_tokens=60)
+    network = load_integer(NETWORKS / "ptb-egru-95.egret")
+    (image,) = simulation_images(network, store="sdram", folded_tokens=60)
     with Board(open_virtual(image.configuration)) as board:
-        measurement = measure(board, image, parameters, sample(parameters, 21))
+        measurement = measure(board, image, network, sample(network, 21))
     assert (measurement.mismatches, measurement.lanes) == (0, 4)
     assert measurement.bus_utilisation >= 0.93
     assert 0 < measurement.counters["rows"] < measurement.counters["words"]
@@ -348,9 +348,9 @@ def test_boards_in_a_pipeline(store):
         assert (measurement.mismatches, measurement.counters["tokens"]) == (0, 40)
         assert measurement.evaluation == evaluation
     # Each board's first layer has taken the events of the last step already.
-    network, columns = IntegerEngine(whole), integer_columns(whole)
+    engine, columns = IntegerEngine(whole), integer_columns(whole)
     for token in ids[:-1]:
-        traces = network.step(np.array([token]))
+        traces = engine.step(np.array([token]))
     ahead = sum(int(columns[layer].y @ (traces[layer].y[0] != 0)) for layer in (0, 1))
     macs = sum(measurement.counters["macs"] for measurement in measurements)
     assert macs == round(40 * evaluation.macs.event_driven_pruned) + ahead
@@ -359,8 +359,8 @@ def test_boards_in_a_pipeline(store):
 
 
 def test_a_misused_sdram_ends_the_program(capfd):
-    parameters = few_values(random_network(3, hidden=(9, 7), embedding=6))
-    (image,) = simulation_images(parameters, store="sdram", resident_bytes=0)
+    network = few_values(random_network(3, hidden=(9, 7), embedding=6))
+    (image,) = simulation_images(network, store="sdram", resident_bytes=0)
 
     def hasty(**options):
         board = Accelerator(image.configuration, timing=dataclasses.replace(TIMING, rcd=1), **options)

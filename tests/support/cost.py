@@ -34,6 +34,6 @@ def small(seed=1, **options):
     return few_values(random_network(seed, **{"embedding": 64, "hidden": (96, 80), "density": 0.2} | options))
 
 
-def counted(parameters, steps=12):
-    ids = np.random.default_rng(3).integers(0, parameters.embedding.shape[0], steps + 1)
-    return count_sources(parameters, ids), ids
+def counted(network, steps=12):
+    ids = np.random.default_rng(3).integers(0, network.embedding.shape[0], steps + 1)
+    return count_sources(network, ids), ids

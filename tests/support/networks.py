@@ -91,7 +91,7 @@ def random_shape(seed, *, layers=4, size=12):
     return {"embedding": int(rng.integers(1, size + 1)), "hidden": tuple(hidden.tolist())}
 
 
-def few_values(parameters):
+def few_values(network):
     """The network with each matrix limited to 15 non-zero values."""
 
     def limit(weights):
@@ -99,9 +99,9 @@ def few_values(parameters):
         return np.where(weights == 0, 0, np.clip(coarse, -117, 117)).astype(np.int8)
 
     return dataclasses.replace(
-        parameters,
+        network,
         layers=tuple(
             dataclasses.replace(layer, weight_x=limit(layer.weight_x), weight_y=limit(layer.weight_y))
-            for layer in parameters.layers
+            for layer in network.layers
         ),
     )

@@ -26,11 +26,11 @@ def test_words_of_full_and_empty_columns(weights, lanes, words):
     [(0.05, 2, "sdram"), (0.2, 2, "sdram"), (0.05, 8, "bram"), (0.3, 8, "bram"), (0.2, 32, "bram")],
 )
 def test_words_are_those_that_the_compiler_makes(density, lanes, store):
-    parameters = small(hidden=(256,), embedding=128, density=density)
-    c = configuration_for(parameters, lanes=lanes, store=store, folded_tokens=0, resident_bytes=0)
-    sources, ids = counted(parameters)
-    own = Work.of(parameters, sources, ids, lanes=lanes, store=store)
-    for matrix, part, (words, bits) in zip(matrices(parameters, c), own.matrices[0], packed(own)[0], strict=True):
+    network = small(hidden=(256,), embedding=128, density=density)
+    c = configuration_for(network, lanes=lanes, store=store, folded_tokens=0, resident_bytes=0)
+    sources, ids = counted(network)
+    own = Work.of(network, sources, ids, lanes=lanes, store=store)
+    for matrix, part, (words, bits) in zip(matrices(network, c), own.matrices[0], packed(own)[0], strict=True):
         assert part.number @ words == pytest.approx(len(pack_matrix(matrix, bits, lanes)[0]), rel=0.05)
     # A matrix near the limit between two widths of its runs may get the other one: a bit of eight.
     assert traffic(own)["weights"] == pytest.approx(c.weight_memory_bytes, rel=0.12)
@@ -46,10 +46,10 @@ def test_uneven_gates_bridge_less():
 
 @pytest.mark.parametrize("store, folded", [("bram", 0), ("bram", 3), ("sdram", 3)])
 def test_memories(store, folded):
-    parameters = small()
-    c = configuration_for(parameters, lanes=2, store=store, folded_tokens=folded, resident_bytes=0)
-    sources, ids = counted(parameters)
-    memory = traffic(Work.of(parameters, sources, ids, lanes=2, store=store, folded_tokens=folded))
+    network = small()
+    c = configuration_for(network, lanes=2, store=store, folded_tokens=folded, resident_bytes=0)
+    sources, ids = counted(network)
+    memory = traffic(Work.of(network, sources, ids, lanes=2, store=store, folded_tokens=folded))
     sizes = {name: section.words * section.word_bits / 8 for name, section in memory_sections(c).items()}
     assert memory["embedding"] == sizes["embedding"] and memory["rows"] == sizes.get("rows", 0)
     assert memory["columns"] == pytest.approx(sizes["columns"], rel=0.05)

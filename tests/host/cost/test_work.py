@@ -16,13 +16,13 @@ from tests.support.networks import few_values
 
 def test_work_is_that_of_the_steps():
     """As many MACs as the integer network counts, with a step more of the first layer's y and none before the first."""
-    parameters = small()
-    sources, ids = counted(parameters)
-    own = Work.of(parameters, sources, ids, lanes=2, store="sdram", folded_tokens=2)
+    network = small()
+    sources, ids = counted(network)
+    own = Work.of(network, sources, ids, lanes=2, store="sdram", folded_tokens=2)
     folded = np.isin(ids[:-1], (0, 1))
     assert own.folded_share == folded.mean() and 0 < folded.sum() < 12
-    for number, (matrix, counts) in enumerate(zip(own.matrices, integer_columns(parameters), strict=True)):
-        x = sources.x[number] if number else (parameters.embedding[ids[:-1][~folded]] != 0).sum(axis=0)
+    for number, (matrix, counts) in enumerate(zip(own.matrices, integer_columns(network), strict=True)):
+        x = sources.x[number] if number else (network.embedding[ids[:-1][~folded]] != 0).sum(axis=0)
         y = sources.y[number] * (1 if number else 12 / 11)
         for mine, weights, taken in zip(matrix, (counts.x, counts.y, counts.s), (x, y, sources.s[number]), strict=True):
             assert mine.taken @ mine.weights == pytest.approx(weights @ taken / 12)
@@ -32,12 +32,12 @@ def test_work_is_that_of_the_steps():
 
 def test_what_is_resident():
     """The words of an image that a text takes from block RAM, counted column by column."""
-    parameters = few_values(small())
-    sources, ids = counted(parameters)
-    taken = columns_taken(parameters, sources, ids, 2)
+    network = few_values(small())
+    sources, ids = counted(network)
+    taken = columns_taken(network, sources, ids, 2)
     image = compile_image(
-        parameters,
-        configuration_for(parameters, store="sdram", folded_tokens=2, resident_bytes=2000),
+        network,
+        configuration_for(network, store="sdram", folded_tokens=2, resident_bytes=2000),
         lookups=[np.concatenate(layer) for layer in taken],
     )
     start, words = column_words(image)

@@ -23,24 +23,24 @@ quick = settings(deadline=None, print_blob=True, derandomize=True, max_examples=
 
 def make(folded_tokens=0, few=False, **options):
     """An image, of a network with few values for 4-bit weights."""
-    parameters = random_network(1, **{"vocabulary": 3, "embedding": 2, "hidden": (2,), "density": 0.8} | options)
-    parameters = few_values(parameters) if few else parameters
+    network = random_network(1, **{"vocabulary": 3, "embedding": 2, "hidden": (2,), "density": 0.8} | options)
+    network = few_values(network) if few else network
     weight_bytes = 200 if "hidden" in options else 64
     return compile_image(
-        parameters,
+        network,
         configuration_for(
-            parameters, lanes=1, weight_bytes=weight_bytes, folded_tokens=folded_tokens, weight_bits=None if few else 8
+            network, lanes=1, weight_bytes=weight_bytes, folded_tokens=folded_tokens, weight_bits=None if few else 8
         ),
     )
 
 
 def with_everything():
     """An image with all optional sections, its weight memory not full."""
-    parameters = few_values(random_network(1, vocabulary=3, embedding=2, hidden=(32,), density=0.05))
+    network = few_values(random_network(1, vocabulary=3, embedding=2, hidden=(32,), density=0.05))
     c = dataclasses.replace(
-        configuration_for(parameters, lanes=1, folded_tokens=2), weight_words=300, wide_words=(290, 200, 1)
+        configuration_for(network, lanes=1, folded_tokens=2), weight_words=300, wide_words=(290, 200, 1)
     )
-    return compile_image(parameters, c)
+    return compile_image(network, c)
 
 
 IMAGE = make()
