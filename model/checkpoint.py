@@ -12,12 +12,8 @@
 Everything is checked on load and before saving; a directory that does not pass raises `InputError` with one line.
 """
 
-import contextlib
 import gzip
 import json
-import os
-import shutil
-import tempfile
 import zlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -29,7 +25,7 @@ import safetensors
 import safetensors.numpy
 
 from egret.model.errors import InputError
-from egret.model.files import read
+from egret.model.files import directory_aside, read, write_aside
 from egret.model.tokens import KINDS, Vocabulary
 
 __all__ = ["CELLS", "RESETS", "Checkpoint", "NetworkConfiguration", "load_checkpoint", "model_file", "save_checkpoint"]
@@ -336,28 +332,17 @@ def save_checkpoint(checkpoint: "Checkpoint", path: str | Path, *, compress: boo
         fresh: model,
     }
     try:
-        _write_files(path, files)
-        (path / stale).unlink(missing_ok=True)
+        if path.is_dir():
+            _write_files(path, files)
+            (path / stale).unlink(missing_ok=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with directory_aside(path) as aside:
+                _write_files(aside, files)
     except OSError as error:
         raise InputError(f"{path}: cannot save the checkpoint: {error.strerror or error}") from error
 
 
-def _write_files(path, files):
-    existing = path.is_dir()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path if existing else path.parent))
-    try:
-        for name, content in files.items():
-            with open(aside / name, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        if existing:
-            for name in files:
-                os.replace(aside / name, path / name)
-        else:
-            aside.chmod(0o755)  # mkdtemp made it private
-            os.rename(aside, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(aside)
+def _write_files(directory, files):
+    for name, content in files.items():
+        write_aside(directory / name, content)

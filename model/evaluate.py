@@ -240,7 +240,8 @@ def event_agreement(
     streams = stream_steps(ids, batch)
     one.reset_state(batch)
     other.reset_state(batch)
-    totals, done = np.zeros(0), 0
+    totals: np.ndarray = np.zeros(0)
+    done = 0
     for inputs, targets in streams:
         pairs = [
             (first.y[: len(targets)] != 0, second.y[: len(targets)] != 0)
@@ -255,7 +256,6 @@ def event_agreement(
         if progress is not None:
             progress(done, len(ids) - 1)
     agreements = []
-    for counts in totals:
-        equal, shared, any_event, size = (int(count) for count in counts)
+    for equal, shared, any_event, size in totals.tolist():
         agreements.append(EventAgreement(agreement=equal / size, overlap=shared / any_event if any_event else 1.0))
     return agreements

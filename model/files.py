@@ -1,13 +1,15 @@
 """Files: read, known by what they hold, and written so that a reader never sees half of one."""
 
+import contextlib
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from egret.model.errors import InputError
 
-__all__ = ["digest", "read", "write_aside"]
+__all__ = ["digest", "directory_aside", "read", "write_aside"]
 
 
 def read(path: str | Path) -> bytes:
@@ -65,3 +67,29 @@ def write_aside(path: str | Path, data: bytes) -> None:
             raise
     except OSError as error:
         raise InputError(f"{path}: cannot write it: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def directory_aside(path: str | Path) -> Iterator[Path]:
+    """Fill a new directory under another name beside it, then rename: it appears at once with all that is in it.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Yields
+    ------
+    Path
+        Directory to fill.
+
+    Raises
+    ------
+    OSError
+        The directory cannot be made, or there is one with files already; nothing is left behind.
+    """
+    path = Path(path)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as work:
+        aside = Path(work) / path.name
+        aside.mkdir()
+        yield aside
+        aside.rename(path)

@@ -8,12 +8,12 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from egret.model.errors import InputError
+from egret.model.files import directory_aside
 
 __all__ = ["FLAGS", "VERILATOR_OPTIONS", "compile_program", "find_compiler", "find_verilator", "keep"]
 
@@ -143,14 +143,11 @@ def _run(command: list[str], work: Path, environment: dict[str, str] | None = No
 
 def keep(files: Sequence[Path], directory: Path) -> None:
     """Move ``files`` to a new ``directory``, all or none of them; no other process sees it half-filled."""
-    with tempfile.TemporaryDirectory(prefix="keep-", dir=directory.parent) as work:
-        ready = Path(work) / "ready"
-        ready.mkdir()
-        for path in files:
-            shutil.move(path, ready)
-        try:
-            ready.rename(directory)
-        except OSError:
-            # Another process has made the same one meanwhile.
-            if not directory.exists():
-                raise
+    try:
+        with directory_aside(directory) as aside:
+            for path in files:
+                shutil.move(path, aside)
+    except OSError:
+        # Another process has made the same one meanwhile.
+        if not directory.exists():
+            raise

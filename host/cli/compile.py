@@ -26,11 +26,10 @@ def compile(
     source: str, output: str | None, target: str, core: dict[str, Any], verilog: str | None, as_json: bool
 ) -> None:
     """Compile SOURCE (a checkpoint or an integer network) into an image and the Verilog of its core."""
-    import numpy as np
-
     from egret.model.compiler.configuration import TARGETS
     from egret.model.compiler.layouts import memory_sections
     from egret.model.compiler.unpack import column_words
+    from egret.model.counts import integer_columns
     from egret.model.files import write_aside
 
     if output is None and verilog is None:
@@ -46,8 +45,7 @@ def compile(
     image = opened.compile()
     configuration = image.configuration
     words = int(column_words(image)[1].sum())
-    layers = opened.network.layers
-    entries = int(sum(np.count_nonzero(layer.weight_x) + np.count_nonzero(layer.weight_y) for layer in layers))
+    entries = sum(layer.nonzeros for layer in integer_columns(opened.network))
     used = dataclasses.replace(configuration, weight_words=max(1, words)).weight_memory_bytes
     slots_filled = entries / max(1, words * configuration.lanes)
     pointers = memory_sections(configuration)["columns"].word_bits * configuration.columns // 8

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from egret.model.errors import InputError
-from egret.model.files import write_aside
+from egret.model.files import directory_aside, write_aside
 
 
 def test_writes_and_replaces(tmp_path):
@@ -52,3 +52,20 @@ def test_what_cannot_be_written(tmp_path):
     with pytest.raises(InputError, match="cannot write it: Is a directory$"):
         write_aside(tmp_path, b"x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_appears_with_all_that_is_in_it(tmp_path):
+    path = tmp_path / "new"
+    with directory_aside(path) as aside:
+        (aside / "a").write_bytes(b"1")
+        assert not path.exists()
+        (aside / "b").write_bytes(b"2")
+    assert {each.name: each.read_bytes() for each in path.iterdir()} == {"a": b"1", "b": b"2"}
+    assert [each.name for each in tmp_path.iterdir()] == ["new"] and path.stat().st_mode & 0o700 == 0o700
+    # Half of one does not replace it, nor does another one that comes later.
+    for name, error in (("new", OSError), ("other", KeyboardInterrupt)):
+        with pytest.raises(error), directory_aside(tmp_path / name) as aside:
+            (aside / "c").write_bytes(b"3")
+            if name == "other":
+                raise KeyboardInterrupt
+    assert [each.name for each in tmp_path.iterdir()] == ["new"] and len(list(path.iterdir())) == 2
