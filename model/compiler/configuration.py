@@ -264,11 +264,11 @@ class Configuration:
     # bank * span + address, of its rows: it goes on by run + 1, or, where code is 0, by (run + 1) << RUN_BITS.
 
     def matrix_offset(self, layer: int, kind: str) -> int:
-        """Address in a bank, from the layer's first one, where the rows of a matrix of that kind begin."""
+        """Address in a bank, from the layer's first one, where the rows of a ``kind`` of matrix begin."""
         return self.pair_depth(layer) if kind == "s" else 0
 
     def matrix_span(self, layer: int, kind: str) -> int:
-        """Addresses of a bank that a matrix of a layer takes, at least what an entry without weight skips."""
+        """Addresses of a bank that a ``kind`` of matrix of a layer takes, at least what an entry without weight skips."""
         depth = {"x": self.layer_depth, "y": self.pair_depth, "s": self.candidate_depth}[kind](layer)
         return max(depth, 1 << RUN_BITS)
 
