@@ -268,7 +268,7 @@ class Configuration:
         return self.pair_depth(layer) if kind == "s" else 0
 
     def matrix_span(self, layer: int, kind: str) -> int:
-        """Addresses of a bank that a ``kind`` of matrix of a layer takes, at least what an entry without weight skips."""
+        """Addresses of a bank that a ``kind`` of matrix of a layer takes, at least those that an empty entry skips."""
         depth = {"x": self.layer_depth, "y": self.pair_depth, "s": self.candidate_depth}[kind](layer)
         return max(depth, 1 << RUN_BITS)
 
