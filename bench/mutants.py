@@ -115,7 +115,7 @@ class Copy:
     tree : Path
         Is copied, without what git ignores.
     work : Path
-        Existing folder, which takes the copy and what tests leave in the user's cache.
+        Existing folder, which takes the copy, what tests put into the user's cache and what killed ones leave behind.
     plan : Plan
         Which tests run.
     limit : float
@@ -125,11 +125,14 @@ class Copy:
     def __init__(self, tree: Path, work: Path, plan: Plan, limit: float) -> None:
         self._tree, self._copy, self._plan, self._limit = tree, work / "tree", plan, limit
         shutil.copytree(tree, self._copy, symlinks=True, ignore=shutil.ignore_patterns(*NOT_COPIED))
+        (work / "tmp").mkdir()
         # Without .pyc files: a mutant may have the size and the second of what it replaces.
         self._environment = os.environ | {
             "PYTHONPATH": str(self._copy / "src"),
             "PYTHONDONTWRITEBYTECODE": "1",
             "XDG_CACHE_HOME": str(work / "cache"),
+            "COLUMNS": "200",  # of pytest's summary
+            "TMPDIR": str(work / "tmp"),
         }
 
     def run(self, mutant: Mutant) -> dict[str, Any]:
@@ -138,20 +141,21 @@ class Copy:
         Returns
         -------
         dict of str to Any
-            ``killed``: the test that failed, None if none did; ``seconds``.
+            ``killed`` and ``reason``: the test that failed and how, None if none did; ``seconds``.
         """
-        start, killed = time.monotonic(), None
+        start, failure = time.monotonic(), None
         mutant.apply(self._copy)
         try:
             for tests in self._plan.stages(mutant.file):
-                if killed := self.first_failure(tests):
+                if failure := self.first_failure(tests):
                     break
         finally:
             shutil.copy(self._tree / mutant.file, self._copy / mutant.file)
-        return {"killed": killed, "seconds": round(time.monotonic() - start, 1)}
+        killed, reason = failure or (None, None)
+        return {"killed": killed, "reason": reason, "seconds": round(time.monotonic() - start, 1)}
 
-    def first_failure(self, tests: list[str]) -> str | None:
-        """The first of some tests that fails, None if all pass."""
+    def first_failure(self, tests: list[str]) -> tuple[str, str] | None:
+        """The first of some tests that fails, and how; None if all pass."""
         # What hypothesis found once is not tried first the next time.
         shutil.rmtree(self._copy / ".hypothesis", ignore_errors=True)
         options = ["-x", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
@@ -170,14 +174,14 @@ class Copy:
                 # With it goes what it has started, such as a simulator.
                 os.killpg(process.pid, signal.SIGKILL)
                 if isinstance(error, subprocess.TimeoutExpired):
-                    return f"more than {self._limit:g} s in {' '.join(tests)}"
+                    return " ".join(tests), f"more than {self._limit:g} s"
                 raise
         if process.returncode == TESTED:
             return None
-        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.MULTILINE)
+        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - (.*))?$", output, re.MULTILINE)
         if process.returncode not in (FAILED, INTERRUPTED) or not failed:
             raise InputError(f"pytest {' '.join(tests)} ended with status {process.returncode}:\n{output[-2000:]}")
-        return failed[1]
+        return failed[1], failed[2] or ""
 
 
 class State:
@@ -246,7 +250,7 @@ def run_all(plan: Plan, chosen: list[Mutant], tree: Path, state: State, limit: f
                 if not state.passes(tests):
                     bar.update(task, description=f"unchanged: {' '.join(tests)}")
                     if failed := copy.first_failure(tests):
-                        raise InputError(f"the unchanged tree must pass its tests, but not {failed}")
+                        raise InputError(f"the unchanged tree must pass its tests, but not {failed[0]}: {failed[1]}")
                     state.add_passing(tests)
             bar.update(task, description=mutant.name)
             state.add(mutant, {**copy.run(mutant), "commit": commit})
@@ -291,11 +295,11 @@ def main(
         "results": found,
     }
     rows = [
-        (name, result["killed"] or "SURVIVED", f"{result['seconds']:.0f} s", result["commit"])
+        (name, result["killed"] or "SURVIVED", result["reason"] or "", f"{result['seconds']:.0f} s", result["commit"])
         for name, result in found.items()
     ]
     title = f"{summary['killed']} of {len(found)} mutants are killed"
-    show(summary, [(title, ("mutant", "killed by", "time", "commit"), rows)], as_json)
+    show(summary, [(title, ("mutant", "killed by", "reason", "time", "commit"), rows)], as_json)
     if survived:
         sys.exit(1)
 
