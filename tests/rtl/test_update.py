@@ -37,9 +37,13 @@ def with_biases(c, dut):
 
 
 class Pass:
-    """Drives an `UpdatePass` through passes over layers and keeps the states that it must hold."""
+    """Drives an `UpdatePass` through passes over layers and keeps the states that it must hold.
 
-    def __init__(self, hidden, threshold, *, lanes=1, compact=False, seed=0, waiting=0.0, backpressure=0.0):
+    ``waiting`` and ``backpressure`` are how often a request and an event wait, ``storing`` how many cycles later than
+    at the earliest an accumulator is replaced.
+    """
+
+    def __init__(self, hidden, threshold, *, lanes=1, compact=False, seed=0, waiting=0.0, backpressure=0.0, storing=0):
         self.c = c = Configuration(
             vocabulary=2, embedding=1, hidden=hidden, lanes=lanes, weight_words=1024, compact=compact
         )
@@ -60,6 +64,8 @@ class Pass:
         self.output = self.simulation.sink(self.dut.o, backpressure, "o")
         self.values = None
         self.waiting = waiting
+        self.storing = storing
+        self.stored = [0, 0, 0]
         self.fired = 0
         for gate in range(3):
             self.simulation.watch(self.dut.request[gate], f"request_{GATES[gate]}")
@@ -70,18 +76,20 @@ class Pass:
         answer = {"u": self.dut.update, "z": self.dut.candidate}.get(GATES[gate])
 
         async def process(context):
-            cycle, ready, due, stored = 0, False, {}, False
+            cycle, ready, due, taken = 0, False, {}, [False] * self.storing
             async for _, _, valid, layer, neuron, respond, replace, bias in context.tick().sample(
                 request.valid, request.p.layer, request.p.neuron, request.p.respond, request.p.replace, request.p.bias
             ):
-                stored = bool(valid and ready)
-                if stored:
+                taken.append(bool(valid and ready))
+                if taken[-1]:
                     self.asked[gate].append((layer, neuron, respond, replace, bias))
                     if respond:
                         due[cycle + GATE_LATENCY] = self.values[neuron][0 if GATES[gate] == "u" else 1]
                 cycle += 1
                 ready = self.random.random() >= self.waiting
                 context.set(request.ready, ready)
+                stored = taken.pop(0)
+                self.stored[gate] += stored
                 context.set(self.dut.stored[gate], stored)
                 if answer is not None:
                     context.set(answer.valid, cycle in due)
@@ -134,6 +142,7 @@ class Pass:
             cycles += 1
             assert cycles < 5000, "the pass does not end"
         assert self.asked == self.expected_asked
+        assert self.stored == [len(asked) for asked in self.asked]
         assert [event for _, event in self.events] == self.expected_events
         assert [event for _, event in self.output] == self.expected_output
         return cycles
@@ -182,6 +191,17 @@ def test_random_passes(hidden, waiting, backpressure, seed, compact):
         assert check.simulation.watches["o"].stalls
     if waiting:
         assert all(check.simulation.watches[f"request_{gate}"].stalls for gate in GATES)
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_the_pass_lasts_until_all_is_stored(compact):
+    """The gates' answers come long before the last accumulator is replaced, as when additions keep its bank."""
+    check = Pass((3,), [100] * 3, compact=compact, storing=60)
+
+    async def testbench(context):
+        assert await check.run(context, 0, [(255, ONE)] * 3) > 60
+
+    check.simulate(testbench)
 
 
 @pytest.mark.parametrize("backpressure", [0.0, 0.95])
