@@ -20,7 +20,9 @@ import numpy as np
 
 from egret.host.cost.work import Columns, Work
 from egret.host.speed import Speed
-from egret.model.compiler.configuration import MATRIX_KINDS, RUN_BITS, WIDEST_RUN
+from egret.model.compiler.configuration import MATRIX_KINDS, RUN_BITS, pointer_bits
+from egret.model.compiler.layouts import pointer_layout
+from egret.model.compiler.pack import SPEED_SHARE, farthest, widest
 
 if TYPE_CHECKING:
     from egret.boards.definition import BoardDefinition
@@ -100,11 +102,10 @@ def words_of(columns: Columns, lanes: int, depth: int, run_bits: int) -> np.ndar
     """
     banks, span, weights = 2 * lanes, max(depth, 1 << RUN_BITS), columns.weights
     # The distance to the next weight is geometric; what it is beyond a run is bridged, save at a lane's beginning.
-    farthest = min(1 << run_bits, 2 * span >> RUN_BITS) << RUN_BITS
     bridges = np.zeros_like(weights)
     for of_rows, of_weights in columns.regions:
         stays = np.log1p(-_share(weights * of_weights / (columns.rows * of_rows))) * columns.rows / (banks * span)
-        bridges += of_weights * np.exp(stays * (1 << run_bits)) / -np.expm1(stays * farthest)
+        bridges += of_weights * np.exp(stays * (1 << run_bits)) / -np.expm1(stays * farthest(span, run_bits))
     bridges *= np.maximum(weights - lanes, 0)
     more = bridges % 1  # how often there is one bridge more than the whole ones
     slots = weights + np.floor(bridges)
@@ -137,9 +138,9 @@ def packed(work: Work) -> Words:
             def words(bits: int, columns: Columns = columns, depth: int = depth) -> np.ndarray:
                 return words_of(columns, work.lanes, depth, bits)
 
-            bits = min(WIDEST_RUN, span.bit_length()) if work.store == "bram" else RUN_BITS
+            bits = widest(span) if work.store == "bram" else RUN_BITS
             best = words(bits)
-            most = 1.002 * columns.number @ best  # as the compiler has it
+            most = SPEED_SHARE * columns.number @ best
             while bits > RUN_BITS and columns.number @ (narrower := words(bits - 1)) <= most:
                 bits, best = bits - 1, narrower
             result[-1].append((best, bits))
@@ -237,8 +238,7 @@ def traffic(work: Work, words: Words | None = None) -> dict[str, float]:
             stored += columns.number @ own * size
             used += columns.number @ own
     depth, span = depth_of(max(work.hidden), work.lanes, "x")
-    start, count = (round(float(used)) - 1).bit_length(), (3 * span).bit_length()
-    pointer = start + count + work.lanes * (3 + max((span - 1).bit_length() - RUN_BITS, 1))
+    pointer = pointer_layout(*pointer_bits(round(float(used)), span), work.lanes).bits
     columns = sum(columns.number.sum() for layer in work.matrices for columns in layer)
     taken = sum(columns.taken.sum() for layer in work.matrices for columns in layer)
     numbers = 2 * work.lanes * work.row_bits

@@ -28,6 +28,7 @@ __all__ = [
     "WINDOW",
     "Configuration",
     "first_bank",
+    "pointer_bits",
 ]
 
 MATRIX_KINDS = ("x", "y", "s")
@@ -58,6 +59,29 @@ FORMAT = 6
 def first_bank(lane: int) -> int:
     """Number of the first bank of a lane's window, negative where there is no such bank."""
     return 2 * lane - 2
+
+
+def pointer_bits(words: int, span: int) -> tuple[int, int, int]:
+    """Widths of the numbers in a column's pointer.
+
+    Parameters
+    ----------
+    words : int
+        Of weights.
+    span : int
+        The largest one of a matrix.
+
+    Returns
+    -------
+    start, count, block : int
+        Of the first word; of the number of words, where a lane that did all of its two home banks would need two spans;
+        and of an address counted in steps of 2^`RUN_BITS`.
+    """
+    return (
+        max((words - 1).bit_length(), 1),
+        (3 * span).bit_length(),
+        max((span - 1).bit_length() - RUN_BITS, 1),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,14 +297,14 @@ class Configuration:
         return max(depth, 1 << RUN_BITS)
 
     @property
-    def span_bits(self) -> int:
-        """Width of an address within the largest span."""
-        return (max(self.matrix_span(layer, "x") for layer in range(self.layers)) - 1).bit_length()
+    def span(self) -> int:
+        """The largest span of a matrix."""
+        return max(self.matrix_span(layer, "x") for layer in range(self.layers))
 
     @property
-    def block_bits(self) -> int:
-        """Width of a start's address, counted in steps of 2^RUN_BITS."""
-        return max(self.span_bits - RUN_BITS, 1)
+    def span_bits(self) -> int:
+        """Width of an address within the largest span."""
+        return (self.span - 1).bit_length()
 
     @property
     def run_bits(self) -> int:
@@ -351,13 +375,17 @@ class Configuration:
     @property
     def start_bits(self) -> int:
         """Width of a column's first word address."""
-        return max((self.resident_words + self.weight_words - 1).bit_length(), 1)
+        return pointer_bits(self.resident_words + self.weight_words, self.span)[0]
 
     @property
     def count_bits(self) -> int:
-        """Width of a column's word count: a lane that did all of its two home banks would need two spans."""
-        span = max(self.matrix_span(layer, "x") for layer in range(self.layers))
-        return (3 * span).bit_length()
+        """Width of a column's word count."""
+        return pointer_bits(self.resident_words + self.weight_words, self.span)[1]
+
+    @property
+    def block_bits(self) -> int:
+        """Width of a start's address, counted in steps of 2^`RUN_BITS`."""
+        return pointer_bits(self.resident_words + self.weight_words, self.span)[2]
 
     # Gate tables.
 

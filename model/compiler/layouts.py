@@ -27,6 +27,7 @@ __all__ = [
     "MemorySection",
     "input_section",
     "memory_sections",
+    "pointer_layout",
     "with_section_table",
     "word_layouts",
 ]
@@ -206,6 +207,19 @@ EVENT = Layout((Field("index", 16), Field("value", VALUE_FRACTION)))
 """An event that enters a core: number of its neuron, and its value."""
 
 
+def pointer_layout(start_bits: int, count_bits: int, block_bits: int, lanes: int) -> Layout:
+    """A column's pointer, with fields of ``start_bits``, ``count_bits`` and ``block_bits``, for so many ``lanes``."""
+    begin = Layout((Field("bank", 3), Field("block", block_bits, symbol="A")))
+    start = "first weight word, of resident ones and then the others"
+    return Layout(
+        (
+            Field("start", start_bits, symbol="S", meaning=start),
+            Field("count", count_bits, symbol="C", meaning="number of words"),
+            Field("begins", begin, repeat=lanes, each="lane"),
+        )
+    )
+
+
 def word_layouts(configuration: Configuration) -> dict[str, Layout]:
     """Layout of a word of each memory that a core can have.
 
@@ -221,25 +235,13 @@ def word_layouts(configuration: Configuration) -> dict[str, Layout]:
         there a word takes several of the SDRAM's words, and the rest of the last one is ``zeros``.
     """
     c = configuration
-    begin = Layout((Field("bank", 3), Field("block", c.block_bits, symbol="A")))
     entry = Layout((Field("code", c.weight_bits, symbol="W"), Field("run", RUN_BITS)))
     weights = Layout((Field("entries", entry, repeat=c.lanes, each="lane"),))
     addends = Field("addends", c.row_bits, signed=True, repeat=c.banks, each="bank", symbol="`row_bits`")
     zeros = c.row_beats * SDRAM_BITS - addends.bits if c.store == "sdram" else 0
     return {
         "weights": weights,
-        "columns": Layout(
-            (
-                Field(
-                    "start",
-                    c.start_bits,
-                    symbol="S",
-                    meaning="first weight word, of resident ones and then the others",
-                ),
-                Field("count", c.count_bits, symbol="C", meaning="number of words"),
-                Field("begins", begin, repeat=c.lanes, each="lane"),
-            )
-        ),
+        "columns": pointer_layout(c.start_bits, c.count_bits, c.block_bits, c.lanes),
         "embedding": Layout((Field("value", WEIGHT_BITS, signed=True),)),
         "bias": Layout(
             tuple(Field(gate, c.accumulator_bits, signed=True, symbol="`accumulator_bits`") for gate in GATES)

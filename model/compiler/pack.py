@@ -31,19 +31,23 @@ from egret.model.integer import IntegerNetwork
 
 __all__ = [
     "SKIP",
+    "SPEED_SHARE",
     "Matrix",
     "Packed",
+    "farthest",
     "matrices",
     "most_values",
     "pack_matrices",
     "pack_matrix",
     "row_positions",
+    "widest",
     "words_by_width",
 ]
 
 SKIP = 1 << RUN_BITS
 """Positions that an entry without a weight goes on by, or a multiple of it."""
-_SPEED_SHARE = 1.002  # of the fewest words: what narrower runs may cost when the goal is speed
+SPEED_SHARE = 1.002
+"""Of the fewest words: what narrower runs may cost when the goal is speed."""
 
 Packed = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """A packed matrix: weights, runs, counts and starts, as `pack_matrix` says."""
@@ -144,29 +148,32 @@ def most_values(network: IntegerNetwork) -> int:
 
 def _skips(distance, span, run_bits):
     """Entries without a weight that it takes to go on by some distances (0 or more) with runs of some width."""
-    return np.maximum(0, -(-(distance - (1 << run_bits)) // _farthest(span, run_bits)))
+    return np.maximum(0, -(-(distance - (1 << run_bits)) // farthest(span, run_bits)))
 
 
-def _farthest(span, run_bits):
-    """Positions that one entry without a weight can go on by: it passes the ends of at most two banks."""
+def farthest(span: int, run_bits: int) -> int:
+    """Positions that one entry without a weight can go on by with runs of ``run_bits``.
+
+    It passes the ends of at most two banks, of ``span`` positions each.
+    """
     return SKIP * min(1 << run_bits, 2 * span // SKIP)
 
 
-def _widest(span):
-    """Widest run: in one step a lane may pass the ends of two banks."""
+def widest(span: int) -> int:
+    """Bits of the widest run where a bank has ``span`` positions: in one step a lane may pass the ends of two banks."""
     return min(WIDEST_RUN, span.bit_length())
 
 
 def _choose(matrix, weight_bits, lanes, goal):
     """Width of a matrix's runs that takes the least memory, or next to the fewest words; and the packed matrix."""
-    widths = range(RUN_BITS, _widest(matrix.span) + 1)
+    widths = range(RUN_BITS, widest(matrix.span) + 1)
     if goal is None:
         return RUN_BITS, pack_matrix(matrix, RUN_BITS, lanes)
     if goal == "size":
         width = min(widths, key=lambda width: matrix.slots(width) * (weight_bits + width))
         return width, pack_matrix(matrix, width, lanes)
     width, packed = widths[-1], pack_matrix(matrix, widths[-1], lanes)
-    most = _SPEED_SHARE * len(packed[0])
+    most = SPEED_SHARE * len(packed[0])
     while width > RUN_BITS and len((narrower := pack_matrix(matrix, width - 1, lanes))[0]) <= most:
         width, packed = width - 1, narrower
     return width, packed
@@ -266,12 +273,12 @@ def pack_matrix(matrix: Matrix, run_bits: int, lanes: int) -> Packed:
     is_first = first[matrix.source[entries], lane] == entries
     weights[place, lane] = matrix.weight[entries]
     # An entry's skips lie in the slots before it; each goes as far as it may, the last one so that a run remains.
-    farthest = _farthest(span, run_bits)
+    most = farthest(span, run_bits)
     left = np.where(is_first, 1 + matrix.position[entries] % span % SKIP, distance[entries])
     count = np.where(is_first, 0, skips[entries])
     while (more := np.flatnonzero(count)).size:
         last = count[more] == 1
-        jump = np.where(last, -(-(left[more] - (1 << run_bits)) // SKIP) * SKIP, farthest)
+        jump = np.where(last, -(-(left[more] - (1 << run_bits)) // SKIP) * SKIP, most)
         runs[place[more] - count[more], lane[more]] = jump // SKIP - 1
         left[more] -= jump
         count[more] -= 1
