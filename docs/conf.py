@@ -1,8 +1,10 @@
 """Settings of Sphinx for `make docs`. The source directory is the root, so that links work as they do in the tree."""
 
 from importlib.metadata import version as installed_version
+from inspect import Parameter, signature
 from types import GenericAlias
 
+from amaranth.hdl import Elaboratable
 from numpydoc.docscrape import NumpyDocString
 from sphinx.application import Sphinx
 
@@ -31,6 +33,7 @@ autodoc_mock_imports = ["amaranth_boards", "triton"]
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
 autodoc_typehints = "none"
+autodoc_default_options = {"no-value": True}
 autosummary_generate = False
 numpydoc_show_class_members = False
 # Amaranth's section of ports, which numpydoc lacks.
@@ -56,8 +59,20 @@ def skip_aliases(app: Sphinx, what: str, name: str, obj: object, skip: bool, opt
     return True if isinstance(obj, GenericAlias) else None
 
 
+def signature_of_components(
+    app: Sphinx, what: str, name: str, obj: object, options: object, arguments: str | None, returned: str | None
+) -> tuple[str, None] | None:
+    """Give a component the signature of its constructor; autodoc finds that of Amaranth's own ``__new__`` first."""
+    if what != "class" or not isinstance(obj, type) or not issubclass(obj, Elaboratable):
+        return None
+    own = signature(obj.__init__)
+    parameters = [one.replace(annotation=Parameter.empty) for one in list(own.parameters.values())[1:]]
+    return str(own.replace(parameters=parameters, return_annotation=own.empty)), None
+
+
 def setup(app: Sphinx) -> None:
     """Connect the functions above; what precedes and follows numpydoc by priority, since numpydoc has 500."""
     app.connect("autodoc-skip-member", skip_aliases)
+    app.connect("autodoc-process-signature", signature_of_components, priority=400)
     app.connect("autodoc-process-docstring", before_numpydoc, priority=400)
     app.connect("autodoc-process-docstring", after_numpydoc, priority=600)

@@ -27,7 +27,7 @@ class Lanes(wiring.Component):
     """Lanes, each walking over the positions of a column's rows, and the crossbar from lanes to banks.
 
     The compiler has dealt every column so that a lane reaches only the `WINDOW` banks around its own two, and that no
-    two entries of a word fall into one bank. A code of 0 is no weight and goes on by (run + 1) * 2^`RUN_BITS`
+    two entries of a word fall into one bank. A code of 0 is no weight and goes on by ``(run + 1) << RUN_BITS``
     positions, any other by run + 1; the first word of a column sets each lane to where it begins instead, and its runs
     count from there. One word a cycle, never held up; additions leave `LATENCY` cycles after their word.
 
