@@ -1,7 +1,6 @@
 """The script that measures controllers of an SDRAM, as far as it runs without LiteDRAM."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -49,10 +48,10 @@ def test_bursts_are_columns(image):
 
 
 def test_no_columns():
-    c = SimpleNamespace(start_bits=8, count_bits=8, lanes=2, block_bits=1, narrow_bits=8, sdram_base={"weights": 0})
-    empty = SimpleNamespace(configuration=c, memories={"columns": bytes(3 * 20)})
+    network = random_network(1, embedding=6, density=0)
+    image = compile_image(network, configuration_for(network, store="sdram", folded_tokens=0))
     with pytest.raises(InputError, match="the network has no weights"):
-        sdram.bursts_of(empty, "anywhere", 3, 0.3)
+        sdram.bursts_of(image, "anywhere", 3, 0.3)
 
 
 def test_ours(network, tmp_path, monkeypatch):
