@@ -82,6 +82,7 @@ def test_a_wrong_event_ends_it(monkeypatch):
         )
 
 
+@pytest.mark.slow
 def test_a_tiny_study(tmp_path, monkeypatch):
     """One build: run, fit, table, picture."""
     tiny = Point(name="tiny", hidden=(12, 8), embedding=6, lanes=2, vocabulary=9, density=0.5, tokens=5)

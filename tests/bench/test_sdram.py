@@ -54,6 +54,7 @@ def test_no_columns():
         sdram.bursts_of(image, "anywhere", 3, 0.3)
 
 
+@pytest.mark.slow
 def test_ours(network, tmp_path, monkeypatch):
     """One build and run of the script, with a table and without LiteDRAM."""
     monkeypatch.setattr(sdram, "LITES", ())

@@ -203,6 +203,7 @@ def test_a_program_that_cannot_start(tmp_path):
         VirtualBoard(stand_in_build().program(), trace="x.vcd")
 
 
+@pytest.mark.slow
 def test_waveform(tmp_path):
     """A tracing build writes a waveform of what ran, and answers as ever."""
     wave = tmp_path / "board.vcd"
@@ -238,7 +239,15 @@ def test_an_idle_board_sleeps(program):
     assert 0 < transport.board.cycles < 10_000
 
 
-@pytest.mark.parametrize("few, folded, bit_cycles", [(False, 0, None), (True, 6, None), (True, 6, 27), (False, 0, 4)])
+@pytest.mark.parametrize(
+    "few, folded, bit_cycles",
+    [
+        (True, 6, None),
+        (False, 0, 4),
+        pytest.param(False, 0, None, marks=pytest.mark.slow),
+        pytest.param(True, 6, 27, marks=pytest.mark.slow),
+    ],
+)
 def test_the_real_core_on_the_virtual_board(few, folded, bit_cycles):
     """A core with 8-bit weights, and one with 4-bit weights and a folded row for some of the tokens; at its pins."""
     network = random_network(3, hidden=(7, 5), vocabulary=11, embedding=6)
@@ -289,6 +298,7 @@ def test_pins_of_a_board(program):
         np.testing.assert_array_equal(answer, answers[0])
 
 
+@pytest.mark.slow
 def test_an_idle_board_sleeps_at_its_pins():
     with Board(open_program(stand_in_build(bit_cycles=27).program(), stepped=False)) as board:
         board.clear()
@@ -310,6 +320,7 @@ def test_the_demo_network_at_the_pins_of_a_ulx3s():
     assert session.steps / session.seconds > 20
 
 
+@pytest.mark.slow
 def test_a_large_network_in_an_sdram():
     """24 million weights, 95 % of them zero: every event is right and the memory is busy; 60 words have their rows."""
     network = load_integer(NETWORKS / "ptb-egru-95.egret")

@@ -76,9 +76,16 @@ def test_bench_estimates_energy(egret, network):
     assert causes["SDRAM, standby"]["count"] == [pytest.approx(result["cycles_per_token"] / 80e6)]
     assert energy["board_joules_at_most"] == pytest.approx(2.5 * result["cycles_per_token"] / 80e6)
     assert "peers" not in result
-    status, out, _ = egret("bench", "network", "--board", "icebreaker", "--tokens", 20, "--energy")
-    assert status == 0 and "an estimate, nothing measured, at 24 MHz" in " ".join(out.split())
-    assert re.search(r"│ accumulators +│ +[\d,]+ bits │", out) and "SDRAM" not in out and "ULX3S" not in out
+
+
+@pytest.mark.parametrize(
+    "board, megahertz", [("ulx3s-85f", 80), pytest.param("icebreaker", 24, marks=pytest.mark.slow)]
+)
+def test_bench_estimates_energy_of_a_board(board, megahertz, egret, network):
+    status, out, _ = egret("bench", "network", "--board", board, "--tokens", 20, "--energy")
+    assert status == 0 and f"an estimate, nothing measured, at {megahertz} MHz" in " ".join(out.split())
+    assert re.search(r"│ accumulators +│ +[\d,]+ bits │", out) and "SDRAM" not in out
+    assert ("a ULX3S at its most" in out) == board.startswith("ulx3s")
 
 
 def test_bench_compares_peers(egret, refused, network, monkeypatch):
