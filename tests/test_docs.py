@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from egret.host.cli.main import COMMANDS
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 DOCUMENTS = [*PAGES, *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG"))]
@@ -50,6 +52,26 @@ def files_named(path):
     return set(re.findall(rf"(?<![\w/])(?:{'|'.join(PACKAGES)})/[\w/]+\.py\b", path.read_text()))
 
 
+def exists(name):
+    """Whether a dotted name is a module or package of the tree, or something that a module's source names."""
+    path = ROOT.joinpath(*name.removeprefix("egret.").split("."))
+    if path.is_dir() or path.with_suffix(".py").is_file():
+        return True
+    module = path.parent.with_suffix(".py")
+    return module.is_file() and re.search(rf"\b{path.name}\b", module.read_text()) is not None
+
+
+def names_that_are_wrong(path):
+    """Dotted names and commands that a document names and that do not exist."""
+    text = path.read_text()
+    for name in re.findall(r"(?<![\w./])(?:egret|bench)(?:\.[A-Za-z_]\w*)+(?!\w*\.svg)", text):
+        if not exists(name):
+            yield name
+    for command in re.findall(r"(?:`|\$ )egret ([a-z][a-z-]*)", text):
+        if command not in COMMANDS:
+            yield f"egret {command}"
+
+
 def toctree():
     """Pages that the index lists, in order."""
     blocks = re.findall(r"```\{toctree\}\n(.*?)```", (ROOT / "docs/index.md").read_text(), re.S)
@@ -66,6 +88,11 @@ def test_files_that_are_named_exist(path):
     name = path.relative_to(ROOT).as_posix()
     missing = {file for file in files_named(path) if "NAME" not in file and not (ROOT / file).is_file()}
     assert missing <= {file for document, file in IN_THE_HISTORY if document == name}
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.stem != "CHANGELOG"], ids=lambda path: path.stem)
+def test_modules_and_commands_that_are_named_exist(path):
+    assert not list(names_that_are_wrong(path))
 
 
 def test_the_index_lists_every_page_once():
@@ -93,6 +120,10 @@ def test_faults_are_seen(tmp_path):
         "none.md: there is no such file",
     ]
     assert files_named(page) == {"rtl/none.py"}
+    page.write_text(
+        "egret.rtl.none egret.rtl.core.Core egret.rtl.core.None_ `egret none` `egret run` bench.timing bench.x"
+    )
+    assert list(names_that_are_wrong(page)) == ["egret.rtl.none", "egret.rtl.core.None_", "bench.x", "egret none"]
 
 
 @pytest.mark.slow
