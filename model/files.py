@@ -4,12 +4,14 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from egret.model.errors import InputError
 
-__all__ = ["digest", "directory_aside", "read", "write_aside"]
+__all__ = ["digest", "directory_aside", "read", "read_toml", "write_aside"]
 
 
 def read(path: str | Path) -> bytes:
@@ -37,6 +39,15 @@ def read(path: str | Path) -> bytes:
 def digest(path: str | Path) -> str:
     """SHA-256 of the file ``path``, in hexadecimal digits; `read` says what is raised."""
     return hashlib.sha256(read(path)).hexdigest()
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Content of the TOML file ``path``. Raises `InputError` where it cannot be read, or is none."""
+    content = read(path)
+    try:
+        return tomllib.loads(content.decode("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not a TOML file: {' '.join(str(error).split())}") from error
 
 
 def write_aside(path: str | Path, data: bytes) -> None:

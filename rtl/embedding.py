@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from amaranth.hdl import *
-from amaranth.lib import data, fifo, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data, fifo, stream
+from amaranth.lib.wiring import Out
 
 from egret.model.arithmetic import WEIGHT_BITS
 from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.layouts import input_section, memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
-from egret.rtl.layouts import ahead, input_layout, load_layout, memory_layout
-from egret.rtl.sdram import ADDRESS_BITS, TAGS, WORD_BITS, beat_layout, burst_layout
+from egret.rtl.layouts import ahead, input_layout, memory_layout
+from egret.rtl.sdram import WORD_BITS
+from egret.rtl.table import TokenTable
 
 __all__ = ["Embedding", "inputs_of"]
 
@@ -23,7 +24,7 @@ READING = LATENCY + 1
 """Cycles from a read to the queue."""
 
 
-class Embedding(wiring.Component):
+class Embedding(TokenTable):
     """Streams the non-zero elements of a row of the table, doubled to the LSB of event values.
 
     One element a cycle, zero or not; the first one comes five cycles after ``start``. With the store ``sdram`` the row
@@ -38,89 +39,40 @@ class Embedding(wiring.Component):
 
     Members
     -------
-    load : In(load_layout(c)), load_valid : In(1)
-        Writes a word of the memory ``embedding``, or ``input``, while ``load_valid`` is high.
-    start : In(1), token : In(16)
-        Begins the row of ``token``, while ``start`` is high; ``token`` must hold still until the row is over.
     o : Out(stream.Signature(input_layout(c)))
         Elements of the row that are not zero.
-    done : Out(1)
-        The row is over: everything has been taken from ``o``.
-    burst : Out(stream.Signature(burst_layout()))
-        Where `bursts`: asks the SDRAM for a row.
-    beat : In(stream.Signature(beat_layout(), always_ready=True))
-        Where `bursts`: the words that come, of all bursts; only those with a tag of its own are taken.
     """
 
-    load: Any
-    load_valid: Signal
-    start: Signal
-    token: Signal
     o: stream.Interface
-    done: Signal
-    burst: stream.Interface
-    beat: stream.Interface
 
     def __init__(self, configuration: Configuration) -> None:
-        self._c = c = configuration
-        members = {
-            "load": In(load_layout(c)),
-            "load_valid": In(1),
-            "start": In(1),
-            "token": In(16),
-            "o": Out(stream.Signature(input_layout(c))),
-            "done": Out(1),
-        }
-        if self.bursts:
-            members |= {
-                "burst": Out(stream.Signature(burst_layout())),
-                "beat": In(stream.Signature(beat_layout(), always_ready=True)),
-            }
-        super().__init__(members)
-
-    @property
-    def bursts(self) -> bool:
-        """Whether the rows come from an SDRAM."""
-        return self._c.store == "sdram" and not self._c.takes_events
+        c = configuration
+        o = Out(stream.Signature(input_layout(c)))
+        super().__init__(c, {"o": o}, bursts=c.store == "sdram" and not c.takes_events)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        (self._row_of_a_burst if self.bursts else self._row_of_a_table)(m)
+        (self._from_sdram if self.bursts else self._from_blocks)(m)
         return m
 
-    def _row_of_a_burst(self, m: Module) -> None:
+    def _from_sdram(self, m: Module) -> None:
         # Room for the whole row, as beats do not wait, and for a word between the queue's memory and its output.
         c = self._c
         words = c.embedding // 2
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=WORD_BITS, depth=words + 2)
-        asks, has, half, taken = Signal(), Signal(), Signal(), Signal()
-        product, address = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
-        starting = Signal(2)
+        has, half, taken = Signal(), Signal(), Signal()
         word = Signal(data.ArrayLayout(memory_layout(c, "embedding"), 2), reset_less=True)
         element = Signal(signed(WEIGHT_BITS))
         index = Signal(self.o.p.index.shape())
         left = Signal(range(c.embedding + 1))
         m.d.comb += [
-            self.burst.valid.eq(asks),
-            self.burst.p.address.eq(address),
-            self.burst.p.count.eq(words),
-            self.burst.p.tag.eq(TAGS.index("embedding")),
             queue.w_data.eq(self.beat.p.word),
-            queue.w_en.eq(self.beat.valid & (self.beat.p.tag == TAGS.index("embedding"))),
+            queue.w_en.eq(self._row_of_a_burst(m, "embedding", words)),
             taken.eq(has & (~self.o.valid | self.o.ready)),
             queue.r_en.eq(~has | (taken & half)),
             element.eq(word[half].value),
             self.done.eq((left == 0) & ~self.o.valid),
         ]
-        m.d.sync += [
-            product.eq(self.token * words),
-            address.eq(c.sdram_base["embedding"] + product),
-            starting.eq(Cat(self.start, starting)),
-        ]
-        with m.If(starting[-1]):
-            m.d.sync += asks.eq(1)
-        with m.If(self.burst.ready):
-            m.d.sync += asks.eq(0)
         with m.If(queue.r_en):
             m.d.sync += [has.eq(queue.r_rdy), word.eq(queue.r_data)]
         with m.If(self.o.ready):
@@ -137,7 +89,7 @@ class Embedding(wiring.Component):
         with m.If(self.start):
             m.d.sync += [left.eq(c.embedding), index.eq(0)]
 
-    def _row_of_a_table(self, m: Module) -> None:
+    def _from_blocks(self, m: Module) -> None:
         c = self._c
         places = ahead(c, READING)
         section = input_section(c) if c.takes_events else memory_sections(c)["embedding"]

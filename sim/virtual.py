@@ -126,7 +126,7 @@ class Build:
             return self._build(cache, note, lambda stage: status.update(f"building the virtual board: {stage}"))
 
     def _build(self, cache: Path, note: Path, progress: Callable[[str], None]) -> Path:
-        find_compiler(), find_verilator()  # before the long part
+        _ = find_compiler(), find_verilator()  # before the long part
         progress("generating Verilog")
         verilog = self._verilog()
         key = self.key(verilog)

@@ -7,7 +7,6 @@ A configuration file (TOML; those in ``model/configs`` but for ``study-*.toml``)
 """
 
 import os
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Self
 
 from egret.model.checkpoint import CELLS, RESETS, model_file
 from egret.model.errors import InputError
-from egret.model.files import digest
+from egret.model.files import digest, read_toml
 from egret.model.tokens import KINDS
 from egret.model.training.cells import SLOPE, WIDTH
 from egret.model.training.dropout import Dropout
@@ -417,13 +416,7 @@ class TrainingOptions:
         InputError
             If the file cannot be read, is no TOML, or holds an unknown or unacceptable field.
         """
-        path = Path(path)
-        try:
-            content = tomllib.loads(path.read_bytes().decode("utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot read the configuration: {error.strerror or error}") from error
-        except ValueError as error:
-            raise InputError(f"{path}: not a TOML file: {' '.join(str(error).split())}") from error
+        content = read_toml(path)
         values = {}
         for section, table in content.items():
             if section not in _GROUPS or not isinstance(table, dict):
@@ -433,7 +426,7 @@ class TrainingOptions:
                     name = flat_name(key, section)
                 except InputError as error:
                     raise InputError(f"{path}: {error}") from error
-                values[name] = relative_paths(value, path.parent) if name in PATHS else value
+                values[name] = relative_paths(value, Path(path).parent) if name in PATHS else value
         values |= {name: value for name, value in overrides.items() if value is not None}
         for name in ("train", "valid"):
             if name not in values:

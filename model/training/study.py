@@ -22,14 +22,13 @@ A study file (those in ``model/configs`` are named ``study-*.toml``) holds::
 
 import contextlib
 import os
-import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from egret.model.errors import InputError
-from egret.model.files import digest
+from egret.model.files import digest, read_toml
 from egret.model.training.options import CHANGEABLE, PATHS, TrainingOptions, by_content, flat_name, relative_paths
 from egret.model.training.papers import CORPORA
 from egret.model.training.prune import UNUSED, PruningOptions
@@ -147,15 +146,9 @@ class Study:
         InputError
             If the file cannot be read, is no TOML, or holds something unknown or not accepted.
         """
-        path = Path(path)
+        content = read_toml(path)
         try:
-            content = tomllib.loads(path.read_bytes().decode("utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot read the study: {error.strerror or error}") from error
-        except ValueError as error:
-            raise InputError(f"{path}: not a TOML file: {' '.join(str(error).split())}") from error
-        try:
-            return cls._from_content(content, path.parent, {"train": train, "valid": valid, "test": test}, device)
+            return cls._from_content(content, Path(path).parent, {"train": train, "valid": valid, "test": test}, device)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 

@@ -70,14 +70,12 @@ def test_a_sweep_of_limited_time(egret, network, study):
 
 
 def test_bad_studies(refused, network, study):
-    assert refused("sweep", "none.toml", "-o", "swept") == (
-        "none.toml: cannot read the study: No such file or directory"
-    )
+    assert refused("sweep", "none.toml", "-o", "swept") == ("none.toml: cannot read it: No such file or directory")
     assert refused("sweep", "study.toml", "-o", "swept") == (
         "study.toml: lacks the text 'train'; give it in [texts] or as --train"
     )
     (network / "study.toml").write_text(STUDY.replace("network.toml", "no.toml"))
-    assert refused("sweep", *study, "-o", "swept").startswith("study.toml: runs[0]: no.toml: cannot read the config")
+    assert refused("sweep", *study, "-o", "swept").startswith("study.toml: runs[0]: no.toml: cannot read it")
     assert refused("report", "--study", "swept") == "swept: no such directory; expected one that `egret sweep` wrote"
     assert sorted(os.listdir()) == ["network", "network.toml", "study.toml", "text"]
 

@@ -383,7 +383,7 @@ def test_bad_studies_are_refused(tmp_path, texts, old, new, message):
 def test_missing_files_are_refused(tmp_path):
     with pytest.raises(InputError) as caught:
         Study.from_toml(tmp_path / "none.toml")
-    assert str(caught.value) == f"{tmp_path}/none.toml: cannot read the study: No such file or directory"
+    assert str(caught.value) == f"{tmp_path}/none.toml: cannot read it: No such file or directory"
     with pytest.raises(InputError) as caught:
         Study.from_toml(TINY, train="a", valid="b")
     assert str(caught.value) == f"{TINY}: lacks the text 'test'; give it in [texts] or as --test"
