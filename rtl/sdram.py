@@ -280,6 +280,7 @@ class Sdram(wiring.Component):
         return segments, data.View(_segment_layout(), segments.r_data), waits
 
     def _commands(self, m, segments, head, waits):
+        # One long method: the commands share one bus, so each of them depends on all the others.
         t = self._t
         pins = self.sdram
         command = Signal(3)  # ras, cas, we

@@ -68,6 +68,7 @@ class SdramModel(wiring.Component):
         super().__init__({"pins": In(SdramPins), "violations": Out(len(VIOLATIONS))})
 
     def elaborate(self, platform: Any) -> "Module":
+        # One long method: nearly every line is about one of the commands, which all see the same banks and times.
         t = self._t
         m = Module()
         # The registers at the device's edge; that of the data that come in is at the end.
