@@ -7,29 +7,45 @@ import pytest
 from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.layouts import input_section
 from egret.rtl.embedding import Embedding, inputs_of
+from egret.rtl.sdram import TAGS
+from tests.support.bursts import serve_bursts
 from tests.support.seeds import seeds
 from tests.support.streams import StreamSimulation
 
 
-def run(table, tokens, *, seed=0, backpressure=0.0, pause=0):
-    """Send the rows of tokens one after another; returns the simulation and (start, end, cycles) of each token."""
-    c = Configuration(vocabulary=len(table), embedding=len(table[0]), hidden=(2,), lanes=1, weight_words=64)
+def run(table, tokens, *, seed=0, backpressure=0.0, pause=0, hurry=None):
+    """Send the rows of tokens one after another; returns the simulation and (start, end, cycles) of each token.
+
+    ``hurry``: the rows come from an SDRAM that sends a word so often.
+    """
+    store, lanes = ("bram", 1) if hurry is None else ("sdram", 4)
+    c = Configuration(
+        vocabulary=len(table), embedding=len(table[0]), hidden=(2,), lanes=lanes, weight_words=64, store=store
+    )
     simulation = StreamSimulation(Embedding(c), seed)
     dut = simulation.dut
     received = simulation.sink(dut.o, backpressure, "o")
     starts = []
     simulation.each_cycle(lambda cycle, start: starts.append(cycle) if start else None, dut.start)
 
+    elements = [value for row in table for value in row]
+    if hurry is not None:
+        base = c.sdram_base["embedding"]
+        words = [low % 256 | high % 256 << 8 for low, high in zip(elements[::2], elements[1::2], strict=True)]
+        asked = serve_bursts(simulation, [0xFFFF] * base + words, "weights", hurry=hurry, willing=hurry, eager=False)
+
     async def testbench(context):
-        await simulation.load(context, c, embedding=[value for row in table for value in row])
+        if hurry is None:
+            await simulation.load(context, c, embedding=elements)
         for place, token in enumerate(tokens):
             assert context.get(dut.done)
             context.set(dut.token, token)
             context.set(dut.start, 1)
             await context.tick()
             context.set(dut.start, 0)
-            # The token need not stay.
-            context.set(dut.token, simulation.random.randrange(1 << 16))
+            if hurry is None:
+                # The token need not stay.
+                context.set(dut.token, simulation.random.randrange(1 << 16))
             while not context.get(dut.done):
                 await context.tick()
             sent = [pair for token in tokens[: place + 1] for pair in inputs_of(table[token])]
@@ -40,6 +56,9 @@ def run(table, tokens, *, seed=0, backpressure=0.0, pause=0):
 
     simulation.run(testbench)
     assert len(received) == sum(len(inputs_of(table[token])) for token in tokens)
+    if hurry is not None:
+        count = c.embedding // 2
+        assert asked == [(base + token * count, count, TAGS.index("embedding")) for token in tokens]
     return simulation, starts, [cycle for cycle, _ in received]
 
 
@@ -58,6 +77,16 @@ def test_random_tables(zeros, backpressure, seed):
     )
     if zeros == 0 and backpressure:
         assert simulation.watches["o"].stalls
+
+
+@pytest.mark.parametrize("seed", seeds(2))
+@pytest.mark.parametrize("hurry, backpressure", [(1.0, 0.0), (0.4, 0.0), (0.4, 0.6), (1.0, 0.6)])
+def test_bursts(hurry, backpressure, seed):
+    """A row in an SDRAM is one burst; the words of other bursts between its own change nothing."""
+    rng = random.Random(seed)
+    table = [[rng.choice([0, rng.randint(-127, 127)]) for _ in range(10)] for _ in range(9)]
+    tokens = [8, 0, *(rng.randrange(9) for _ in range(10))]
+    run(table, tokens, seed=seed, backpressure=backpressure, pause=rng.randrange(3), hurry=hurry)
 
 
 def test_extremes():

@@ -1,17 +1,15 @@
 """WeightStore against `words_of`."""
 
 import random
-from collections import deque
 
 import pytest
-from amaranth.hdl import Value
 
 from egret.model.compiler.configuration import Configuration
 from egret.rtl.layouts import memory_layout
-from egret.rtl.sdram import TAGS, burst_layout
 from egret.rtl.weights import WeightStore, words_of
+from tests.support.bursts import serve_bursts
 from tests.support.seeds import seeds
-from tests.support.streams import StreamSimulation, pack, unpack
+from tests.support.streams import StreamSimulation, pack
 
 C = Configuration(vocabulary=2, embedding=9, hidden=(7, 4), lanes=2, weight_words=400)
 LATENCY = 9
@@ -245,42 +243,21 @@ def from_sdram(c, pointers, words, columns, *, seed=0, hurry=1.0, willing=1.0):
     Returns the cycles in which words left, and how many words each burst has.
     """
     simulation = StreamSimulation(WeightStore(c), seed)
-    dut = simulation.dut
-    simulation.watch(dut.burst, "burst")
     outside = [
         word >> 16 * part & 0xFFFF
         for word in narrow_words(c, words[c.resident_words :])
         for part in range(c.word_beats)
     ]
-    beats, asked = deque(), []
-
-    async def memory(context):
-        ready = False
-        async for _, _, valid, payload in context.tick().sample(dut.burst.valid, Value.cast(dut.burst.payload)):
-            if valid and ready:
-                address, count, tag = unpack(burst_layout(), payload)
-                asked.append(count)
-                beats.extend((word, tag) for word in outside[address : address + count])
-            sends = bool(beats) and simulation.chance(hurry)
-            context.set(dut.beat.valid, sends)
-            if sends:
-                StreamSimulation.set(context, dut.beat.payload, beats.popleft())
-            # Words of somebody else's burst are none of the store's business.
-            elif simulation.chance(0.5):
-                StreamSimulation.set(context, dut.beat.payload, (0xFFFF, TAGS.index("rows")))
-                context.set(dut.beat.valid, 1)
-            ready = len(beats) < 100 and simulation.chance(willing)
-            context.set(dut.burst.ready, ready)
-
-    simulation.simulator.add_process(memory)
+    asked = serve_bursts(simulation, outside, "rows", hurry=hurry, willing=willing)
     _, cycles = run(simulation, pointers, words, columns, 0, c)
     # Each column outside is one burst.
-    assert asked == [
+    counts = [count for _, count, _ in asked]
+    assert counts == [
         pointers[column][1] * c.word_beats
         for column, _, _ in columns
         if pointers[column][0] >= c.resident_words and pointers[column][1]
     ]
-    return cycles, asked
+    return cycles, counts
 
 
 def with_sdram(lanes, resident):
