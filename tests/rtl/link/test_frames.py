@@ -2,11 +2,12 @@
 
 import zlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from egret.rtl.link.frames import BadFrame, Frame, FrameReader, encode_frame
-from egret.rtl.protocol import Command
+from egret.rtl.protocol import HEADER, Command
 
 payloads = st.binary(max_size=60) | st.lists(st.sampled_from([0x7D, 0x7E, 0x5D, 0x5E, 0]), max_size=60).map(bytes)
 frames = st.builds(Frame, st.integers(0, 0xFFFF), st.integers(0, 255), payloads)
@@ -60,6 +61,16 @@ def test_a_damaged_frame_is_never_another(frame, data):
         bad = good[:place] + data.draw(st.binary(min_size=1, max_size=1)) + good[place:]
     found = FrameReader(60).feed(bad + b"\x7e")
     assert all(isinstance(item, BadFrame) or item == frame for item in found)
+
+
+@pytest.mark.parametrize("length", [0, 4, 6, 5 + (1 << 8), 0xFFFF])
+def test_a_length_that_its_crc_vouches_for_must_be_true(length):
+    """Five bytes of payload behind a header that says another number."""
+    content = HEADER.pack(7, Command.LOAD, length) + b"five!"
+    content += zlib.crc32(content).to_bytes(4, "little")
+    content = content.replace(b"\x7d", b"\x7d\x5d").replace(b"\x7e", b"\x7d\x5e")
+    found = FrameReader(60).feed(b"\x7e" + content + encode(Frame(8, Command.CLEAR, b"")))
+    assert isinstance(found[0], BadFrame) and found[1:] == [Frame(8, Command.CLEAR, b"")]
 
 
 def test_a_reader_does_not_collect_without_end():
