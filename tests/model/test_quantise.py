@@ -172,6 +172,21 @@ def test_large_weights_lose_scale_before_they_overflow(random_checkpoint):
         assert network.accumulator_bits == bits
 
 
+def test_a_large_bias_of_a_row_without_weights_keeps_its_value(random_checkpoint):
+    """Small weights in the gate's other rows would have a scale at which this bias overflows."""
+    checkpoint = random_checkpoint(configuration(), 1, 1.0, 0.001)
+    weight_x, weight_y, bias = (
+        checkpoint.tensors[f"layers.1.{name}"].copy() for name in ("weight_x", "weight_y", "bias")
+    )
+    alone = quantise(checkpoint).layers[1].shift
+    weight_x[2], weight_y[2], bias[2] = 0, 0, 5
+    network = quantise(
+        changed(checkpoint, layers__1__weight_x=weight_x, layers__1__weight_y=weight_y, layers__1__bias=bias)
+    )
+    assert network.layers[1].shift[0] < alone[0] and network.layers[1].shift[1:] == alone[1:]
+    assert dequantise(network).tensors["layers.1.bias"][2] == 5
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
