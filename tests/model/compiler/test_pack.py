@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from egret.model.compiler.compile import configuration_for
+from egret.model.compiler.configuration import RUN_BITS
 from egret.model.compiler.pack import Matrix, matrices, pack_matrix
 from tests.support.networks import few_values, random_network
 
@@ -18,15 +19,20 @@ lanes = st.sampled_from([1, 2, 4, 8, 16, 32])
 @quick
 @given(lanes, st.integers(4, 8), st.sampled_from([16, 17, 40, 256, 700]), st.data())
 def test_pack_matrix(lanes, run_bits, span, data):
-    """Any set of positions, also all of one bank: few words, and each weight once."""
+    """Any set of positions, also all of one bank: few words, each weight once, and no step too far for a lane."""
     if 1 << run_bits > 2 * span:
         run_bits = 4
     banks = 2 * lanes
+    far = min(4, banks) * span
     positions = data.draw(
         st.one_of(
             st.sets(st.integers(0, banks * span - 1), max_size=200),
             st.sets(st.integers(0, span - 1), max_size=40),
             st.just(set(range(min(300, banks * span)))),
+            # Some at either end of the banks that one lane reaches.
+            st.builds(
+                set.union, st.sets(st.integers(0, 3), min_size=1), st.sets(st.integers(far - 12, far - 1), min_size=4)
+            ),
         )
     )
     position = np.array(sorted(positions), int)
@@ -35,6 +41,8 @@ def test_pack_matrix(lanes, run_bits, span, data):
     weights, runs, counts, starts = pack_matrix(matrix, run_bits, lanes)
     assert counts.tolist() == [0, len(weights)] and weights.shape == runs.shape == (len(weights), lanes)
     assert not len(runs) or runs.max() < 1 << run_bits
+    # A lane that goes on passes the ends of two banks at most.
+    assert (((runs.astype(int) + 1) << np.where(weights == 0, RUN_BITS, 0))[1:] <= 2 * span).all()
     assert sorted(weights[weights != 0].tolist()) == sorted(weight.tolist())
     most = max((np.bincount(position // span).max(), -(-len(position) // lanes))) if len(position) else 0
     assert most <= len(weights) <= 2 * span
