@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-__all__ = ["EgretError", "InputError", "TrainingError", "needs"]
+__all__ = ["EgretError", "EgretWarning", "InputError", "TrainingError", "needs"]
 
 
 class EgretError(Exception):
@@ -19,6 +19,10 @@ class InputError(EgretError, ValueError):
 
 class TrainingError(EgretError):
     """A training diverged: when, and what to try instead."""
+
+
+class EgretWarning(UserWarning):
+    """What a user should know of a result, or of the machine. The command line prints the message as one line."""
 
 
 @contextlib.contextmanager

@@ -8,10 +8,11 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 
 import click
 
-from egret.model.errors import EgretError
+from egret.model.errors import EgretError, EgretWarning
 
 __all__ = ["COMMANDS", "main"]
 
@@ -42,7 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        return egret.main(arguments or ["--help"], prog_name="egret", standalone_mode=False) or 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", EgretWarning)
+            warnings.showwarning = _warn
+            return egret.main(arguments or ["--help"], prog_name="egret", standalone_mode=False) or 0
     except click.ClickException as error:
         return _refuse(error.format_message())
     except (KeyboardInterrupt, click.Abort):
@@ -53,6 +57,14 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
         return _refuse(f"{where}{error.strerror or error}")
+
+
+def _warn(message, category, filename, lineno, file=None, line=None):
+    """Show a warning of ours as a line, and any other one as Python does."""
+    if issubclass(category, EgretWarning):
+        click.echo(f"egret: warning: {' '.join(str(message).split())}", err=True)
+    else:
+        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
 
 
 def _refuse(message):

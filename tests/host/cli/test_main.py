@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 
 from egret.host.cli import main as cli
+from egret.model.errors import EgretWarning, InputError
 
 
 def test_help(egret):
@@ -45,6 +47,16 @@ def test_interruption(egret, network, monkeypatch, number):
     monkeypatch.setattr("egret.model.evaluate.evaluate", interrupt)
     status, out, err = egret("evaluate", "network", "--text", "text", "--engine", "float")
     assert (status, out, err) == (130, "", "\negret: interrupted\n")
+
+
+def test_a_warning_takes_one_line(egret, network, monkeypatch):
+    def warn(*_, **__):
+        warnings.warn("too\nlarge", EgretWarning, stacklevel=1)
+        raise InputError("no")
+
+    monkeypatch.setattr("egret.model.evaluate.evaluate", warn)
+    status, out, err = egret("evaluate", "network", "--text", "text", "--engine", "float")
+    assert (status, out, err) == (2, "", "egret: warning: too large\negret: error: no\n")
 
 
 def test_errors_of_the_system_take_one_line(refused, network, monkeypatch):
