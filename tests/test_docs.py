@@ -112,6 +112,12 @@ def test_the_reference_has_every_module():
     assert sorted(documented) == sorted(name for name in modules if not NOT_IN_THE_REFERENCE.search(name))
 
 
+def test_the_glossary_is_in_order():
+    (block,) = re.findall(r"```\{glossary\}\n(.*?)```", (ROOT / "docs/glossary.md").read_text(), re.S)
+    terms = [line for line in block.splitlines() if line and not line.startswith(" ")]
+    assert len(terms) > 50 and terms == sorted({*terms}, key=lambda term: term.lower().replace("-", " "))
+
+
 def test_faults_are_seen(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# One `two`, three\n[a](page.md#one-two-three) [b](page.md#four) [c](none.md) rtl/none.py\n")
