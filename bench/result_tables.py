@@ -1,0 +1,241 @@
+"""The tables of the results, by the names that stand in the documents; `bench.results` writes them."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["TABLES", "Results", "Table"]
+
+Results = dict[str, dict[str, Any]]
+"""Entries of the file by their ids: ``command``, ``result`` and, where something depends on it, ``machine``."""
+
+HERTZ = 80_000_000
+"""Clock that the ULX3S closes."""
+
+CAUSES = {
+    "macs": "lanes multiply",
+    "packing": "slots of words without a weight",
+    "memory": "waiting for the memory",
+    "rows": "folded rows",
+    "wait_update": "waiting for the update pass",
+    "wait_layer": "waiting for the layer below",
+}
+"""Of the lanes' cycles, in the order of the tables; what is not named stands in their last row."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the documents.
+
+    Parameters
+    ----------
+    runs : tuple of str
+        Ids of the entries that it is made from.
+    cells : callable
+        Gives the table from these entries.
+    commands : bool
+        Whether the runs' commands stand below it.
+    """
+
+    runs: tuple[str, ...]
+    cells: Callable[[list[dict[str, Any]]], str]
+    commands: bool = True
+
+    def write(self, results: Results) -> str:
+        """The table as Markdown, from all ``results``."""
+        entries = [results[run] for run in self.runs]
+        text = self.cells(entries)
+        if self.commands:
+            commands = "\n".join(f"$ {entry['command'].removesuffix(' --json')}" for entry in entries)
+            text += f"\n\n```console\n{commands}\n```"
+        return text
+
+
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    rule = "|" + "---|" * len(head)
+    lines = ["|" + "|".join(f" {cell} " if cell else " " for cell in row) + "|" for row in (head, *rows)]
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _columns(names: Sequence[str], columns: Sequence[Sequence[tuple[str, str]]]) -> str:
+    """A table from columns of (name, cell), whose names are the same."""
+    assert len({tuple(name for name, _ in column) for column in columns}) == 1
+    rows = [(cells[0][0], *(cell for _, cell in cells)) for cells in zip(*columns, strict=True)]
+    return _markdown(("", *names), rows)
+
+
+def _results(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [entry["result"] for entry in entries]
+
+
+def _per_token(result: dict[str, Any], counter: str) -> float:
+    return result["counters"][counter] / result["counters"]["tokens"]
+
+
+def _core_speed(result: dict[str, Any], hertz: float = HERTZ) -> str:
+    return f"{hertz / _per_token(result, 'cycles'):,.0f}"
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def _counts(result: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("MACs per token", f"{_per_token(result, 'macs'):,.0f}"),
+        ("cycles per token", f"{_per_token(result, 'cycles'):,.0f}"),
+    ]
+
+
+def _shares(result: dict[str, Any]) -> list[tuple[str, str]]:
+    shares = dict(result["shares"])
+    named = [(name, _percent(shares.pop(cause))) for cause, name in CAUSES.items() if cause in shares]
+    return [*named, ("first columns of a phase, empty pipelines, reset pass", _percent(sum(shares.values())))]
+
+
+def _operations(result: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("MACs per token, dense", f"{result['macs_per_token_dense']:,}"),
+        ("... pruned only", f"{result['macs_per_token_pruned']:,}"),
+        ("... event-driven only", f"{result['macs_per_token_event_driven']:,.0f}"),
+        ("... event-driven and pruned", f"{result['macs_per_token']:,.0f}"),
+    ]
+
+
+def _readme(entries: list[dict[str, Any]]) -> str:
+    results = _results(entries)
+    columns = [
+        [
+            ("perplexity, integer network", f"{text['perplexity']:.2f}"),
+            ("MACs a token, dense", f"{text['macs_per_token_dense']:,}"),
+            ("MACs a token, made", f"{text['macs_per_token']:,.0f}"),
+            ("weights in; lanes", f"{'block RAM' if core['store'] == 'bram' else 'SDRAM'}; {core['lanes']}"),
+            ("cycles a token", f"{_per_token(core, 'cycles'):,.0f}"),
+            ("tokens a second at 80 MHz, core alone", _core_speed(core)),
+        ]
+        for text, core in zip(results[::2], results[1::2], strict=True)
+    ]
+    return _columns(("demo: Shakespeare, characters", "Penn Treebank, 85 %", "Penn Treebank, 95 %"), columns)
+
+
+def _demo(entries: list[dict[str, Any]]) -> str:
+    floating, integer, core = _results(entries)
+    rows = [
+        ("perplexity, float", f"{floating['perplexity']:.3f}"),
+        ("perplexity, integer", f"{integer['perplexity']:.3f}"),
+        (
+            "events equal, float and integer, by layer",
+            ", ".join(_percent(one, 2) for one in integer["event_agreement"]),
+        ),
+        ("tokens run on the core", f"{core['tokens']:,}"),
+        ("event values unlike the integer network's", f"{core['mismatches']}"),
+        ("activity by layer", ", ".join(_percent(one, 2) for one in core["activity"])),
+        *_operations(core),
+        ("cycles per token", f"{_per_token(core, 'cycles'):,.0f}"),
+        (f"utilisation of {core['lanes']} lanes", _percent(core["lane_utilisation"])),
+    ]
+    return _markdown(("", ""), rows)
+
+
+def _speed_ups(entries: list[dict[str, Any]]) -> str:
+    (result,) = _results(entries)
+    rows = [
+        (
+            one["uses"],
+            *(f"{one[name]:,.0f}" for name in ("macs_per_token", "cycles_per_token", "bound_cycles_per_token")),
+            *(f"{one[name]:.1f}" for name in ("speed_up", "speed_up_in_macs")),
+        )
+        for one in result["variants"]
+    ]
+    return _markdown(("made use of", "MACs per token", "cycles per token", "bound", "speed-up", "by MACs"), rows)
+
+
+def _boards(entries: list[dict[str, Any]]) -> str:
+    columns, names = [], []
+    for name, result in zip(("iCEBreaker", "ULX3S"), _results(entries), strict=True):
+        speed = result["speed"]
+        direct, usb, megahertz = speed["at_once"], speed["usb"], speed["megahertz"]
+        traffic = f"{speed['bytes_sent_per_token']:.1f} and {speed['bytes_received_per_token']:.1f}"
+        names.append(f"{name}, {megahertz:g} MHz")
+        columns.append(
+            [
+                ("cycles per token", f"{_per_token(result, 'cycles'):,.0f}"),
+                ("lanes multiply", _percent(result["lane_utilisation"])),
+                ("bytes to and from the board, per token", traffic),
+                ("tokens a second: core alone", _core_speed(result, 1e6 * megahertz)),
+                ("generated", f"{direct['generated_tokens_per_second']:,.0f}"),
+                ("streamed", f"{direct['streamed_tokens_per_second']:,.0f}"),
+                ("what limits streaming", f"the {direct['limit']}"),
+                ("link busy while streaming", _percent(direct["link_busy"], 0)),
+                ("generated, with USB 1 ms away", f"{usb['generated_tokens_per_second']:,.0f}"),
+                ("streamed, with USB 1 ms away", f"{usb['streamed_tokens_per_second']:,.0f}"),
+            ]
+        )
+    return _columns(names, columns)
+
+
+def _perplexity(entries: list[dict[str, Any]]) -> str:
+    columns = [
+        [
+            ("test perplexity, 64 streams", f"**{result['perplexity']:.2f}**"),
+            ("activity by layer", ", ".join(_percent(share) for share in result["activity"])),
+            *_operations(result),
+        ]
+        for result in _results(entries)
+    ]
+    return _columns(("`ptb-egru-85.egret`", "`ptb-egru-95.egret`"), columns)
+
+
+def _lanes(entries: list[dict[str, Any]]) -> str:
+    names = ("8 lanes", "16 lanes", "32 lanes", "8 lanes, 1,000 folded rows", "8 lanes, 10,000 folded rows")
+    columns = [
+        [*_counts(result), *_shares(result), ("bytes read per token", f"{result['bytes_per_token']:,.0f}")]
+        for result in _results(entries)
+    ]
+    return _columns(names, columns)
+
+
+def _sdram(entries: list[dict[str, Any]]) -> str:
+    columns = [
+        [
+            ("folded rows that fit beside the rest", f"{result['folded']:,}"),
+            *_counts(result),
+            ("tokens a second at 80 MHz, core alone", _core_speed(result)),
+            ("**words that came, of those that could have**", f"**{_percent(result['bus_utilisation'])}**"),
+            ("lanes", f"{result['lanes']}"),
+            *_shares(result),
+        ]
+        for result in _results(entries)
+    ]
+    return _columns(("85 %", "95 %"), columns)
+
+
+def _simulation(entries: list[dict[str, Any]]) -> str:
+    names = ("demo network", "85 %, block RAM, 8 lanes", "85 %, SDRAM", "95 %, SDRAM")
+    rows = []
+    for name, entry in zip(names, entries, strict=True):
+        machine = entry["machine"]
+        rows.append((name, f"{machine['simulated_tokens_per_second']:,.1f}", machine["name"], machine["date"]))
+    return _markdown(("", "tokens simulated a second", "machine", "date"), rows)
+
+
+def _runs(sparsity: str) -> tuple[str, ...]:
+    return tuple(f"{sparsity}-{name}" for name in ("8-lanes", "16-lanes", "32-lanes", "folded-1000", "folded-10000"))
+
+
+TABLES: dict[str, Table] = {
+    "readme": Table(
+        ("demo-integer", "demo-ulx3s", "85-perplexity", "85-sdram", "95-perplexity", "95-sdram"),
+        _readme,
+        commands=False,
+    ),
+    "demo": Table(("demo-float", "demo-integer", "demo-20000"), _demo),
+    "speed-ups": Table(("demo-speed-ups",), _speed_ups),
+    "boards": Table(("demo-icebreaker", "demo-ulx3s"), _boards),
+    "perplexity": Table(("85-perplexity", "95-perplexity"), _perplexity),
+    "lanes-85": Table(_runs("85"), _lanes),
+    "lanes-95": Table(_runs("95"), _lanes),
+    "sdram": Table(("85-sdram", "95-sdram"), _sdram),
+    "simulation": Table(("demo-20000", "85-8-lanes", "85-sdram", "95-sdram"), _simulation, commands=False),
+}
+"""By the name that stands in the documents."""

@@ -1,0 +1,91 @@
+"""The figures of the documents are those of docs/results.json, which tests/test_figures.py measures again."""
+
+import json
+import re
+
+import pytest
+
+from bench.result_tables import TABLES
+from bench.results import RESULTS, ROOT, documents, write
+
+ENTRIES = json.loads(RESULTS.read_text())
+DOCUMENTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in documents()}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_tables_are_those_of_the_results(name):
+    assert write(DOCUMENTS[name], ENTRIES) == DOCUMENTS[name]
+
+
+def test_every_table_is_in_one_document():
+    found = re.findall(r"<!-- results: (.*?) -->", "".join(DOCUMENTS.values()))
+    assert sorted(found) == sorted(TABLES)
+
+
+def test_commands_that_differ_have_entries_that_differ():
+    commands = [entry["command"] for entry in ENTRIES.values()]
+    assert len({*commands}) == len(commands)
+
+
+@pytest.mark.parametrize("sparsity", ["85", "95"])
+def test_the_cards_of_the_large_networks(sparsity):
+    card = json.loads((ROOT / "model/networks/card.json").read_text())[sparsity]
+    result = ENTRIES[f"{sparsity}-perplexity"]["result"]
+    assert card["test_perplexity"] == round(result["perplexity"], 2)
+    assert card["test_macs_per_token"] == round(result["macs_per_token"])
+    assert card["test_activity"] == [round(share, 4) for share in result["activity"]]
+
+
+def rows(name, start):
+    """Cells of the rows of a document that begin with a text, this cell left out."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")[1:]]
+        for line in DOCUMENTS[name].splitlines()
+        if line.startswith(f"| {start} |")
+    ]
+
+
+@pytest.mark.parametrize(
+    "start, run",
+    {
+        "85 %, 8 lanes": "85-8-lanes",
+        "85 %, 16 lanes": "85-16-lanes",
+        "85 %, 32 lanes": "85-32-lanes",
+        "85 %, 8 lanes, 1,000 folded rows": "85-folded-1000",
+        "85 %, 8 lanes, 10,000 folded rows": "85-folded-10000",
+        "85 %, SDRAM, 4 lanes, 2,422 folded rows": "85-sdram",
+        "95 %, SDRAM, 4 lanes, 2,677 folded rows": "95-sdram",
+    }.items(),
+)
+def test_the_runs_beside_the_model_of_cost(start, run):
+    result = ENTRIES[run]["result"]
+    ((_, cycles, predicted, error, read, _),) = rows("docs/scaling.md", start)
+    assert cycles == f"{result['cycles_per_token']:,.0f}"
+    assert read in ("", f"{result['bytes_per_token']:,.0f}")
+    difference = float(predicted.replace(",", "")) / result["cycles_per_token"] - 1
+    assert error == f"{100 * difference:+.1f} %".replace("-", "−")
+
+
+def test_the_large_networks_beside_those_with_more_events():
+    networks = rows("docs/tries.md", "**... from that, in the repository**")
+    for sparsity, cells in zip(("95", "85"), networks, strict=True):
+        _, _, perplexity, activity, macs, cycles = cells
+        text, core = (ENTRIES[f"{sparsity}-{run}"]["result"] for run in ("perplexity", "sdram"))
+        assert perplexity.startswith(f"**{text['perplexity']:.2f}** ")
+        assert activity == ", ".join(f"{100 * share:.1f}" for share in text["activity"]) + " %"
+        assert macs == f"{text['macs_per_token'] / 1000:.0f} k"
+        assert cycles == f"**{core['cycles_per_token']:,.0f}**"
+
+
+def test_the_large_networks_beside_other_ways_of_rounding():
+    networks = rows("docs/training.md", "**... in the repository** (read-out scaled)")
+    for sparsity, (*_, perplexity, macs) in zip(("85", "95"), networks, strict=True):
+        text = ENTRIES[f"{sparsity}-perplexity"]["result"]
+        assert (perplexity, macs) == (f"**{text['perplexity']:.2f}**", f"{text['macs_per_token'] / 1e6:.3f} M")
+
+
+def test_the_perplexity_beside_that_of_the_icebreaker():
+    perplexity = ENTRIES["demo-integer"]["result"]["perplexity"]
+    assert f"With 8-bit weights and 1024 entries it is {perplexity:.3f}." in " ".join(
+        DOCUMENTS["docs/boards.md"].split()
+    )
