@@ -1,19 +1,16 @@
 """Yosys, nextpnr and the packers: found, set up, run, and what they report read."""
 
-import contextlib
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 from egret.model.errors import InputError
+from egret.model.machine import run_tools
 
 __all__ = ["FAMILY_TOOLS", "PLACEMENT", "PREPARATION", "SYNTHESIS", "Report", "Tools", "synthesis_script"]
 
@@ -129,52 +126,18 @@ class Tools:
         directory : Path
             To run in. YoWASP's tools see it and nothing else.
         waiting : callable, optional
-            Called four times a second. Where it raises, the tool and its children end.
+            Called again and again. Where it raises, the tool and its children end.
 
         Raises
         ------
         InputError
             The tool failed; the message is the first error that it tells.
         """
-        log = directory / f"{tool}.log"
-        with log.open("wb") as output, _ended(self._start(tool, arguments, directory, output)) as process:
-            while process.poll() is None:
-                waiting()
-                time.sleep(0.25)
-        if process.returncode:
-            raise InputError(f"{tool} failed: {_reason(log)}")
-
-    def _start(
-        self, tool: str, arguments: Iterable[object], directory: Path, output: IO[bytes]
-    ) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [self.paths[tool], *map(str, arguments)],
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-
-@contextlib.contextmanager
-def _ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a session of its own, ended with all its children when the context ends."""
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
-
-
-def _reason(log: Path) -> str:
-    """The first line that tells an error, in a tool's output or in the logs that it writes itself."""
-    for path in (log, *sorted(log.parent.glob("*.tim")), *sorted(log.parent.glob("*.rpt"))):
-        for line in path.read_text(errors="replace").splitlines():
-            if "ERROR" in line:
-                return line.partition("ERROR:")[2].strip() or line.strip()
-    return "no message"
+        command = [self.paths[tool], *map(str, arguments)]
+        try:
+            run_tools([command], directory, directory / f"{tool}.log", own_logs=("*.tim", "*.rpt"), waiting=waiting)
+        except InputError as error:
+            raise InputError(f"{tool} failed: {error}") from error
 
 
 @dataclass(frozen=True)

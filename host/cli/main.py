@@ -39,8 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
     """
     # The matrices are small: numpy's second thread gains little, and on a busy machine costs ten times what it gains.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # What is terminated cleans up like what is interrupted.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # What is terminated, or loses its terminal, cleans up like what is interrupted.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         with warnings.catch_warnings():

