@@ -69,6 +69,7 @@ LOOPS = ("endless", "model/thing.py", "return a if", "while True: pass\n    retu
 BROKEN = ("broken", "model/thing.py", "def twice(a):", "def twice(a:")
 
 
+@pytest.mark.slow
 def test_killed_and_survived(invoke, tree, tmp_path):
     result = invoke([WRONG, EQUAL, ADDS, BROKEN])
     assert result.exit_code == 1
@@ -95,6 +96,7 @@ def test_a_test_without_end_is_a_kill(invoke, tmp_path):
     assert (found["killed"], found["reason"]) == ("tests/model/test_thing.py", "more than 3 s")
 
 
+@pytest.mark.slow
 def test_some_and_the_rest(invoke, tmp_path):
     """What has a result is kept, and what has none runs."""
     assert list(json.loads(invoke([WRONG, ADDS], "le").stdout)["results"]) == ["less"]

@@ -419,6 +419,7 @@ def test_faults_at_the_pins():
     assert seen["steps"] > 8_000 and seen["repeats"] > 50 and seen["resets"] > 50
 
 
+@pytest.mark.slow
 def test_a_reset_in_mid_token():
     """A step of the core takes far longer than the reset takes to come."""
     network = random_network(4, hidden=(70, 50), density=0.9, threshold=0, z_bias=20_000, embedding=40)

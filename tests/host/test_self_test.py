@@ -15,6 +15,7 @@ from egret.model.compiler.unpack import read_image
 from egret.model.errors import InputError
 from egret.model.integer import IntegerEngine
 from egret.sim.virtual import board_build
+from tests.support import command_line
 from tests.support.memories import stuck
 from tests.support.networks import few_values, random_network
 
@@ -124,10 +125,9 @@ def test_patterns_differ_and_repeat(compiled):
             assert len({content[name] for content in contents}) == 3, name
 
 
-def test_of_the_core(monkeypatch):
+def test_of_the_core(random_checkpoint, monkeypatch):
     """On the virtual board; and with one weight bit other than what was sent, which the link's check cannot see."""
-    network = random_network(3, **SHAPE)
-    image = compile_image(network, configuration_for(network, lanes=2))
+    network, image = command_line.compiled(random_checkpoint)
     program = board_build(image.configuration).program()
     with Board(open_program(program)) as board:
         assert self_test(board, image, network, patterns=3).wrong_steps == 0

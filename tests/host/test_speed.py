@@ -113,7 +113,10 @@ def run(port, board, model, steps, first):
     return ((end - start) / steps for start, end in zip(begin, marks[-1], strict=True))
 
 
-@pytest.mark.parametrize(("window", "delay", "limit"), [(2, 0, "link"), (2, 2000, "window"), (8, 2000, "link")])
+@pytest.mark.parametrize(
+    ("window", "delay", "limit"),
+    [(2, 0, "link"), (2, 2000, "window"), pytest.param(8, 2000, "link", marks=pytest.mark.slow)],
+)
 def test_speed_is_that_of_the_hardware(window, delay, limit):
     """Streaming, once it has begun, and generation: computed within 3 % of what the simulated pins do."""
     port, model = SimulatedPort(window, delay), model_of(memories())

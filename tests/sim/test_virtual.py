@@ -268,7 +268,7 @@ def test_an_idle_board_sleeps(program):
     "few, folded, bit_cycles",
     [
         (True, 6, None),
-        (False, 0, 4),
+        pytest.param(False, 0, 4, marks=pytest.mark.slow),
         pytest.param(False, 0, None, marks=pytest.mark.slow),
         pytest.param(True, 6, 27, marks=pytest.mark.slow),
     ],
@@ -394,6 +394,7 @@ def test_boards_in_a_pipeline(store):
     assert measurements[1].bytes_sent / 40 > 3 * entered > 300
 
 
+@pytest.mark.slow
 def test_a_misused_sdram_ends_the_program(capfd):
     network = few_values(random_network(3, hidden=(9, 7), embedding=6))
     (image,) = simulation_images(network, store="sdram", resident_bytes=0)
