@@ -185,7 +185,7 @@ class WeightStore(wiring.Component):
         with m.If(~asked_valid):
             m.d.sync += [
                 asked.of.eq(head),
-                asked.resident.eq(head.pointer.start < c.resident_words),
+                asked.resident.eq(head.pointer.start < c.resident_words if c.resident_words else 0),
                 asked.last.eq(head.pointer.count - 1),
             ]
 

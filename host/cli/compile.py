@@ -67,10 +67,9 @@ def compile(
     if configuration.folded_tokens:
         rows.append(("folded rows", f"{configuration.folded_tokens:,} tokens, {len(image.memories['rows']):,} bytes"))
     if verilog is not None:
-        from egret.rtl.core import Core
-        from egret.rtl.export import to_verilog
+        from egret.rtl.export import core_verilog
 
-        write_aside(verilog, to_verilog(Core(configuration), "egret_core").encode())
+        write_aside(verilog, core_verilog(configuration).encode())
         rows.append(("Verilog", verilog))
     if output is not None:
         image.save(output)

@@ -14,7 +14,8 @@ from egret.model.compiler.unpack import read_image
 from egret.model.errors import InputError
 from egret.model.integer import IntegerEngine
 from egret.rtl.core import Core
-from egret.rtl.export import to_verilog
+from egret.rtl.export import in_good_style, to_verilog
+from egret.sim import lockstep
 from egret.sim import sdram as memories
 from egret.sim.lockstep import LockstepError, run
 from egret.sim.sdram import core_with_memory
@@ -242,6 +243,12 @@ def test_streams_wait_inside():
         backpressure=0.95,
     )
     assert {"o_events", "weights.i", "update_pass.o"} <= {name for name, stalls in result.stalls.items() if stalls}
+
+
+def test_an_exported_core_computes_the_same(monkeypatch):
+    """In the words that other tools like better."""
+    monkeypatch.setattr(lockstep, "to_verilog", lambda *component: in_good_style(to_verilog(*component)))
+    check(random_network(10, hidden=(9, 4), z_bias=4000), lanes=1, few=True, folded=4, backpressure=0.5)
 
 
 def test_output_alone():
