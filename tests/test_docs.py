@@ -109,7 +109,10 @@ def test_the_reference_has_every_module():
     documented = [
         name for path in PAGES for name in re.findall(r"^\.\. automodule:: ([\w.]+)$", path.read_text(), re.M)
     ]
-    assert sorted(documented) == sorted(name for name in modules if not NOT_IN_THE_REFERENCE.search(name))
+    wanted = {name for name in modules if not NOT_IN_THE_REFERENCE.search(name)}
+    assert len(documented) == len({*documented})
+    # A module that is missing gets an entry in the page of its package in docs/api.
+    assert (wanted - {*documented}, {*documented} - wanted) == (set(), set())
 
 
 def test_the_glossary_is_in_order():
