@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from egret.model.checkpoint import Checkpoint
+from egret.model.errors import InputError
 from egret.model.evaluate import outputs
 
 if TYPE_CHECKING:
@@ -60,11 +61,13 @@ def calibrate(
     Raises
     ------
     InputError
-        See `egret.model.evaluate.stream_steps`.
+        See `egret.model.evaluate.stream_steps`; or logits are too large for float32.
     """
     losses = np.zeros(len(_SCALES))
     for y, targets in outputs(network, ids, batch, progress=progress):
         losses += _losses(network.read_out(y), targets)
+    if not np.isfinite(losses).all():
+        raise InputError("the network's logits are too large to be calibrated: its weights must be smaller")
     best = min(max(int(np.argmin(losses)), 1), len(losses) - 2)
     left, middle, right = losses[best - 1 : best + 2]
     curvature = left - 2 * middle + right
@@ -72,6 +75,7 @@ def calibrate(
     return float((_SCALES[best] + np.clip(offset, -1, 1)) * _STEP)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # then the losses are not finite
 def _losses(logits, targets):
     """Sum of the negative log-likelihoods of targets [B] at every scale, from one exponential of the logits [B, V]."""
     logits = (logits - logits.max(axis=1, keepdims=True)).astype(np.float32)
@@ -97,9 +101,18 @@ def scale_readout(checkpoint: Checkpoint, scale: float) -> Checkpoint:
     Returns
     -------
     Checkpoint
+
+    Raises
+    ------
+    InputError
+        A weight would be too large for float32.
     """
     tied = checkpoint.configuration.tied
     factors = {"embedding.weight": scale, "layers.0.weight_x": 1 / scale} if tied else {"readout.weight": scale}
     factors["readout.bias"] = scale
-    tensors = {name: tensor * np.float32(factors.get(name, 1)) for name, tensor in checkpoint.tensors.items()}
+    with np.errstate(over="ignore"):
+        tensors = {name: tensor * np.float32(factors.get(name, 1)) for name, tensor in checkpoint.tensors.items()}
+    for name, tensor in tensors.items():
+        if not np.isfinite([tensor.min(), tensor.max()]).all():
+            raise InputError(f"{name} is too large to be scaled by {factors[name]:.3g}: its weights must be smaller")
     return Checkpoint(checkpoint.configuration, tensors, checkpoint.vocabulary)

@@ -131,12 +131,15 @@ def evaluate(
     Raises
     ------
     InputError
-        See `stream_steps`.
+        See `stream_steps`; or the float network's logits are too large for float32.
     """
     sources = SourceCounts(columns)
     likelihood, total = 0.0, len(ids) - 1
     for y, targets in outputs(network, ids, batch, sources=sources, progress=progress):
-        likelihood += log_likelihood(network.read_out(y), targets)
+        with np.errstate(invalid="ignore"):
+            likelihood += log_likelihood(network.read_out(y), targets)
+    if not math.isfinite(likelihood):
+        raise InputError("the network's logits are too large for float32: its weights must be smaller")
     return Evaluation(
         tokens=total,
         loss=-likelihood / total,

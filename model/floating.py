@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["FloatEngine", "LayerStep"]
 
 _TABLE_LIMIT = 1 << 24  # elements of the table of layer 1's input products; larger ones are multiplied each step
+_OVERFLOW = np.errstate(over="ignore", invalid="ignore")  # sums too large for float32 are infinite, and saturate gates
 _SPARSE_SHARE = 0.25  # below this share of active inputs, picking rows beats the whole product at batch 1
 
 
@@ -65,6 +66,7 @@ class FloatEngine:
         Outputs y of the latest step of each layer.
     """
 
+    @_OVERFLOW
     def __init__(self, checkpoint: "Checkpoint") -> None:
         self.configuration = checkpoint.configuration
         tensors = checkpoint.tensors
@@ -93,6 +95,7 @@ class FloatEngine:
         self.states = [np.zeros((batch, size), np.float32) for size in self.configuration.hidden_sizes]
         self.events = [np.zeros((batch, size), np.float32) for size in self.configuration.hidden_sizes]
 
+    @_OVERFLOW
     def step(self, tokens: np.ndarray) -> "list[LayerStep]":
         """Feed one token to every stream.
 
@@ -119,6 +122,7 @@ class FloatEngine:
             x = step.y
         return steps
 
+    @_OVERFLOW
     def read_out(self, y: np.ndarray) -> np.ndarray:
         """Logits of the last layer's outputs.
 

@@ -1,10 +1,12 @@
 """From a float checkpoint to the integer network (its file: `egret.model.integer_file`)."""
 
+import warnings
+
 import numpy as np
 
 from egret.model.arithmetic import STATE_FRACTION, VALUE_FRACTION
 from egret.model.checkpoint import Checkpoint, NetworkConfiguration
-from egret.model.errors import InputError
+from egret.model.errors import EgretWarning, InputError
 from egret.model.integer import THRESHOLD_MAX, IntegerLayer, IntegerNetwork
 
 __all__ = ["dequantise", "quantise"]
@@ -14,6 +16,9 @@ EMBEDDING_FRACTION = 7
 
 CODEBOOK = 15
 """Non-zero values of a 4-bit weight."""
+
+_HUGE = 2.0**100
+"""Saturates at every scale, and does not overflow in float32 when it is scaled."""
 
 
 def quantise(
@@ -56,6 +61,11 @@ def quantise(
     ------
     InputError
         The network is no such EGRU, or one of its rows cannot be held at any scale.
+
+    Warns
+    -----
+    EgretWarning
+        Weights saturate at less than half of their value; it counts them.
     """
     configuration = checkpoint.configuration
     if configuration.cell != "egru" or configuration.reset != "before":
@@ -72,7 +82,9 @@ def quantise(
     def layer(number, power=0, weight_bits=weight_bits):
         prefix = f"layers.{number}."
         return _quantise_layer(
-            tensors[prefix + "weight_x"] * 2.0**power,
+            np.clip(tensors[prefix + "weight_x"], -_HUGE, _HUGE) * 2.0**power
+            if power
+            else tensors[prefix + "weight_x"],
             tensors[prefix + "weight_y"],
             tensors[prefix + "bias"],
             tensors[prefix + "threshold"],
@@ -106,10 +118,16 @@ def quantise(
             break
     _, power, embedding = min(choices, key=lambda choice: choice[0])
     layers = [layer(0, power), *(layer(number) for number in range(1, configuration.layers))]
+    scales = {"embedding.weight": 2.0 ** (EMBEDDING_FRACTION - power)}
+    for number, quantised in enumerate(layers):
+        scale = np.repeat(2.0 ** _weight_fractions(quantised.shift, gate_index_bits), len(quantised.threshold))[:, None]
+        scales[f"layers.{number}.weight_x"] = scale * 2.0 ** (0 if number else power)
+        scales[f"layers.{number}.weight_y"] = scale
     readout_weight = None
     if not configuration.tied:
         power = _least_error_power(tensors["readout.weight"])
         readout_weight = _table(tensors["readout.weight"], power, embedding_bits)
+        scales["readout.weight"] = 2.0 ** (EMBEDDING_FRACTION - power)
     readout_fraction = EMBEDDING_FRACTION + VALUE_FRACTION - power
     readout_bias = np.rint(tensors["readout.bias"].astype(np.float64) * 2.0**readout_fraction)
     if (largest := np.abs(readout_bias).max()) >= 1 << 31:
@@ -117,6 +135,7 @@ def quantise(
             f"readout.bias: must lie within +-{2.0 ** (31 - readout_fraction):g} beside such read-out "
             f"weights, not reach {largest * 2.0**-readout_fraction:g}"
         )
+    _warn_of_saturation(tensors, scales)
     return IntegerNetwork(
         vocabulary=checkpoint.vocabulary,
         embedding=embedding,
@@ -172,7 +191,23 @@ def dequantise(network: IntegerNetwork) -> Checkpoint:
 
 def _round(array, fraction, limit):
     """Nearest multiples of 2^-fraction, as integers that saturate at +-limit."""
-    return np.clip(np.rint(array * 2.0**fraction), -limit, limit)
+    # Saturated first: no product overflows then.
+    largest = limit * 2.0**-fraction
+    return np.rint(np.clip(array, -largest, largest) * 2.0**fraction)
+
+
+def _warn_of_saturation(tensors, scales):
+    """Count the weights that lose more than half of their value. A scale of least error cuts off less than that."""
+    counts = {name: int(np.count_nonzero(np.abs(tensors[name]) > 2 * 127 / scale)) for name, scale in scales.items()}
+    weights = sum(tensors[name].size for name in scales)
+    if saturated := sum(counts.values()):
+        where = ", ".join(f"{count:,} in {name}" for name, count in counts.items() if count)
+        warnings.warn(
+            f"{saturated:,} of {weights:,} weights are too large for the integer network and saturate at less than "
+            f"half of their value ({where}): it may do other things than the float network",
+            EgretWarning,
+            stacklevel=3,
+        )
 
 
 def _table(matrix, power, bits):
@@ -226,7 +261,7 @@ def _quantise_layer(weight_x, weight_y, bias, threshold, weight_bits, accumulato
         while True:
             integer_x[rows] = _round(weight_x[rows], fraction, 127)
             integer_y[rows] = _round(weight_y[rows], fraction, 127)
-            exact_bias = np.rint(bias[rows] * 2.0 ** (fraction + VALUE_FRACTION))
+            exact_bias = np.rint(bias[rows].astype(np.float64) * 2.0 ** (fraction + VALUE_FRACTION))
             integer_bias[rows] = np.clip(exact_bias, -limit, limit)
             layer = IntegerLayer(integer_x[rows], integer_y[rows], integer_bias[rows], threshold, (1, 1, 1))
             if np.abs(exact_bias).max() <= limit and IntegerNetwork.reach(layer).max() <= limit:
@@ -242,7 +277,7 @@ def _quantise_layer(weight_x, weight_y, bias, threshold, weight_bits, accumulato
         scale = np.repeat(2.0 ** _weight_fractions(shift, gate_index_bits), size)[:, None]
         integer_x = _to_codebook(weight_x * scale)
         integer_y = np.concatenate([_to_codebook(part) for part in np.split(weight_y * scale, [2 * size])])
-    integer_threshold = np.minimum(np.rint(threshold * 2.0**STATE_FRACTION), THRESHOLD_MAX).astype(np.int32)
+    integer_threshold = _round(threshold, STATE_FRACTION, THRESHOLD_MAX).astype(np.int32)
     return IntegerLayer(integer_x, integer_y, integer_bias, integer_threshold, tuple(shift))
 
 

@@ -1,5 +1,7 @@
 """The scale of the read-out: found where a search finds it, and put where nothing else changes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -75,3 +77,14 @@ def test_scales_end_at_a_half_and_at_two(checkpoint, ids, sure, end):
 def test_a_text_without_predictions_is_refused(checkpoint):
     with pytest.raises(InputError, match="at least 2 are needed"):
         calibrate(FloatEngine(checkpoint), np.array([1]))
+
+
+def test_what_is_too_large_is_refused(checkpoint, ids):
+    """Without a warning of numpy's."""
+    bias = checkpoint.tensors["readout.bias"].copy()
+    bias[:2] = 3e38, -3e38
+    huge = dataclasses.replace(checkpoint, tensors=checkpoint.tensors | {"readout.bias": bias})
+    with pytest.raises(InputError, match="^the network's logits are too large to be calibrated"):
+        calibrate(FloatEngine(huge), ids)
+    with pytest.raises(InputError, match=r"^readout\.bias is too large to be scaled by 1\.5"):
+        scale_readout(huge, 1.5)

@@ -121,3 +121,15 @@ def test_agreement_of_silence(random_checkpoint):
         checkpoint.tensors[f"layers.{layer}.threshold"][:] = 2
     for layer in event_agreement(FloatEngine(checkpoint), FloatEngine(checkpoint), IDS):
         assert (layer.agreement, layer.overlap) == (1, 1)
+
+
+def test_what_overflows(random_checkpoint):
+    """Sums within the network that do are infinite, and saturate a gate; logits that do are refused."""
+    checkpoint = random_checkpoint(CONFIGURATION)
+    for name in ("layers.0.weight_x", "embedding.weight"):
+        checkpoint.tensors[name][:, 0] = 1e30
+    network, columns = FloatEngine(checkpoint), checkpoint_columns(checkpoint)
+    assert math.isfinite(evaluate(network, columns, IDS).loss)
+    checkpoint.tensors["readout.bias"][:2] = np.inf, 1
+    with pytest.raises(InputError, match="^the network's logits are too large for float32"):
+        evaluate(network, columns, IDS)

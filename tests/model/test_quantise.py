@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from egret.model.checkpoint import NetworkConfiguration
-from egret.model.errors import InputError
+from egret.model.errors import EgretWarning, InputError
 from egret.model.integer import IntegerEngine
 from egret.model.quantise import _to_codebook, dequantise, quantise
 
@@ -41,6 +41,7 @@ def embedding_fractions(embedding, integers):
     ]
 
 
+@pytest.mark.filterwarnings("ignore:.* saturate:egret.model.errors.EgretWarning")
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("density, scale", [(1.0, 0.3), (0.2, 1.0), (0.1, 0.05), (0.5, 4.0)])
 @pytest.mark.parametrize("tied", [True, False])
@@ -170,6 +171,44 @@ def test_large_weights_lose_scale_before_they_overflow(random_checkpoint):
     assert np.abs(narrow.layers[0].weight_x.astype(int)).sum() < 0.6 * np.abs(wide.layers[0].weight_x.astype(int)).sum()
     for network, bits in ((wide, 24), (narrow, 20)):
         assert network.accumulator_bits == bits
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_saturated_weights_are_counted(random_checkpoint, tied):
+    """In one warning, which is the only one: no product overflows. Biases and thresholds have ends of their own."""
+    checkpoint = random_checkpoint(configuration(tied=tied), 1)
+    changes = {"layers__0__weight_x": 1, "layers__1__weight_y": 2, "embedding__weight": 3}
+    changes |= {} if tied else {"readout__weight": 4}
+    huge, weights = {"layers__1__threshold": np.full(6, 3e38, np.float32)}, 0
+    for name, tensor in checkpoint.tensors.items():
+        weights += tensor.size if ".weight" in name else 0
+        if count := changes.get(name.replace(".", "__")):
+            tensor = tensor.copy()
+            tensor.flat[:count] = [1e38, -1e38, 3e38, -3e38][:count]
+            huge[name.replace(".", "__")] = tensor
+    with pytest.warns() as warned:
+        network = quantise(changed(checkpoint, **huge))
+    (warning,) = warned
+    assert warning.category is EgretWarning and warning.filename == __file__
+    order = ["embedding__weight", "layers__0__weight_x", "layers__1__weight_y", "readout__weight"]
+    where = ", ".join(f"{changes[name]} in {name.replace('__', '.')}" for name in order if name in changes)
+    assert str(warning.message) == (
+        f"{sum(changes.values())} of {weights} weights are too large for the integer network and saturate at less than "
+        f"half of their value ({where}): it may do other things than the float network"
+    )
+    assert network.layers[1].weight_y.flat[:2].tolist() == [127, -127]
+    assert network.layers[1].threshold.tolist() == [32767] * 6
+
+
+def test_a_weight_that_saturates_by_less_than_half_is_no_warning(random_checkpoint):
+    """The scale of least error cuts the largest weights off a little."""
+    checkpoint = random_checkpoint(configuration(), 1, 1.0, 0.3)
+    weight = checkpoint.tensors["layers.1.weight_y"].copy()
+    weight[0, 0] = 1.9 * 127
+    assert quantise(changed(checkpoint, layers__1__weight_y=weight)).layers[1].weight_y[0, 0] == 127
+    weight[0, 0] = 2.1 * 127
+    with pytest.warns(EgretWarning, match="^1 of "):
+        quantise(changed(checkpoint, layers__1__weight_y=weight))
 
 
 def test_a_large_bias_of_a_row_without_weights_keeps_its_value(random_checkpoint):

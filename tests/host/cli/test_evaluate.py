@@ -1,9 +1,11 @@
 """The command `egret evaluate`."""
 
 import json
+import re
 
 import pytest
 
+from egret.model.checkpoint import load_checkpoint, save_checkpoint
 from tests.support.command_line import TEXT
 
 
@@ -25,6 +27,24 @@ def test_evaluate(egret, network):
         assert 0 < result["macs_per_token"] < result["macs_per_token_dense"]
     perplexities = [results["network", engine]["perplexity"] for engine in ("float", "integer")]
     assert perplexities[1] == pytest.approx(perplexities[0], rel=0.01)
+
+
+def test_saturated_weights_are_one_line(egret, network):
+    """Wherever a network is quantised, once a command, and nothing of numpy's beside it."""
+    checkpoint = load_checkpoint("network")
+    for name in ("layers.0.weight_x", "layers.1.weight_y"):
+        checkpoint.tensors[name][:2, 1] = 1e38, -3e38
+    save_checkpoint(checkpoint, "network")
+    for command in (
+        ("quantise", "network", "-o", "integer"),
+        ("compile", "network", "-o", "image"),
+        ("evaluate", "network", "--engine", "integer", "--agreement", "--text", "text"),
+    ):
+        status, _, err = egret(*command)
+        assert status == 0
+        assert re.fullmatch(r"egret: warning: 4 of \d+ weights are too large for the integer network .*\n", err)
+    assert egret("evaluate", "integer", "--engine", "integer", "--text", "text")[::2] == (0, "")
+    assert egret("evaluate", "network", "--engine", "float", "--text", "text")[::2] == (0, "")
 
 
 def test_evaluate_in_streams_with_agreement(egret, network):
