@@ -109,7 +109,7 @@ def _readme(entries: list[dict[str, Any]]) -> str:
             ("perplexity, integer network", f"{text['perplexity']:.2f}"),
             ("MACs a token, dense", f"{text['macs_per_token_dense']:,}"),
             ("MACs a token, made", f"{text['macs_per_token']:,.0f}"),
-            ("weights in; lanes", f"{'block RAM' if core['store'] == 'bram' else 'SDRAM'}; {core['lanes']}"),
+            ("weights in; lanes", f"{'SDRAM' if core.get('store') == 'sdram' else 'block RAM'}; {core['lanes']}"),
             ("cycles a token", f"{_per_token(core, 'cycles'):,.0f}"),
             ("tokens a second at 80 MHz, core alone", _core_speed(core)),
         ]
@@ -225,7 +225,7 @@ def _runs(sparsity: str) -> tuple[str, ...]:
 
 TABLES: dict[str, Table] = {
     "readme": Table(
-        ("demo-integer", "demo-ulx3s", "85-perplexity", "85-sdram", "95-perplexity", "95-sdram"),
+        ("demo-integer", "demo-2000", "85-perplexity", "85-sdram", "95-perplexity", "95-sdram"),
         _readme,
         commands=False,
     ),
