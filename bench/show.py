@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from egret.model.errors import EgretError
 
@@ -42,11 +43,11 @@ def show(
         return
     console = Console()
     if not console.is_terminal:
-        console = Console(width=200)  # no figure is cut
+        console = Console(width=10_000)  # no figure is cut
     for title, heads, rows in tables:
-        table = Table(*heads, title=title, title_justify="left", show_header=any(heads))
+        table = Table(*heads, title=Text(title), title_justify="left", show_header=any(heads))
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))  # names are no markup
         console.print(table)
 
 

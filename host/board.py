@@ -18,6 +18,7 @@ import struct
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import accumulate
 from time import monotonic
 from typing import TYPE_CHECKING, cast
@@ -111,7 +112,8 @@ class Board:
         self.close()
 
     def close(self) -> None:
-        """Close the transport."""
+        """Close the transport; commands that a caller left under way are not seen through."""
+        self._failed = True
         self._transport.close()
 
     @property
@@ -255,7 +257,8 @@ class Board:
         Returns
         -------
         callable
-            Waits for the step and returns what `step` does. It must be called before the next command is given.
+            Waits for the step and returns what `step` does. It must be called, or let go of, before the next command
+            is given.
         """
         steps = self._steps([token], announce=True)
         next(steps)
@@ -382,7 +385,7 @@ class Board:
                     self._write(held[2])
                     held = None
                 if sent:
-                    self._transport.start()
+                    self._start()
                 if result is not None:
                     yield result
                 if not sent:
@@ -397,9 +400,11 @@ class Board:
         finally:
             # A caller that stops early, or a refused command, leaves commands under way: see them through, so that the
             # next exchange starts in step with the board.
-            while sent and not self._failed:
-                self._await(sent, replies)
-                sent.popleft()
+            # This never speaks over what ended the exchange.
+            with suppress(BoardError):
+                while sent and not self._failed:
+                    self._await(sent, replies)
+                    sent.popleft()
 
     def _may_send(self, sent, held):
         if not sent:
@@ -484,6 +489,12 @@ class Board:
         """The error to raise for a link that is of no further use."""
         self._failed = True
         return BoardError(f"{self._name}: {reason}")
+
+    def _start(self):
+        try:
+            self._transport.start()
+        except OSError as error:
+            raise self._lost(error) from None
 
     def _write(self, content):
         try:

@@ -117,7 +117,7 @@ def plot(path: str | Path, title: str, measurement: Measurement, variants: list[
     figure, axes = pyplot.subplots(
         1, 2 if variants else 1, figsize=(11 if variants else 6, 3.6), squeeze=False, layout="constrained"
     )
-    figure.suptitle(title)
+    figure.suptitle(title.replace("$", r"\$"))  # a name is no formula
     shares = {name: share for name, share in measurement.shares.items() if share >= 0.0005}
     axis = axes[0][0]
     bars = axis.barh(list(shares), [100 * share for share in shares.values()], color="#4477aa")

@@ -117,7 +117,7 @@ def run(
     console.print(f"{steps - wrong} of {steps} tokens match the integer network", style="bold", highlight=False)
     for mismatch in (session.first_mismatch, core.first_mismatch, dense.first_mismatch):
         if mismatch is not None:
-            console.print(f"first mismatch: {mismatch}", style="red", highlight=False)
+            console.print(f"first mismatch: {mismatch}", style="red", highlight=False, markup=False)
     console.print(_table(floating, integer, agreement, core, dense))
     return not wrong and not dense.mismatches
 

@@ -1,6 +1,6 @@
 """Text from a board: prompt in, last-layer events out, read-out and sampling on the host, tokens back in."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,8 +85,8 @@ def generate(
     count: int,
     *,
     observe: Callable[[int, np.ndarray], None] | None = None,
-) -> Iterator[int]:
-    """Generate tokens on a board, from zero state.
+) -> Generator[int, None, None]:
+    """Generate tokens on a board, from zero state; closed early, it leaves the board in step with the client.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def generate(
     if count < 0:
         raise InputError(f"the number of tokens must be at least 0, not {count}")
 
-    def run() -> Iterator[int]:
+    def run() -> Generator[int, None, None]:
         board.clear()
         events = np.zeros(0, np.uint8)
         for token, events in zip(prompt, board.step_many(prompt), strict=True):
@@ -130,13 +130,11 @@ def generate(
             # The last token's events would serve nothing.
             finish = board.begin_step(token) if index < count - 1 else None
             # While the board runs this step, the caller looks at the one before.
-            try:
-                if observe is not None and observed is not None:
-                    observe(*observed)
-                yield token
-            finally:
-                if finish is not None:
-                    events = finish()
+            if observe is not None and observed is not None:
+                observe(*observed)
+            yield token
+            if finish is not None:
+                events = finish()
             observed = (token, events) if observe is not None and finish is not None else None
 
     return run()

@@ -1,5 +1,6 @@
 """One session of text generation on a board: prompt, text as it comes, comparison, figures."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -159,10 +160,11 @@ def generate_text(
 
     before = board.counters()
     begin = time.perf_counter()
-    tokens = generate(board, ReadOut(image), sampler, ids, count, observe=observe)
-    for piece in vocabulary.pieces(tokens):
-        write(piece)
-        session.tokens += 1
+    # Closed here, whatever `write` raises: the board still answers.
+    with contextlib.closing(generate(board, ReadOut(image), sampler, ids, count, observe=observe)) as tokens:
+        for piece in vocabulary.pieces(tokens):
+            write(piece)
+            session.tokens += 1
     session.seconds = time.perf_counter() - begin
     session.matching = None if engine is None else matching
     after = board.counters()

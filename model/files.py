@@ -1,8 +1,11 @@
 """Files: read, known by what they hold, and written so that a reader never sees half of one."""
 
 import contextlib
+import errno
 import hashlib
 import os
+import secrets
+import stat
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -53,6 +56,10 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 def write_aside(path: str | Path, data: bytes) -> None:
     """Write a file under another name beside it, then rename.
 
+    What is there is treated as a shell's ``>`` treats it. A symbolic link stays and the file that it names is replaced;
+    a file keeps its permissions, and is refused where these forbid to write; a device or a pipe is written to. A new
+    file has the permissions that the umask leaves.
+
     Parameters
     ----------
     path : str or Path
@@ -63,16 +70,27 @@ def write_aside(path: str | Path, data: bytes) -> None:
     InputError
         The file cannot be written; nothing is left behind.
     """
-    path = Path(path)
     try:
-        handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            found = None
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            Path(path).write_bytes(data)
+            return
+        if found is not None and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        target = Path(os.path.realpath(path))
+        aside = target.parent / f".{target.name[:50]}.{secrets.token_hex(4)}"
+        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask
         try:
             with open(handle, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(aside, 0o644)  # mkstemp made it private
-            os.replace(aside, path)
+            if found is not None:
+                os.chmod(aside, stat.S_IMODE(found.st_mode))
+            os.replace(aside, target)
         except BaseException:
             os.unlink(aside)
             raise
@@ -83,6 +101,8 @@ def write_aside(path: str | Path, data: bytes) -> None:
 @contextlib.contextmanager
 def directory_aside(path: str | Path) -> Iterator[Path]:
     """Fill a new directory under another name beside it, then rename: it appears at once with all that is in it.
+
+    Where there is a symbolic link to nothing, the directory is made where it points to.
 
     Parameters
     ----------
@@ -98,8 +118,8 @@ def directory_aside(path: str | Path) -> Iterator[Path]:
     OSError
         The directory cannot be made, or there is one with files already; nothing is left behind.
     """
-    path = Path(path)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as work:
+    path = Path(os.path.realpath(path))
+    with tempfile.TemporaryDirectory(prefix=f".{path.name[:50]}.", dir=path.parent) as work:
         aside = Path(work) / path.name
         aside.mkdir()
         yield aside

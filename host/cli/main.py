@@ -4,11 +4,14 @@ A command is a module beside this one, which is imported when it is asked for, a
 heavy: ``egret --help`` answers at once, and no command needs torch but those that train.
 """
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -34,8 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 on success, 2 with one line on standard error where the user's input cannot be used, 130 when
-        interrupted or terminated.
+        Exit status: 0 on success, 2 with one line on standard error where the user's input cannot be used or nothing
+        more can be written, 130 when interrupted or terminated. 141, and not a word, where nobody reads standard output
+        any more, as in ``egret run NETWORK | head``: what a shell shows for ``cat`` and others that SIGPIPE ends.
     """
     # The matrices are small: numpy's second thread gains little, and on a busy machine costs ten times what it gains.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -52,10 +56,18 @@ def main(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         return _refuse(error.format_message())
     except (KeyboardInterrupt, click.Abort):
-        click.echo("egret: interrupted", err=True)
+        _tell("egret: interrupted")
         return 130
+    except _ReaderGone:
+        # What is still buffered has to go somewhere when the process ends.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
     except EgretError as error:
         return _refuse(str(error))
+    except UnicodeEncodeError as error:
+        text = error.object[error.start : error.end]
+        return _refuse(f"{text!a} cannot be written as {error.encoding}; set PYTHONIOENCODING=utf-8, or a UTF-8 locale")
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
         return _refuse(f"{where}{error.strerror or error}")
@@ -64,14 +76,36 @@ def main(arguments: list[str] | None = None) -> int:
 def _warn(message, category, filename, lineno, file=None, line=None):
     """Show a warning of ours as a line, and any other one as Python does."""
     if issubclass(category, EgretWarning):
-        click.echo(f"egret: warning: {' '.join(str(message).split())}", err=True)
+        _tell(f"egret: warning: {' '.join(str(message).split())}")
     else:
-        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
+        _tell(warnings.formatwarning(message, category, filename, lineno, line).rstrip("\n"))
 
 
 def _refuse(message):
-    click.echo(f"egret: error: {' '.join(message.split())}", err=True)
+    _tell(f"egret: error: {' '.join(message.split())}")
     return 2
+
+
+def _tell(line):
+    with contextlib.suppress(OSError):  # standard error may be what cannot be written
+        click.echo(line, err=True)
+
+
+class _ReaderGone(EgretError):
+    """Nobody reads standard output, or standard error, any more."""
+
+
+@contextlib.contextmanager
+def _reader_gone() -> Iterator[None]:
+    """Raise `_ReaderGone` for a broken pipe, for which click and rich would end the process with status 1."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGone from error
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        raise _ReaderGone from error
 
 
 class _Commands(click.Group):
@@ -85,6 +119,14 @@ class _Commands(click.Group):
             return None
         name = cmd_name.replace("-", "_")
         return getattr(importlib.import_module(f"egret.host.cli.{name}"), name)
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with _reader_gone():  # `--help` prints
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _reader_gone():
+            return super().invoke(ctx)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -3,13 +3,20 @@
 import contextlib
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-__all__ = ["Result", "Table", "percentages", "progress_bar", "share_rows", "show"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Result", "Table", "output_console", "percentages", "progress_bar", "share_rows", "show"]
+
+_WIDE = 10_000
+"""Columns of what is no terminal."""
 
 
 @dataclass
@@ -70,17 +77,22 @@ def show(result: Result, title: str, as_json: bool) -> None:
         click.echo(json.dumps(_finite(result.figures), allow_nan=False))
         return
     from rich import table
-    from rich.console import Console
+    from rich.text import Text
 
-    for one in [Table(title, result.rows), *result.tables]:
-        if not one.rows:
-            continue
-        shown = table.Table(title=one.title, title_justify="left", show_header=bool(one.head))
-        for number, name in enumerate(one.head or ("", "")):
-            shown.add_column(name, justify="right" if one.head and number else "left", no_wrap=bool(one.head))
-        for row in one.rows:
-            shown.add_row(*row)
-        Console().print(shown)
+    console = output_console()
+    with console.capture() as captured:
+        for one in [Table(title, result.rows), *result.tables]:
+            if not one.rows:
+                continue
+            # What a user named is text, not markup; in a narrow terminal it is folded.
+            shown = table.Table(title=Text(one.title), title_justify="left", show_header=bool(one.head))
+            for number, name in enumerate(one.head or ("", "")):
+                shown.add_column(Text(name), justify="right" if one.head and number else "left", overflow="fold")
+            for row in one.rows:
+                shown.add_row(*map(Text, row))
+            console.print(shown)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    click.echo(captured.get().encode(encoding, "backslashreplace").decode(encoding), nl=False)
 
 
 def _finite(value):
@@ -89,6 +101,14 @@ def _finite(value):
     if isinstance(value, list | tuple):
         return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def output_console() -> "Console":
+    """Standard output for rich: as wide as the terminal, and as what is printed where there is none."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDE)
 
 
 @contextlib.contextmanager
@@ -108,7 +128,8 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    named = TextColumn("{task.description}", markup=False)
+    columns = (named, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)

@@ -1,6 +1,7 @@
 """The board client, against the device in Python and against the link in hardware, over good and bad lines."""
 
 import collections
+import gc
 import os
 import random
 import re
@@ -117,6 +118,23 @@ def test_a_caller_may_stop_early(board):
     for token in range(3, 3 + ahead):
         model.step(token)
     np.testing.assert_array_equal(board.step(9), expected_events(model, 9))
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("end", ["closed", "silent"])
+def test_what_is_under_way_says_nothing_when_it_is_let_go(end, board, port):
+    """Clean-up does not talk to what is closed, and raises nothing of its own."""
+    finish, steps = board.begin_step(7), board.step_many([1, 2, 3])
+    if end == "closed":
+        finish()
+        next(steps)
+        board.close()
+        port.read = None
+    else:
+        port.device = Silent()
+        port.buffer = b""
+    del finish, steps
+    gc.collect()
 
 
 def test_tokens_are_checked(board):

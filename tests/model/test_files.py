@@ -14,9 +14,74 @@ def test_writes_and_replaces(tmp_path):
         write_aside(path, data)
         assert path.read_bytes() == data
         assert [each.name for each in tmp_path.iterdir()] == ["a.bin"]
-    assert path.stat().st_mode & 0o777 == 0o644
     write_aside(str(path), b"text as path")
     assert path.read_bytes() == b"text as path"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_permissions_are_what_a_shell_would_give(mask, tmp_path):
+    path, before = tmp_path / "a.bin", os.umask(mask)
+    try:
+        write_aside(path, b"new")
+        assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+        with directory_aside(tmp_path / "b") as aside:
+            write_aside(aside / "c", b"")
+        assert (tmp_path / "b").stat().st_mode & 0o777 == 0o777 & ~mask
+        path.chmod(0o640)
+        write_aside(path, b"newer")
+        assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"newer", 0o640)
+    finally:
+        os.umask(before)
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path):
+    target, link = tmp_path / "there" / "target", tmp_path / "link"
+    target.parent.mkdir()
+    link.symlink_to("there/target")
+    for data in (b"first", b"second"):  # a link to nothing, and to a file
+        write_aside(link, data)
+        assert link.is_symlink() and target.read_bytes() == data
+    assert os.listdir(target.parent) == ["target"]
+    link.unlink()
+    link.symlink_to("there/new")
+    with directory_aside(link) as aside:
+        (aside / "a").write_bytes(b"1")
+    assert link.is_symlink() and (target.parent / "new" / "a").read_bytes() == b"1"
+    link.unlink()
+    link.symlink_to("link")
+    with pytest.raises(InputError, match="link: cannot write it: Too many levels of symbolic links"):
+        write_aside(link, b"x")
+
+
+def test_a_pipe_is_written_to(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    write_aside(path, b"data")
+    assert os.read(reader, 100) == b"data" and path.is_fifo()
+    os.close(reader)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_device_is_written_to():
+    with pytest.raises(InputError, match="/dev/full: cannot write it: No space left on device"):
+        write_aside("/dev/full", b"x")
+    assert not os.path.isfile("/dev/full")
+
+
+def test_a_file_that_forbids_writing_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anything
+    with pytest.raises(InputError, match="a.bin: cannot write it: Permission denied"):
+        write_aside(path, b"new")
+    assert path.read_bytes() == b"old"
+
+
+def test_a_long_name(tmp_path):
+    path = tmp_path / ("é" * 127)
+    write_aside(path, b"data")
+    assert path.read_bytes() == b"data"
 
 
 def test_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

@@ -106,10 +106,43 @@ def test_errors_of_the_system_take_one_line(refused, network, monkeypatch):
     assert message == "some/file: Permission denied"
 
 
-def test_closed_pipe(network):
+PRINTING = pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("run", "--help"),
+        ("evaluate", "network", "--text", "text", "--engine", "float"),
+        ("evaluate", "network", "--text", "text", "--engine", "float", "--json"),
+    ],
+    ids=["help", "help of a command", "table", "object"],
+)
+RUN = [sys.executable, "-W", "error", "-m", "egret.host.cli.main"]
+
+
+@PRINTING
+def test_closed_pipe(network, arguments):
+    """Silence, and the status that a shell shows for `cat`."""
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb") as output:
-        command = [sys.executable, "-W", "error", "-m", "egret.host.cli.main", "--help"]
-        result = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, check=False)
-    assert (result.returncode, result.stderr) == (1, b"")
+        result = subprocess.run([*RUN, *arguments], stdout=output, stderr=subprocess.PIPE, check=False)
+    assert (result.returncode, result.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@PRINTING
+def test_full_disk(network, arguments):
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run([*RUN, *arguments], stdout=full, stderr=subprocess.PIPE, check=False)
+        assert (result.returncode, result.stderr) == (2, b"egret: error: No space left on device\n")
+        result = subprocess.run([*RUN, "fly"], stdout=subprocess.PIPE, stderr=full, check=False)
+        assert (result.returncode, result.stdout) == (2, b"")
+
+
+def test_characters_that_cannot_be_shown(network):
+    """Those of a user's text end a run, in one line; those of a table are shown as numbers, and nothing is lost."""
+    (network / "network").rename(network / "nλ")
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    command = [*RUN, "evaluate", "nλ", "--text", "text", "--engine", "float"]
+    result = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert (result.returncode, result.stderr) == (0, b"") and b"n\\u03bb, float, text" in result.stdout

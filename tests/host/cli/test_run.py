@@ -70,6 +70,34 @@ def test_a_text_on_a_board(egret, refused, network):
     assert ["link_busy" in result for result in results] == [False, False, True, True, False]
 
 
+COMMAND = [sys.executable, "-W", "error", "-m", "egret.host.cli.main", "run", "network", "--tokens"]
+
+
+def test_a_reader_that_leaves(network):
+    with subprocess.Popen([*COMMAND, "10000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert len(process.stdout.read(5)) == 5
+        process.stdout.close()
+        assert (process.wait(), process.stderr.read()) == (141, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_text_that_finds_no_room(network):
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run([*COMMAND, "20"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (result.returncode, result.stderr) == (2, b"egret: error: No space left on device\n")
+
+
+def test_a_text_that_cannot_be_shown(network):
+    (network / "network" / "vocab.txt").write_text("λ\nμ\nν\n")
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    result = subprocess.run([*COMMAND, "20"], env=environment, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert re.fullmatch(
+        r"egret: error: '\\u03b[bcd]' cannot be written as latin-1; set PYTHONIOENCODING=utf-8, or a UTF-8 locale\n",
+        result.stderr,
+    )
+
+
 def test_bad_runs(egret, refused, network):
     egret("compile", "network", "-o", "image")
     assert refused("run", "image", "--prompt", "") == "--prompt: the prompt is empty; at least one token is needed"

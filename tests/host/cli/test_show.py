@@ -2,8 +2,11 @@
 
 import json
 import math
+import re
 
-from egret.host.cli.show import Result, Table, show
+import pytest
+
+from egret.host.cli.show import Result, Table, progress_bar, show
 
 
 def test_a_result_is_tables_or_one_object(capsys):
@@ -34,3 +37,40 @@ def test_a_result_is_tables_or_one_object(capsys):
 def test_nothing_is_shown_of_a_table_without_rows(capsys):
     show(Result({"tokens": 3}), "network", False)
     assert capsys.readouterr().out == ""
+
+
+NAMES = ["[bold]x", "[/x]", ":smile:", "{task}"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_no_markup(name, capsys):
+    show(Result({}, [(name, name)], [Table(name, [(name, name)], (name, name))]), name, False)
+    assert capsys.readouterr().out.count(name) == 8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_a_bar_are_no_markup(name, capsys, monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # rich takes standard error for a terminal
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with progress_bar(name) as progress:
+        progress(1, 2)
+    assert name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_no_digit_is_cut(terminal, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    figures = [f"{number:,}" for number in range(11_006_080, 11_006_086)]
+    show(
+        Result({}, [("figures", " ".join(figures))], [Table("x", [("figures", *figures)], tuple("abcdefg"))]),
+        "x",
+        False,
+    )
+    out = capsys.readouterr().out
+    assert "…" not in out
+    if terminal:  # folded
+        assert max(map(len, re.sub(r"\x1b\[[\d;]*m", "", out).splitlines())) <= 40
+    else:
+        assert all(out.count(figure) == 2 for figure in figures)
