@@ -259,11 +259,12 @@ async def lockstep(dut):
             "gate_z": ["access"],
             "update_pass": ["o"],
         }
-    watches = {
-        f"{unit}.{stream}".strip("."): watch_cocotb(getattr(units, unit) if unit else dut, dut.clk, stream)
-        for unit, streams in watched.items()
-        for stream in streams
+    streams = {
+        f"{unit}.{stream}".strip("."): (getattr(units, unit) if unit else dut, stream)
+        for unit, prefixes in watched.items()
+        for stream in prefixes
     }
+    watches = watch_cocotb(streams, dut.clk)
 
     rng = random.Random(job["seed"])
     monitor = Monitor(dut, units, image.configuration, expected, job["intermediate"])

@@ -1,5 +1,6 @@
 """Watches streams for breaches of the Amaranth stream rules, in any simulator."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,52 +60,48 @@ class StreamWatch:
         self.cycles += 1
 
 
-def watch_cocotb(dut: Any, clock: Any, stream: Any, name: str | None = None) -> "StreamWatch":
-    """Start to watch a stream of a Verilog module that Amaranth generated.
+def watch_cocotb(streams: Mapping[str, tuple[Any, str]], clock: Any) -> dict[str, StreamWatch]:
+    """Start to watch streams of Verilog modules that Amaranth generated.
 
     Parameters
     ----------
-    dut
-        cocotb handle of the module (any level) that has the stream's signals.
+    streams : mapping of str to (handle, str)
+        By name in errors: cocotb handle of the module (any level) that has the stream's signals, and their prefix:
+        ``o`` for ``o__payload``, ``o__valid``, ``o__ready``. A structured payload is found as ``o__payload`` or by its
+        members ``o__payload__...``.
     clock
         cocotb handle of the clock.
-    stream : str
-        Prefix of the signals: ``o`` for ``o__payload``, ``o__valid``, ``o__ready``. A structured payload is found as
-        ``o__payload`` or by its members ``o__payload__...``.
-    name : str or None
-        Name in errors; the handle's path by default.
 
     Returns
     -------
-    StreamWatch
-        Its counts grow as the simulation runs; a breach fails the test.
+    dict of str to StreamWatch
+        Their counts grow as the simulation runs; a breach fails the test.
     """
     import cocotb
     from cocotb.triggers import FallingEdge
 
-    valid = getattr(dut, f"{stream}__valid")
-    ready = getattr(dut, f"{stream}__ready")
-    payload = getattr(dut, f"{stream}__payload", None)
-    members = (
-        [payload]
-        if payload is not None
-        else [handle for handle in dut if handle._name.startswith(f"{stream}__payload__")]
-    )
-    if not members:
-        raise ValueError(f"{dut._path} has no payload signal for the stream {stream!r}")
-    watch = StreamWatch(name or f"{dut._path}.{stream}")
+    watches, signals = {}, []
+    for name, (dut, stream) in streams.items():
+        payload = getattr(dut, f"{stream}__payload", None)
+        prefix = f"{stream}__payload__"
+        members = [handle for handle in dut if handle._name.startswith(prefix)] if payload is None else [payload]
+        if not members:
+            raise ValueError(f"{dut._path} has no payload signal for the stream {stream!r}")
+        watches[name] = watch = StreamWatch(name)
+        signals.append((watch.sample, getattr(dut, f"{stream}__valid"), getattr(dut, f"{stream}__ready"), members))
 
     async def sample_each_cycle():
         # Half a cycle before the active edge everything has settled: drivers act just after that edge.
         while True:
             await FallingEdge(clock)
-            is_valid = valid.value == 1
-            watch.sample(
-                is_valid, ready.value == 1, tuple(int(member.value) for member in members) if is_valid else None
-            )
+            for sample, valid, ready, members in signals:
+                if int(valid.value):
+                    sample(True, int(ready.value), tuple(int(member.value) for member in members))
+                else:
+                    sample(False, False, None)
 
     cocotb.start_soon(sample_each_cycle())
-    return watch
+    return watches
 
 
 def watch_amaranth(simulator: Any, stream: Any, name: str) -> "StreamWatch":
