@@ -35,6 +35,8 @@ RESETS = ("before", "after")
 
 _CONFIG, _MODEL, _VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
 _GATES = {"egru": 3, "lstm": 4}
+_MOST_LAYERS = 1 << 12  # their tensors' names must fit what is read
+_HEADER_BYTES = 1 << 22  # of a safetensors file: enough for so many layers, and something beside
 _LARGEST_SIZE = 1 << 24  # of one dimension; far above any network that could be built, far below overflow
 _DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
 
@@ -81,6 +83,10 @@ class NetworkConfiguration:
                 raise InputError(f"{name} must be {' or '.join(map(repr, accepted))}, not {value!r}")
         if not isinstance(self.hidden_sizes, list | tuple) or not self.hidden_sizes:
             raise InputError(f"hidden_sizes must be a list of at least one size, not {self.hidden_sizes!r}")
+        if len(self.hidden_sizes) > _MOST_LAYERS:
+            raise InputError(
+                f"hidden_sizes must be a list of at most {_MOST_LAYERS} sizes, not {len(self.hidden_sizes)}"
+            )
         object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
         sizes = [("vocab_size", self.vocab_size), ("embedding_size", self.embedding_size)]
         for name, size in (*sizes, *(("hidden_sizes", size) for size in self.hidden_sizes)):
@@ -272,7 +278,7 @@ def model_file(path: str | Path) -> Path:
 def _decompress(data, configuration, where):
     """Unpack gzip data to at most the size that the configuration calls for, so that no file can fill the memory."""
     count = sum(int(np.prod(shape, dtype=object)) for shape in configuration.tensor_shapes().values())
-    limit = 4 * count + (1 << 20)  # tensors as float32, and a generous header
+    limit = 4 * count + _HEADER_BYTES  # tensors as float32, and a generous header
     unpacker = zlib.decompressobj(wbits=31)
     try:
         content = unpacker.decompress(data, limit)

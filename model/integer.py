@@ -175,6 +175,8 @@ class IntegerNetwork:
         if self.embedding.ndim != 2 or not self.layers:
             raise InputError("integer network: needs an embedding of two dimensions and at least one layer")
         vocabulary, inputs = self.embedding.shape
+        if not inputs:
+            raise InputError("integer network: embedding must have at least one column")
         tokens = 0 if self.vocabulary is None else self.vocabulary.size
         if vocabulary != tokens:
             raise InputError(f"integer network: embedding has {vocabulary} rows for {tokens} tokens")
@@ -183,6 +185,8 @@ class IntegerNetwork:
         largest = INPUT_MAX if tokens else EVENT_MAX
         for number, layer in enumerate(self.layers):
             size = layer.threshold.size
+            if not size:
+                raise InputError(f"integer network: layers.{number} must have at least one neuron")
             check(f"layers.{number}.weight_x", layer.weight_x, (3 * size, inputs), -127, 127)
             check(f"layers.{number}.weight_y", layer.weight_y, (3 * size, size), -127, 127)
             check(f"layers.{number}.bias", layer.bias, (3 * size,), -limit, limit)

@@ -34,22 +34,33 @@ __all__ = ["load_integer", "save_integer"]
 
 FORMAT = "egret-integer-2"
 _NUMBERS = ("readout_fraction", "accumulator_bits", "gate_index_bits")
+_MOST_LAYERS = 1 << 12  # as in a checkpoint
 _LARGEST_SIZE = 1 << 16  # of one dimension
 _LARGEST_VOCABULARY = 1 << 26  # bytes
 
 
 def save_integer(network: IntegerNetwork, path: str | Path) -> None:
-    """Save an integer network as one file, written aside and renamed. Raises `InputError` where it cannot be written.
+    """Save an integer network as one file, written aside and renamed.
 
     Parameters
     ----------
     network : IntegerNetwork
     path : str or Path
+
+    Raises
+    ------
+    InputError
+        It is a part of a network, or larger than such a file may be; or the file cannot be written.
     """
     if network.vocabulary is None or network.readout_bias is None:
         raise InputError(f"{path}: a later part of a network has no vocabulary and no read-out; save the whole network")
+    vocabulary, embedding = network.embedding.shape
+    text = network.vocabulary.to_bytes()
+    if len(text) > _LARGEST_VOCABULARY:
+        raise InputError(f"{path}: the vocabulary must have at most {_LARGEST_VOCABULARY} bytes, not {len(text)}")
+    _check_sizes(vocabulary, embedding, network.hidden, path)
     tensors = {
-        "vocabulary": _pack(network.vocabulary.to_bytes()),
+        "vocabulary": _pack(text),
         "embedding": _pack(network.embedding.astype(np.int8).tobytes()),
         "readout.bias": _pack(network.readout_bias.astype("<i4").tobytes()),
     }
@@ -63,7 +74,6 @@ def save_integer(network: IntegerNetwork, path: str | Path) -> None:
             tensors[f"layers.{number}.{name}.values"] = _pack(flat[places].tobytes())
         for name in ("bias", "threshold", "shift"):
             tensors[f"layers.{number}.{name}"] = _pack(np.asarray(getattr(layer, name)).astype("<i4").tobytes())
-    vocabulary, embedding = network.embedding.shape
     metadata = {
         "format": FORMAT,
         "tokens": network.vocabulary.kind,
@@ -121,11 +131,8 @@ def load_integer(path: str | Path) -> IntegerNetwork:
 
 def _parse(metadata, packed, path):
     """The network, whose tensors are taken out of ``packed``."""
-    sizes = [metadata["vocabulary_size"], metadata["embedding_size"], *metadata["hidden"]]
-    for size in sizes:
-        if type(size) is not int or not 1 <= size <= _LARGEST_SIZE:
-            raise ValueError(f"a size must be an integer from 1 to {_LARGEST_SIZE}, not {size!r}")
-    vocabulary, embedding, *hidden = sizes
+    vocabulary, embedding, hidden = metadata["vocabulary_size"], metadata["embedding_size"], metadata["hidden"]
+    _check_sizes(vocabulary, embedding, hidden, path)
 
     def numbers(name, *shape):
         return np.frombuffer(_unpack(packed.pop(name), 4 * int(np.prod(shape))), "<i4").reshape(shape).astype(np.int32)
@@ -155,6 +162,17 @@ def _parse(metadata, packed, path):
         readout_bias=numbers("readout.bias", vocabulary),
         **{name: metadata[name] for name in _NUMBERS},
     )
+
+
+def _check_sizes(vocabulary, embedding, hidden, path):
+    """Refuse what such a file cannot hold, whether it is to be written or read."""
+    layers = len(hidden) if isinstance(hidden, list | tuple) else repr(hidden)
+    if layers not in range(1, _MOST_LAYERS + 1):
+        raise InputError(f"{path}: hidden must be a list of 1 to {_MOST_LAYERS} sizes, not {layers}")
+    sizes = [("vocabulary_size", vocabulary), ("embedding_size", embedding)]
+    for name, size in (*sizes, *((f"hidden[{layer}]", size) for layer, size in enumerate(hidden))):
+        if type(size) is not int or not 1 <= size <= _LARGEST_SIZE:
+            raise InputError(f"{path}: {name} must be an integer from 1 to {_LARGEST_SIZE}, not {size!r}")
 
 
 def _gaps(places):

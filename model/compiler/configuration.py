@@ -16,6 +16,7 @@ from egret.model.errors import InputError
 
 __all__ = [
     "GOALS",
+    "MEMORY_WORDS",
     "RESIDENT_BYTES",
     "RUN_BITS",
     "SDRAM_BITS",
@@ -47,7 +48,9 @@ STORES = ("bram", "spram", "sdram")
 """Where the weights are."""
 SDRAM_BITS = 16
 """Width of an SDRAM."""
-SDRAM_WORDS = 1 << 24
+MEMORY_WORDS = 1 << 24
+"""Words that a memory may have: the link counts no further."""
+SDRAM_WORDS = MEMORY_WORDS
 """Words of an SDRAM that a core can use."""
 RESIDENT_BYTES = 192 * 1024
 """Of weights in block RAM beside an SDRAM: what an ECP5-85F has left."""
@@ -126,7 +129,7 @@ class Configuration:
     Raises
     ------
     InputError
-        A parameter is outside its range.
+        A parameter is outside its range, or a memory would have more than `MEMORY_WORDS` words.
     """
 
     vocabulary: int
@@ -161,7 +164,7 @@ class Configuration:
             raise InputError(f"configuration: lanes must be 1, 2, 4, 8, 16 or 32, not {self.lanes!r}")
         if type(self.weight_bits) is not int or self.weight_bits not in (4, 8):
             raise InputError(f"configuration: weight_bits must be 4 or 8, not {self.weight_bits!r}")
-        check("weight_words", self.weight_words, 1, 1 << 24)
+        check("weight_words", self.weight_words, 1, MEMORY_WORDS)
         if not isinstance(self.wide_words, tuple) or len(self.wide_words) > WIDEST_RUN - RUN_BITS:
             raise InputError(
                 f"configuration: wide_words must be a tuple of at most {WIDEST_RUN - RUN_BITS} numbers, "
@@ -189,7 +192,17 @@ class Configuration:
             raise InputError(
                 f"configuration: resident_words must be 0 with the store {self.store}, not {self.resident_words}"
             )
-        if self.store == "sdram":
+        if self.store != "sdram":
+            depth = self.layer_depth(0)
+            for name, words in (
+                ("vocabulary * embedding", self.vocabulary * self.embedding),
+                (f"folded_tokens * {depth} addresses", self.folded_tokens * depth),
+            ):
+                if words > MEMORY_WORDS:
+                    raise InputError(
+                        f"configuration: {name} must be at most {MEMORY_WORDS} with the store {self.store}, not {words}"
+                    )
+        else:
             if self.lanes * self.narrow_bits % SDRAM_BITS:
                 raise InputError(
                     f"configuration: lanes must be such that {self.narrow_bits} bits each fill words of "

@@ -23,6 +23,8 @@ VERSION = 2
 HOST_SECTIONS = 16
 """First section number that no memory of the core has."""
 
+_LARGEST = (1 << 32) - 1  # bytes: the section table and the link count no further
+
 VOCABULARY, READOUT_BIAS, READOUT_WEIGHT = 16, 17, 18
 HOST_NAMES = {VOCABULARY: "vocabulary", READOUT_BIAS: "readout_bias", READOUT_WEIGHT: "readout_weight"}
 
@@ -98,7 +100,7 @@ class Image:
             raise InputError("image: lacks readout_weight, which a network with another embedding width needs")
 
     def to_bytes(self) -> bytes:
-        """The file's content."""
+        """The file's content. Raises `InputError` where that would be 4 GiB or more."""
         header = json.loads(self.configuration.to_json())
         header = json.dumps(
             {"configuration": header, "readout_fraction": self.readout_fraction, "tokens": self.vocabulary_kind},
@@ -113,6 +115,8 @@ class Image:
         if self.readout_weight:
             sections.append((READOUT_WEIGHT, 1, self.readout_weight))
         offset = _HEADER.size + len(header) + len(sections) * _SECTION.size
+        if (size := offset + sum(len(data) for _, _, data in sections) + _CRC.size) > _LARGEST:
+            raise InputError(f"image: must have at most {_LARGEST} bytes, not {size}")
         table = b""
         for number, word_bytes, data in sections:
             table += _SECTION.pack(number, word_bytes, len(data) // word_bytes, offset, zlib.crc32(data))
@@ -150,6 +154,8 @@ class Image:
             raise InputError(
                 f"{where}: not an image (it must begin with {MAGIC.decode()!r}); `egret compile` writes one"
             )
+        if len(data) > _LARGEST:
+            raise InputError(f"{where}: the image must have at most {_LARGEST} bytes, not {len(data)}")
         if len(data) < _HEADER.size + _CRC.size:
             raise InputError(f"{where}: the image is cut short at {len(data)} bytes")
         _, version, count, header_bytes, digest = _HEADER.unpack_from(data)

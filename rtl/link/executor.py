@@ -11,6 +11,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out
 
+from egret.model.compiler.configuration import MEMORY_WORDS
 from egret.rtl import protocol
 from egret.rtl.layouts import load_bus_layout, output_layout
 from egret.rtl.link.loader import Loader
@@ -144,10 +145,10 @@ class Executor(wiring.Component):
         if not 0 <= identity.counters <= 255:
             raise ValueError(f"counters must be from 0 to 255, not {identity.counters!r}")
         for section, (word_bytes, depth) in sections.items():
-            if not (0 <= section < 16 and 1 <= word_bytes <= MAX_WORD_BYTES and 1 <= depth <= 1 << 24):
+            if not (0 <= section < 16 and 1 <= word_bytes <= MAX_WORD_BYTES and 1 <= depth <= MEMORY_WORDS):
                 raise ValueError(
                     f"section {section!r} must be from 0 to 15 with 1 to {MAX_WORD_BYTES} bytes a word and at most "
-                    f"2^24 words, not {word_bytes!r} and {depth!r}"
+                    f"{MEMORY_WORDS} words, not {word_bytes!r} and {depth!r}"
                 )
         reply_bytes = longest_reply(identity)
         if reply_bytes >= 1 << 16:

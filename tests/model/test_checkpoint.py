@@ -284,3 +284,27 @@ def test_random_and_mutated_bytes(name, tmp_path, make_checkpoint):
             loaded.check()
 
     check()
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_the_most_layers_are_read_again(compress, tmp_path, make_checkpoint):
+    """Their names take the more room the more there are, which counts where data is unpacked."""
+    most = NetworkConfiguration("egru", "char", 2, 1, (1,) * 4096)
+    save_checkpoint(make_checkpoint(most), tmp_path / "most", compress=compress)
+    assert load_checkpoint(tmp_path / "most").configuration == most
+    with pytest.raises(InputError, match="^hidden_sizes must be a list of at most 4096 sizes, not 4097$"):
+        replace(most, hidden_sizes=(1,) * 4097)
+
+
+@pytest.mark.parametrize("name", ["vocab_size", "embedding_size", "hidden_sizes"])
+def test_sizes_end_alike_where_they_are_written_and_read(name):
+    most = {"embedding_size": 3, "hidden_sizes": (3,), "vocab_size": 2, "tied": False}
+
+    def of(size):
+        return NetworkConfiguration("egru", "char", **most | {name: (size,) if name == "hidden_sizes" else size})
+
+    largest = of(1 << 24)
+    assert NetworkConfiguration.from_json(largest.to_json()) == largest
+    for size in (0, (1 << 24) + 1):
+        with pytest.raises(InputError, match=f"^{name} must be an integer from 1 to 16777216, not {size}$"):
+            of(size)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import zlib
 
 import numpy as np
@@ -10,8 +11,11 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from egret.model import integer_file
 from egret.model.errors import InputError
+from egret.model.integer import IntegerLayer, IntegerNetwork
 from egret.model.integer_file import _gaps, load_integer, save_integer
+from egret.model.tokens import Vocabulary
 from tests.support.networks import random_network
 
 
@@ -184,10 +188,11 @@ NOT_ONE = "not an integer network: its format must be 'egret-integer-2', not {};
         ({"format": "egret-integer-1"}, NOT_ONE.format("'egret-integer-1'")),
         ({"format": None}, NOT_ONE.format(None)),
         ({"hidden": None}, "lacks 'hidden'"),
-        ({"hidden": 3}, "damaged: TypeError: Value after * must be an iterable, not int"),
-        ({"hidden": [2, 0]}, "damaged: ValueError: a size must be an integer from 1 to 65536, not 0"),
-        ({"hidden": [2, "1"]}, "damaged: ValueError: a size must be an integer from 1 to 65536, not '1'"),
-        ({"vocabulary_size": 1 << 17}, "damaged: ValueError: a size must be an integer from 1 to 65536, not 131072"),
+        ({"hidden": 3}, "hidden must be a list of 1 to 4096 sizes, not 3"),
+        ({"hidden": []}, "hidden must be a list of 1 to 4096 sizes, not 0"),
+        ({"hidden": [2, 0]}, "hidden[1] must be an integer from 1 to 65536, not 0"),
+        ({"hidden": [2, "1"]}, "hidden[1] must be an integer from 1 to 65536, not '1'"),
+        ({"vocabulary_size": 1 << 17}, "vocabulary_size must be an integer from 1 to 65536, not 131072"),
         ({"tied": False}, "lacks 'readout.weight'"),
         ({"accumulator_bits": None}, "lacks 'accumulator_bits'"),
         ({"accumulator_bits": "24"}, "integer network: accumulator_bits must be 16 to 24, not '24'"),
@@ -207,3 +212,56 @@ def test_wrong_metadata(metadata, message, tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(InputError, match=": cannot read it: No such file or directory"):
         load_integer(tmp_path / "none")
+
+
+def of_shape(vocabulary=2, embedding=1, hidden=(1,)):
+    """A network of zeros."""
+    layers, inputs = [], embedding
+    for size in hidden:
+        weights = (np.zeros((3 * size, width), np.int8) for width in (inputs, size))
+        layers.append(IntegerLayer(*weights, np.zeros(3 * size, np.int32), np.zeros(size, np.int32), (1, 1, 1)))
+        inputs = size
+    return IntegerNetwork(
+        Vocabulary(map(chr, range(0x4E00, 0x4E00 + vocabulary)), "char"),
+        np.zeros((vocabulary, embedding), np.int8),
+        tuple(layers),
+        np.zeros((vocabulary, hidden[-1]), np.int8),
+        np.zeros(vocabulary, np.int32),
+        0,
+    )
+
+
+@pytest.mark.parametrize(
+    "most, more, message",
+    [
+        (
+            {"embedding": 1 << 16},
+            {"embedding": (1 << 16) + 1},
+            "embedding_size must be an integer from 1 to 65536, not ",
+        ),
+        ({"hidden": (1,) * 4096}, {"hidden": (1,) * 4097}, "hidden must be a list of 1 to 4096 sizes, not "),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(most, more, message, tmp_path):
+    """Up to each limit a network is the same again; beyond it nothing is written."""
+    network = of_shape(**most)
+    save_integer(network, tmp_path / "most")
+    assert_same(load_integer(tmp_path / "most"), network)
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'more'}: {message}")):
+        save_integer(of_shape(**more), tmp_path / "more")
+    assert [path.name for path in tmp_path.iterdir()] == ["most"]
+
+
+def test_a_vocabulary_that_could_not_be_read_is_not_written(tmp_path, monkeypatch):
+    """Too many tokens; and too many bytes, by a limit that is set here."""
+    tokens = of_shape(vocabulary=(1 << 14) + 1)
+    for name, most in (("_LARGEST_SIZE", 1 << 14), ("_LARGEST_VOCABULARY", 4 * tokens.vocabulary.size - 1)):
+        with monkeypatch.context() as patched:
+            patched.setattr(integer_file, name, most)
+            with pytest.raises(InputError, match=f" must .* {most}"):
+                save_integer(tokens, tmp_path / "more")
+            assert list(tmp_path.iterdir()) == []
+            patched.setattr(integer_file, name, most + 1)
+            save_integer(tokens, tmp_path / "most")
+            assert_same(load_integer(tmp_path / "most"), tokens)
+            (tmp_path / "most").unlink()

@@ -31,13 +31,14 @@ def configurations(draw, largest=1 << 14, layers=15):
     row_bits = draw(st.integers(1, accumulator_bits))
     return Configuration(
         vocabulary=vocabulary,
-        embedding=draw(st.integers(1, 1 << 14)),
+        embedding=draw(st.integers(1, min(1 << 14, (1 << 24) // max(1, vocabulary)))),
         hidden=tuple(draw(st.lists(st.integers(1, largest), min_size=1, max_size=layers))),
         lanes=draw(lanes),
         weight_bits=draw(st.sampled_from([4, 8])),
         weight_words=words,
         wide_words=tuple(wide),
-        folded_tokens=draw(st.one_of(st.just(0), st.integers(0, vocabulary))),
+        # However large the first layer is.
+        folded_tokens=draw(st.one_of(st.just(0), st.integers(0, min(vocabulary, (1 << 24) // 24576)))),
         accumulator_bits=accumulator_bits,
         row_bits=row_bits,
         row_shift=draw(st.integers(0, accumulator_bits - row_bits)),
@@ -229,6 +230,14 @@ def test_digest_does_not_drift():
         ({"folded_tokens": -1}, "configuration: folded_tokens must be an integer from 0 to 5, not -1"),
         ({"folded_tokens": 6}, "configuration: folded_tokens must be an integer from 0 to 5, not 6"),
         ({"folded_tokens": True}, "configuration: folded_tokens must be an integer from 0 to 5, not True"),
+        (
+            {"vocabulary": 1 << 16, "embedding": 257},
+            "configuration: vocabulary * embedding must be at most 16777216 with the store bram, not 16842752",
+        ),
+        (
+            {"vocabulary": 1 << 16, "hidden": (171, 4), "lanes": 1, "folded_tokens": 1 << 16, "store": "spram"},
+            "configuration: folded_tokens * 257 addresses must be at most 16777216 with the store spram, not 16842752",
+        ),
         ({"accumulator_bits": 25}, "configuration: accumulator_bits must be an integer from 16 to 24, not 25"),
         ({"gate_index_bits": 7}, "configuration: gate_index_bits must be an integer from 8 to 12, not 7"),
     ],
@@ -247,11 +256,15 @@ def test_refusals(change, message):
         {"wide_words": (256,) * 4},
         {"folded_tokens": 5},
         {"weight_bits": 4},
+        {"vocabulary": 1 << 16, "embedding": 256},
+        {"vocabulary": 1 << 10, "embedding": 1 << 14, "hidden": (1 << 14,) * 15, "lanes": 32},
+        {"vocabulary": 1 << 16, "hidden": (170, 4), "lanes": 1, "folded_tokens": 1 << 16},
     ],
 )
 def test_ends_of_the_ranges_are_accepted(change):
     c = dataclasses.replace(TINY, **change)
     assert Configuration.from_json(c.to_json()) == c
+    assert max(section.words for section in memory_sections(c).values()) <= 1 << 24
 
 
 @pytest.mark.parametrize("text", ["", "x", "[]", "1", "null", "{}", '"a"', "[" * 100])

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from egret.model.compiler import image as image_module
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.configuration import TINY, Configuration
 from egret.model.compiler.image import HOST_SECTIONS, MAGIC, VERSION, Image
@@ -180,6 +181,19 @@ def test_every_truncation_is_refused(name):
         if length > 4:
             with pytest.raises(InputError, match=r"^x\.image: "):
                 Image.from_bytes(sealed(data[:length]), "x.image")
+
+
+def test_an_image_ends_alike_where_it_is_written_and_read(monkeypatch, tmp_path):
+    """The section table cannot say where a section begins behind 4 GiB; the limit is set here to this image's size."""
+    monkeypatch.setattr(image_module, "_LARGEST", len(DATA))
+    assert Image.from_bytes(IMAGE.to_bytes()) == IMAGE
+    monkeypatch.setattr(image_module, "_LARGEST", len(DATA) - 1)
+    message = f"the image must have at most {len(DATA) - 1} bytes, not {len(DATA)}"
+    with pytest.raises(InputError, match=message.replace("the image", "image:")):
+        IMAGE.save(tmp_path / "image")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match=message):
+        Image.from_bytes(DATA)
 
 
 def test_appended_bytes_are_refused():
