@@ -48,7 +48,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """Content of the TOML file ``path``. Raises `InputError` where it cannot be read, or is none."""
     content = read(path)
     try:
-        return tomllib.loads(content.decode("utf-8"))
+        return tomllib.loads(content.decode("utf-8-sig"))
     except ValueError as error:
         raise InputError(f"{path}: not a TOML file: {' '.join(str(error).split())}") from error
 

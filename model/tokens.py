@@ -6,6 +6,9 @@
 The file of a vocabulary (``vocab.txt``) is UTF-8 and has one token a line; the line number, counted from zero, is the
 token's id. A character vocabulary writes the newline as ``\\n``, the carriage return as ``\\r`` and the backslash as
 ``\\\\``, since these would break the lines; words need no escapes, for they hold no whitespace.
+
+A byte-order mark, with which some editors begin a file, is no part of a text or a vocabulary, and is left out. A
+vocabulary whose first token begins with that character is written behind a mark.
 """
 
 from collections import Counter
@@ -24,12 +27,13 @@ KINDS = ("word", "char")
 END_OF_LINE = "<eos>"
 UNKNOWN = "<unk>"
 
+_MARK = "\ufeff"
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\\": "\\\\"}
 _UNESCAPES = {escaped: character for character, escaped in _ESCAPES.items()}
 
 
 def read_text(path: str | Path) -> str:
-    """Read a text file as it is: strict UTF-8, no translation of line ends.
+    """Read a text file as it is: strict UTF-8, no translation of line ends, but without a byte-order mark.
 
     Parameters
     ----------
@@ -49,14 +53,16 @@ def read_text(path: str | Path) -> str:
         data = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot read the text: {error.strerror or error}") from error
-    if not data:
+    text = _decode_utf8(data, path)
+    if not text:
         raise InputError(f"{path}: the text is empty; at least one token is needed")
-    return _decode_utf8(data, path)
+    return text
 
 
 def _decode_utf8(data, where):
+    """Text of a file's bytes, without the mark that it may begin with."""
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8").removeprefix(_MARK)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(
@@ -216,7 +222,8 @@ class Vocabulary:
         tokens = self.tokens
         if self.kind == "char":
             tokens = (_ESCAPES.get(token, token) for token in tokens)
-        return "".join(f"{token}\n" for token in tokens).encode("utf-8")
+        text = "".join(f"{token}\n" for token in tokens)
+        return (_MARK + text if text.startswith(_MARK) else text).encode("utf-8")
 
     # Text to ids and back
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from egret.model.errors import InputError
-from egret.model.files import directory_aside, write_aside
+from egret.model.files import directory_aside, read_toml, write_aside
 
 
 def test_writes_and_replaces(tmp_path):
@@ -134,3 +134,8 @@ def test_a_directory_appears_with_all_that_is_in_it(tmp_path):
             if name == "other":
                 raise KeyboardInterrupt
     assert [each.name for each in tmp_path.iterdir()] == ["new"] and len(list(path.iterdir())) == 2
+
+
+def test_a_byte_order_mark_is_no_part_of_a_toml_file(tmp_path):
+    (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbfx = 1\n")
+    assert read_toml(tmp_path / "a.toml") == {"x": 1}

@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from egret.host.cli.main import main
+from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
 from egret.model.errors import InputError
 from egret.model.tokens import END_OF_LINE, UNKNOWN, Vocabulary, read_text
 
@@ -131,3 +133,42 @@ def test_read_text(tmp_path):
         read_text(path)
     path.write_bytes("é\r\n".encode())
     assert read_text(path) == "é\r\n"
+
+
+MARK = "\ufeff".encode()
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+    for vocabulary in (WORDS, CHARACTERS):
+        assert Vocabulary.from_bytes(MARK + vocabulary.to_bytes(), vocabulary.kind) == vocabulary
+    path = tmp_path / "text"
+    path.write_bytes(MARK + b"a b")
+    assert read_text(path) == "a b"
+    path.write_bytes(MARK)
+    with pytest.raises(InputError, match="the text is empty"):
+        read_text(path)
+
+
+@pytest.mark.parametrize("tokens, kind", [(["\ufeffa", "\ufeff", END_OF_LINE], "word"), (["\ufeff", "a"], "char")])
+def test_a_mark_that_is_a_token_is_kept(tokens, kind):
+    vocabulary = Vocabulary(tokens, kind)
+    assert Vocabulary.from_bytes(vocabulary.to_bytes(), kind) == vocabulary
+    turned = Vocabulary(reversed(tokens), kind)
+    assert Vocabulary.from_bytes(turned.to_bytes(), kind) == turned
+    assert turned.to_bytes().count(MARK) == "".join(tokens).count("\ufeff")
+
+
+@pytest.mark.parametrize("kind", ["word", "char"])
+@pytest.mark.parametrize("file", ["network/vocab.txt", "text"])
+def test_a_mark_changes_no_figure(file, kind, tmp_path, random_checkpoint, monkeypatch, capsys):
+    """As the first word it would be another one, `<unk>` perhaps."""
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(random_checkpoint(NetworkConfiguration("egru", kind, 4, 3, (3,))), "network")
+    (tmp_path / "text").write_text("w1 w2 w3 w1\nw2" if kind == "word" else "abcdab")
+    printed = []
+    for mark in (b"", MARK):
+        path = tmp_path / file
+        path.write_bytes(mark + path.read_bytes())
+        assert main(["evaluate", "network", "--engine", "float", "--text", "text", "--json"]) == 0
+        printed.append(capsys.readouterr())
+    assert printed[0] == printed[1]
