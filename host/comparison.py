@@ -1,5 +1,6 @@
 """What events, pruning and folding gain: a network beside its counterparts that lack some of them, all simulated."""
 
+import io
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from egret.host.measure import (
     simulation_images,
     unpruned_counterpart,
 )
+from egret.model.files import write_aside
 from egret.model.integer import IntegerNetwork
 
 __all__ = ["Variant", "compare", "plot"]
@@ -139,5 +141,7 @@ def plot(path: str | Path, title: str, measurement: Measurement, variants: list[
         axis.set_xlim(1, 2.2 * max(variant.theory(dense) for variant in rest))
         axis.legend(loc="upper right")
         axis.xaxis.set_major_formatter("{x:g}")
-    figure.savefig(path)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=Path(path).suffix[1:].lower())
     pyplot.close(figure)
+    write_aside(path, drawn.getvalue())

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 from egret.model.errors import InputError
+from egret.model.files import write_aside
 from egret.model.machine import failure, safe_directory, tool_environment
 from egret.rtl.export import to_verilog
 from egret.sim.sdram import core_with_memory
@@ -156,7 +157,7 @@ def run(
                 raise InputError(f"{simulator} failed: {failure([log], str(error))}") from error
         if waves is not None:
             for wave in [*directory.rglob("*.fst"), *directory.rglob("*.vcd")]:
-                shutil.copy(wave, waves)
+                write_aside(waves, wave.read_bytes())
         result = directory / "result.json"
         if not result.exists():
             raise InputError(f"{simulator} gave no result: {failure([log], 'it said nothing')}")

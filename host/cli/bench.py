@@ -8,6 +8,7 @@ import click
 
 from egret.host.cli.cores import board_speed, describe_measurement, measure_text, mismatch_status, open_board
 from egret.host.cli.options import as_json, core_options
+from egret.host.cli.outputs import check_files
 from egret.host.cli.show import Result, Table, progress_bar, show
 from egret.host.cli.sources import Source, board_named
 from egret.model.errors import InputError, needs
@@ -54,6 +55,7 @@ def bench(
         if wanted:
             with needs(module, module, option):
                 importlib.import_module(module)  # refused before the long part
+    check_files({"--plot": plot}, suffixes=(".png", ".svg", ".pdf"))
     board = None if name is None else board_named(name, [*core, *(["speed_ups"] if speed_ups else [])])
     source = Source(checkpoint, core, board)
     if split is not None:

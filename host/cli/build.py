@@ -8,6 +8,7 @@ import click
 
 from egret.host.cli.cores import board_speed, measure_text, mismatch_status
 from egret.host.cli.options import as_json, core_options
+from egret.host.cli.outputs import check_directory
 from egret.host.cli.show import Result, share_rows, show
 from egret.host.cli.sources import Source, board_named
 from egret.model.errors import InputError
@@ -64,11 +65,12 @@ def build(
         raise InputError(f"--tokens must be at least 0, not {tokens}")
     if clock is not None and clock <= 0:
         raise InputError(f"--clock must be above 0, not {clock:g}")
+    target = Path("build") / name if output is None else Path(output)
+    check_directory(target)
     tools = Tools.find(board.device.family)
     source = str(NETWORK) if source is None else source
     opened = Source(source, core, board)
     image = opened.image
-    target = Path("build") / name if output is None else Path(output)
     console = Console(stderr=True)
     with console.status("generating the design"):
         design = generate(board, image.configuration, hertz=clock and clock * 1e6, seed=seed, sdram=sdram_module)

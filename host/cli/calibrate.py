@@ -3,6 +3,7 @@
 import click
 
 from egret.host.cli.options import as_json
+from egret.host.cli.outputs import check_directory
 from egret.host.cli.show import Result, progress_bar, show
 from egret.host.cli.sources import Source
 
@@ -37,6 +38,7 @@ def calibrate(
     from egret.model.integer import IntegerEngine
     from egret.model.quantise import quantise
 
+    check_directory(output)
     opened = Source(checkpoint)
     source, ids = opened.checkpoint, opened.ids(text, None)
     if weight_bits is None and embedding_bits is None:

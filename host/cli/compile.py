@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from egret.host.cli.options import as_json, core_options
+from egret.host.cli.outputs import check_files
 from egret.host.cli.show import Result, show
 from egret.host.cli.sources import Source
 from egret.model.errors import InputError
@@ -39,6 +40,7 @@ def compile(
     own_store = TARGETS[target].get("store", "bram")
     if target != "default" and core.get("store", own_store) != own_store:
         raise InputError(f"--target {target} has the store {own_store}: leave --store out, or --target")
+    check_files({"-o": output, "--verilog": verilog}, {"SOURCE": source})
     # The default's lanes and weight memory are for its store.
     named = TARGETS[target] if core.get("store", own_store) == own_store else {}
     opened = Source(source, named | core)

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from egret.host.cli.outputs import check_directory
 from egret.host.cli.training import show_training, training_decorators, training_options
 from egret.model.errors import needs
 
@@ -41,6 +42,7 @@ def prune(
     with needs("torch", "torch", "training"):
         from egret.model.training.prune import PruningOptions
         from egret.model.training.prune import prune as run
+    check_directory(output)
     options = training_options(config, settings, train=train, valid=valid, device=device)
     options = (checkpoint, output, options, PruningOptions(**pruning))
     result = run(*options, progress=sys.stderr.isatty(), limit_seconds=limit_seconds)

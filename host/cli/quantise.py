@@ -3,6 +3,7 @@
 import click
 
 from egret.host.cli.options import as_json
+from egret.host.cli.outputs import check_files
 from egret.host.cli.show import Result, show
 
 __all__ = ["quantise"]
@@ -28,6 +29,7 @@ def quantise(checkpoint: str, output: str, as_json: bool, **options: int) -> Non
     from egret.model.integer_file import save_integer
     from egret.model.quantise import quantise
 
+    check_files({"-o": output})
     source = load_checkpoint(checkpoint)
     network = quantise(source, **options)
     save_integer(network, output)

@@ -5,6 +5,7 @@ import dataclasses
 import click
 
 from egret.host.cli.options import as_json
+from egret.host.cli.outputs import check_files
 from egret.host.cli.show import Result, progress_bar, show
 from egret.model.errors import needs
 
@@ -19,6 +20,7 @@ def report(study: str, output: str | None, as_json: bool) -> None:
     """Write the report of a study beside the papers' numbers: one HTML page, its data as CSV, its figures as SVG."""
     with needs("matplotlib", "matplotlib", "the report"):
         from egret.model.training.report.page import write_report
+    check_files({"-o": output})
     with progress_bar("figures") as progress:
         result = write_report(study, output, progress=progress)
     reached = sum(1 for goal in result.goals if goal["gap"] is not None and goal["gap"] <= 0)

@@ -6,6 +6,7 @@ import click
 
 from egret.host.cli.cores import measure_text, mismatch_status, open_board, stream_text
 from egret.host.cli.options import as_json, core_options, port_options
+from egret.host.cli.outputs import check_files
 from egret.host.cli.show import Result, progress_bar, show
 from egret.host.cli.sources import Source
 from egret.model.errors import InputError
@@ -63,6 +64,7 @@ def run(
             raise InputError(f"{name} is for the virtual board, not for a board on --port")
     if text is not None and prompt is not None:
         raise InputError("--text measures a text, and --prompt begins one to generate: give one of them")
+    check_files({"--trace": trace}, {"SOURCE": source, "--text": text})
     sampler = Sampler(temperature=temperature, seed=seed)
     opened = Source(source, core)
     image, where = opened.image, (port, baud, trace, pins)

@@ -7,6 +7,7 @@ import click
 
 from egret.host.cli.cores import lockstep
 from egret.host.cli.options import as_json, core_options, simulator_option
+from egret.host.cli.outputs import check_files
 from egret.host.cli.show import Result, show
 from egret.host.cli.sources import Source
 from egret.model.errors import InputError
@@ -46,6 +47,7 @@ def simulate(
             raise InputError(f"{name} must be a probability from 0 to below 1, not {probability}")
     if tokens < 1:
         raise InputError(f"--tokens must be at least 1, not {tokens}")
+    check_files({"--waves": waves}, {"SOURCE": source, "--text": text})
     opened = Source(source, core)
     options = {"seed": seed, "idle": idle, "backpressure": backpressure, "waves": waves and Path(waves)}
     result = lockstep(opened.image, opened.ids(text, tokens)[:-1], simulator=simulator, **options)

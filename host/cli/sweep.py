@@ -6,6 +6,7 @@ import sys
 import click
 
 from egret.host.cli.options import as_json
+from egret.host.cli.outputs import check_directory
 from egret.host.cli.show import Result, percentages, progress_bar, show
 from egret.model.errors import needs
 
@@ -41,6 +42,7 @@ def sweep(
     if ray is not None:
         with needs("ray", "ray", "--ray"):
             importlib.import_module("ray")
+    check_directory(output)
     read = Study.from_toml(study, **texts)
     shown = {}
     if sys.stderr.isatty():

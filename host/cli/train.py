@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from egret.host.cli.outputs import check_directory
 from egret.host.cli.training import show_training, training_decorators, training_options
 from egret.model.errors import needs
 
@@ -26,6 +27,7 @@ def train(
     """
     with needs("torch", "torch", "training"):
         from egret.model.training.train import train as run
+    check_directory(output)
     read = training_options(config, settings, **options)
     result = run(read, output, progress=sys.stderr.isatty(), limit_seconds=limit_seconds)
     show_training(result, output, as_json)
