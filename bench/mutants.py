@@ -30,7 +30,7 @@ import click
 
 from bench.show import as_json, progress_bar, run_script, show
 from egret.model.errors import InputError
-from egret.model.files import write_aside
+from egret.model.files import json_text, write_aside
 
 TREE = Path(__file__).resolve().parent.parent
 NOT_COPIED = (".*", "build", "__pycache__", "*.egg-info", "shared")
@@ -224,7 +224,7 @@ class State:
     def _save(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         content = {"unchanged": self._unchanged, "mutants": self._results}
-        write_aside(self._path, json.dumps(content, indent=1).encode())
+        write_aside(self._path, json_text(content, indent=1).encode())
 
 
 def commit_of(tree: Path) -> str:

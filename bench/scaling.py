@@ -11,7 +11,6 @@ take, on a text or their own samples, larger ones of their kind, and boards; wit
 """
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from egret.host.measure import pipeline_images
 from egret.host.speed import Speed
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.lookups import estimate_lookups
-from egret.model.files import write_aside
+from egret.model.files import json_text, write_aside
 from egret.model.integer import IntegerNetwork
 from egret.model.integer_file import load_integer
 
@@ -358,7 +357,7 @@ def main(
         plot(picture, rows)
     if fitted_file:
         said = {"by": "python -m bench.scaling", **found, "runs": {"fitted": len(fitted), "all": len(rows)}}
-        write_aside(fitted_file, (json.dumps(said, indent=1) + "\n").encode())
+        write_aside(fitted_file, (json_text(said, indent=1) + "\n").encode())
     summary = [(name, f"{value:.2f}") for name, value in found["constants"].items()]
     summary += [
         (f"largest error of the cycles, {name.replace('_', ' ')}", _percent(share))

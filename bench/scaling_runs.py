@@ -18,7 +18,7 @@ from egret.host.transport import open_virtual
 from egret.model.compiler.configuration import RESIDENT_BYTES, Configuration
 from egret.model.compiler.layouts import memory_sections
 from egret.model.errors import InputError
-from egret.model.files import write_aside
+from egret.model.files import json_text, write_aside
 from egret.model.integer import IntegerEngine, IntegerLayer, IntegerNetwork
 from egret.model.integer_file import load_integer
 from egret.model.tokens import read_text
@@ -307,7 +307,7 @@ def gather(
             kept[point.name] = run(point, text=text, open_board=open_board)
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_aside(path, json.dumps({"format": FORMAT, "runs": kept}).encode())
+                write_aside(path, json_text({"format": FORMAT, "runs": kept}).encode())
         found[point.name] = kept[point.name]
     return found
 

@@ -1,6 +1,5 @@
 """What the scripts in this folder have in common: tables or one JSON object, and an error in one line."""
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from egret.model.errors import EgretError
+from egret.model.files import json_text
 
 __all__ = ["as_json", "progress_bar", "run_script", "show"]
 
@@ -39,7 +39,7 @@ def show(
         Whether to print ``result``, instead of the tables.
     """
     if as_json:
-        print(json.dumps(result))
+        print(json_text(result))
         return
     console = Console()
     if not console.is_terminal:

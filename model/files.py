@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import hashlib
+import json
+import math
 import os
 import secrets
 import stat
@@ -14,7 +16,7 @@ from typing import Any
 
 from egret.model.errors import InputError
 
-__all__ = ["digest", "directory_aside", "read", "read_toml", "write_aside"]
+__all__ = ["digest", "directory_aside", "json_text", "read", "read_toml", "write_aside"]
 
 
 def read(path: str | Path) -> bytes:
@@ -51,6 +53,19 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         return tomllib.loads(content.decode("utf-8-sig"))
     except ValueError as error:
         raise InputError(f"{path}: not a TOML file: {' '.join(str(error).split())}") from error
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """A ``value`` as JSON, with an ``indent`` or on one line; numbers that JSON lacks, infinities and NaN, are null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_aside(path: str | Path, data: bytes) -> None:

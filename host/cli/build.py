@@ -12,6 +12,7 @@ from egret.host.cli.outputs import check_directory
 from egret.host.cli.show import Result, share_rows, show
 from egret.host.cli.sources import Source, board_named
 from egret.model.errors import InputError
+from egret.model.files import json_text
 
 __all__ = ["build"]
 
@@ -107,7 +108,7 @@ def build(
             "tools": tools.paths,
             "speed": speed and speed.summary(),
         }
-        (directory / "report.json").write_text(json.dumps(summary, indent=1) + "\n")
+        (directory / "report.json").write_text(json_text(summary, indent=1) + "\n")
         image.save(directory / "image")
         files = publish(result, directory, target, name)
     summary["files"] = {key: str(path) for key, path in files.items()}

@@ -1,14 +1,14 @@
 """What commands print: a bar while they work, then tables or one JSON object."""
 
 import contextlib
-import json
-import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from egret.model.files import json_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,10 +71,10 @@ def show(result: Result, title: str, as_json: bool) -> None:
     title : str
         Of the table of the result's rows.
     as_json : bool
-        Print one JSON object on one line instead of tables. Numbers that JSON lacks, infinities and NaN, become null.
+        Print one JSON object on one line instead of tables, as `egret.model.files.json_text` makes it.
     """
     if as_json:
-        click.echo(json.dumps(_finite(result.figures), allow_nan=False))
+        click.echo(json_text(result.figures))
         return
     from rich import table
     from rich.text import Text
@@ -93,14 +93,6 @@ def show(result: Result, title: str, as_json: bool) -> None:
             console.print(shown)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     click.echo(captured.get().encode(encoding, "backslashreplace").decode(encoding), nl=False)
-
-
-def _finite(value):
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def output_console() -> "Console":

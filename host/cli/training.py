@@ -97,9 +97,10 @@ def training_decorators(command: Callable[..., Any]) -> Callable[..., Any]:
 def show_training(result: "TrainingResult", output: str, as_json: bool) -> None:
     """Print the ``result`` of a training with a checkpoint in ``output``: a table, or JSON where ``as_json`` is set."""
     summary = result.summary()
+    loss = f"{summary['valid_loss']:.4f} nats (perplexity {summary['valid_perplexity']:.3f})"
     rows = [
         ("epochs", str(summary["epochs"])),
-        ("validation loss", f"{summary['valid_loss']:.4f} nats (perplexity {summary['valid_perplexity']:.3f})"),
+        ("validation loss", loss if summary["activity"] else "not measured yet"),
         ("RNN weights that are zero", f"{summary['sparsity']:.1%}"),
         ("activity by layer", percentages(summary["activity"])),
         ("time", f"{summary['seconds']:.0f} s"),

@@ -77,7 +77,7 @@ class TrainingResult:
 
 
 def _perplexity(loss: float) -> float:
-    return math.exp(min(loss, 700))
+    return math.exp(loss) if loss < 709 else math.inf
 
 
 def _device(name: str) -> torch.device:

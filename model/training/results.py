@@ -1,16 +1,28 @@
 """Files that a sweep leaves: names, version, and how one is read. Light, for the report needs no torch."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from egret.model.errors import InputError
 
-__all__ = ["RESULT", "STUDY", "VERSION", "read_result"]
+__all__ = ["RESULT", "STUDY", "VERSION", "parse_result", "read_result"]
 
 RESULT, STUDY = "result.json", "study.json"
 VERSION = 2
 """Of both files."""
+
+
+def parse_result(data: bytes) -> Any:
+    """What the ``data`` of a ``result.json`` hold; an infinite perplexity is null there."""
+    content = json.loads(data)
+    if isinstance(content, dict):
+        for name in ("valid", "test"):
+            seen = content.get(name)
+            if isinstance(seen, dict) and "perplexity" in seen and seen["perplexity"] is None:
+                seen["perplexity"] = math.inf
+    return content
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
@@ -32,7 +44,7 @@ def read_result(path: Path) -> dict[str, Any] | None:
         If it cannot be read, or is no result of this version.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_result(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:

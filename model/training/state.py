@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 
 from egret.model.errors import InputError
-from egret.model.files import write_aside
+from egret.model.files import json_text, write_aside
 from egret.model.training.options import CHANGEABLE
 
 __all__ = [
@@ -113,7 +113,7 @@ def write_state(
         directory.mkdir(parents=True, exist_ok=True)
         for name, piece in zip(names, pieces, strict=True):
             write_aside(directory / name, piece)
-        write_aside(directory / STATE, json.dumps(content).encode())
+        write_aside(directory / STATE, json_text(content).encode())
         for path in (*directory.glob("training-*-of-*"), *directory.glob(".training*")):
             if path.name not in names:
                 path.unlink()  # of the state before, or left half written by a kill

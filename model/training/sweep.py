@@ -26,7 +26,7 @@ import torch
 
 from egret.model.checkpoint import load_checkpoint
 from egret.model.errors import EgretError, InputError
-from egret.model.files import write_aside
+from egret.model.files import json_text, write_aside
 from egret.model.tokens import read_text
 from egret.model.training.distillation import load_teacher
 from egret.model.training.observe import Observation, histogram, observe, parameter_histograms
@@ -206,7 +206,7 @@ def _write_study(study: Study, directory: Path) -> None:
         raise InputError(f"{directory}: cannot make it: {error.strerror or error}") from error
     content = {"version": VERSION, "title": study.title, "corpus": study.corpus}
     content["points"] = [point.describe() for point in study.points]
-    write_aside(path, json.dumps(content, indent=1).encode() + b"\n")
+    write_aside(path, json_text(content, indent=1).encode() + b"\n")
 
 
 def _run_here(
@@ -375,5 +375,5 @@ def run_point(
             "distances": test.distances or [],
         },
     }
-    write_aside(folder / RESULT, json.dumps(result).encode() + b"\n")
+    write_aside(folder / RESULT, json_text(result).encode() + b"\n")
     return result

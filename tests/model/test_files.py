@@ -1,11 +1,21 @@
 """Files written aside."""
 
+import json
+import math
 import os
 
 import pytest
 
 from egret.model.errors import InputError
-from egret.model.files import directory_aside, read_toml, write_aside
+from egret.model.files import directory_aside, json_text, read_toml, write_aside
+
+
+def test_numbers_that_json_lacks():
+    value = {"a": [1.5, -math.inf, (math.nan, 2)], "b": {"c": math.inf}, "d": "NaN"}
+    expected = {"a": [1.5, None, [None, 2]], "b": {"c": None}, "d": "NaN"}
+    for indent in (None, 1):
+        assert json.loads(json_text(value, indent=indent), parse_constant=pytest.fail) == expected
+    assert "\n" not in json_text(value)
 
 
 def test_writes_and_replaces(tmp_path):

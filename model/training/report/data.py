@@ -6,7 +6,6 @@ that the test text chooses nothing.
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 
 from egret.model.errors import InputError
 from egret.model.training.papers import CORPORA, PUBLISHED, published
-from egret.model.training.results import RESULT, STUDY, VERSION
+from egret.model.training.results import RESULT, STUDY, VERSION, parse_result
 
 __all__ = [
     "CELLS", "HISTOGRAMS", "Point", "as_csv", "best", "dense_egrus", "edges", "egrus", "egrus_over_sparsity", "goals",
@@ -57,7 +56,7 @@ def load(directory: Path) -> tuple[str, str | None, list[Point], list[Point]]:
     study, points = {"title": directory.name, "corpus": None, "points": []}, {}
     for path in [directory / STUDY, *sorted(directory.glob(f"*/{RESULT}"))]:
         try:
-            content = json.loads(path.read_bytes())
+            content = parse_result(path.read_bytes())
             if path.name == RESULT:
                 points[content["name"]] = _checked(content)
             else:

@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from egret.model.checkpoint import load_checkpoint, save_checkpoint
@@ -57,6 +58,16 @@ def test_evaluate_in_streams_with_agreement(egret, network):
     assert status == 0
     assert f"│ {len(TEXT) - 1} in 4 streams" in out
     assert f"{result['perplexity']:.3f}" in out
+
+
+def test_a_loss_beyond_all_bounds(egret, network):
+    """Its perplexity is null: `Infinity` is not JSON."""
+    checkpoint = load_checkpoint("network")
+    checkpoint.tensors["readout.bias"] = np.array([1e30, 0, 0], np.float32)
+    save_checkpoint(checkpoint, "network")
+    status, out, _ = egret("evaluate", "network", "--text", "text", "--engine", "float", "--json")
+    result = json.loads(out, parse_constant=pytest.fail)
+    assert (status, result["perplexity"]) == (0, None) and result["loss"] > 1e29
 
 
 def test_agreement_needs_both_networks(refused, network):

@@ -32,6 +32,20 @@ def test_train_and_prune(egret, refused, network):
     assert result["macs_per_token_pruned"] == result["macs_per_token_dense"] - round(0.8 * 243)
 
 
+def test_a_training_without_time(egret, network):
+    """Nothing is measured yet: null in the object, words in the table."""
+
+    def not_json(name):
+        raise ValueError(name)
+
+    arguments = ("train", "-o", "trained", *TRAINING, "--limit-seconds", 0)
+    result = json.loads(egret(*arguments, "--json")[1], parse_constant=not_json)
+    assert (result["epochs"], result["valid_loss"], result["valid_perplexity"]) == (0, None, None)
+    json.loads((network / "trained" / "training.json").read_bytes(), parse_constant=not_json)
+    status, out, _ = egret(*arguments)
+    assert status == 0 and "│ not measured yet │" in out and "inf" not in out
+
+
 def test_training_from_a_configuration(egret, network):
     (network / "network.toml").write_text(
         '[network]\ncell = "lstm"\ntokens = "char"\nembedding_size = 4\nhidden_sizes = [4]\n'

@@ -257,6 +257,13 @@ def test_the_same_results_give_the_same_page(written, tmp_path):
     assert calls == [(number, 7) for number in range(1, 8)]
 
 
+def test_an_infinite_perplexity(tmp_path):
+    """Null in the file, for JSON has no infinity."""
+    write_study(tmp_path, [*RESULTS, result(seed=3) | {"test": {"tokens": 10, "perplexity": None}}])
+    assert write_report(tmp_path).finished == len(RESULTS) + 1
+    assert ">inf</td>" in (tmp_path / "report.html").read_text()
+
+
 def test_what_is_refused(tmp_path):
     def refused(directory=tmp_path, path=None):
         with pytest.raises(InputError) as caught:
