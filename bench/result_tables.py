@@ -219,6 +219,28 @@ def _simulation(entries: list[dict[str, Any]]) -> str:
     return _markdown(("", "tokens simulated a second", "machine", "date"), rows)
 
 
+PACKING = tuple((goal, lanes) for goal in ("speed", "size") for lanes in (2, 8, 16))
+"""Goals and lanes for which the packed memory is measured."""
+
+
+def _packing(entries: list[dict[str, Any]]) -> str:
+    head = ("goal", "lanes", "bits of a weight", "lane slots filled", "bytes a non-zero weight", "with pointers")
+    rows = []
+    for (goal, lanes), result in zip(PACKING, _results(entries), strict=True):
+        used, weights = result["weight_bytes"], result["nonzeros"]
+        rows.append(
+            (
+                goal,
+                f"{lanes}",
+                f"{result['configuration']['weight_bits']}",
+                _percent(result["slots_filled"]),
+                f"{used / weights:.3f}",
+                f"{(used + result['pointer_bytes']) / weights:.3f}",
+            )
+        )
+    return _markdown(head, rows)
+
+
 def _runs(sparsity: str) -> tuple[str, ...]:
     return tuple(f"{sparsity}-{name}" for name in ("8-lanes", "16-lanes", "32-lanes", "folded-1000", "folded-10000"))
 
@@ -236,6 +258,7 @@ TABLES: dict[str, Table] = {
     "lanes-85": Table(_runs("85"), _lanes),
     "lanes-95": Table(_runs("95"), _lanes),
     "sdram": Table(("85-sdram", "95-sdram"), _sdram),
+    "packing": Table(tuple(f"85-{goal}-{lanes}" for goal, lanes in PACKING), _packing, commands=False),
     "simulation": Table(("demo-20000", "85-8-lanes", "85-sdram", "95-sdram"), _simulation, commands=False),
 }
 """By the name that stands in the documents."""

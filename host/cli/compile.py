@@ -77,5 +77,6 @@ def compile(
         image.save(output)
         rows.append(("image", f"{output}, {Path(output).stat().st_size:,} bytes"))
     figures = {"source": source, "configuration": json.loads(configuration.to_json())}
-    figures |= {"nonzeros": entries, "words": words, "weight_bytes": used, "slots_filled": slots_filled}
+    figures |= {"nonzeros": entries, "words": words, "weight_bytes": used, "pointer_bytes": pointers}
+    figures |= {"slots_filled": slots_filled}
     show(Result(figures | {"image": output, "verilog": verilog}, rows), source, as_json)
