@@ -83,8 +83,8 @@ class TokenTable(wiring.Component):
             address.eq(self._c.sdram_base[table] + product),
             starting.eq(Cat(self.start, starting)),
         ]
-        with m.If(starting[-1]):
-            m.d.sync += asks.eq(1)
         with m.If(self.burst.ready):
             m.d.sync += asks.eq(0)
+        with m.If(starting[-1]):
+            m.d.sync += asks.eq(1)
         return self.beat.valid & (self.beat.p.tag == TAGS.index(table))
