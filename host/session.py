@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from egret.model.compiler.image import Image
     from egret.model.integer import IntegerNetwork
 
-__all__ = ["Session", "generate_text", "prompt_ids"]
+__all__ = ["Session", "generate_text", "prompt_ids", "prompt_text"]
 
 
 @dataclass
@@ -110,6 +111,25 @@ def prompt_ids(vocabulary: Vocabulary, prompt: str | None) -> list[int]:
     return ids
 
 
+def prompt_text(vocabulary: Vocabulary, prompt: str) -> str:
+    """What to write before the text that goes on from a prompt.
+
+    Parameters
+    ----------
+    vocabulary : Vocabulary
+    prompt : str
+
+    Returns
+    -------
+    str
+        The prompt; of words without white space behind the last one, as one space will follow.
+    """
+    if vocabulary.kind == "char":
+        return prompt
+    before, newline, last = prompt.rpartition("\n")
+    return before + newline + last.rstrip()
+
+
 def generate_text(
     board: "Board",
     image: "Image",
@@ -162,7 +182,8 @@ def generate_text(
     begin = time.perf_counter()
     # Closed here, whatever `write` raises: the board still answers.
     with contextlib.closing(generate(board, ReadOut(image), sampler, ids, count, observe=observe)) as tokens:
-        for piece in vocabulary.pieces(tokens):
+        # From the prompt on, for what stands between it and the first word.
+        for piece in islice(vocabulary.pieces(chain(ids, tokens)), len(ids), None):
             write(piece)
             session.tokens += 1
     session.seconds = time.perf_counter() - begin

@@ -70,8 +70,13 @@ def build(
     check_directory(target)
     tools = Tools.find(board.device.family)
     source = str(NETWORK) if source is None else source
-    opened = Source(source, core, board)
+    opened = Source(source, core, board, parts=True)
     image = opened.image
+    if tokens and not image.readout_bias:
+        raise InputError(
+            f"{source}: the image of a part of a network, which has no read-out to simulate a text with; "
+            "--tokens 0 leaves the simulation out"
+        )
     console = Console(stderr=True)
     with console.status("generating the design"):
         design = generate(board, image.configuration, hertz=clock and clock * 1e6, seed=seed, sdram=sdram_module)

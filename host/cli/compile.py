@@ -43,7 +43,7 @@ def compile(
     check_files({"-o": output, "--verilog": verilog}, {"SOURCE": source})
     # The default's lanes and weight memory are for its store.
     named = TARGETS[target] if core.get("store", own_store) == own_store else {}
-    opened = Source(source, named | core)
+    opened = Source(source, named | core, parts=True)
     image = opened.compile()
     configuration = image.configuration
     words = int(column_words(image)[1].sum())

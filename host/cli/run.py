@@ -70,7 +70,7 @@ def run(
     image, where = opened.image, (port, baud, trace, pins)
     if text is not None:
         return _run_text(opened, opened.ids(text, tokens), f"{source}, {text}", where, check, as_json)
-    from egret.host.session import generate_text, prompt_ids
+    from egret.host.session import generate_text, prompt_ids, prompt_text
 
     ids = prompt_ids(opened.vocabulary, prompt)
     pieces = []
@@ -81,7 +81,7 @@ def run(
             click.echo(piece, nl=False)
 
     if prompt is not None:
-        write(prompt)
+        write(prompt_text(opened.vocabulary, prompt))
     with open_board(image.configuration, *where) as board:
         with progress_bar("loading") as progress:
             board.load(image, progress=progress)

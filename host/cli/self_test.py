@@ -34,7 +34,8 @@ def self_test(
     patterns = PATTERNS if patterns is None else patterns
     if patterns < 1:
         raise InputError(f"--patterns must be at least 1, not {patterns}")
-    opened = Source(source, core)
+    opened = Source(source, core, parts=True)
+    opened.refuse_events()
     with open_board(opened.image.configuration, port, baud) as board, progress_bar("self-test") as progress:
         result = run(board, opened.image, opened.network, patterns=patterns, progress=progress)
     first = None if result.first_mismatch is None else str(result.first_mismatch)

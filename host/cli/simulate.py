@@ -48,7 +48,8 @@ def simulate(
     if tokens < 1:
         raise InputError(f"--tokens must be at least 1, not {tokens}")
     check_files({"--waves": waves}, {"SOURCE": source, "--text": text})
-    opened = Source(source, core)
+    opened = Source(source, core, parts=True)
+    opened.refuse_events()
     options = {"seed": seed, "idle": idle, "backpressure": backpressure, "waves": waves and Path(waves)}
     result = lockstep(opened.image, opened.ids(text, tokens)[:-1], simulator=simulator, **options)
     figures = {"simulator": simulator, "tokens": tokens, "compared": result.compared, "counters": result.counters}

@@ -31,14 +31,21 @@ class Source:
         memory that is just large enough.
     board : BoardDefinition or None
         Board whose core it is for: a checkpoint is quantised as that board wants it, and the memories are its own.
+    parts : bool
+        Whether the image of a part of a network is accepted (`egret.model.integer.split`), which has no read-out.
     """
 
     def __init__(
-        self, name: str | Path, core: dict[str, Any] | None = None, board: "BoardDefinition | None" = None
+        self,
+        name: str | Path,
+        core: dict[str, Any] | None = None,
+        board: "BoardDefinition | None" = None,
+        *,
+        parts: bool = False,
     ) -> None:
         from egret.model.compiler.configuration import TARGETS
 
-        self._path, self._core, self._board = Path(name), core or {}, board
+        self._path, self._core, self._board, self._parts = Path(name), core or {}, board, parts
         self.options: dict[str, Any] = (TARGETS[board.target] if board else {}) | self._core
         self.options["weight_bytes"] = self.options.get("weight_bytes") or None
 
@@ -51,12 +58,22 @@ class Source:
             return None
         try:
             with open(self._path, "rb") as file:
-                return Image.load(self._path) if file.read(len(MAGIC)) == MAGIC else None
+                image = Image.load(self._path) if file.read(len(MAGIC)) == MAGIC else None
         except OSError as error:
             raise InputError(
                 f"{self._path}: cannot read it: {error.strerror}; expected a checkpoint directory, an integer network "
                 "or an image"
             ) from error
+        if image is not None and not image.readout_bias and not self._parts:
+            raise self._is_a_part("has no read-out")
+        return image
+
+    def _is_a_part(self, what):
+        """The error of an image that lacks something."""
+        return InputError(
+            f"{self._path}: the image of a part of a network, which {what}; give the whole network: a checkpoint, an "
+            "integer network, or the image of all its layers"
+        )
 
     @cached_property
     def checkpoint(self) -> "Checkpoint":
@@ -82,11 +99,17 @@ class Source:
 
     @property
     def vocabulary(self) -> "Vocabulary":
-        """Of the network."""
+        """Of the network; raises `InputError` where its input is events."""
         if self._path.is_dir():
             return self.checkpoint.vocabulary
-        assert self.network.vocabulary is not None, "files hold whole networks"
+        self.refuse_events()
+        assert self.network.vocabulary is not None
         return self.network.vocabulary
+
+    def refuse_events(self) -> None:
+        """Raise `InputError` where a later part of a network was named, whose input is events."""
+        if self._compiled is not None and self._compiled.configuration.takes_events:
+            raise self._is_a_part("takes events, not tokens")
 
     @cached_property
     def image(self) -> "Image":
@@ -130,9 +153,12 @@ class Source:
         Raises
         ------
         InputError
-            The text cannot be read, has other tokens than the network, or has too few.
+            The text cannot be read, has other tokens than the network, or has too few; or there is none, and no
+            read-out that could write one.
         """
         if text is None:
+            if self.network.readout_bias is None:
+                raise self._is_a_part("has no read-out to write a text with")
             from egret.host.measure import sample
 
             return sample(self.network, (tokens or 0) + 1)

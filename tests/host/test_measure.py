@@ -11,7 +11,7 @@ from egret.host.comparison import compare, plot
 from egret.host.demo import run
 from egret.host.generate import Sampler
 from egret.host.measure import Mismatch, dense_counterpart, measure, sample, stream, unpruned_counterpart
-from egret.host.session import generate_text, prompt_ids
+from egret.host.session import generate_text, prompt_ids, prompt_text
 from egret.host.traffic import weight_bytes_per_token
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
 from egret.model.compiler.compile import compile_image, configuration_for
@@ -250,6 +250,25 @@ def test_session(compiled):
         assert len(pieces) == 40
         texts.append("".join(pieces))
     assert texts[0] == texts[1] != texts[2]
+
+
+@pytest.mark.parametrize("prompt", ["w1", "w1 w2", "w3  w2 \t", "w2\n", "w1\nw2", "w1\n\n", "w1 \n  "])
+def test_prompt_and_text_are_one(prompt, random_checkpoint):
+    """What is written, the prompt and then the text, has the tokens that went in and came out."""
+    network = quantise(random_checkpoint(NetworkConfiguration("egru", "word", 4, 3, (3,))))
+    image = compile_image(network, configuration_for(network, lanes=2))
+    vocabulary, pieces = network.vocabulary, []
+    ids = prompt_ids(vocabulary, prompt)
+    session = generate_text(FakeBoard(network), image, None, ids, 9, Sampler(seed=2), pieces.append)
+    text = prompt_text(vocabulary, prompt) + "".join(pieces)
+    tokens = vocabulary.encode(text.removesuffix("\n") if pieces[-1] == "\n" else text)
+    assert session.tokens == len(pieces) == 9
+    assert tokens[: len(ids)].tolist() == ids and len(tokens) - (pieces[-1] != "\n") == len(ids) + 9
+    assert "  " not in text[len(prompt.rstrip()) :]
+
+
+def test_a_prompt_of_characters_is_kept(compiled):
+    assert prompt_text(compiled[0].vocabulary, "ab \n ") == "ab \n "
 
 
 def test_session_with_a_wrong_board(compiled):

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from egret.host.cli.sources import Source
+from egret.host.measure import pipeline_images
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
+from egret.model.compiler.image import Image
 
 SOURCES = pytest.mark.parametrize(
     "arguments",
@@ -49,6 +52,49 @@ def test_missing_checkpoint(arguments, refused, network):
     arguments = [argument.replace("network", "nothing") for argument in arguments]
     assert refused(*arguments).startswith("nothing: ")
     assert sorted(os.listdir()) == ["network", "text"]
+
+
+WHOLE = "; give the whole network: a checkpoint, an integer network, or the image of all its layers"
+NO_READOUT = "the image of a part of a network, which has no read-out"
+EVENTS = "the image of a part of a network, which takes events, not tokens"
+
+
+@pytest.mark.parametrize(
+    "arguments, first, later",
+    [
+        (("run", "part"), NO_READOUT, NO_READOUT),
+        (("run", "part", "--prompt", "a"), NO_READOUT, NO_READOUT),
+        (("run", "part", "--text", "text"), NO_READOUT, NO_READOUT),
+        (("run", "part", "--text", "text", "--no-check"), NO_READOUT, NO_READOUT),
+        (("evaluate", "part", "--text", "text", "--engine", "integer"), NO_READOUT, NO_READOUT),
+        (("evaluate", "part", "--text", "text", "--engine", "rtl"), NO_READOUT, NO_READOUT),
+        (("estimate", "part"), NO_READOUT, NO_READOUT),
+        (("bench", "part"), NO_READOUT, NO_READOUT),
+        (("bench", "part", "--split", "1"), NO_READOUT, NO_READOUT),
+        (("simulate", "part"), f"{NO_READOUT} to write a text with", EVENTS),
+        (("simulate", "part", "--text", "text"), None, EVENTS),
+        (("self-test", "part"), None, EVENTS),
+    ],
+)
+def test_the_image_of_a_part_of_a_network_is_named(arguments, first, later, refused, network):
+    """In one line, before any work. What a first part can do, from its tokens to its events, is not tried here."""
+    parts = pipeline_images(Source("network").network, [1], lanes=2)
+    for part, expected in zip(parts, (first, later), strict=True):
+        part.save("part")
+        if expected is not None:
+            assert refused(*arguments) == f"part: {expected}{WHOLE}"
+        assert refused("build", "part", "--board", "ulx3s-85f", "-o", "built") == (
+            f"part: {NO_READOUT} to simulate a text with; --tokens 0 leaves the simulation out"
+        )
+    assert sorted(os.listdir()) == ["network", "part", "text"]
+
+
+def test_parts_can_be_compiled_again(egret, network):
+    for number, part in enumerate(pipeline_images(Source("network").network, [1], lanes=2)):
+        part.save("part")
+        assert egret("compile", "part", "-o", "again", "--lanes", 2, "--weight-bytes", 0)[0] == 0
+        again = Image.load("again")
+        assert again.memories == part.memories and again.configuration.takes_events == bool(number)
 
 
 def test_bad_text(refused, network):
