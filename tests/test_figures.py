@@ -63,6 +63,12 @@ def bench(capsys, *options):
     return result
 
 
+def test_five_hundred_tokens_under_icarus(capsys):
+    options = (str(NETWORK), "--text", str(TEXT), "--tokens", "500", "--engine", "rtl", "--simulator", "icarus")
+    result = evaluate(capsys, *options)
+    assert (result["tokens"], result["mismatches"]) == (500, 0)
+
+
 @pytest.mark.parametrize("run, share", [("stream", 0.8), ("generate", None)])
 def test_tokens_a_second_at_the_pins(run, share):
     """The ULX3S's core and UART, whose pins are driven bit by bit: 300 steps, by the difference of two runs.
