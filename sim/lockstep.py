@@ -131,12 +131,20 @@ def run(
             options = ["--x-assign", "fast", "--x-initial", "fast", "-Wno-fatal"]
             if netlist:
                 options += ["--no-public-flat-rw", str(_ports_alone(sources, directory / "ports.vlt"))]
+            icarus, recorded = ["-g2005"], directory / "core.fst"
+            if waves is not None and simulator == "icarus":
+                # Cocotb's own module for this is SystemVerilog, as which the core runs for ever.
+                dump = directory / "dump.v"
+                dump.write_text(
+                    f'module dump; initial begin $dumpfile("{recorded}"); $dumpvars(0, core); end endmodule\n'
+                )
+                sources, icarus = [*sources, dump], [*icarus, "-s", "dump"]
             runner.build(
                 sources=sources,
                 hdl_toplevel="core",
                 build_dir=directory / "build",
-                build_args=options if simulator == "verilator" else ["-g2005"],
-                waves=waves is not None,
+                build_args=options if simulator == "verilator" else icarus,
+                waves=waves is not None and simulator == "verilator",
                 timescale=("1ns", "1ps"),
                 log_file=log,
             )
@@ -156,8 +164,8 @@ def run(
                     raise LockstepError(breach[1]) from error
                 raise InputError(f"{simulator} failed: {failure([log], str(error))}") from error
         if waves is not None:
-            for wave in [*directory.rglob("*.fst"), *directory.rglob("*.vcd")]:
-                write_aside(waves, wave.read_bytes())
+            (wave,) = [*directory.rglob("*.fst"), *directory.rglob("*.vcd")]
+            write_aside(waves, wave.read_bytes())
         result = directory / "result.json"
         if not result.exists():
             raise InputError(f"{simulator} gave no result: {failure([log], 'it said nothing')}")

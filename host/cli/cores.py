@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from egret.host.cli.show import Result, progress_bar
-from egret.model.errors import needs
+from egret.model.errors import InputError, needs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,12 +57,19 @@ def open_board(
     Returns
     -------
     Board
+
+    Raises
+    ------
+    InputError
+        There is no such port, or a rate without one.
     """
     from rich.console import Console
 
     from egret.host.board import Board
     from egret.host.transport import open_serial, open_virtual
 
+    if port is None and baud_rate is not None:
+        raise InputError("--baud is for a board on --port, not for the virtual board")
     if port is not None:
         return Board(open_serial(port, **({} if baud_rate is None else {"baud_rate": baud_rate})))
     return Board(open_virtual(configuration, console=Console(stderr=True), trace=trace, bit_cycles=bit_cycles))

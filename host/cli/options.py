@@ -85,5 +85,5 @@ def core_options(*more: str) -> Callable[[Command], Command]:
 
 def port_options(command: Command) -> Command:
     """Add the options that say which board a ``command`` is for; returns it."""
-    command = click.option("--baud", type=int, help="Bits a second on that port.")(command)
+    command = click.option("--baud", type=click.IntRange(min=1), help="Bits a second on that port.")(command)
     return click.option("--port", help="Serial port of a board; a virtual board by default.")(command)

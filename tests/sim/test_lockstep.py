@@ -251,8 +251,10 @@ def test_an_exported_core_computes_the_same(monkeypatch):
     check(random_network(10, hidden=(9, 4), z_bias=4000), lanes=1, few=True, folded=4, backpressure=0.5)
 
 
-def test_output_alone():
-    check(random_network(10, hidden=(9, 4), z_bias=4000), intermediate=False, backpressure=0.5)
+def test_output_alone_and_a_waveform(tmp_path):
+    waves = tmp_path / "w.fst"
+    check(random_network(10, hidden=(9, 4), z_bias=4000), intermediate=False, backpressure=0.5, waves=waves)
+    assert waves.read_bytes().startswith(bytes(7) + b"\1I")  # an FST header of 329 bytes
 
 
 @pytest.mark.parametrize(
