@@ -188,7 +188,9 @@ def failure(logs: Sequence[Path], otherwise: str) -> str:
         if line.strip()
     ]
     errors = [(log, line.partition("ERROR: ")[2] or line) for log, line in said if _ERROR.search(line)]
-    log, reason = (errors or [one for one in said if one[0] == logs[0]][-1:] or [(logs[0], otherwise)])[0]
+    if not said:
+        return otherwise
+    log, reason = (errors or [one for one in said if one[0] == said[0][0]][-1:])[0]
     place = cache_directory() / f"failed-{log.name}"
     try:
         shutil.copyfile(log, place)

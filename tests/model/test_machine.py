@@ -61,7 +61,6 @@ def test_a_safe_directory(tmp_path, monkeypatch):
         ("%Error: top.v:2:1: syntax", "%Error: top.v:2:1: syntax"),
         ("Warning: mirrored\nERROR: Module x is missing.", "Module x is missing."),
         ("make: ccache: not found\nmake: *** [x.o] Error 127", "make: *** [x.o] Error 127"),
-        ("", "it ended with status 3"),
     ],
 )
 def test_why_a_tool_failed(printed, reason, tmp_path, monkeypatch):
@@ -72,6 +71,11 @@ def test_why_a_tool_failed(printed, reason, tmp_path, monkeypatch):
     kept = tmp_path / "cache" / "egret" / "failed-tool.log"
     assert str(error.value) == f"{reason} (all that was printed: {kept})"
     assert kept.read_text() == printed + "\n"
+
+
+def test_a_tool_that_says_nothing(tmp_path):
+    with pytest.raises(InputError, match="^it ended with status 3$"):
+        run_tools([[*PYTHON, "import sys; sys.exit(3)"]], tmp_path, tmp_path / "log")
 
 
 def test_a_tool_that_cannot_be_started(tmp_path):

@@ -60,7 +60,7 @@ def test_build_leaves_nothing_when_a_tool_fails(egret, network, monkeypatch):
         monkeypatch.setenv(variable, "false")
     status, _, err = egret("build", "--board", "ulx3s-85f", "network", "-o", "out/here", "--tokens", 10)
     assert status == 2
-    assert err.splitlines()[-1] == "egret: error: ULX3S-85F: yosys failed: no message"
+    assert err.splitlines()[-1] == "egret: error: ULX3S-85F: yosys failed: it ended with status 1"
     assert list((network / "out").iterdir()) == []
 
 
