@@ -71,7 +71,9 @@ sys.exit(main.main(["hangs"]))
 def test_tools_end_with_the_command(number, tmp_path):
     """A signal to the command alone ends what it has started, and the children of that."""
     child = tmp_path / "child"
-    with subprocess.Popen([sys.executable, "-c", HANGS], cwd=tmp_path, stderr=subprocess.PIPE) as process:
+    # Whoever runs the tests in the background may have it ignored.
+    options = {"cwd": tmp_path, "stderr": subprocess.PIPE, "preexec_fn": lambda: signal.signal(number, signal.SIG_DFL)}
+    with subprocess.Popen([sys.executable, "-c", HANGS], **options) as process:
         deadline = time.monotonic() + 30
         while not (child.exists() and child.read_text()) and time.monotonic() < deadline:
             time.sleep(0.02)
