@@ -37,8 +37,7 @@ def quantise(
     the relative squared errors of all three together, the recurrent ones twice, since theirs return every step. All
     numbers are rounded to the nearest, halves to even, and saturate.
 
-    With 4-bit weights the non-zero weights of each column segment (x, y and s, see
-    `egret.model.compiler.configuration`) take
+    With 4-bit weights the non-zero weights of each matrix (x, y and s, see `egret.model.compiler.configuration`) take
     one of 15 of the 8-bit integers, chosen by k-means, and none becomes zero.
 
     Parameters
@@ -129,23 +128,28 @@ def quantise(
         readout_weight = _table(tensors["readout.weight"], power, embedding_bits)
         scales["readout.weight"] = 2.0 ** (EMBEDDING_FRACTION - power)
     readout_fraction = EMBEDDING_FRACTION + VALUE_FRACTION - power
-    readout_bias = np.rint(tensors["readout.bias"].astype(np.float64) * 2.0**readout_fraction)
-    if (largest := np.abs(readout_bias).max()) >= 1 << 31:
-        raise InputError(
-            f"readout.bias: must lie within +-{2.0 ** (31 - readout_fraction):g} beside such read-out "
-            f"weights, not reach {largest * 2.0**-readout_fraction:g}"
-        )
     _warn_of_saturation(tensors, scales)
     return IntegerNetwork(
         vocabulary=checkpoint.vocabulary,
         embedding=embedding,
         layers=tuple(layers),
         readout_weight=readout_weight,
-        readout_bias=readout_bias.astype(np.int32),
+        readout_bias=_readout_bias(tensors["readout.bias"], readout_fraction),
         readout_fraction=readout_fraction,
         accumulator_bits=accumulator_bits,
         gate_index_bits=gate_index_bits,
     )
+
+
+def _readout_bias(bias, fraction):
+    """Biases of the read-out in LSBs of a logit: int32 [V]."""
+    rounded = np.rint(bias.astype(np.float64) * 2.0**fraction)
+    if (largest := np.abs(rounded).max()) >= 1 << 31:
+        raise InputError(
+            f"readout.bias: must lie within +-{2.0 ** (31 - fraction):g} beside such read-out "
+            f"weights, not reach {largest * 2.0**-fraction:g}"
+        )
+    return rounded.astype(np.int32)
 
 
 def dequantise(network: IntegerNetwork) -> Checkpoint:
