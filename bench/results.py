@@ -58,9 +58,12 @@ def command_line(command: str) -> list[str]:
 
 
 def split_by_machine(figures: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a command's JSON says: what is the same on every machine, rounded as `DIGITS` says, and what is not."""
+    """What a command's JSON says: what is the same on every machine, rounded as `DIGITS` says, and what is not. Paths are
+    left out."""
     same, machine = {}, {}
     for name, value in figures.items():
+        if name in ("source", "image", "verilog"):
+            continue  # paths
         if name == "simulated_tokens_per_second":
             machine[name] = value
         elif name == "peers":
