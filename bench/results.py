@@ -58,8 +58,10 @@ def command_line(command: str) -> list[str]:
 
 
 def split_by_machine(figures: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a command's JSON says: what is the same on every machine, rounded as `DIGITS` says, and what is not. Paths are
-    left out."""
+    """What a command's JSON says: what is the same on every machine, rounded as `DIGITS` says, and what is not.
+
+    Paths are left out.
+    """
     same, machine = {}, {}
     for name, value in figures.items():
         if name in ("source", "image", "verilog"):
