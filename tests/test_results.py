@@ -89,3 +89,7 @@ def test_the_perplexity_beside_that_of_the_icebreaker():
     assert f"With 8-bit weights and 1024 entries it is {perplexity:.3f}." in " ".join(
         DOCUMENTS["docs/boards.md"].split()
     )
+
+
+def test_no_result_is_a_place_on_a_machine():
+    assert '"/' not in RESULTS.read_text()
