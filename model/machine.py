@@ -16,7 +16,7 @@ from pathlib import Path
 
 from egret.model.errors import EgretWarning, InputError
 
-__all__ = ["cache_directory", "failure", "run_tools", "safe_directory", "tool_environment"]
+__all__ = ["cache_directory", "failure", "run_tools", "safe_directory", "tool_environment", "users_cache"]
 
 # Variables by which a user's other projects steer the same tools. What we want of the tools, we tell them ourselves.
 _OTHERS = re.compile(
@@ -31,14 +31,19 @@ PLACES = ("/tmp", "/var/tmp")
 """Where a safe directory can be beside the user's own place for temporary files."""
 
 
+def users_cache() -> Path:
+    """The user's cache directory for Egret, whether it is there and can be written or not."""
+    import platformdirs
+
+    return platformdirs.user_cache_path("egret")
+
+
 def cache_directory() -> Path:
     """The user's cache directory for Egret, made where it is missing.
 
     Where it cannot be written, a directory that goes with this process; an `EgretWarning` says so.
     """
-    import platformdirs
-
-    return _usable(platformdirs.user_cache_path("egret"))
+    return _usable(users_cache())
 
 
 @functools.cache
@@ -187,9 +192,9 @@ def failure(logs: Sequence[Path], otherwise: str) -> str:
         for line in log.read_text(errors="replace").splitlines()
         if line.strip()
     ]
-    errors = [(log, line.partition("ERROR: ")[2] or line) for log, line in said if _ERROR.search(line)]
     if not said:
         return otherwise
+    errors = [(log, line.partition("ERROR: ")[2] or line) for log, line in said if _ERROR.search(line)]
     log, reason = (errors or [one for one in said if one[0] == said[0][0]][-1:])[0]
     place = cache_directory() / f"failed-{log.name}"
     try:
@@ -201,4 +206,4 @@ def failure(logs: Sequence[Path], otherwise: str) -> str:
 
 def _is_kept():
     """Whether the cache outlives this process."""
-    return cache_directory().name == "egret"
+    return cache_directory() == users_cache()

@@ -13,7 +13,7 @@ from egret.model.errors import InputError
 from egret.model.files import directory_aside
 from egret.model.machine import run_tools, tool_environment
 
-__all__ = ["FLAGS", "VERILATOR_OPTIONS", "compile_program", "find_compiler", "find_verilator", "keep"]
+__all__ = ["FLAGS", "LEVELS", "VERILATOR_OPTIONS", "compile_program", "find_compiler", "find_verilator", "keep"]
 
 VERILATOR_OPTIONS = (
     *("--cc", "--top-module", "top", "-O3", "--x-assign", "fast", "--x-initial", "fast", "-fno-table", "--no-timing"),
@@ -28,8 +28,8 @@ FLAGS = (
 )
 """Of the C++ compiler, as Verilator's makefiles have them."""
 
-_FAST, _ONCE = "-O2", "-O0"
-"""Of what runs in each cycle, and of what runs once."""
+LEVELS = ("-O2", "-O0")
+"""Of the C++ compiler, for what runs in each cycle and for what runs once."""
 
 
 def find_compiler() -> str:
@@ -96,12 +96,13 @@ def compile_program(
     compile_ += [f"-D{define}" for define in defines]
     # The longest first.
     sources = sorted(objects.glob("*.cpp"), key=lambda path: -path.stat().st_size)
-    jobs = [(path, _ONCE if path.stem.endswith("__Slow") else _FAST) for path in sources] + [(main, _FAST)]
+    fast, once = LEVELS
+    jobs = [(path, once if path.stem.endswith("__Slow") else fast) for path in sources] + [(main, fast)]
     if library is not None and library.exists():
         kept = sorted(library.glob("*.o"))
     else:
         names = ["verilated", "verilated_threads", *(["verilated_vcd_c"] if trace else [])]
-        jobs += [(root / "include" / f"{name}.cpp", _FAST) for name in names]
+        jobs += [(root / "include" / f"{name}.cpp", fast) for name in names]
         kept = []
     made = [objects / f"{source.stem}.o" for source, _ in jobs]
     _run(

@@ -26,9 +26,9 @@ from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 from egret.model.errors import InputError
 from egret.model.files import write_aside
-from egret.model.machine import cache_directory
+from egret.model.machine import cache_directory, users_cache
 from egret.rtl import protocol
-from egret.sim.verilate import FLAGS, VERILATOR_OPTIONS, compile_program, find_compiler, find_verilator, keep
+from egret.sim.verilate import FLAGS, LEVELS, VERILATOR_OPTIONS, compile_program, find_compiler, find_verilator, keep
 
 if TYPE_CHECKING:
     from amaranth.lib import wiring
@@ -89,7 +89,8 @@ class Build:
         -------
         str
         """
-        return _digest(verilog, *VERILATOR_OPTIONS, *FLAGS, *self._defines, str(self.trace), _MAIN.read_text())
+        options = (*VERILATOR_OPTIONS, *FLAGS, *LEVELS, *self._defines, str(self.trace))
+        return _digest(verilog, *options, _MAIN.read_text())
 
     @property
     def _defines(self) -> list[str]:
@@ -117,10 +118,13 @@ class Build:
         InputError
             A tool is missing or failed.
         """
-        cache = cache_directory() / "virtual"
-        note = cache / "designs" / self.recipe
-        if note.exists() and (program := cache / note.read_text() / "board").exists():
-            return program
+        # What a cache holds is used whether it can be written or not.
+        recipe = self.recipe
+        for place in (users_cache, cache_directory):
+            cache = place() / "virtual"
+            note = cache / "designs" / recipe
+            if note.exists() and (program := cache / note.read_text() / "board").exists():
+                return program
         try:
             if console is None:
                 return self._build(cache, note, lambda stage: None)
@@ -131,7 +135,9 @@ class Build:
             raise InputError(f"{message}; XDG_CACHE_HOME may name another place") from error
 
     def _build(self, cache: Path, note: Path, progress: Callable[[str], None]) -> Path:
-        _ = find_compiler(), find_verilator()  # before the long part
+        # Before the long part.
+        find_compiler()
+        find_verilator()
         progress("generating Verilog")
         verilog = self._verilog()
         key = self.key(verilog)
@@ -143,7 +149,7 @@ class Build:
                 (work / "top.v").write_text(verilog)
                 progress("compiling (once for this configuration)")
                 # Verilator's library is the same for all programs with, and all without, waveforms.
-                library = cache / f"library-{_digest(*FLAGS, str(self.trace))}"
+                library = cache / f"library-{_digest(*FLAGS, *LEVELS, str(self.trace))}"
                 options = {"defines": self._defines, "trace": self.trace, "library": library}
                 program = compile_program(work, ["top.v"], _MAIN, prefix="Vboard", **options)
                 keep([program.rename(work / "board")], cache / key)

@@ -149,6 +149,16 @@ def test_random_networks(seed, variant):
     )
 
 
+ALL_ACTIVE = dict(
+    hidden=(17, 9),
+    embedding=4,
+    threshold=0,
+    z_bias=100_000,
+    density=0.3,
+    shift=(8, 9),
+    backpressure=0.7,
+    restart=5,
+)
 CORNERS = {
     "four layers": dict(hidden=(13, 1, 7, 11), embedding=3, lanes=2, z_bias=2000, backpressure=0.5),
     "no events": dict(hidden=(6, 5, 4), threshold=(20_000, 30_000), backpressure=0.5, restart=3),
@@ -159,29 +169,10 @@ CORNERS = {
     "all rows folded": dict(hidden=(11, 3), density=0.7, z_bias=4000, folded=7, lanes=2, restart=4),
     "one neuron, folded": dict(hidden=(1,), embedding=1, density=1, lanes=1, z_bias=4000, folded=7, few=True),
     "more lanes than rows, folded": dict(hidden=(3, 5), lanes=16, z_bias=4000, folded=5, few=True),
-    "folded, all active": dict(
-        hidden=(17, 9),
-        embedding=4,
-        threshold=0,
-        z_bias=100_000,
-        density=0.3,
-        shift=(8, 9),
-        backpressure=0.9,
-        restart=5,
-        folded=4,
-    ),
+    "folded, all active": ALL_ACTIVE | dict(backpressure=0.9, folded=4),
     # The further ones are close to one above, or to a case of another test.
     "one neuron": dict(hidden=(1,), embedding=1, density=1, lanes=1, z_bias=4000),
-    "all active": dict(
-        hidden=(17, 9),
-        embedding=4,
-        threshold=0,
-        z_bias=100_000,
-        density=0.3,
-        shift=(8, 9),
-        backpressure=0.7,
-        restart=5,
-    ),
+    "all active": ALL_ACTIVE,
     "quiet layer": dict(hidden=(5, 4), density=0, z_bias=-100_000),
     "more lanes than rows": dict(hidden=(3, 5), lanes=16, z_bias=4000),
     "four-bit weights": dict(hidden=(9, 8), density=0.7, z_bias=4000, few=True, backpressure=0.5, restart=4),

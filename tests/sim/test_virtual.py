@@ -108,6 +108,8 @@ def test_another_source_is_another_recipe(changed, tmp_path):
 
 
 def test_a_cached_program_needs_no_tools(program, monkeypatch):
+    """Nor a cache that can be written."""
+    monkeypatch.setattr(virtual, "cache_directory", None)
     monkeypatch.setattr(virtual, "compile_program", None)
     monkeypatch.setattr(virtual, "find_compiler", None)
     assert stand_in_build().program() == program
@@ -139,6 +141,12 @@ def test_a_build_that_fails_leaves_its_log(monkeypatch, tmp_path):
     assert str(error.value).endswith(f" (all that was printed: {log})")
     assert "syntax error" in log.read_text()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [log]
+
+
+def test_levels_of_optimisation_name_the_program(monkeypatch):
+    key = stand_in_build().key("a design")
+    monkeypatch.setattr(virtual, "LEVELS", ("-O1", "-O0"))
+    assert stand_in_build().key("a design") != key
 
 
 def test_a_full_cache(monkeypatch, tmp_path):
