@@ -25,7 +25,7 @@ import safetensors
 import safetensors.numpy
 
 from egret.model.errors import InputError
-from egret.model.files import directory_aside, read, write_aside
+from egret.model.files import MOST_LAYERS, directory_aside, read, write_aside
 from egret.model.tokens import KINDS, Vocabulary
 
 __all__ = ["CELLS", "RESETS", "Checkpoint", "NetworkConfiguration", "load_checkpoint", "model_file", "save_checkpoint"]
@@ -35,7 +35,6 @@ RESETS = ("before", "after")
 
 _CONFIG, _MODEL, _VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
 _GATES = {"egru": 3, "lstm": 4}
-_MOST_LAYERS = 1 << 12  # their tensors' names must fit what is read
 _HEADER_BYTES = 1 << 22  # of a safetensors file: enough for so many layers, and something beside
 _LARGEST_SIZE = 1 << 24  # of one dimension; far above any network that could be built, far below overflow
 _DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
@@ -83,9 +82,9 @@ class NetworkConfiguration:
                 raise InputError(f"{name} must be {' or '.join(map(repr, accepted))}, not {value!r}")
         if not isinstance(self.hidden_sizes, list | tuple) or not self.hidden_sizes:
             raise InputError(f"hidden_sizes must be a list of at least one size, not {self.hidden_sizes!r}")
-        if len(self.hidden_sizes) > _MOST_LAYERS:
+        if len(self.hidden_sizes) > MOST_LAYERS:
             raise InputError(
-                f"hidden_sizes must be a list of at most {_MOST_LAYERS} sizes, not {len(self.hidden_sizes)}"
+                f"hidden_sizes must be a list of at most {MOST_LAYERS} sizes, not {len(self.hidden_sizes)}"
             )
         object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
         sizes = [("vocab_size", self.vocab_size), ("embedding_size", self.embedding_size)]

@@ -16,7 +16,10 @@ from typing import Any
 
 from egret.model.errors import InputError
 
-__all__ = ["digest", "directory_aside", "json_text", "read", "read_toml", "write_aside"]
+__all__ = ["MOST_LAYERS", "digest", "directory_aside", "json_text", "read", "read_toml", "write_aside"]
+
+MOST_LAYERS = 1 << 12
+"""Of a network in a file: the names of its tensors must fit what is read of the file's head."""
 
 
 def read(path: str | Path) -> bytes:

@@ -26,7 +26,7 @@ import safetensors
 import safetensors.numpy
 
 from egret.model.errors import InputError
-from egret.model.files import write_aside
+from egret.model.files import MOST_LAYERS, write_aside
 from egret.model.integer import IntegerLayer, IntegerNetwork
 from egret.model.tokens import Vocabulary
 
@@ -34,7 +34,6 @@ __all__ = ["load_integer", "save_integer"]
 
 FORMAT = "egret-integer-2"
 _NUMBERS = ("readout_fraction", "accumulator_bits", "gate_index_bits")
-_MOST_LAYERS = 1 << 12  # as in a checkpoint
 _LARGEST_SIZE = 1 << 16  # of one dimension
 _LARGEST_VOCABULARY = 1 << 26  # bytes
 
@@ -167,8 +166,8 @@ def _parse(metadata, packed, path):
 def _check_sizes(vocabulary, embedding, hidden, path):
     """Refuse what such a file cannot hold, whether it is to be written or read."""
     layers = len(hidden) if isinstance(hidden, list | tuple) else repr(hidden)
-    if layers not in range(1, _MOST_LAYERS + 1):
-        raise InputError(f"{path}: hidden must be a list of 1 to {_MOST_LAYERS} sizes, not {layers}")
+    if layers not in range(1, MOST_LAYERS + 1):
+        raise InputError(f"{path}: hidden must be a list of 1 to {MOST_LAYERS} sizes, not {layers}")
     sizes = [("vocabulary_size", vocabulary), ("embedding_size", embedding)]
     for name, size in (*sizes, *((f"hidden[{layer}]", size) for layer, size in enumerate(hidden))):
         if type(size) is not int or not 1 <= size <= _LARGEST_SIZE:

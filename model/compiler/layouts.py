@@ -359,8 +359,7 @@ def input_section(configuration: Configuration) -> MemorySection:
     A step's events begin at the first word. The section has the number of the embedding, which such a core has not. No
     image holds it.
     """
-    c = configuration
-    return MemorySection(INPUT_SECTION, "input", word_layouts(c)["input"], c.embedding)
+    return MemorySection(INPUT_SECTION, "input", EVENT, configuration.embedding)
 
 
 def with_section_table(text: str) -> str:
