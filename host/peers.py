@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from egret.model.integer import EVENT_MAX, IntegerEngine, IntegerNetwork, sigmoid_table, tanh_table
+from egret.model.arithmetic import EVENT_MAX
+from egret.model.integer import IntegerEngine, IntegerNetwork, sigmoid_table, tanh_table
 
 if TYPE_CHECKING:
     import torch

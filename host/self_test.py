@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from egret.host.measure import Mismatch
-from egret.model.arithmetic import CODEBOOK
+from egret.model.arithmetic import CODEBOOK, EVENT_MAX
 from egret.model.compiler.compile import compile_image
 from egret.model.compiler.layouts import memory_sections
-from egret.model.integer import EVENT_MAX, INPUT_MAX, THRESHOLD_MAX, IntegerEngine, IntegerLayer
+from egret.model.integer import INPUT_MAX, THRESHOLD_MAX, IntegerEngine, IntegerLayer
 
 if TYPE_CHECKING:
     from egret.host.board import Board

@@ -1,6 +1,6 @@
 """What the arithmetic of the integer network fixes for everything below it: gates, widths and fractions."""
 
-__all__ = ["CODEBOOK", "GATES", "STATE_FRACTION", "VALUE_BITS", "VALUE_FRACTION", "WEIGHT_BITS"]
+__all__ = ["CODEBOOK", "EVENT_MAX", "GATES", "STATE_FRACTION", "VALUE_BITS", "VALUE_FRACTION", "WEIGHT_BITS"]
 
 GATES = ("u", "r", "z")
 """Order of the gates in every file and memory: update, reset, candidate."""
@@ -16,6 +16,9 @@ VALUE_BITS = 9
 
 VALUE_FRACTION = 8
 """Fraction bits of an event value."""
+
+EVENT_MAX = 255
+"""The largest value of an event."""
 
 STATE_FRACTION = 14
 """Fraction bits of a neuron's state."""

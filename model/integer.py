@@ -26,12 +26,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from egret.model.arithmetic import STATE_FRACTION, VALUE_FRACTION
+from egret.model.arithmetic import CODEBOOK, EVENT_MAX, STATE_FRACTION, VALUE_FRACTION
 from egret.model.errors import InputError
+from egret.model.readout import IntegerGroups, ReadOut
 from egret.model.tokens import Vocabulary
 
 __all__ = [
-    "EVENT_MAX",
     "THRESHOLD_MAX",
     "IntegerLayer",
     "IntegerEngine",
@@ -47,7 +47,6 @@ __all__ = [
     "update_state",
 ]
 
-EVENT_MAX = 255
 INPUT_MAX = 254
 THRESHOLD_MAX = (1 << 15) - 1
 
@@ -142,6 +141,10 @@ class IntegerNetwork:
         Width of an accumulator, 16 to 24.
     gate_index_bits : int
         Address width of a gate table, 8 to 12.
+    groups : IntegerGroups or None
+        How the read-out divides the words; None where all of them are in the head.
+    readout_codebook : np.ndarray of int8, shape [at most 15], or None
+        Non-zero numbers, rising, to which the weights of the read-out are rounded (`egret.model.readout`).
 
     Raises
     ------
@@ -157,6 +160,8 @@ class IntegerNetwork:
     readout_fraction: int
     accumulator_bits: int = field(default=24)
     gate_index_bits: int = field(default=10)
+    groups: IntegerGroups | None = None
+    readout_codebook: np.ndarray | None = None
 
     def __post_init__(self):
         def check(name, array, shape, low, high):
@@ -203,8 +208,8 @@ class IntegerNetwork:
                 )
             inputs, largest = size, EVENT_MAX
         if self.readout_bias is None:
-            if self.readout_weight is not None:
-                raise InputError("integer network: has a readout.weight and no readout.bias")
+            if self.readout_weight is not None or self.groups is not None or self.readout_codebook is not None:
+                raise InputError("integer network: has a part of a read-out and no readout.bias")
             return
         if self.readout_weight is not None:
             check("readout.weight", self.readout_weight, (vocabulary, inputs), -127, 127)
@@ -214,6 +219,26 @@ class IntegerNetwork:
                 f"neurons, not {inputs}"
             )
         check("readout.bias", self.readout_bias, (vocabulary,), -(1 << 31), (1 << 31) - 1)
+        if (codebook := self.readout_codebook) is not None:
+            check("readout.codebook", codebook, (len(codebook),), -127, 127)
+            if not 1 <= len(codebook) <= CODEBOOK or (np.diff(codebook.astype(np.int64)) <= 0).any() or 0 in codebook:
+                raise InputError(
+                    f"integer network: readout.codebook must hold 1 to {CODEBOOK} rising numbers that are not 0, "
+                    f"not {codebook.tolist()}"
+                )
+        if self.groups is not None:
+            if len(self.groups.order) != vocabulary:
+                raise InputError(
+                    f"integer network: readout.order must hold {vocabulary} words, not {len(self.groups.order)}"
+                )
+            rows = len(self.groups.sizes) * self.groups.rows
+            check("readout.group_weight", self.groups.weight, (rows, inputs), -127, 127)
+            check("readout.group_bias", self.groups.bias, (rows,), -(1 << 31), (1 << 31) - 1)
+            if (reach := ReadOut(self).reach()) > limit:
+                raise InputError(
+                    f"integer network: a row of the read-out can reach {reach}; an accumulator of "
+                    f"{self.accumulator_bits} bits holds {limit}"
+                )
 
     @staticmethod
     def reach(layer: "IntegerLayer", largest_input: int = EVENT_MAX) -> np.ndarray:
@@ -269,7 +294,15 @@ def split(network: "IntegerNetwork", behind: Sequence[int]) -> "list[IntegerNetw
             {} if first == 0 else {"vocabulary": None, "embedding": np.zeros((0, network.hidden[first - 1]), np.int8)}
         )
         parts.append(
-            replace(network, layers=network.layers[first:last], readout_weight=None, readout_bias=None, **events)
+            replace(
+                network,
+                layers=network.layers[first:last],
+                readout_weight=None,
+                readout_bias=None,
+                groups=None,
+                readout_codebook=None,
+                **events,
+            )
         )
     return parts
 

@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 
 from egret.model.integer import IntegerLayer, IntegerNetwork
+from egret.model.readout import IntegerGroups
 from egret.model.tokens import Vocabulary
 
-__all__ = ["few_values", "random_network", "random_shape"]
+__all__ = ["few_values", "random_groups", "random_network", "random_shape"]
 
 
 def random_network(
@@ -104,4 +105,25 @@ def few_values(network):
             dataclasses.replace(layer, weight_x=limit(layer.weight_x), weight_y=limit(layer.weight_y))
             for layer in network.layers
         ),
+    )
+
+
+def random_groups(network, *, head, sizes, rows=2, seed=0, codebook=None, fraction=14, bias=1 << 15):
+    """The network with a read-out in groups, whose words are divided at random, and whose biases are within +-bias."""
+    random = np.random.default_rng(seed)
+    entries = len(sizes) * rows
+    groups = IntegerGroups(
+        order=random.permutation(len(network.embedding)).astype(np.int32),
+        head=head,
+        sizes=tuple(sizes),
+        rows=rows,
+        weight=random.integers(-90, 91, (entries, network.hidden[-1])).astype(np.int8),
+        bias=random.integers(-bias, bias + 1, entries).astype(np.int32),
+    )
+    return dataclasses.replace(
+        network,
+        groups=groups,
+        readout_codebook=codebook,
+        readout_fraction=fraction,
+        readout_bias=random.integers(-bias, bias + 1, len(groups.order)).astype(np.int32),
     )
