@@ -234,7 +234,8 @@ class IntegerNetwork:
             rows = len(self.groups.sizes) * self.groups.rows
             check("readout.group_weight", self.groups.weight, (rows, inputs), -127, 127)
             check("readout.group_bias", self.groups.bias, (rows,), -(1 << 31), (1 << 31) - 1)
-            if (reach := ReadOut(self).reach()) > limit:
+            # The folder is a link under src, so that pyright knows this class twice.
+            if (reach := ReadOut(self).reach()) > limit:  # pyright: ignore[reportArgumentType]
                 raise InputError(
                     f"integer network: a row of the read-out can reach {reach}; an accumulator of "
                     f"{self.accumulator_bits} bits holds {limit}"
