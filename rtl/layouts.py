@@ -1,5 +1,7 @@
 """Layouts of what the memories of a core hold and its streams carry, as functions of its `Configuration`."""
 
+from enum import IntEnum
+
 from amaranth.hdl import Shape, ShapeLike, signed
 from amaranth.lib import data
 
@@ -9,6 +11,7 @@ from egret.model.compiler.layouts import Field, Layout, memory_sections, word_la
 
 __all__ = [
     "GATE",
+    "Task",
     "access_layout",
     "add_layout",
     "ahead",
@@ -24,7 +27,10 @@ __all__ = [
     "memory_layout",
     "output_layout",
     "request_layout",
+    "result_layout",
     "row_layout",
+    "sampling_layout",
+    "task_layout",
     "word_layout",
 ]
 
@@ -75,6 +81,42 @@ def input_layout(c: Configuration) -> data.StructLayout:
 def output_layout() -> data.StructLayout:
     """What leaves the core: the last layer's events of a step, then one beat with ``end`` alone."""
     return data.StructLayout({"index": 16, "value": VALUE_FRACTION, "end": 1})
+
+
+class Task(IntEnum):
+    """What a core with a read-out does with the events of a token's last layer, beside handing them out."""
+
+    EVENTS = 0
+    """Nothing."""
+    SCORE = 1
+    """Tells the log-probability of one word."""
+    SAMPLE = 2
+    """Draws the word that follows."""
+    TOP = 3
+    """Tells the most probable words."""
+
+
+def task_layout() -> data.StructLayout:
+    """A token for a core with a read-out, and its `Task`.
+
+    For SCORE, ``group`` is 0 for the head or g + 1 for group g, and ``index`` the entry of the head, or the word's
+    number in the group; for TOP, ``index`` is how many words are asked for, 1 to 64. Otherwise both are of no meaning.
+    """
+    return data.StructLayout({"token": 16, "task": 2, "group": 16, "index": 16})
+
+
+def result_layout() -> data.StructLayout:
+    """What a read-out answers to a token; the last beat of a token has ``end``.
+
+    SCORE: one beat, ``value`` the log-probability (LSB 2^-16 nats). SAMPLE: one beat, ``word`` the word. TOP: as many
+    beats as were asked for, the most probable word first, with its log-probability.
+    """
+    return data.StructLayout({"word": 16, "value": signed(32), "end": 1})
+
+
+def sampling_layout() -> data.StructLayout:
+    """How words are drawn: 256 over the temperature, of how many words (0: by factors), and the generator's state."""
+    return data.StructLayout({"beta": 16, "top": 7, "state": 64})
 
 
 def matrix_bits(c: Configuration) -> int:
