@@ -74,7 +74,7 @@ def split_by_machine(figures: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
                 peer["name"]: {"steps_per_second": peer["steps_per_second"], "threads": peer["threads"]}
                 for peer in torch
             }
-            same["peers_mismatches"] = {peer["name"]: peer["mismatches"] for peer in torch}
+            same[name] = {"mismatches": sum(peer["mismatches"] for peer in torch)}
         elif name in DIGITS:
             same[name] = (
                 [round(one, DIGITS[name]) for one in value] if isinstance(value, list) else round(value, DIGITS[name])

@@ -29,6 +29,16 @@ DATA = Path(os.environ.get("EGRET_DATA", ""))
 """Folder with ``ptb/test.txt`` and ``networks/ptb-egru-85``, another network of that shape."""
 
 
+def mismatches(figures):
+    """Every count of mismatches in a command's JSON: of the core, of each of several boards, of PyTorch."""
+    for name, value in figures.items():
+        if name == "mismatches":
+            yield value
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, dict):
+                yield from mismatches(one)
+
+
 @pytest.mark.parametrize("name", ENTRIES)
 def test_a_result_is_what_its_command_says(capsys, name):
     """Every value that does not depend on the machine, exactly."""
@@ -38,7 +48,7 @@ def test_a_result_is_what_its_command_says(capsys, name):
     assert main(command_line(entry["command"])) == 0
     result, _ = split_by_machine(json.loads(capsys.readouterr().out))
     assert result == entry["result"]
-    assert result.get("mismatches", 0) == 0
+    assert not any(mismatches(result))
     assert abs(sum(result.get("shares", {"all": 1}).values()) - 1) < 1e-9
 
 
@@ -61,12 +71,6 @@ def bench(capsys, *options):
     result = json.loads(capsys.readouterr().out)
     assert result["mismatches"] == 0
     return result
-
-
-def test_five_hundred_tokens_under_icarus(capsys):
-    options = (str(NETWORK), "--text", str(TEXT), "--tokens", "500", "--engine", "rtl", "--simulator", "icarus")
-    result = evaluate(capsys, *options)
-    assert (result["tokens"], result["mismatches"]) == (500, 0)
 
 
 @pytest.mark.parametrize("run, share", [("stream", 0.8), ("generate", None)])

@@ -22,6 +22,10 @@ def test_every_table_is_in_one_document():
     assert sorted(found) == sorted(TABLES)
 
 
+def test_every_result_is_in_a_table():
+    assert {run for table in TABLES.values() for run in table.runs} == {*ENTRIES}
+
+
 def test_commands_that_differ_have_entries_that_differ():
     commands = [entry["command"] for entry in ENTRIES.values()]
     assert len({*commands}) == len(commands)
