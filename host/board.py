@@ -17,7 +17,7 @@ import os
 import struct
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from time import monotonic
@@ -151,6 +151,9 @@ class Board:
         Nothing is loaded when the board says that it holds this very image, loaded and verified; loading goes on where
         it stopped when the board says that it holds a part of it, by that part's length and CRC.
 
+        What belongs in the SDRAM of a virtual board is written there directly where that can be done
+        (`egret.sim.virtual.VirtualBoard.fill`), and only the rest goes over the link.
+
         Parameters
         ----------
         image : egret.model.compiler.image.Image
@@ -171,11 +174,14 @@ class Board:
                 f"has configuration {identity.digest.hex()} ({identity.tokens} tokens, last layer "
                 f"{identity.outputs}): compile the image for this board, or build the board for this image"
             )
-        memories = [
-            (section.number, section.word_bytes, image.memories[name])
-            for name, section in memory_sections(configuration).items()
-        ]
-        self.load_memories(configuration.digest, memories, progress=progress)
+        bases = configuration.sdram_base if self.virtual is not None and self.virtual.words else {}
+        memories, direct = [], []
+        for name, section in memory_sections(configuration).items():
+            if name in bases:
+                direct.append((bases[name], image.memories[name]))
+            else:
+                memories.append((section.number, section.word_bytes, image.memories[name]))
+        self.load_memories(configuration.digest, memories, direct=direct, progress=progress)
         self.clear()
 
     def load_memories(
@@ -183,6 +189,7 @@ class Board:
         digest: bytes,
         memories: list[tuple[int, int, bytes]],
         *,
+        direct: Sequence[tuple[int, bytes]] = (),
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Load memories and verify them, as `load` does for an image; `clear` must follow.
@@ -193,6 +200,8 @@ class Board:
             Of the configuration, eight bytes.
         memories : list of tuple
             Section number, bytes a word, and content from the first word on, of each memory.
+        direct : list of tuple
+            First word and content of what is written to a virtual board's SDRAM directly.
         progress : callable or None
             As for `load`.
         """
@@ -202,7 +211,7 @@ class Board:
         crcs = accumulate(payloads, lambda crc, payload: zlib.crc32(payload, crc), initial=protocol.NO_CRC)
         held = list(zip(lengths, crcs, strict=True))
         total, crc = held[-1]
-        if self.load_state == protocol.LoadState(False, True, total, crc):
+        if self.load_state == protocol.LoadState(False, True, total, crc) and self._holds(direct):
             if progress is not None:
                 progress(total, total)
             return
@@ -214,12 +223,31 @@ class Board:
         if first is None:
             self._call(Command.BEGIN, digest)
             first = 0
+        self._fill(direct)
         loads = self._exchange((Command.LOAD, payload) for payload in payloads[first:])
         for (loaded, _), _ in zip(held[first + 1 :], loads, strict=True):
             if progress is not None:
                 progress(loaded, total)
         (reply,) = self._call(Command.CHECK, protocol.LOAD_CHECK.pack(total, crc))
         self.load_state = self._unpack_load_state(reply)
+
+    def _fill(self, direct):
+        """Write a virtual board's SDRAM, before CHECK, which then speaks for what came over the link alone."""
+        try:
+            for first, content in direct:
+                cast("VirtualBoard", self.virtual).fill(first, content)
+        except OSError as error:
+            raise self._lost(error) from None
+        if not self._holds(direct):
+            raise BoardError(f"{self._name}: its SDRAM does not hold what was written there")
+
+    def _holds(self, direct):
+        """Whether a virtual board's SDRAM holds this."""
+        try:
+            board = cast("VirtualBoard", self.virtual)
+            return all(board.crc(first, len(content)) == zlib.crc32(content) for first, content in direct)
+        except OSError as error:
+            raise self._lost(error) from None
 
     def _load_payloads(self, section, word_bytes, content):
         words = (self.identity.max_payload - protocol.LOAD_HEADER.size) // word_bytes

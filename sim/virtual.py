@@ -40,6 +40,8 @@ __all__ = ["Build", "VirtualBoard", "board_build", "stand_in_build"]
 
 _HERE = Path(__file__).parent
 _MAIN = _HERE / "virtual_board.cpp"
+_MEMORY = "top__DOT__board__DOT__memory__DOT__cells"
+"""Verilator's name for the memory in the component that `egret.sim.sdram.with_memory` makes."""
 _GENERATOR = [_HERE.parent / package for package in ("model", "rtl", "sim")]
 """Packages whose sources decide the Verilog of a component."""
 
@@ -62,15 +64,16 @@ class Build:
     bit_cycles : int or None
         Clock cycles a bit on the pins of a UART, which the program then drives bit by bit; None for a port of whole
         bytes, which is many times faster.
-    violations : bool
-        Whether the component has the output ``violations`` of `egret.sim.sdram`, at which the program ends.
+    memory : bool
+        Whether the component is one of `egret.sim.sdram.with_memory`: the program ends at its output ``violations``,
+        and a stepped one without pins lets the host write the memory.
     """
 
     component: "Callable[..., wiring.Component]"
     parameters: str
     trace: bool = False
     bit_cycles: int | None = None
-    violations: bool = False
+    memory: bool = False
 
     @property
     def recipe(self) -> str:
@@ -97,7 +100,7 @@ class Build:
         return [
             f"FLAG={protocol.FLAG}",
             *([] if self.bit_cycles is None else [f"BIT_CYCLES={self.bit_cycles}"]),
-            *(["VIOLATIONS"] if self.violations else []),
+            *([f"MEMORY={_MEMORY}"] if self.memory else []),
         ]
 
     def program(self, *, console: "Console | None" = None) -> Path:
@@ -253,7 +256,7 @@ def board_build(
         return with_memory(Accelerator(configuration, **limits, **options), TIMING)
 
     parameters = f"{configuration.to_json()} {limits}"
-    return Build(component, parameters, trace, bit_cycles, configuration.store == "sdram")
+    return Build(component, parameters, trace, bit_cycles, memory=configuration.store == "sdram")
 
 
 def stand_in_build(
@@ -308,6 +311,10 @@ def _version(name):
         return None
 
 
+def _numbers(*numbers):
+    return b"".join(number.to_bytes(4, "little") for number in numbers)
+
+
 class VirtualBoard:
     """A running virtual board. A context manager; also ends when this process ends.
 
@@ -329,6 +336,8 @@ class VirtualBoard:
     ----------
     port : str
         Path of the pseudo-terminal, to be opened as a serial port; empty where it is stepped.
+    words : int
+        Of 16 bits, that `fill` can write: all of an SDRAM where it is stepped and has no pins, else none.
     cycles : int or None
         Clock cycles run since the last reset, known once it is closed.
     seconds : float or None
@@ -363,14 +372,15 @@ class VirtualBoard:
             self._input.close()
             self._output.close()
             raise InputError(f"virtual board: {program} ended at once with status {self._process.wait()}")
-        self.port = ready.decode().strip()
+        first_line = ready.decode().strip()
+        self.port, self.words = ("", int(first_line)) if stepped else (first_line, 0)
 
     # A stepped board as a port, with the members of `serial.Serial` that the host uses.
 
     def write(self, data: bytes) -> None:
         """Give it bytes, ``data``; they are there when its clock runs next."""
         if data:
-            self._input.write(b"b" + len(data).to_bytes(4, "little") + data)
+            self._input.write(b"b" + _numbers(len(data)) + data)
             self._fresh = True
 
     def start(self) -> None:
@@ -410,6 +420,27 @@ class VirtualBoard:
         """Reset the design at once: its memories, its state and the bytes on their way are lost."""
         self._input.write(b"r")
         self._input.flush()
+
+    # Its memory, beside the port.
+
+    def fill(self, first: int, content: bytes) -> None:
+        """Write its SDRAM directly, without a cycle of its clock.
+
+        Parameters
+        ----------
+        first : int
+            Word where the content begins.
+        content : bytes
+            Whole words, least significant byte first; the program ends where they do not fit.
+        """
+        self._input.write(b"m" + _numbers(first, len(content)) + content)
+
+    def crc(self, first: int, size: int) -> int:
+        """CRC-32 of the ``size`` bytes that its SDRAM holds from the word ``first`` on; between two runs."""
+        assert not self._running
+        self._input.write(b"c" + _numbers(first, size))
+        self._input.flush()
+        return int.from_bytes(self._take(4), "little")
 
     def close(self) -> None:
         """End the program and take its figures."""

@@ -10,12 +10,15 @@
 // port: prints the path of a pseudo-terminal as its first line, and runs whenever there is something to do. A byte on
 // standard input resets the design, as if it were configured again.
 //
-// stepped: prints an empty line, and does what standard input says, in this order and nothing else:
+// stepped: prints how many words of 16 bits its memory outside the core has, and does what standard input says, in this
+// order and nothing else:
 //   b, length (4 bytes, little-endian), bytes    gives the design bytes to receive
 //   g                                            runs until one more frame came out, or the design waits, or too long;
 //                                                then prints length and bytes that came out, as above
-//   r                                            resets the design
-// FLAG is the byte that ends a frame.
+//   r                                            resets the design, and its memory
+//   m, first word, length (4 bytes each), bytes  writes them to the memory, as if they had been there already
+//   c, first word, length                        prints the CRC-32 (4 bytes) of what the memory holds there
+// FLAG is the byte that ends a frame. With MEMORY defined the design has an SDRAM for simulation.
 
 #include <fcntl.h>
 #include <poll.h>
@@ -36,6 +39,9 @@
 
 #include "Vboard.h"
 #include "verilated.h"
+#ifdef MEMORY
+#include "Vboard___024root.h"
+#endif
 #if VM_TRACE
 #include "verilated_vcd_c.h"
 #endif
@@ -188,7 +194,7 @@ public:
             if (trace_) trace_->dump(cycles_);
 #endif
             ++cycles_;
-#ifdef VIOLATIONS
+#ifdef MEMORY
             if (top_.violations) {
                 std::fprintf(stderr, "virtual board: cycle %llu: the SDRAM was used against its data sheet (%#x)\n",
                              static_cast<unsigned long long>(cycles_), static_cast<unsigned>(top_.violations));
@@ -222,6 +228,23 @@ public:
         bytes_.in.erase(bytes_.in.begin(), bytes_.in.begin() + bytes_.in_taken);
         bytes_.in_taken = 0;
         bytes_.in.insert(bytes_.in.end(), bytes, bytes + size);
+    }
+
+    // Words of the memory outside the core that can be reached from here; none where it is the link that is tested.
+    size_t words() const {
+#if defined(MEMORY) && !defined(BIT_CYCLES)
+        return sizeof top_.rootp->MEMORY.m_storage / 2;
+#else
+        return 0;
+#endif
+    }
+
+    uint16_t& word([[maybe_unused]] size_t index) {
+#ifdef MEMORY
+        return top_.rootp->MEMORY[index];
+#else
+        std::abort();
+#endif
     }
 
     // What came out since it was taken last.
@@ -275,6 +298,23 @@ void serve(std::unique_ptr<Board>& board, const char* trace_file, Clock::duratio
     }
 }
 
+// As `zlib.crc32`.
+class Crc {
+public:
+    Crc() {
+        for (uint32_t byte = 0; byte < 256; ++byte) {
+            table_[byte] = byte;
+            for (int bit = 0; bit < 8; ++bit) table_[byte] = table_[byte] >> 1 ^ (table_[byte] & 1 ? 0xEDB88320 : 0);
+        }
+    }
+
+    void add(uint8_t byte) { rest_ = rest_ >> 8 ^ table_[(rest_ ^ byte) & 0xFF]; }
+    uint32_t value() const { return ~rest_; }
+
+private:
+    uint32_t table_[256], rest_ = ~0u;
+};
+
 // Whether whoever gives the steps is still there.
 bool owned() {
     pollfd polled{STDIN_FILENO, 0, 0};
@@ -283,33 +323,61 @@ bool owned() {
 
 // Does what standard input says.
 void step(std::unique_ptr<Board>& board, const char* trace_file, Clock::duration& running) {
-    const auto length_of = [](uint8_t bytes[4]) {
-        return bytes[0] | bytes[1] << 8 | bytes[2] << 16 | static_cast<uint32_t>(bytes[3]) << 24;
+    const auto get = [](uint32_t& number) {
+        uint8_t bytes[4];
+        if (std::fread(bytes, 1, 4, stdin) != 4) return false;
+        number = bytes[0] | bytes[1] << 8 | bytes[2] << 16 | static_cast<uint32_t>(bytes[3]) << 24;
+        return true;
+    };
+    const auto put = [](uint32_t number) {
+        for (int place = 0; place < 4; ++place) std::putchar(number >> 8 * place & 0xFF);
     };
     std::vector<uint8_t> content;
-    uint8_t length[4];
-    std::printf("\n");
+    uint32_t first, length;
+    std::printf("%zu\n", board->words());
     std::fflush(stdout);
     for (int command; !stopped && (command = std::getchar()) != EOF;) {
         if (command == 'b') {
-            if (std::fread(length, 1, 4, stdin) != 4) return;
-            content.resize(length_of(length));
+            if (!get(length)) return;
+            content.resize(length);
             if (std::fread(content.data(), 1, content.size(), stdin) != content.size()) return;
             board->give(content.data(), content.size());
+        } else if (command == 'm' || command == 'c') {
+            if (!get(first) || !get(length)) return;
+            if (length % 2 || first > board->words() || length / 2 > board->words() - first) {
+                std::fprintf(stderr, "virtual board: its memory has %zu words, not %u bytes from word %u on\n",
+                             board->words(), length, first);
+                std::exit(1);
+            }
+            if (command == 'm') {
+                content.resize(length);
+                if (std::fread(content.data(), 1, content.size(), stdin) != content.size()) return;
+                for (size_t at = 0; at < length; at += 2) {
+                    board->word(first + at / 2) = content[at] | content[at + 1] << 8;
+                }
+            } else {
+                Crc crc;
+                for (size_t index = first; index < first + length / 2; ++index) {
+                    crc.add(board->word(index));
+                    crc.add(board->word(index) >> 8);
+                }
+                put(crc.value());
+                std::fflush(stdout);
+            }
         } else if (command == 'r') {
             board.reset();
             board = std::make_unique<Board>(trace_file);
         } else {
             const auto start = Clock::now();
-            const uint64_t first = board->cycles();
+            const uint64_t begun = board->cycles();
             for (unsigned bursts = 1; !board->idle() && !board->framed(); ++bursts) {
                 if (bursts % 128 == 0 && !owned()) return;
-                if (board->cycles() - first >= SILENCE) break;
+                if (board->cycles() - begun >= SILENCE) break;
                 board->run(true);
             }
             running += Clock::now() - start;
             content = board->take();
-            for (int place = 0; place < 4; ++place) std::putchar(content.size() >> 8 * place & 0xFF);
+            put(content.size());
             std::fwrite(content.data(), 1, content.size(), stdout);
             std::fflush(stdout);
         }

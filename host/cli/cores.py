@@ -83,8 +83,11 @@ def measure_text(source: "Source", ids: "np.ndarray", port: str | None = None, *
     from egret.host.measure import measure
 
     what = "simulated core" if port is None else "board"
-    with open_board(source.image.configuration, port, *where) as board, progress_bar(what) as progress:
-        return measure(board, source.image, source.network, ids, progress=progress)
+    with open_board(source.image.configuration, port, *where) as board:
+        with progress_bar("loading") as progress:
+            board.load(source.image, progress=progress)
+        with progress_bar(what) as progress:
+            return measure(board, source.image, source.network, ids, progress=progress)
 
 
 def stream_text(image: "Image", ids: "np.ndarray", *where: Any) -> "Stream":

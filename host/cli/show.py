@@ -13,7 +13,7 @@ from egret.model.files import json_text
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Result", "Table", "output_console", "percentages", "progress_bar", "share_rows", "show"]
+__all__ = ["Result", "Table", "output_console", "percentages", "progress_bar", "share_rows", "show", "working"]
 
 _WIDE = 10_000
 """Columns of what is no terminal."""
@@ -126,6 +126,16 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """Say ``what`` is being done meanwhile, on standard error, where that is a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status(what) if console.is_terminal else contextlib.nullcontext():
+        yield
 
 
 def percentages(shares: Iterable[float]) -> str:

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from egret.host.cli.show import working
 from egret.model.errors import InputError, needs
 
 if TYPE_CHECKING:
@@ -133,7 +134,8 @@ class Source:
         """Compile the network now, even where an image was named."""
         from egret.model.compiler.compile import compile_image, configuration_for
 
-        return compile_image(self.network, configuration_for(self.network, **self.options))
+        with working("compiling the image"):
+            return compile_image(self.network, configuration_for(self.network, **self.options))
 
     def ids(self, text: str | None, tokens: int | None) -> "np.ndarray":
         """Tokens to run.
@@ -161,7 +163,8 @@ class Source:
                 raise self._is_a_part("has no read-out to write a text with")
             from egret.host.measure import sample
 
-            return sample(self.network, (tokens or 0) + 1)
+            with working("writing a text"):
+                return sample(self.network, (tokens or 0) + 1)
         from egret.model.tokens import read_text
 
         vocabulary, content = self.vocabulary, read_text(text)

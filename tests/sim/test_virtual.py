@@ -22,6 +22,7 @@ from egret.host.transport import open_program, open_virtual
 from egret.model.checkpoint import load_checkpoint
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.configuration import TARGETS, TINY
+from egret.model.compiler.layouts import memory_sections
 from egret.model.compiler.unpack import read_image
 from egret.model.counts import integer_columns
 from egret.model.errors import InputError
@@ -402,6 +403,86 @@ def test_boards_in_a_pipeline(store):
     assert measurements[1].bytes_sent / 40 > 3 * entered > 300
 
 
+@pytest.fixture(scope="module")
+def with_sdram():
+    """An image with something in every section of an SDRAM, and its board."""
+    network = few_values(random_network(3, hidden=(40, 30), embedding=20, vocabulary=50))
+    (image,) = simulation_images(network, store="sdram", resident_bytes=0, folded_tokens=10)
+    assert min(image.configuration.sdram_sizes.values()) > 0
+    return image, board_build(image.configuration).program()
+
+
+def over_the_link(board, image):
+    sections = memory_sections(image.configuration).items()
+    memories = [(section.number, section.word_bytes, image.memories[name]) for name, section in sections]
+    board.load_memories(image.configuration.digest, memories)
+    board.clear()
+
+
+def test_memories_written_directly(with_sdram):
+    """The SDRAM holds what it holds when all came over the link, every answer is the same, and few bytes were sent."""
+    image, program = with_sdram
+    tokens = np.random.default_rng(1).integers(0, 50, 200)
+    found = []
+    for load in (Board.load, over_the_link):
+        with Board(open_program(program)) as board:
+            before = board.bytes_sent
+            load(board, image)
+            sent, holds = board.bytes_sent - before, board.virtual.crc(0, 2 * board.virtual.words)
+            answers = [*map(board.step, tokens[:50]), *board.step_many(map(int, tokens[50:]))]
+            counters = board.counters()
+            verified, loaded = board.load_state.verified, board.load_state.loaded_bytes
+        found.append(
+            (holds, np.array(answers), {name: counters[name] for name in ("tokens", "macs", "words", "beats")})
+        )
+        assert verified and loaded < sent
+        assert (sent < sum(map(len, image.memories.values()))) == (load is Board.load)
+    assert found[0][0] == found[1][0] and found[0][2] == found[1][2]
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    assert np.count_nonzero(found[0][1]) > 1000
+
+
+def test_a_memory_that_does_not_hold_what_was_written(with_sdram, monkeypatch):
+    """One bit that is wrong is found, and no step runs before it is right."""
+    image, program = with_sdram
+    with Board(open_program(program)) as board:
+        board.load(image)
+        sent = board.bytes_sent
+        board.load(image)
+        assert board.bytes_sent - sent < 20  # CLEAR alone
+        fill = VirtualBoard.fill
+
+        def damaged(self, first, content):
+            fill(self, first, content[:-1] + bytes([content[-1] ^ 16]))
+
+        # As if the memory had changed since, and then as if it could not keep a bit.
+        damaged(board.virtual, 0, image.memories["weights"])
+        monkeypatch.setattr(VirtualBoard, "fill", damaged)
+        with pytest.raises(BoardError, match="^the virtual board: its SDRAM does not hold what was written there$"):
+            board.load(image)
+        with pytest.raises(BoardError, match="no image is loaded"):
+            board.step(1)
+        monkeypatch.undo()
+        board.load(image)
+        engine = IntegerEngine(read_image(image))
+        for token in range(20):
+            np.testing.assert_array_equal(board.step(token), engine.step(np.array([token]))[-1].y[0])
+
+
+def test_what_no_memory_takes(with_sdram, program, capfd):
+    """Behind the end, half a word, a board without a memory."""
+    for which, (first, content) in (
+        (with_sdram[1], (1 << 24, b"12")),
+        (with_sdram[1], (0, b"1")),
+        (program, (0, b"12")),
+    ):
+        board = VirtualBoard(which, stepped=True)
+        board.fill(first, content)
+        board.close()
+        assert board.cycles is None
+        assert f"not {len(content)} bytes from word {first} on" in capfd.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_misused_sdram_ends_the_program(capfd):
     network = few_values(random_network(3, hidden=(9, 7), embedding=6))
@@ -411,7 +492,7 @@ def test_a_misused_sdram_ends_the_program(capfd):
         board = Accelerator(image.configuration, timing=dataclasses.replace(TIMING, rcd=1), **options)
         return with_memory(board, TIMING)
 
-    program = Build(hasty, "hasty " + image.configuration.to_json(), violations=True).program()
+    program = Build(hasty, "hasty " + image.configuration.to_json(), memory=True).program()
     with pytest.raises(BoardError, match="lost: the program ended"), Board(open_program(program)) as board:
         board.load(image)
         board.clear()
