@@ -23,6 +23,7 @@ __all__ = [
     "ESCAPE_XOR",
     "EVENT",
     "FLAG",
+    "GENERATE",
     "HEADER",
     "IDENTITY",
     "LAYOUTS",
@@ -32,12 +33,19 @@ __all__ = [
     "LOAD_STATE",
     "MAGIC",
     "MAX_PAYLOAD",
+    "MOST_WORDS",
     "NAK",
+    "NOTHING",
     "NO_CRC",
     "REPLY",
+    "SAMPLING",
+    "SCORE",
+    "SCORE_VALUE",
     "SEQUENCES",
     "TOKEN",
+    "TOP_WORD",
     "VERSION",
+    "WORD",
     "Command",
     "Field",
     "Identity",
@@ -50,7 +58,7 @@ __all__ = [
 ]
 
 MAGIC = b"EGRT"
-VERSION = 4
+VERSION = 5
 """Counts incompatible changes of anything in this file."""
 
 FLAG = 0x7E
@@ -75,6 +83,12 @@ DEFAULT_WINDOW = 2
 DEFAULT_RECEIVE_BYTES = 64
 """Bytes of further commands that the device holds while it executes one."""
 
+MOST_WORDS = 64
+"""Most words that one GENERATE or TOP asks for."""
+
+NOTHING = 0xFFFFFFFF
+"""As a token: the word generated last. As a stop token: none."""
+
 REPLY = 0x80
 """Set in a reply's command byte, so that an echo of a command is never taken for a reply."""
 
@@ -93,6 +107,10 @@ class Command(IntEnum):
     STEP = 6
     COUNTERS = 7
     EVENTS = 8
+    SCORE = 9
+    SAMPLING = 10
+    GENERATE = 11
+    TOP = 12
 
 
 class Status(IntEnum):
@@ -111,6 +129,7 @@ class Status(IntEnum):
     CHECK_FAILED = 10
     NOT_VERIFIED = 11
     BAD_TOKEN = 12
+    BAD_VALUE = 13
 
 
 @dataclass(frozen=True)
@@ -148,6 +167,7 @@ _IDENTITY_FIELDS = (
     Field("outputs", "H", "neurons of the last layer"),
     Field("counters", "B", "number of performance counters of the core"),
     Field("layers", "B", "of these, how many count the events of a layer"),
+    Field("head", "I", "entries of the read-out's head; 0: there is no read-out"),
 )
 _LOAD_STATE_FIELDS = (
     Field("loading", "?", "1 between BEGIN and CHECK"),
@@ -167,6 +187,25 @@ _EVENT_FIELDS = (
     Field("index", "H", "neuron that the event comes from, in rising order"),
     Field("value", "B", "event value, LSB 2^-8"),
 )
+_SCORE_FIELDS = (
+    Field("token", "I", "what to feed"),
+    Field("group", "H", "where the word is whose log-probability is asked for: 0 in the head, g + 1 in group g"),
+    Field("index", "H", "its entry there"),
+)
+_SAMPLING_FIELDS = (
+    Field("top", "B", "of how many words a word is drawn: 0 by factors, 1 the most probable word"),
+    Field("beta", "H", "256 over the temperature"),
+    Field("stop", "I", "the word behind which a text ends; 0xFFFFFFFF: none"),
+    Field("state", "Q", "of the generator of random numbers, not 0"),
+)
+_GENERATE_FIELDS = (
+    Field("token", "I", "what to feed; for GENERATE 0xFFFFFFFF: the word generated last"),
+    Field("count", "B", f"words that are asked for, 1 to {MOST_WORDS}; for TOP at most the vocabulary"),
+)
+_TOP_FIELDS = (
+    Field("word", "H", "a word, the most probable one first"),
+    Field("value", "i", "its log-probability, LSB 2^-16 nats"),
+)
 _LINK_COUNTER_FIELDS = (
     Field("bad_frames", "I", "frames dropped for their CRC, length or escapes"),
     Field("repeated_frames", "I", "frames already executed, whose kept reply was sent again"),
@@ -183,8 +222,15 @@ LOAD_STATE = _layout(_LOAD_STATE_FIELDS)
 LOAD_HEADER = _layout(_LOAD_FIELDS)
 LOAD_CHECK = _layout(_CHECK_FIELDS)
 EVENT = _layout(_EVENT_FIELDS)
+SCORE = _layout(_SCORE_FIELDS)
+SAMPLING = _layout(_SAMPLING_FIELDS)
+GENERATE = _layout(_GENERATE_FIELDS)
+"""Of TOP, too."""
+TOP_WORD = _layout(_TOP_FIELDS)
 LINK_COUNTERS = _layout(_LINK_COUNTER_FIELDS)
 TOKEN = struct.Struct("<I")
+SCORE_VALUE = struct.Struct("<i")
+WORD = struct.Struct("<H")
 COUNTER_BYTES = 8
 CAUSES = ("fetch", "rows", "wait_layer", "settle", "reset_pass", "wait_update", "memory")
 """Why the lanes had no word in a cycle; ``memory`` where there is an SDRAM."""
@@ -197,6 +243,10 @@ LAYOUTS = {
     "Load header": _LOAD_FIELDS,
     "Check": _CHECK_FIELDS,
     "Event": _EVENT_FIELDS,
+    "Score": _SCORE_FIELDS,
+    "Sampling": _SAMPLING_FIELDS,
+    "Generate": _GENERATE_FIELDS,
+    "Top word": _TOP_FIELDS,
     "Link counters": _LINK_COUNTER_FIELDS,
 }
 """Every layout by the name that the documentation gives it."""
@@ -221,6 +271,18 @@ _COMMANDS = {
         "none",
         "write the next step's input, event by event; known where that is events, not a token",
     ),
+    Command.SCORE: (
+        "score, one or more times",
+        "log-probabilities (4 each, signed, LSB 2^-16 nats)",
+        "run time steps, and tell the log-probability of a word behind each; this and those below where a read-out is",
+    ),
+    Command.SAMPLING: ("sampling", "none", "say how words are drawn from now on"),
+    Command.GENERATE: (
+        "generate",
+        "words (2 each), fewer behind a stop token",
+        "run a time step, draw the word behind it, feed that word, and so on",
+    ),
+    Command.TOP: ("generate", "top word, as many as asked for", "run one time step, and tell the most probable words"),
 }
 
 _STATUSES = {
@@ -236,7 +298,11 @@ _STATUSES = {
     Status.BAD_INDEX: "a word beyond the end of the memory; the words before it were written",
     Status.CHECK_FAILED: "what was loaded is not what the host sent",
     Status.NOT_VERIFIED: "STEP before a load was verified",
-    Status.BAD_TOKEN: "the token is not in the vocabulary, or there are not so many neurons",
+    Status.BAD_TOKEN: (
+        "the token is not in the vocabulary, or there are not so many neurons; of a SCORE, the steps before it were "
+        "run, and the reply has their values"
+    ),
+    Status.BAD_VALUE: "a count or a number of SAMPLING is out of range",
 }
 
 
@@ -262,6 +328,8 @@ class Identity:
         Number of performance counters of the core.
     layers : int
         Of these, how many count the events of a layer.
+    head : int
+        Entries of the read-out's head; 0 where there is no read-out.
     """
 
     digest: bytes
@@ -272,6 +340,7 @@ class Identity:
     outputs: int
     counters: int
     layers: int
+    head: int = 0
 
     def pack(self) -> bytes:
         """Return the bytes of the identity layout."""

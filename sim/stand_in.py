@@ -1,7 +1,7 @@
 """A core of a few lines with the ports of the real one, in hardware and in Python, to test the link alone.
 
-Its events depend on every step since the last clear and on every word loaded, so a command lost, repeated or altered
-shows in all that follows.
+Its events, and what its read-out tells, depend on every step since the last clear and on every word loaded, so a
+command lost, repeated or altered shows in all that follows.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from egret.rtl import protocol
+from egret.rtl.layouts import Task, sampling_layout, task_layout
 from egret.rtl.link.device import Device
 from egret.rtl.link.executor import core_signature
 from egret.rtl.link.link import Link
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = [
     "COUNTERS",
     "DIGEST",
+    "GROUPS",
+    "HEAD",
     "OUTPUTS",
     "SECTIONS",
     "TOKENS",
@@ -34,6 +37,9 @@ __all__ = [
 TOKENS = 300
 OUTPUTS = 19
 SECTIONS = {0: (2, 16), 3: (5, 4), 5: (1, 3)}
+HEAD = 40
+"""Entries of the head, where there is a read-out: 34 words, and two rows for each group."""
+GROUPS = (200, 1, 65)
 COUNTERS = 2
 WORD_BYTES = max(word_bytes for word_bytes, _ in SECTIONS.values())
 DIGEST = bytes.fromhex("7e7d5e5d00ff2b01")
@@ -45,6 +51,7 @@ class StandInModel:
     def __init__(self) -> None:
         self.memories = {section: [0] * depth for section, (_, depth) in SECTIONS.items()}
         self.state = 0
+        self.drawn = (0, 0, 0)
         self.steps = 0
         self.clears = 0
 
@@ -56,6 +63,41 @@ class StandInModel:
         return [
             (index, (self.state ^ 37 * index) & 0xFF | 1) for index in range(OUTPUTS) if self.state >> (index % 16) & 1
         ]
+
+    def sampling(self, top: int, beta: int, state: int) -> None:
+        """Say how words are drawn."""
+        self.drawn = (top, beta, state)
+
+    def score(self, token: int, group: int, index: int) -> int:
+        """Run a step with ``token``; returns what `score_of` does."""
+        self.step(token)
+        return self.score_of(group, index)
+
+    def sample(self, token: int) -> int:
+        """Run a step with ``token``; returns what `draw` does."""
+        self.step(token)
+        return self.draw()
+
+    def top(self, token: int, count: int) -> list[tuple[int, int]]:
+        """Run a step with ``token``; returns what `top_of` does."""
+        self.step(token)
+        return self.top_of(count)
+
+    def score_of(self, group: int, index: int) -> int:
+        """A number, signed, that depends on the target."""
+        value = (self.state << 16 | self.state ^ group) ^ index << 4
+        return value - (value >> 31 << 32)
+
+    def draw(self) -> int:
+        """A word, which depends on those drawn before."""
+        top, beta, state = self.drawn
+        state = (5 * state + beta + top) % (1 << 64)
+        self.drawn = (top, beta, state)
+        return (self.state ^ state >> 32) & 0x3F
+
+    def top_of(self, count: int) -> list[tuple[int, int]]:
+        """Pairs of a word and a number."""
+        return [((self.state + 7 * place) & 0xFF, -1 - place - (self.state << 4)) for place in range(count)]
 
     def clear(self) -> None:
         """Set the state to zero."""
@@ -71,27 +113,36 @@ class StandInModel:
         return [self.steps, self.clears]
 
 
-def device(window: int = protocol.DEFAULT_WINDOW, input_section: int | None = None) -> Device:
-    """The whole stand-in board in Python, with a ``window``, and an ``input_section`` where events enter."""
+def device(window: int = protocol.DEFAULT_WINDOW, input_section: int | None = None, *, readout: bool = False) -> Device:
+    """The whole stand-in board in Python, with a ``window``, a ``readout`` or not.
+
+    There is an ``input_section`` where events enter.
+    """
+    head, groups = (HEAD, GROUPS) if readout else (0, ())
     identity = protocol.Identity(
-        DIGEST, window, protocol.MAX_PAYLOAD, protocol.DEFAULT_RECEIVE_BYTES, TOKENS, OUTPUTS, COUNTERS, 0
+        DIGEST, window, protocol.MAX_PAYLOAD, protocol.DEFAULT_RECEIVE_BYTES, TOKENS, OUTPUTS, COUNTERS, 0, head
     )
-    return Device(StandInModel(), identity, SECTIONS, input_section)
+    return Device(StandInModel(), identity, SECTIONS, input_section, groups)
 
 
 class StandInCore(wiring.Component):
     """The stand-in core in hardware: one cycle a neuron.
 
+    Parameters
+    ----------
+    readout : bool
+
     Members
     -------
-    link : In(core_signature(WORD_BYTES, COUNTERS))
+    link : In(core_signature(WORD_BYTES, COUNTERS, readout=readout))
         What the link asks of a core; see `egret.rtl.link.executor.core_signature`.
     """
 
     link: Any
 
-    def __init__(self) -> None:
-        super().__init__({"link": In(core_signature(WORD_BYTES, COUNTERS))})
+    def __init__(self, *, readout: bool = False) -> None:
+        self._readout = readout
+        super().__init__({"link": In(core_signature(WORD_BYTES, COUNTERS, readout=readout))})
 
     def elaborate(self, platform: Any) -> "Module":
         m, link = Module(), self.link
@@ -105,7 +156,7 @@ class StandInCore(wiring.Component):
                 write.data.eq(link.load.data),
                 write.en.eq(link.load_valid & (link.load.section == section)),
             ]
-        token, state, index = Signal(range(TOKENS)), Signal(16), Signal(range(OUTPUTS + 1))
+        token, state, index = Signal(range(TOKENS)), Signal(16), Signal(range(max(OUTPUTS, protocol.MOST_WORDS) + 1))
         steps, clears, wait = Signal(64), Signal(64), Signal(2)
         m.d.comb += [
             reads[0].addr.eq(token % 16),
@@ -115,10 +166,16 @@ class StandInCore(wiring.Component):
             link.busy.eq(1),
         ]
         m.d.sync += link.counter_read.eq(Cat(steps, clears).word_select(link.counter_byte, 8))
+        asked, drawn = Signal(task_layout()), Signal(sampling_layout())
+        if self._readout:
+            with m.If(link.token.valid & link.token.ready):
+                m.d.sync += asked.eq(link.token.payload)
+            with m.If(link.sampling_load):
+                m.d.sync += drawn.eq(link.sampling)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [link.busy.eq(0), link.token.ready.eq(~link.clear)]
-                m.d.sync += [index.eq(0), token.eq(link.token.payload)]
+                m.d.sync += [index.eq(0), token.eq(link.token.payload.token if self._readout else link.token.payload)]
                 with m.If(link.clear):
                     m.d.sync += [state.eq(0), clears.eq(clears + 1)]
                     m.next = "CLEAR"
@@ -150,7 +207,36 @@ class StandInCore(wiring.Component):
                     m.d.sync += index.eq(index + 1)
                     with m.If(end):
                         m.next = "IDLE"
+                        if self._readout:
+                            m.d.sync += index.eq(0)
+                            m.next = "RESULT"
+            if self._readout:
+                self._tell(m, asked, drawn, state, index)
         return m
+
+    def _tell(self, m: "Module", asked: Any, drawn: Any, state: Signal, index: Signal) -> None:
+        """The state that tells what a read-out would."""
+        link, result = self.link, self.link.result.payload
+        following = (5 * drawn.state + drawn.beta + drawn.top)[:64]
+        with m.State("RESULT"):
+            m.d.comb += [link.result.valid.eq(asked.task != Task.EVENTS), result.end.eq(1)]
+            with m.Switch(asked.task):
+                with m.Case(Task.SCORE):
+                    m.d.comb += result.value.eq((Cat(state ^ asked.group, state) ^ (asked.index << 4))[:32])
+                with m.Case(Task.SAMPLE):
+                    m.d.comb += result.word.eq((state ^ following[32:])[:6])
+                with m.Case(Task.TOP):
+                    m.d.comb += [
+                        result.word.eq((state + 7 * index)[:8]),
+                        result.value.eq(-1 - index - (state << 4)),
+                        result.end.eq(index == asked.index - 1),
+                    ]
+            with m.If(link.result.ready | ~link.result.valid):
+                m.d.sync += index.eq(index + 1)
+                with m.If(result.end):
+                    m.next = "IDLE"
+            with m.If(link.result.ready & (asked.task == Task.SAMPLE)):
+                m.d.sync += drawn.state.eq(following)
 
 
 class StandInBoard(wiring.Component):
@@ -163,6 +249,7 @@ class StandInBoard(wiring.Component):
         As for `egret.rtl.link.accelerator.Accelerator`.
     input_section : int or None
         As for `egret.rtl.link.link.Link`.
+    readout : bool
 
     Members
     -------
@@ -176,7 +263,12 @@ class StandInBoard(wiring.Component):
     link_waiting: Signal
 
     def __init__(
-        self, *, window: int = protocol.DEFAULT_WINDOW, link_domain: str = "sync", input_section: int | None = None
+        self,
+        *,
+        window: int = protocol.DEFAULT_WINDOW,
+        link_domain: str = "sync",
+        input_section: int | None = None,
+        readout: bool = False,
     ) -> None:
         super().__init__(
             {
@@ -187,11 +279,11 @@ class StandInBoard(wiring.Component):
             }
         )
         self._window, self._input_section = window, input_section
-        self._link_domain = link_domain
+        self._link_domain, self._readout = link_domain, readout
 
     def elaborate(self, platform: Any) -> "Module":
         m = Module()
-        m.submodules.core = core = StandInCore()
+        m.submodules.core = core = StandInCore(readout=self._readout)
         link = Link(
             digest=DIGEST,
             tokens=TOKENS,
@@ -199,6 +291,8 @@ class StandInBoard(wiring.Component):
             sections=SECTIONS,
             counters=COUNTERS,
             layers=0,
+            head=HEAD if self._readout else 0,
+            groups=GROUPS if self._readout else (),
             window=self._window,
             input_section=self._input_section,
         )

@@ -59,7 +59,7 @@ class Accelerator(wiring.Component):
         self.configuration = configuration
         self._timing = timing
         self._link_domain = link_domain
-        self._limits = {"window": window, "receive_bytes": receive_bytes}
+        self._limits: dict[str, Any] = {"window": window, "receive_bytes": receive_bytes}
         members = {
             "i": In(stream.Signature(8)),
             "o": Out(stream.Signature(8)),

@@ -2,19 +2,28 @@
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
+from egret.model.readout import MOST_BETA
 from egret.rtl.link.frames import BadFrame, Frame, FrameReader, encode_frame
 from egret.rtl.protocol import (
     COUNTER_BYTES,
     DIGEST_BYTES,
+    GENERATE,
     LINK_COUNTERS,
     LOAD_CHECK,
     LOAD_HEADER,
+    MOST_WORDS,
     NAK,
+    NOTHING,
     REPLY,
+    SAMPLING,
+    SCORE,
+    SCORE_VALUE,
     SEQUENCES,
     TOKEN,
+    TOP_WORD,
+    WORD,
     Command,
     Identity,
     LoadState,
@@ -22,7 +31,7 @@ from egret.rtl.protocol import (
     event_bytes,
 )
 
-__all__ = ["Device", "DeviceCore"]
+__all__ = ["Device", "DeviceCore", "ReadOutCore"]
 
 
 class DeviceCore(Protocol):
@@ -45,6 +54,26 @@ class DeviceCore(Protocol):
         ...
 
 
+class ReadOutCore(DeviceCore, Protocol):
+    """What `Device` asks of a core with a read-out."""
+
+    def sampling(self, top: int, beta: int, state: int) -> None:
+        """Say how words are drawn from now on: the fields of the sampling layout."""
+        ...
+
+    def score(self, token: int, group: int, index: int) -> int:
+        """Run a step with this ``token`` and return the log-probability of the word at ``index`` of a ``group``."""
+        ...
+
+    def sample(self, token: int) -> int:
+        """Run a step with this ``token`` and return the word that is drawn behind it."""
+        ...
+
+    def top(self, token: int, count: int) -> Iterable[tuple[int, int]]:
+        """Run a step with this ``token`` and return the ``count`` most probable words and their log-probabilities."""
+        ...
+
+
 class Device:
     """The device's side of the link in Python: counterpart of `egret.rtl.link.link.Link`.
 
@@ -54,13 +83,15 @@ class Device:
     Parameters
     ----------
     core : DeviceCore
-        What executes the commands.
+        What executes the commands; a `ReadOutCore` where the identity tells of a read-out.
     identity : Identity
         What it says about itself.
     sections : Mapping[int, tuple[int, int]]
         Bytes of a word and number of words of each memory.
     input_section : int or None
         The one of them that takes events, where these are the input.
+    groups : Sequence[int]
+        Words of each group of the read-out.
 
     Attributes
     ----------
@@ -74,8 +105,12 @@ class Device:
         identity: Identity,
         sections: Mapping[int, tuple[int, int]],
         input_section: int | None = None,
+        groups: Sequence[int] = (),
     ) -> None:
         self._core = core
+        self._limits = (identity.head, *groups) if identity.head else ()
+        self._last: int | None = None  # what a text goes on with
+        self._stop = NOTHING
         self._identity = identity
         self._sections = sections
         self._input_section = input_section
@@ -154,6 +189,7 @@ class Device:
                 return Status.OK if verified else Status.CHECK_FAILED, self._load_state.pack()
             case Command.CLEAR:
                 self._core.clear()
+                self._last = None
                 return Status.OK, b""
             case Command.STEP:
                 (token,) = TOKEN.unpack(payload)
@@ -161,12 +197,68 @@ class Device:
                     return Status.NOT_VERIFIED, b""
                 if token >= self._identity.tokens:
                     return Status.BAD_TOKEN, b""
+                self._last = None
                 return Status.OK, event_bytes(self._core.step(token), self._identity.outputs)
+            case Command.SCORE | Command.SAMPLING | Command.GENERATE | Command.TOP if self._limits:
+                return self._execute_words(frame.command, payload)
             case Command.COUNTERS:
                 counters = b"".join(value.to_bytes(COUNTER_BYTES, "little") for value in self._core.counters())
                 return Status.OK, counters + LINK_COUNTERS.pack(self.bad_frames, self.repeated_frames)
             case _:
                 return Status.UNKNOWN_COMMAND, b""
+
+    def _execute_words(self, command: int, payload: bytes) -> tuple[Status, bytes]:
+        """Execute a command of the read-out."""
+        core, tokens = cast(ReadOutCore, self._core), self._identity.tokens
+        fits = {
+            Command.SCORE: payload and len(payload) % SCORE.size == 0,
+            Command.SAMPLING: len(payload) == SAMPLING.size,
+        }
+        if not fits.get(Command(command), len(payload) == GENERATE.size):
+            return Status.BAD_LENGTH, b""
+        if command == Command.SAMPLING:
+            top, beta, stop, state = SAMPLING.unpack(payload)
+            if top > min(MOST_WORDS, tokens) or not 1 <= beta <= MOST_BETA or state == 0:
+                return Status.BAD_VALUE, b""
+            if stop != NOTHING and stop >= tokens:
+                return Status.BAD_TOKEN, b""
+            core.sampling(top, beta, state)
+            self._stop = stop
+            return Status.OK, b""
+        if not self._load_state.verified:
+            return Status.NOT_VERIFIED, b""
+        if command == Command.SCORE:
+            return self._score(core, payload)
+        token, count = GENERATE.unpack(payload)
+        if not 1 <= count <= (MOST_WORDS if command == Command.GENERATE else min(MOST_WORDS, tokens)):
+            return Status.BAD_VALUE, b""
+        if command == Command.GENERATE and token == NOTHING:
+            return Status.OK, self._generate(core, count)
+        if token >= tokens:
+            return Status.BAD_TOKEN, b""
+        if command == Command.GENERATE:
+            self._last = token
+            return Status.OK, self._generate(core, count)
+        self._last = None
+        return Status.OK, b"".join(TOP_WORD.pack(*word) for word in core.top(token, count))
+
+    def _score(self, core: ReadOutCore, payload: bytes) -> tuple[Status, bytes]:
+        values = b""
+        for token, group, index in SCORE.iter_unpack(payload):
+            if token >= self._identity.tokens or group >= len(self._limits) or index >= self._limits[group]:
+                return Status.BAD_TOKEN, values
+            self._last = None
+            values += SCORE_VALUE.pack(core.score(token, group, index))
+        return Status.OK, values
+
+    def _generate(self, core: ReadOutCore, count: int) -> bytes:
+        words = b""
+        while self._last is not None and count:
+            word = core.sample(self._last)
+            words += WORD.pack(word)
+            self._last = None if word == self._stop else word
+            count -= 1
+        return words
 
     def _load(self, payload: bytes) -> Status:
         if len(payload) < LOAD_HEADER.size:

@@ -3,17 +3,18 @@
 # What the stubs of Amaranth lack: `init` of members, members of a Signal of a layout, streams and levels of FIFOs.
 # pyright: reportOperatorIssue=false, reportArgumentType=false
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from amaranth.hdl import *
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out
 
 from egret.model.compiler.configuration import MEMORY_WORDS
+from egret.model.readout import MOST_BETA
 from egret.rtl import protocol
-from egret.rtl.layouts import load_bus_layout, output_layout
+from egret.rtl.layouts import Task, load_bus_layout, output_layout, result_layout, sampling_layout, task_layout
 from egret.rtl.link.loader import Loader
 from egret.rtl.link.receiver import PAYLOAD_DEPTH, frame_layout
 from egret.rtl.link.sender import CONTENT_HEADER_BYTES, place_bits, reply_byte_layout, slot_bits
@@ -23,6 +24,7 @@ __all__ = ["Executor", "core_signature", "longest_reply"]
 
 LINK_COUNTER_BITS = 24
 """Of the link's own counters, which begin again behind 2^24 - 1."""
+_TASKS = {Command.SCORE: Task.SCORE, Command.GENERATE: Task.SAMPLE, Command.TOP: Task.TOP}
 MAX_WORD_BYTES = protocol.MAX_PAYLOAD - protocol.LOAD_HEADER.size
 
 
@@ -32,10 +34,20 @@ def longest_reply(identity: protocol.Identity) -> int:
         protocol.bitmap_bytes(identity.outputs) + identity.outputs,
         protocol.COUNTER_BYTES * identity.counters + protocol.LINK_COUNTERS.size,
         protocol.IDENTITY.size + protocol.LOAD_STATE.size,
+        *(_longest_answers(identity) if identity.head else ()),
     )
 
 
-def core_signature(word_bytes: int, counters: int) -> wiring.Signature:
+def _longest_answers(identity):
+    """Of SCORE, GENERATE and TOP."""
+    return (
+        protocol.MAX_PAYLOAD // protocol.SCORE.size * protocol.SCORE_VALUE.size,
+        protocol.MOST_WORDS * protocol.WORD.size,
+        min(protocol.MOST_WORDS, identity.tokens) * protocol.TOP_WORD.size,
+    )
+
+
+def core_signature(word_bytes: int, counters: int, *, readout: bool = False) -> wiring.Signature:
     """What the link asks of a core, seen from the link.
 
     Parameters
@@ -44,6 +56,8 @@ def core_signature(word_bytes: int, counters: int) -> wiring.Signature:
         Bytes of the widest word on the load bus.
     counters : int
         Number of 64-bit performance counters.
+    readout : bool
+        Whether the core has a read-out.
 
     Returns
     -------
@@ -60,10 +74,21 @@ def core_signature(word_bytes: int, counters: int) -> wiring.Signature:
         - ``counter_byte : Out(range(8 * counters))``, ``counter_read : In(8)``: a byte of the counters, which comes in
           the next cycle.
         - ``counters_settled : In(1)``: the counters hold still, once the core is idle.
+
+        With a read-out, ``token`` is ``Out(stream.Signature(task_layout()))``, and there are these.
+
+        - ``result : In(stream.Signature(result_layout()))``: what is told of the step, taken behind its last event.
+        - ``sampling : Out(sampling_layout())``, ``sampling_load : Out(1)``: high for one cycle, with the core idle, to
+          say how words are drawn from now on.
     """
+    members = {
+        "result": In(stream.Signature(result_layout())),
+        "sampling": Out(sampling_layout()),
+        "sampling_load": Out(1),
+    }
     return wiring.Signature(
         {
-            "token": Out(stream.Signature(16)),
+            "token": Out(stream.Signature(task_layout() if readout else 16)),
             "events": In(stream.Signature(output_layout())),
             "load": Out(load_bus_layout(word_bytes)),
             "load_valid": Out(1),
@@ -72,6 +97,7 @@ def core_signature(word_bytes: int, counters: int) -> wiring.Signature:
             "counter_byte": Out(range(max(protocol.COUNTER_BYTES * counters, 2))),
             "counter_read": In(8),
             "counters_settled": In(1),
+            **(members if readout else {}),
         }
     )
 
@@ -81,7 +107,8 @@ class Executor(wiring.Component):
 
     A frame is held until its command is executed, refused or found to be a repeated one. A command whose reply is
     still kept is answered by announcing that reply again. A LOAD takes one cycle a byte; a STEP takes the core's time,
-    one cycle an event and eight neurons, and 8 cycles. The Python counterpart is `egret.rtl.link.device.Device`.
+    one cycle an event and eight neurons, and 8 cycles. A SCORE takes 16 cycles a token beside the core's time, a
+    GENERATE 4. The Python counterpart is `egret.rtl.link.device.Device`.
 
     Parameters
     ----------
@@ -91,6 +118,8 @@ class Executor(wiring.Component):
         Bytes of a word and number of words of each memory on the load bus.
     input_section : int or None
         The one of the sections that takes the events of a step, where these are the input; it is written at any time.
+    groups : Sequence[int]
+        Words of each group of the read-out, where the identity tells of one.
 
     Members
     -------
@@ -110,10 +139,10 @@ class Executor(wiring.Component):
         Statuses of frames that are not executed.
     expected : Out(16)
         The sequence number of the next command.
-    core : Out(core_signature(word_bytes, counters))
+    core : Out(core_signature(word_bytes, counters, readout=bool(identity.head)))
         The core.
     waits : Out(1)
-        A step is in progress, and no event of it is at hand.
+        A step is in progress, and nothing of it is at hand.
 
     Raises
     ------
@@ -139,6 +168,7 @@ class Executor(wiring.Component):
         sections: Mapping[int, tuple[int, int]],
         *,
         input_section: int | None = None,
+        groups: Sequence[int] = (),
     ) -> None:
         if not 1 <= identity.tokens <= 1 << 16:
             raise ValueError(f"tokens must be from 1 to 65536, not {identity.tokens!r}")
@@ -150,12 +180,20 @@ class Executor(wiring.Component):
                     f"section {section!r} must be from 0 to 15 with 1 to {MAX_WORD_BYTES} bytes a word and at most "
                     f"{MEMORY_WORDS} words, not {word_bytes!r} and {depth!r}"
                 )
+        self._limits = (identity.head, *groups) if identity.head else ()
+        if not all(1 <= limit <= 1 << 16 for limit in self._limits) or len(self._limits) > 1 << 16:
+            raise ValueError(f"head and groups must be from 1 to 65536, not {identity.head!r} and {list(groups)!r}")
+        if self._limits and input_section is not None:
+            raise ValueError("a core whose input is events has no read-out")
         reply_bytes = longest_reply(identity)
         if reply_bytes >= 1 << 16:
             raise ValueError(f"outputs must be at most 58248, not {identity.outputs!r}")
         self._identity, self._sections, self._input_section = identity, dict(sections), input_section
         self._place_bits = place_bits(reply_bytes)
         window = identity.window
+        core = core_signature(
+            max(width for width, _ in sections.values()), identity.counters, readout=bool(self._limits)
+        )
         super().__init__(
             {
                 "frames": In(stream.Signature(frame_layout())),
@@ -167,7 +205,7 @@ class Executor(wiring.Component):
                 "pending": In(window),
                 "refusals": Out(stream.Signature(8, always_ready=True)),
                 "expected": Out(16),
-                "core": Out(core_signature(max(width for width, _ in sections.values()), identity.counters)),
+                "core": Out(core),
                 "waits": Out(1),
             }
         )
@@ -182,6 +220,10 @@ class Executor(wiring.Component):
         )
         self._writes_payload, self._writes_bitmap, self._writes_header = Signal(), Signal(), Signal()
         self._reply_byte = Signal(8)
+        # Of a read-out: what is fed next and whether a text goes on with it, eight bytes of a payload, the stop token.
+        self._word, self._goes_on = Signal(16), Signal()
+        self._item = Signal(data.StructLayout({"token": 32, "group": 16, "index": 16}))
+        self._stops, self._stop = Signal(), Signal(16)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -216,10 +258,15 @@ class Executor(wiring.Component):
             self._load(m, loader, checks)
             with m.State("CLEAR"), m.If(~self.core.busy):
                 m.d.comb += self.core.clear.eq(1)
+                m.d.sync += self._goes_on.eq(0)
                 m.next = "CLEARING"
             with m.State("CLEARING"), m.If(~self.core.busy):
                 m.next = "HEADER"
             self._step(m)
+            if self._limits:
+                self._sampling(m)
+                self._score(m)
+                self._result(m)
             with m.State("HEADER"):
                 m.d.comb += self._writes_header.eq(1)
                 m.d.sync += header_index.eq(header_index + 1)
@@ -332,8 +379,10 @@ class Executor(wiring.Component):
                 with m.Elif(frame.argument[:32] >= self._identity.tokens):
                     m.d.sync += self._status.eq(Status.BAD_TOKEN)
                 with m.Else():
-                    m.d.sync += self._status.eq(Status.OK)
+                    m.d.sync += [self._status.eq(Status.OK), self._word.eq(frame.argument)]
                     m.next = "TOKEN"
+            if self._limits:
+                self._execute_words(m)
             with m.Case(Command.COUNTERS), m.If(frame.length == 0):
                 m.d.sync += self._status.eq(Status.OK)
                 m.next = "COUNTERS"
@@ -407,15 +456,32 @@ class Executor(wiring.Component):
 
     def _step(self, m: Module) -> None:
         """States of a step: the token goes to the core, the events of the last layer come back."""
+        frame, token, events = self._frame, self.core.token, self.core.events
         with m.State("TOKEN"):
-            m.d.comb += [self.core.token.valid.eq(1), self.core.token.payload.eq(self._frame.argument)]
-            with m.If(self.core.token.ready):
-                m.d.sync += self._reply_length.eq(protocol.bitmap_bytes(self._identity.outputs))
+            m.d.comb += token.valid.eq(1)
+            if self._limits:
+                m.d.comb += [
+                    token.payload.token.eq(self._word),
+                    token.payload.group.eq(self._item.group),
+                    token.payload.index.eq(Mux(frame.command == Command.TOP, self._count, self._item.index)),
+                ]
+                with m.Switch(frame.command):
+                    for command, task in _TASKS.items():
+                        with m.Case(command):
+                            m.d.comb += token.payload.task.eq(task)
+            else:
+                m.d.comb += token.payload.eq(frame.argument)
+            with m.If(token.ready):
+                with m.If(frame.command == Command.STEP):
+                    m.d.sync += self._reply_length.eq(protocol.bitmap_bytes(self._identity.outputs))
+                m.d.sync += self._goes_on.eq(frame.command == Command.GENERATE)
                 m.next = "EVENT"
+                if self._limits:
+                    with m.If(frame.command != Command.STEP):
+                        m.next = "DRAIN"
         # The bitmap's byte `index` is written once an event of a later byte comes, or the end.
         with m.State("EVENT"):
-            events, bitmap = self.core.events, Signal(8)
-            event, bitmap_bytes = events.payload, protocol.bitmap_bytes(self._identity.outputs)
+            event, bitmap, bitmap_bytes = events.payload, Signal(8), protocol.bitmap_bytes(self._identity.outputs)
             group_bits = (bitmap_bytes - 1).bit_length()
             m.d.comb += self.waits.eq(~events.valid)
             with m.If(events.valid):
@@ -432,3 +498,119 @@ class Executor(wiring.Component):
                     with m.If(self._index == bitmap_bytes - 1):
                         m.d.comb += events.ready.eq(1)
                         m.next = "HEADER"
+
+    # With a read-out.
+
+    @property
+    def _count(self) -> Value:
+        """Words that GENERATE or TOP asks for."""
+        return self._frame.argument[32:40]
+
+    def _execute_words(self, m: Module) -> None:
+        """Begin with a command of the read-out."""
+        frame, tokens = self._frame, self._identity.tokens
+        token, top = frame.argument[:32], frame.command == Command.TOP
+        # A score is eight bytes.
+        with m.Case(Command.SCORE), m.If((frame.length != 0) & (frame.length[:3] == 0)):
+            m.d.sync += self._status.eq(Mux(self._verified, Status.OK, Status.NOT_VERIFIED))
+            with m.If(self._verified):
+                m.next = "ITEM"
+        with m.Case(Command.SAMPLING), m.If(frame.length == protocol.SAMPLING.size):
+            m.next = "ITEM"
+        with m.Case(Command.GENERATE, Command.TOP), m.If(frame.length == protocol.GENERATE.size):
+            most = Mux(top, min(protocol.MOST_WORDS, tokens), protocol.MOST_WORDS)
+            with m.If(~self._verified):
+                m.d.sync += self._status.eq(Status.NOT_VERIFIED)
+            with m.Elif((self._count == 0) | (self._count > most)):
+                m.d.sync += self._status.eq(Status.BAD_VALUE)
+            with m.Elif(~top & (token == protocol.NOTHING)):
+                m.d.sync += self._status.eq(Status.OK)
+                with m.If(self._goes_on):
+                    m.next = "TOKEN"
+            with m.Elif(token >= tokens):
+                m.d.sync += self._status.eq(Status.BAD_TOKEN)
+            with m.Else():
+                m.d.sync += [self._status.eq(Status.OK), self._word.eq(token)]
+                m.next = "TOKEN"
+
+    def _sampling(self, m: Module) -> None:
+        """The state that reads eight bytes of a payload, a byte a cycle, and the state of SAMPLING."""
+        frame, item, sampling = self._frame, self._item.as_value(), self.core.sampling
+        samples, tokens = frame.command == Command.SAMPLING, self._identity.tokens
+        with m.State("ITEM"):
+            # Of a score's bytes, half as many were answered; the state of SAMPLING lies behind its other fields.
+            first = Mux(samples, protocol.SAMPLING.size - 8, self._reply_length << 1)
+            m.d.comb += self.payload_address.eq(first + self._index)
+            m.d.sync += [self._index.eq(self._index + 1), item.eq(Cat(item[8:], self.payload_byte))]
+            with m.If(self._index == 8):
+                m.d.sync += self._index.eq(0)
+                m.next = "SCORE"
+                with m.If(samples):
+                    m.next = "SAMPLING"
+        top, beta, stop = frame.argument[:8], frame.argument[8:24], frame.argument[24:56]
+        m.d.comb += [sampling.top.eq(top), sampling.beta.eq(beta), sampling.state.eq(item)]
+        with m.State("SAMPLING"):
+            m.next = "HEADER"
+            bad = (top > min(protocol.MOST_WORDS, tokens)) | (beta == 0) | (beta > MOST_BETA) | (item == 0)
+            with m.If(bad):
+                m.d.sync += self._status.eq(Status.BAD_VALUE)
+            with m.Elif((stop != protocol.NOTHING) & (stop >= tokens)):
+                m.d.sync += self._status.eq(Status.BAD_TOKEN)
+            with m.Elif(self.core.busy):
+                m.next = "SAMPLING"
+            with m.Else():
+                m.d.comb += self.core.sampling_load.eq(1)
+                m.d.sync += [self._status.eq(Status.OK), self._stops.eq(~stop[-1]), self._stop.eq(stop)]
+
+    def _score(self, m: Module) -> None:
+        """The state that looks at a score's token and target."""
+        item, limit = self._item, Signal(range(max(self._limits) + 1))
+        with m.State("SCORE"):
+            with m.Switch(item.group):
+                for group, words in enumerate(self._limits):
+                    with m.Case(group):
+                        m.d.comb += limit.eq(words)
+            with m.If((item.token < self._identity.tokens) & (item.index < limit)):
+                m.d.sync += self._word.eq(item.token)
+                m.next = "TOKEN"
+            with m.Else():
+                m.d.sync += self._status.eq(Status.BAD_TOKEN)
+                m.next = "HEADER"
+
+    def _result(self, m: Module) -> None:
+        """States that drop the events of a step, and take what the read-out tells of it."""
+        frame, result, index = self._frame, self.core.result, self._index
+        generates, scores = frame.command == Command.GENERATE, frame.command == Command.SCORE
+        with m.State("DRAIN"):
+            m.d.comb += [self.waits.eq(~self.core.events.valid), self.core.events.ready.eq(1)]
+            with m.If(self.core.events.valid & self.core.events.payload.end):
+                m.d.sync += index.eq(Mux(scores, protocol.WORD.size, 0))
+                m.next = "RESULT"
+        # The bytes of a word and of its log-probability, or one of the two.
+        with m.State("RESULT"):
+            answer = Cat(result.payload.word, result.payload.value)
+            length = (self._reply_length + 1)[: len(self._reply_length)]
+            ended = Signal()
+            m.d.comb += [
+                self.waits.eq(~result.valid),
+                self._reply_byte.eq(answer.word_select(index[:3], 8)),
+                self._writes_payload.eq(result.valid),
+            ]
+            with m.If(generates):
+                stops = self._stops & (result.payload.word == self._stop)
+                m.d.comb += ended.eq(stops | (length == self._count << 1))
+            with m.Else():
+                m.d.comb += ended.eq(~scores | (length == frame.length >> 1))
+            with m.If(result.valid):
+                m.d.sync += index.eq(index + 1)
+                with m.If(index == Mux(generates, protocol.WORD.size - 1, protocol.TOP_WORD.size - 1)):
+                    m.d.comb += result.ready.eq(1)
+                    m.d.sync += index.eq(0)
+                    with m.If(result.payload.end):
+                        m.next = "HEADER"
+                        with m.If(~ended):
+                            m.next = "ITEM"
+                        with m.If(generates):
+                            m.d.sync += [self._word.eq(result.payload.word), self._goes_on.eq(~stops)]
+                            with m.If(~ended):
+                                m.next = "TOKEN"

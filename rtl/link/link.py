@@ -1,6 +1,6 @@
 """The device's end of the host link: frames in, commands on the core's ports, frames out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from amaranth.hdl import *
@@ -37,6 +37,10 @@ class Link(wiring.Component):
         Number of 64-bit performance counters of the core.
     layers : int
         How many of them count events.
+    head : int
+        Entries of the read-out's head; 0 where the core has none.
+    groups : Sequence[int]
+        Words of each group of the read-out.
     input_section : int or None
         As for `egret.rtl.link.executor.Executor`.
     window : int
@@ -48,13 +52,13 @@ class Link(wiring.Component):
     -------
     i, o : In(stream.Signature(8)), Out(stream.Signature(8))
         Bytes from and to the host.
-    core : Out(core_signature(word_bytes, counters))
+    core : Out(core_signature(word_bytes, counters, readout=head > 0))
         The core; see `egret.rtl.link.executor.core_signature`.
     busy : Out(1)
         Low when nothing happens before the next byte from the host, or before the byte offered at `o` is taken.
     waiting : Out(1)
-        The link waits for an event of the core and has nothing to send. While no byte is offered at `i`, a simulator
-        may leave out this cycle of the link's clock: nothing is transferred at any port.
+        The link waits for an event or a result of the core and has nothing to send. While no byte is offered at `i`, a
+        simulator may leave out this cycle of the link's clock: nothing is transferred at any port.
 
     Raises
     ------
@@ -77,6 +81,8 @@ class Link(wiring.Component):
         sections: Mapping[int, tuple[int, int]],
         counters: int,
         layers: int,
+        head: int = 0,
+        groups: Sequence[int] = (),
         input_section: int | None = None,
         window: int = protocol.DEFAULT_WINDOW,
         receive_bytes: int = protocol.DEFAULT_RECEIVE_BYTES,
@@ -92,9 +98,10 @@ class Link(wiring.Component):
             outputs=outputs,
             counters=counters,
             layers=layers,
+            head=head,
         )
         self._receiver = Receiver(receive_bytes=receive_bytes)
-        self._executor = Executor(identity, sections, input_section=input_section)
+        self._executor = Executor(identity, sections, input_section=input_section, groups=groups)
         self._sender = Sender(window=window, reply_bytes=longest_reply(identity))
         super().__init__(
             {

@@ -47,8 +47,8 @@ def session():
 def test_identity():
     status, payload = Session()(Command.IDENTIFY)
     identity = protocol.IDENTITY.unpack(payload[: protocol.IDENTITY.size])
-    magic, version, digest, window, *_, tokens, outputs, _, _ = identity
-    assert (status, magic, version, digest, window, tokens, outputs) == (
+    magic, version, digest, window, *_, tokens, outputs, _, _, head = identity
+    assert (status, magic, version, digest, window, tokens, outputs, head) == (
         Status.OK,
         protocol.MAGIC,
         protocol.VERSION,
@@ -56,6 +56,7 @@ def test_identity():
         2,
         TOKENS,
         OUTPUTS,
+        0,
     )
     assert payload[protocol.IDENTITY.size :] == protocol.LoadState().pack()
 
@@ -73,7 +74,7 @@ def test_identity():
         (Command.STEP, bytes(3), Status.BAD_LENGTH),
         (Command.STEP, bytes(4), Status.NOT_VERIFIED),
         (Command.COUNTERS, b"x", Status.BAD_LENGTH),
-        (9, b"", Status.UNKNOWN_COMMAND),
+        *((command, b"", Status.UNKNOWN_COMMAND) for command in (0, 9, 10, 11, 12, 13)),
     ],
 )
 def test_refused_commands(session, command, payload, status):
@@ -116,6 +117,32 @@ def test_steps_need_a_verified_load(session):
     session(Command.LOAD, loads[0])
     assert session(Command.CHECK, protocol.LOAD_CHECK.pack(len(loads[0]), 0))[0] == Status.CHECK_FAILED
     assert session(Command.STEP, protocol.TOKEN.pack(7))[0] == Status.NOT_VERIFIED
+
+
+def test_texts_go_on_until_they_end():
+    session = Session(readout=True)
+    session(Command.IDENTIFY)
+    session.load([b"\x00\x00\x00\x00xy"])
+
+    def generate(token, count):
+        status, payload = session(Command.GENERATE, protocol.GENERATE.pack(token, count))
+        assert status == Status.OK
+        return [word for (word,) in protocol.WORD.iter_unpack(payload)]
+
+    def sampling(stop):
+        assert session(Command.SAMPLING, protocol.SAMPLING.pack(0, 256, stop, 99)) == (Status.OK, b"")
+
+    assert generate(protocol.NOTHING, 3) == []  # from what?
+    sampling(protocol.NOTHING)
+    text = generate(7, 20)
+    assert len(text) == 20
+    session(Command.CLEAR)
+    sampling(text[11])
+    end = text.index(text[11]) + 1
+    pieces = [generate(7, 5), *(generate(protocol.NOTHING, 5) for _ in range(5))]
+    assert sum(pieces, []) == text[:end] and end > 5
+    assert [len(piece) for piece in pieces[-2:]] == [0, 0]  # behind its end a text does not go on
+    assert session(Command.COUNTERS)[1][:8] == (20 + end).to_bytes(8, "little")
 
 
 @pytest.mark.parametrize("window", [1, 2, 4])

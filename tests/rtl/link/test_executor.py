@@ -1,17 +1,20 @@
 """The executor in hardware against the device in Python, between a sender and a core of plain Python."""
 
+import itertools
 import random
 import zlib
 
 import pytest
 
+from egret.model.readout import MOST_TOP
 from egret.rtl import protocol
+from egret.rtl.layouts import Task
 from egret.rtl.link.device import Device
 from egret.rtl.link.executor import Executor, longest_reply
 from egret.rtl.link.frames import BadFrame, Frame, FrameReader, encode_frame
 from egret.rtl.link.sender import CONTENT_HEADER_BYTES, place_bits
 from egret.rtl.protocol import Command, Status
-from egret.sim.stand_in import COUNTERS, DIGEST, OUTPUTS, SECTIONS, TOKENS, StandInModel
+from egret.sim.stand_in import COUNTERS, DIGEST, GROUPS, HEAD, OUTPUTS, SECTIONS, TOKENS, StandInModel
 from tests.support.streams import StreamSimulation
 
 INPUT = 3
@@ -24,9 +27,10 @@ class Execution:
     ``answers`` grows by a frame for each answer: the reply as it lies in the slot that is announced, or the refusal.
     """
 
-    def __init__(self, *, window=2, input_section=None, seed=1, pause=0.0, counters=COUNTERS):
-        self.identity = protocol.Identity(DIGEST, window, protocol.MAX_PAYLOAD, 64, TOKENS, OUTPUTS, counters, 0)
-        self.dut = dut = Executor(self.identity, SECTIONS, input_section=input_section)
+    def __init__(self, *, window=2, input_section=None, seed=1, pause=0.0, counters=COUNTERS, readout=False):
+        head, self.groups = (HEAD, GROUPS) if readout else (0, ())
+        self.identity = protocol.Identity(DIGEST, window, protocol.MAX_PAYLOAD, 64, TOKENS, OUTPUTS, counters, 0, head)
+        self.dut = dut = Executor(self.identity, SECTIONS, input_section=input_section, groups=self.groups)
         self.simulation = StreamSimulation(dut, seed)
         self.model = StandInModel()
         self.payload = b""
@@ -73,13 +77,16 @@ class Execution:
     async def core(self, context):
         """The core: at any time it may be busy for a while with what it was told."""
         core = self.dut.core
+        readout = [core.sampling_load, core.sampling] if self.groups else []
         context.set(core.counters_settled, 1)
         while True:
             context.set(core.token.ready, 1)
             sampled = context.tick().sample(
-                core.token.valid, core.token.payload, core.clear, core.load_valid, core.load
+                core.token.valid, core.token.payload, core.clear, core.load_valid, core.load, *readout
             )
-            _, _, token_valid, token, clear, load_valid, load = await sampled
+            _, _, token_valid, token, clear, load_valid, load, *sampling = await sampled
+            if sampling and sampling[0]:
+                self.model.sampling(sampling[1].top, sampling[1].beta, sampling[1].state)
             context.set(core.token.ready, 0)
             if load_valid:
                 self.model.load(load.section, load.index, load.data & (1 << 8 * SECTIONS[load.section][0]) - 1)
@@ -90,18 +97,33 @@ class Execution:
                 context.set(core.busy, 0)
             if token_valid:
                 context.set(core.busy, 1)
-                for index, value in self.model.step(token):
-                    await self.event(context, {"index": index, "value": value, "end": 0})
-                await self.event(context, {"index": 0, "value": 0, "end": 1})
+                for index, value in self.model.step(token.token if readout else token):
+                    await self.beat(context, core.events, {"index": index, "value": value, "end": 0})
+                await self.beat(context, core.events, {"index": 0, "value": 0, "end": 1})
+                await self.tell(context, token if readout else None)
                 context.set(core.busy, 0)
 
-    async def event(self, context, payload):
-        events = self.dut.core.events
+    async def tell(self, context, asked):
+        """What a read-out tells behind the events of a step."""
+        match None if asked is None else asked.task:
+            case Task.SCORE:
+                beats = [(0xDEAD, self.model.score_of(asked.group, asked.index))]
+            case Task.SAMPLE:
+                beats = [(self.model.draw(), 0xBEEF)]
+            case Task.TOP:
+                beats = self.model.top_of(asked.index)
+            case _:
+                beats = []
+        for place, (word, value) in enumerate(beats):
+            beat = {"word": word, "value": value, "end": place == len(beats) - 1}
+            await self.beat(context, self.dut.core.result, beat)
+
+    async def beat(self, context, stream, payload):
         await self.idle(context, in_step=True)
-        self.simulation.set(context, events.payload, payload)
-        context.set(events.valid, 1)
-        await context.tick().until(events.ready)
-        context.set(events.valid, 0)
+        self.simulation.set(context, stream.payload, payload)
+        context.set(stream.valid, 1)
+        await context.tick().until(stream.ready)
+        context.set(stream.valid, 0)
 
     async def idle(self, context, *, in_step):
         while self.simulation.chance(self.pause):
@@ -130,7 +152,7 @@ class Execution:
 
     def device(self):
         """The counterpart in Python, behind a core of its own."""
-        return Device(StandInModel(), self.identity, SECTIONS, self.dut._input_section)
+        return Device(StandInModel(), self.identity, SECTIONS, self.dut._input_section, self.groups)
 
 
 def load_payload(section, index, content):
@@ -165,9 +187,62 @@ def bad_commands(generator):
         (Command.EVENTS, load_payload(INPUT, 3, generator.randbytes(10))),
         (Command.EVENTS, load_payload(0, 1, generator.randbytes(4))),
         (0, b""),
-        (9, b"12345678"),
+        (13, b"12345678"),
         (255, b""),
+        *bad_words(generator),
     ]
+
+
+def bad_words(generator):
+    """Commands that a read-out refuses, and among them good ones that show what was done before."""
+    good = protocol.SCORE.pack(7, 1, 199)
+    targets = [(0, HEAD), (1, 200), (2, 1), (3, 65), (4, 0), (0xFFFF, 0)]
+    scores = [protocol.SCORE.pack(TOKENS, 0, 0), protocol.SCORE.pack(1 << 16, 0, 0)]
+    scores += [protocol.SCORE.pack(3, *target) for target in targets]
+    sampling = [0, 256, protocol.NOTHING, 1]
+    samplings = [
+        [*sampling[:place], value, *sampling[place + 1 :]]
+        for place, value in [(0, 65), (1, 0), (1, 4097), (2, TOKENS), (2, 1 << 31), (3, 0)]
+    ]
+    words = [(5, 0), (TOKENS, 1), (1 << 16, 1), (5, 65), (5, 255)]
+    return [
+        *((Command.SCORE, payload) for payload in (b"", bytes(7), bytes(9))),
+        *((Command.SCORE, good * generator.randrange(3) + score + good) for score in scores),
+        *((Command.SAMPLING, payload) for payload in (b"", bytes(14), bytes(16))),
+        *((Command.SAMPLING, protocol.SAMPLING.pack(*fields)) for fields in samplings),
+        (Command.GENERATE, protocol.GENERATE.pack(protocol.NOTHING, 3)),
+        *((command, bytes(size)) for command in (Command.GENERATE, Command.TOP) for size in (0, 4, 6, 8)),
+        *((command, protocol.GENERATE.pack(*each)) for command in (Command.GENERATE, Command.TOP) for each in words),
+        (Command.TOP, protocol.GENERATE.pack(protocol.NOTHING, 3)),
+    ]
+
+
+def sampling_payload(generator, stop=protocol.NOTHING):
+    """A good SAMPLING."""
+    return protocol.SAMPLING.pack(generator.randrange(65), generator.randint(1, 4096), stop, generator.getrandbits(64))
+
+
+def words(generator):
+    """Good commands of a read-out: texts go on, end behind stop tokens and for other commands."""
+    go_on = (Command.GENERATE, protocol.GENERATE.pack(protocol.NOTHING, 5))
+    targets = [(0, 0), (0, HEAD - 1), (1, 199), (2, 0), (3, 64)]
+    scores = [protocol.SCORE.pack(generator.randrange(TOKENS), *generator.choice(targets)) for _ in range(63)]
+    commands = [(Command.GENERATE, protocol.GENERATE.pack(9, count)) for count in (1, 2, 64)]
+    commands += [go_on, (Command.COUNTERS, b""), (Command.SAMPLING, sampling_payload(generator)), go_on]
+    for other in [
+        (Command.STEP, protocol.TOKEN.pack(2)),
+        (Command.SCORE, scores[0]),
+        (Command.TOP, protocol.GENERATE.pack(TOKENS - 1, 1)),
+        (Command.CLEAR, b""),
+    ]:
+        commands += [(Command.GENERATE, protocol.GENERATE.pack(8, 1)), other, go_on]
+    commands += [(Command.SCORE, b"".join(scores[:count])) for count in (2, 3, 63)]
+    commands += [(Command.TOP, protocol.GENERATE.pack(generator.randrange(TOKENS), count)) for count in (2, 64)]
+    # Where a stop token comes, the text behind it does not go on.
+    for stop in generator.sample(range(64), 6):
+        commands += [(Command.SAMPLING, sampling_payload(generator, stop))]
+        commands += [(Command.GENERATE, protocol.GENERATE.pack(stop, 24)), go_on, go_on]
+    return commands
 
 
 def bad_loads(generator):
@@ -191,18 +266,21 @@ def session(generator):
     for payload in bad_loads(generator):
         commands += [(Command.BEGIN, DIGEST), (Command.LOAD, payload), (Command.LOAD, load_payload(0, 0, b"xy"))]
     commands += [(Command.BEGIN, DIGEST), (Command.LOAD, load_payload(0, 2, b"xyzw")), (Command.CHECK, bytes(8))]
-    commands += [(Command.STEP, bytes(4)), (Command.IDENTIFY, b""), *whole_load(generator)]
+    for command in (Command.GENERATE, Command.TOP):
+        commands += [(command, protocol.GENERATE.pack(1, 1)), (command, protocol.GENERATE.pack(protocol.NOTHING, 0))]
+    commands += [(Command.SCORE, bytes(8)), (Command.STEP, bytes(4)), (Command.IDENTIFY, b"")]
+    commands += [*whole_load(generator), *words(generator), *bad_words(generator)]
     for token in (0, 1, TOKENS - 1, *(generator.randrange(TOKENS) for _ in range(4))):
         commands += [(Command.EVENTS, load_payload(INPUT, token % 4, generator.randbytes(5)))]
         commands += [(Command.STEP, protocol.TOKEN.pack(token))]
     return [*commands, (Command.CLEAR, b""), (Command.STEP, bytes(4)), (Command.COUNTERS, b"")]
 
 
-@pytest.mark.parametrize("input_section", [None, INPUT])
 @pytest.mark.parametrize(("window", "pause"), [(1, 0.0), (2, 0.6), (4, 0.3)])
-def test_answers_as_the_device_in_python(window, pause, input_section):
+@pytest.mark.parametrize(("input_section", "readout"), [(None, False), (INPUT, False), (None, True)])
+def test_answers_as_the_device_in_python(window, pause, input_section, readout):
     generator = random.Random(window)
-    execution = Execution(window=window, input_section=input_section, seed=window, pause=pause)
+    execution = Execution(window=window, input_section=input_section, seed=window, pause=pause, readout=readout)
     device, expected, statuses = execution.device(), [], set()
 
     async def testbench(context):
@@ -223,9 +301,9 @@ def test_answers_as_the_device_in_python(window, pause, input_section):
 
     execution.simulation.run(testbench)
     refusals = {Status.BAD_FRAME, Status.OUT_OF_ORDER, Status.NO_SESSION}
-    assert statuses >= set(Status) - refusals
+    assert statuses >= set(Status) - refusals - (set() if readout else {Status.BAD_VALUE})
     assert execution.model.memories == device._core.memories
-    assert execution.model.counters() == device._core.counters() and execution.model.clears == 1
+    assert execution.model.counters() == device._core.counters() and execution.model.clears == 2
     assert device.bad_frames > 0 and device.repeated_frames > 0
     assert (execution.pauses > 0) == (pause > 0)
 
@@ -275,6 +353,39 @@ def test_waits_for_a_slot_that_is_still_sent():
     frames = [Frame(number, Command.CLEAR if number else Command.IDENTIFY, b"") for number in range(3)]
     assert execution.answers == [device.answer(frame) for frame in frames]
     assert execution.model.clears == 2
+
+
+def test_a_text_ends_behind_its_stop_token():
+    execution = Execution(readout=True)
+    device, sequences = execution.device(), itertools.count()
+
+    async def testbench(context):
+        async def give(command, payload=b""):
+            frame = Frame(next(sequences), command, payload)
+            await execution.give(context, frame)
+            assert execution.answers[-1] == device.answer(frame)
+            (reply,) = FrameReader(0xFFFF).feed(execution.answers[-1])
+            assert reply.payload[0] == Status.OK
+            return [word for (word,) in protocol.WORD.iter_unpack(reply.payload[1:])]
+
+        for command, payload in [(Command.IDENTIFY, b""), (Command.BEGIN, DIGEST), (Command.CHECK, bytes(8))]:
+            frame = Frame(next(sequences), command, payload)
+            assert device.answer(frame) == (await execution.give(context, frame) or execution.answers[-1])
+        text = []
+        for stop in (protocol.NOTHING, 0):
+            await give(Command.CLEAR)
+            await give(Command.SAMPLING, protocol.SAMPLING.pack(0, 256, text[11] if text else stop, 99))
+            pieces = [await give(Command.GENERATE, protocol.GENERATE.pack(7, 16))]
+            for _ in range(3):
+                pieces.append(await give(Command.GENERATE, protocol.GENERATE.pack(protocol.NOTHING, 4)))
+            if not text:
+                text = sum(pieces, [])
+                assert len(text) == 28
+        end = text.index(text[11]) + 1
+        assert pieces == [text[:end], [], [], []]
+
+    execution.simulation.run(testbench)
+    assert protocol.MOST_WORDS == MOST_TOP
 
 
 def test_a_core_without_counters():

@@ -46,7 +46,25 @@ def events(generator, section=INPUT):
     return (Command.EVENTS, bytes([section]) + index + content)
 
 
-def commands(generator, count):
+def of_words(generator):
+    """Commands of a read-out, most of them good."""
+    token = generator.choice([generator.randrange(TOKENS + 2), protocol.NOTHING, protocol.NOTHING])
+    words = protocol.GENERATE.pack(token, generator.choice([1, 2, 7, generator.randrange(70)]))
+    stop = generator.choice([protocol.NOTHING, generator.randrange(TOKENS + 20)])
+    scores = [
+        protocol.SCORE.pack(generator.randrange(TOKENS), generator.randrange(4), generator.randrange(42))
+        for _ in range(generator.randrange(1, 6))
+    ]
+    return [
+        (Command.SAMPLING, protocol.SAMPLING.pack(generator.randrange(66), 256, stop, generator.getrandbits(64))),
+        (Command.GENERATE, words),
+        (Command.GENERATE, protocol.GENERATE.pack(protocol.NOTHING, 3)),
+        (Command.TOP, words),
+        (Command.SCORE, b"".join(scores)),
+    ]
+
+
+def commands(generator, count, *, readout):
     """Random commands, most of them good, all kinds of bad ones among them."""
     result = [(Command.IDENTIFY, b""), (Command.STEP, bytes(4)), *whole_load(generator)]
     while len(result) < count:
@@ -68,6 +86,7 @@ def commands(generator, count):
                 [events(generator), step],
                 [events(generator, generator.randrange(5))],
                 [(Command.EVENTS, generator.randbytes(generator.randrange(5)))],
+                *([of_words(generator)] if readout else []),
                 [(Command.BEGIN, DIGEST), events(generator), *whole_load(generator)[1:]],
                 [
                     (Command.BEGIN, DIGEST),
@@ -145,34 +164,35 @@ def joined(data):
 
 
 @pytest.mark.parametrize(
-    ("seed", "idle", "backpressure", "window", "input_section"),
+    ("seed", "idle", "backpressure", "window", "input_section", "readout"),
     [
-        (2, 0.3, 0.0, 1, INPUT),
-        (3, 0.0, 0.4, 2, None),
+        (2, 0.3, 0.0, 1, INPUT, False),
+        (3, 0.0, 0.4, 2, None, True),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
             for case in [
-                (1, 0.0, 0.0, 2, None),
-                (4, 0.2, 0.6, 4, INPUT),
-                (5, 0.0, 0.0, 2, INPUT),
-                (6, 0.3, 0.0, 1, None),
-                (7, 0.0, 0.4, 2, INPUT),
-                (8, 0.2, 0.6, 4, None),
+                (1, 0.0, 0.0, 2, None, False),
+                (4, 0.2, 0.6, 4, INPUT, False),
+                (5, 0.0, 0.0, 2, INPUT, False),
+                (6, 0.3, 0.0, 1, None, True),
+                (7, 0.0, 0.4, 2, INPUT, False),
+                (8, 0.2, 0.6, 4, None, True),
             ]
         ),
     ],
 )
-def test_answers_byte_for_byte_as_the_device_in_python(seed, idle, backpressure, window, input_section):
+def test_answers_byte_for_byte_as_the_device_in_python(seed, idle, backpressure, window, input_section, readout):
     generator = random.Random(seed)
-    line = Line(StandInBoard(window=window, input_section=input_section), seed, idle, backpressure)
-    model = device(window=window, input_section=input_section)
+    line = Line(StandInBoard(window=window, input_section=input_section, readout=readout), seed, idle, backpressure)
+    model = device(window=window, input_section=input_section, readout=readout)
     seen = {"bytes": 0, "replies": 0, "refusals": 0}
     statuses = set()
+    answered = [(Command.GENERATE if readout else Command.EVENTS) | protocol.REPLY]
 
     async def testbench(context):
         sequence = generator.randrange(protocol.SEQUENCES)
         sent, reader = [], FrameReader(0xFFFF)
-        for command, payload in commands(generator, 100):
+        for command, payload in commands(generator, 100, readout=readout):
             frame = encode_frame(sequence, command, payload)
             deliveries = [frame]
             if generator.random() < 0.25:
@@ -189,7 +209,7 @@ def test_answers_byte_for_byte_as_the_device_in_python(seed, idle, backpressure,
                 seen["bytes"] += len(actual)
                 for reply in reader.feed(actual):
                     seen["refusals" if reply.command == protocol.NAK else "replies"] += 1
-                    if reply.command == Command.EVENTS | protocol.REPLY:
+                    if reply.command in answered:
                         statuses.add(Status(reply.payload[0]))
             sent.append(frame)
             lost = reply.payload == bytes([Status.OUT_OF_ORDER])
@@ -197,7 +217,7 @@ def test_answers_byte_for_byte_as_the_device_in_python(seed, idle, backpressure,
 
     line.simulation.run(testbench, timeout=400_000)
     assert seen["replies"] >= 60 and seen["refusals"] >= 5, seen
-    assert statuses == {Status.UNKNOWN_COMMAND} if input_section is None else Status.OK in statuses
+    assert statuses == {Status.UNKNOWN_COMMAND} if input_section is None and not readout else Status.OK in statuses
     assert line.simulation.watches["o"].transfers == seen["bytes"]
     assert line.simulation.watches["i"].transfers == line.sent
     assert (line.simulation.watches["o"].stalls > 0) == (backpressure > 0)
@@ -205,12 +225,17 @@ def test_answers_byte_for_byte_as_the_device_in_python(seed, idle, backpressure,
 
 @pytest.mark.parametrize("window", [1, 2, 4])
 @pytest.mark.parametrize("backpressure", [0.0, 0.5])
-def test_commands_sent_ahead_are_answered_in_order(window, backpressure):
+@pytest.mark.parametrize("readout", [False, True])
+def test_commands_sent_ahead_are_answered_in_order(window, backpressure, readout):
     generator = random.Random(window)
-    line = Line(StandInBoard(window=window), window, 0.0, backpressure)
-    model = device(window=window)
+    line = Line(StandInBoard(window=window, readout=readout), window, 0.0, backpressure)
+    model = device(window=window, readout=readout)
     setup = [(Command.IDENTIFY, b""), *whole_load(generator)]
     steps = [(Command.STEP, protocol.TOKEN.pack(generator.randrange(TOKENS))) for _ in range(25)]
+    if readout:
+        # One text, in pieces.
+        first = (Command.GENERATE, protocol.GENERATE.pack(5, 3))
+        steps = [first, *[(Command.GENERATE, protocol.GENERATE.pack(protocol.NOTHING, 3))] * 24]
     reader, replies, expected = FrameReader(0xFFFF), [], []
 
     async def testbench(context):
@@ -218,7 +243,7 @@ def test_commands_sent_ahead_are_answered_in_order(window, backpressure):
         for command, payload in setup + steps:
             frame = encode_frame(sequence, command, payload)
             expected.extend(FrameReader(0xFFFF).feed(model.feed(frame)))
-            while len(expected) - len(replies) > (window if command == Command.STEP else 1):
+            while len(expected) - len(replies) > (window if command in (Command.STEP, Command.GENERATE) else 1):
                 await context.tick()
                 replies.extend(reader.feed(line.take()))
             await line.send(context, frame)
@@ -241,6 +266,8 @@ def test_commands_sent_ahead_are_answered_in_order(window, backpressure):
         ({"outputs": 58249}, "outputs must be at most 58248, not 58249"),
         ({"sections": {16: (1, 1)}}, "section 16 must be from 0 to 15"),
         ({"sections": {0: (505, 1)}}, "section 0 must be"),
+        ({"head": 5, "groups": (3, 0)}, r"head and groups must be from 1 to 65536, not 5 and \[3, 0\]"),
+        ({"head": 5, "input_section": INPUT}, "a core whose input is events has no read-out"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
