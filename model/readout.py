@@ -34,8 +34,8 @@ by factors
     full distribution; at another one the temperature is applied to each of the two factors.
 top-k
     The k words of the largest log-probability, of equal ones the first in the order of places; of these one is picked,
-    their scores being log-probabilities, rounded to 10 fraction bits. With k = 1 nothing is drawn. Groups are read in
-    falling order of their own log-probability, until no other one can have a word among the k.
+    their scores being log-probabilities, rounded to 10 fraction bits and saturated. With k = 1 nothing is drawn. Groups
+    are read in falling order of their own log-probability, until no other one can have a word among the k.
 """
 
 import math
@@ -372,7 +372,7 @@ class ReadOut:
             parts.append(bound + (scores << shift) - log_sum(scores)[:, None])
         return np.concatenate(parts, axis=1)[:, self.place]
 
-    def top(self, y: np.ndarray, k: int) -> tuple[list[tuple[int, int]], int]:
+    def top(self, y: np.ndarray, k: int) -> tuple[list[tuple[int, int]], list[int]]:
         """The k most probable words after one row of events.
 
         Parameters
@@ -385,8 +385,8 @@ class ReadOut:
         -------
         words : list of (int, int)
             Word and log-probability, the most probable first; of equal ones the first in the order of places.
-        groups : int
-            Groups that were read for it.
+        groups : list of int
+            Groups that were read for it, in this order.
 
         Raises
         ------
@@ -400,7 +400,7 @@ class ReadOut:
         whole = int(log_sum(head))
         best = _best(((int(one) << shift) - whole, place) for place, one in enumerate(head[: self.head]))[:k]
         bounds = [(int(log_sum(head[self.group_rows(group)])) - whole, group) for group in range(self.groups)]
-        read = 0
+        read = []
         for bound, group in _best(bounds):
             if len(best) == k and bound < best[-1][0]:
                 break
@@ -408,7 +408,7 @@ class ReadOut:
             rest, start = bound - int(log_sum(scores)), int(self.starts[group])
             own = (((int(one) << shift) + rest, start + index) for index, one in enumerate(scores))
             best = _best([*best, *own])[:k]
-            read += 1
+            read.append(group)
         return [(int(self.order[place]), value) for value, place in best], read
 
 
@@ -446,6 +446,15 @@ class Sampler:
     top_k : int, optional
         Words that a token is drawn from, 1 to `MOST_TOP`; 1 is greedy. Without it a token is drawn by factors.
 
+    Attributes
+    ----------
+    beta : int
+        The reciprocal of the temperature.
+    state : int
+        Of the generator.
+    groups_read : list of int
+        Groups that have been read so far.
+
     Raises
     ------
     InputError
@@ -456,10 +465,10 @@ class Sampler:
         if top_k is not None and (type(top_k) is not int or not 1 <= top_k <= MOST_TOP):
             raise InputError(f"top-k takes k from 1 to {MOST_TOP}, not {top_k!r}")
         self._readout = readout
-        self._beta = beta_of(temperature)
+        self.beta = beta_of(temperature)
         self._top_k = top_k
         self.state = random_state(seed)
-        self.groups_read = 0
+        self.groups_read = []
 
     def _numbers(self) -> Iterator[int]:
         while True:
@@ -475,7 +484,7 @@ class Sampler:
         return next(number for drawn in self._numbers() if (number := drawn & mask) < total)
 
     def _pick(self, scores):
-        weights = powers(scores, scores.max(), self._beta)
+        weights = powers(scores, scores.max(), self.beta)
         return pick(weights, self.draw(int(weights.sum())))
 
     def sample(self, y: np.ndarray) -> int:
@@ -487,11 +496,12 @@ class Sampler:
             if len(words) == 1:
                 return words[0][0]
             shift = LOG_FRACTION - SCORE_FRACTION
-            scores = np.array([(value + (1 << (shift - 1))) >> shift for _, value in words])
+            half = 1 << (SCORE_BITS - 1)
+            scores = np.array([(value + (1 << (shift - 1))) >> shift for _, value in words]).clip(-half, half - 1)
             return words[self._pick(scores)][0]
         entry = self._pick(readout.scores(y[None])[0])
         if entry < readout.head:
             return int(readout.order[entry])
         group = (entry - readout.head) // readout.rows
-        self.groups_read += 1
+        self.groups_read.append(group)
         return int(readout.order[readout.starts[group] + self._pick(readout.scores(y[None], group + 1)[0])])

@@ -16,9 +16,18 @@ from egret.rtl.counters import COUNTER_BYTES, Counters
 from egret.rtl.embedding import Embedding
 from egret.rtl.events import EventQueue
 from egret.rtl.gates import Gate
-from egret.rtl.layouts import layer_bits, load_layout, output_layout
+from egret.rtl.layouts import (
+    Task,
+    layer_bits,
+    load_layout,
+    output_layout,
+    result_layout,
+    sampling_layout,
+    task_layout,
+)
 from egret.rtl.mac import Lanes
 from egret.rtl.protocol import CAUSES, counter_names
+from egret.rtl.readout.readout import ReadOut
 from egret.rtl.reset import ResetPass
 from egret.rtl.rows import FoldedRows
 from egret.rtl.sdram import TIMING, Sdram, SdramPins, Timing, burst_layout
@@ -52,9 +61,13 @@ class Core(wiring.Component):
     clear : In(1)
         Begins a sequence: zero states, no events, biases in the accumulators. Needed after loading. Taken in a cycle
         in which ``busy`` is low, before a token offered at the same time.
-    i_tokens : In(stream.Signature(16))
+    i_tokens : In(stream.Signature(16)), or of task_layout() with a read-out
         Tokens, or how many events enter. A number beyond `Configuration.tokens` is not refused; whoever sends it checks
-        it.
+        it. With a read-out each has a task.
+    o_result : Out(stream.Signature(result_layout()))
+        With a read-out: what tasks answer.
+    sampling : In(sampling_layout()), sampling_load : In(1)
+        With a read-out: how words are drawn, set while ``sampling_load`` is high; only while not ``busy``.
     o_events : Out(stream.Signature(output_layout()))
         For each token the events of the last layer, then one beat with ``end`` alone.
     busy : Out(1)
@@ -71,6 +84,9 @@ class Core(wiring.Component):
     clear: Signal
     i_tokens: stream.Interface
     o_events: stream.Interface
+    o_result: stream.Interface
+    sampling: Any
+    sampling_load: Signal
     busy: Signal
     counter_byte: Signal
     counter_read: Signal
@@ -81,18 +97,24 @@ class Core(wiring.Component):
     def __init__(self, configuration: Configuration, *, timing: Timing = TIMING) -> None:
         self.configuration = c = configuration
         self._timing = timing
-        self._counters = counter_names(c.layers, sdram=c.store == "sdram")
+        self._counters = counter_names(c.layers, sdram=c.store == "sdram", readout=c.readout is not None)
         members = {
             "load": In(load_layout(c)),
             "load_valid": In(1),
             "clear": In(1),
-            "i_tokens": In(stream.Signature(16)),
+            "i_tokens": In(stream.Signature(16 if c.readout is None else task_layout())),
             "o_events": Out(stream.Signature(output_layout())),
             "busy": Out(1),
             "counter_byte": In(range(COUNTER_BYTES * len(self._counters))),
             "counter_read": Out(8),
             "counters_settled": Out(1),
         }
+        if c.readout is not None:
+            members |= {
+                "o_result": Out(stream.Signature(result_layout())),
+                "sampling": In(sampling_layout()),
+                "sampling_load": In(1),
+            }
         if c.store == "sdram":
             members |= {"sdram": Out(SdramPins), "ready": Out(1)}
         super().__init__(members)
@@ -131,8 +153,9 @@ class Core(wiring.Component):
             *(into.eq(add) for into, add in zip(accumulators.add, lanes.add, strict=True)),
         ]
         for number, gate in enumerate((gate_u, gate_r, gate_z)):
-            connect(m, gate.access, accumulators.access[number])
             connect(m, accumulators.found[number], gate.found)
+            if not (c.readout and gate is gate_z):
+                connect(m, gate.access, accumulators.access[number])
             m.d.comb += update_pass.stored[number].eq(gate.stored)
         connect(m, update_pass.request[GATES.index("u")], gate_u.i)
         connect(m, update_pass.request[GATES.index("z")], gate_z.i)
@@ -152,10 +175,14 @@ class Core(wiring.Component):
         with m.If(~gate_r.i.valid | gate_r.i.ready):
             m.d.sync += chosen.eq(resetting)
 
+        read_out = self._read_out(m, gate_z.access, accumulators) if c.readout else None
+
         # A cycle late: nobody looks in the cycle in which the last column is taken.
         settled = Signal(init=1)
         m.d.sync += settled.eq(~weights.busy & ~lanes.busy)
-        causes = self._sequence(m, embedding, rows, events, weights, reset_pass, update_pass, settled, resetting)
+        causes = self._sequence(
+            m, embedding, rows, events, weights, reset_pass, update_pass, read_out, settled, resetting
+        )
         amounts = {
             "tokens": self.i_tokens.valid & self.i_tokens.ready,
             "cycles": self.busy,
@@ -167,6 +194,11 @@ class Core(wiring.Component):
             sources = [weights, *([embedding] if embedding.bursts else []), *([rows] if rows else [])]
             amounts |= {"memory": without_word & weights.waits, "beats": self._memory(m, sources)}
             without_word &= ~weights.waits
+        if read_out is not None:
+            amounts |= {
+                "readout_macs": Mux(read_out.busy, lanes.macs, 0),
+                "groups": read_out.ask.valid & read_out.ask.ready & (read_out.ask.payload != 0),
+            }
         amounts |= {name: without_word & signal for name, signal in causes.items()}
         for number in range(c.layers):
             amounts[f"events_{number}"] = update_pass.event.valid & (update_pass.event.p.layer == number)
@@ -182,13 +214,14 @@ class Core(wiring.Component):
         weights: WeightStore,
         reset_pass: ResetPass,
         update_pass: UpdatePass,
+        read_out: ReadOut | None,
         settled: Signal,
         resetting: Signal,
     ) -> dict[str, Signal]:
         """Run the phases of each layer; return, for each cause, whether it is why no weight word is due."""
         c = self.configuration
         layer, last, idle = Signal(layer_bits(c)), Signal(), Signal()
-        token = Signal.like(self.i_tokens.payload)
+        token = Signal(16)
         feed = partial(self._feed, weights, layer)
         m.d.comb += [
             last.eq(layer == c.layers - 1),
@@ -198,12 +231,16 @@ class Core(wiring.Component):
             update_pass.start_layer.eq(layer),
             self.busy.eq(~idle | update_pass.busy),
         ]
+        task = Signal(task_layout(), reset_less=True)
+        if read_out:
+            m.d.comb += [read_out.task.eq(task), weights.group.eq(read_out.ask.payload)]
 
         def start_update() -> None:
             m.d.comb += [update_pass.start.eq(1), events.clear.bit_select(layer, 1).eq(1)]
             m.d.sync += layer.eq(Mux(last, 0, layer + 1))
 
-        cause = {name: Signal(name=f"cause_{name}") for name in CAUSES[:-1]}
+        cause = {name: Signal(name=f"cause_{name}") for name in CAUSES[:-1] if read_out or name != "read_out"}
+        pending = Signal()  # a task of the step before
         with m.FSM(name="sequencer"):
             with m.State("LAYER"):
                 m.d.comb += cause["wait_update"].eq(1)
@@ -219,13 +256,24 @@ class Core(wiring.Component):
                         m.d.comb += events.start.eq(1)
                         m.next = "INPUTS"
             with m.State("TOKEN"):
-                m.d.comb += [cause["wait_update"].eq(1), idle.eq(settled)]
-                with m.If(self.clear & ~self.busy):
+                m.d.comb += [cause["wait_update"].eq(~pending), idle.eq(settled & ~pending)]
+                if read_out:
+                    m.d.comb += [cause["read_out"].eq(pending), read_out.start.eq(pending & settled)]
+                with m.If(pending):
+                    with m.If(settled):
+                        m.d.sync += pending.eq(0)
+                        m.next = "READ_OUT" if read_out else "TOKEN"
+                with m.Elif(self.clear & ~self.busy):
                     m.next = "CLEAR"
                 with m.Elif(~self.clear):
                     m.d.comb += self.i_tokens.ready.eq(1)
-                    m.d.sync += token.eq(self.i_tokens.payload)
+                    m.d.sync += token.eq(self.i_tokens.p.token if read_out else self.i_tokens.payload)
                     with m.If(self.i_tokens.valid):
+                        if read_out:
+                            m.d.sync += [
+                                task.eq(self.i_tokens.payload),
+                                pending.eq(self.i_tokens.p.task != Task.EVENTS),
+                            ]
                         m.next = "INPUT"
             with m.State("INPUT"):
                 if rows:
@@ -285,8 +333,78 @@ class Core(wiring.Component):
                     start_update()
                     m.d.comb += update_pass.clear.eq(1)
                     with m.If(last):
-                        m.next = "LAYER"
+                        m.next = "CLEAR_READ_OUT" if read_out else "LAYER"
+            if read_out:
+                self._task_states(m, read_out, events, weights, update_pass, settled, cause["read_out"])
         return cause
+
+    def _task_states(
+        self,
+        m: Module,
+        read_out: ReadOut,
+        events: EventQueue,
+        weights: WeightStore,
+        update_pass: UpdatePass,
+        settled: Signal,
+        cause: Signal,
+    ) -> None:
+        """States of the sequencer that serve the read-out: its columns are those of the last layer's events."""
+        c = self.configuration
+        matrix = Mux(read_out.ask.payload == 0, c.readout_matrix("head"), c.readout_matrix("group"))
+        with m.State("READ_OUT"):
+            m.d.comb += [cause.eq(1), events.layer.eq(c.layers - 1)]
+            with m.If(read_out.ask.valid):
+                m.d.comb += [read_out.ask.ready.eq(1), events.start.eq(1)]
+                m.next = "READ_OUT_EVENTS"
+            with m.Elif(~read_out.busy):
+                m.next = "TOKEN"
+        with m.State("READ_OUT_EVENTS"):
+            m.d.comb += [
+                cause.eq(1),
+                events.layer.eq(c.layers - 1),
+                events.growing.eq(update_pass.busy),
+                weights.i.p.matrix.eq(matrix),
+                weights.i.p.column.eq(events.o.p.index),
+                weights.i.p.value.eq(events.o.p.value),
+                weights.i.valid.eq(events.o.valid),
+                events.o.ready.eq(weights.i.ready),
+            ]
+            with m.If(events.done):
+                m.next = "READ_OUT_SETTLE"
+        with m.State("READ_OUT_SETTLE"):
+            m.d.comb += cause.eq(1)
+            with m.If(settled):
+                m.d.comb += read_out.fed.eq(1)
+                m.next = "READ_OUT"
+        with m.State("CLEAR_READ_OUT"):
+            m.d.comb += cause.eq(1)
+            with m.If(~update_pass.busy):
+                m.d.comb += read_out.clear.eq(1)
+                m.next = "CLEARING"
+        with m.State("CLEARING"):
+            m.d.comb += cause.eq(1)
+            with m.If(~read_out.busy):
+                m.next = "LAYER"
+
+    def _read_out(self, m: Module, gate: stream.Interface, accumulators: Accumulators) -> ReadOut:
+        """Make the read-out, which shares gate z's access to the accumulators."""
+        m.submodules.read_out = read_out = ReadOut(self.configuration)
+        number = GATES.index("z")
+        access = accumulators.access[number]
+        m.d.comb += [
+            read_out.load.eq(self.load),
+            read_out.load_valid.eq(self.load_valid),
+            read_out.sampling.eq(self.sampling),
+            read_out.sampling_load.eq(self.sampling_load),
+            access.valid.eq(Mux(read_out.scanning, read_out.access.valid, gate.valid)),
+            access.payload.eq(Mux(read_out.scanning, read_out.access.payload, gate.payload)),
+            read_out.access.ready.eq(access.ready & read_out.scanning),
+            gate.ready.eq(access.ready & ~read_out.scanning),
+            read_out.found.valid.eq(accumulators.found[number].valid),
+            read_out.found.payload.eq(accumulators.found[number].payload),
+        ]
+        connect(m, read_out.o, flipped(self.o_result))
+        return read_out
 
     def _feed(self, weights: WeightStore, layer: Signal, source: stream.Interface, kind: str) -> list[Any]:
         """Ask for the columns of a source's events in a matrix of a layer."""
@@ -301,7 +419,7 @@ class Core(wiring.Component):
 
     def _count(self, m: Module, amounts: dict[str, Any]) -> None:
         """Count how often each kind of thing happens."""
-        most = {name: self.configuration.lanes if name == "macs" else 1 for name in self._counters}
+        most = {name: self.configuration.lanes if name.endswith("macs") else 1 for name in self._counters}
         m.submodules.counters = counters = Counters(most)
         m.d.comb += [
             counters.byte.eq(self.counter_byte),

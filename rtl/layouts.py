@@ -6,7 +6,7 @@ from amaranth.hdl import Shape, ShapeLike, signed
 from amaranth.lib import data
 
 from egret.model.arithmetic import STATE_FRACTION, VALUE_BITS, VALUE_FRACTION, WEIGHT_BITS
-from egret.model.compiler.configuration import MATRIX_KINDS, Configuration
+from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.layouts import Field, Layout, memory_sections, word_layouts
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "bank_address_bits",
     "column_layout",
     "event_layout",
+    "group_bits",
     "index_bits",
     "input_layout",
     "layer_bits",
@@ -120,8 +121,13 @@ def sampling_layout() -> data.StructLayout:
 
 
 def matrix_bits(c: Configuration) -> int:
-    """Width of a matrix's number in the core ``c``: three a layer, in the order of `MATRIX_KINDS`."""
-    return max((len(MATRIX_KINDS) * c.layers - 1).bit_length(), 1)
+    """Width of a matrix's number in the core ``c``: three a layer, in the order of `MATRIX_KINDS`; the read-out's."""
+    return max((len(c.matrix_places) - 1).bit_length(), 1)
+
+
+def group_bits(c: Configuration) -> int:
+    """Width of the number of the read-out's head, 0, or of a group, counted from 1, in the core ``c``."""
+    return max((c.readout.matrices - 1).bit_length(), 1) if c.readout else 1
 
 
 def column_layout(c: Configuration) -> data.StructLayout:

@@ -8,7 +8,7 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.arithmetic import VALUE_BITS, WEIGHT_BITS
-from egret.model.compiler.configuration import MATRIX_KINDS, RUN_BITS, WINDOW, Configuration, first_bank
+from egret.model.compiler.configuration import RUN_BITS, WINDOW, Configuration, first_bank
 from egret.model.compiler.layouts import memory_sections
 from egret.rtl.layouts import add_layout, bank_address_bits, load_layout, memory_layout, word_layout
 
@@ -80,9 +80,7 @@ class Lanes(wiring.Component):
         # beside OVER, so that position and weight meet in MULTIPLY, between whose registers the multiplier stands.
         c = self._c
         m = Module()
-        places = [(layer, kind) for layer in range(c.layers) for kind in MATRIX_KINDS]
-        spans = Array(c.matrix_span(layer, kind) for layer, kind in places)
-        bases = Array(c.bank_base[layer] + c.matrix_offset(layer, kind) for layer, kind in places)
+        spans, bases = (Array(numbers) for numbers in zip(*c.matrix_places, strict=True))
         valid = Signal(LATENCY)
         m.d.sync += valid.eq(Cat(self.i.valid, valid))
         step_bits = c.run_bits + RUN_BITS + 1
@@ -230,9 +228,7 @@ def additions(
     c = configuration
     addresses, banks, result = [0] * c.lanes, [0] * c.lanes, []
     for entries, value, matrix, first, begins in words:
-        layer, number = divmod(matrix, len(MATRIX_KINDS))
-        kind = MATRIX_KINDS[number]
-        span = c.matrix_span(layer, kind)
+        span, base = c.matrix_places[matrix]
         added = {}
         for lane, (code, run) in enumerate(entries):
             if first:
@@ -244,7 +240,7 @@ def additions(
             if code:
                 weight = code - (code >> 7 << 8) if codebook is None else codebook[16 * matrix + code]
                 added[first_bank(lane) + banks[lane]] = (
-                    c.bank_base[layer] + c.matrix_offset(layer, kind) + addresses[lane],
+                    base + addresses[lane],
                     weight * value,
                 )
         result.append(added)

@@ -232,8 +232,8 @@ TOKEN = struct.Struct("<I")
 SCORE_VALUE = struct.Struct("<i")
 WORD = struct.Struct("<H")
 COUNTER_BYTES = 8
-CAUSES = ("fetch", "rows", "wait_layer", "settle", "reset_pass", "wait_update", "memory")
-"""Why the lanes had no word in a cycle; ``memory`` where there is an SDRAM."""
+CAUSES = ("fetch", "rows", "wait_layer", "settle", "reset_pass", "wait_update", "read_out", "memory")
+"""Why the lanes had no word in a cycle; ``read_out`` where there is a read-out, ``memory`` where there is an SDRAM."""
 DIGEST_BYTES = 8
 
 LAYOUTS = {
@@ -347,7 +347,7 @@ class Identity:
         return IDENTITY.pack(MAGIC, VERSION, *astuple(self))
 
 
-def counter_names(layers: int, *, sdram: bool) -> tuple[str, ...]:
+def counter_names(layers: int, *, sdram: bool, readout: bool = False) -> tuple[str, ...]:
     """Names of a core's performance counters, all since its reset, in their order.
 
     ``tokens``: steps begun. ``cycles``: cycles in which the core was at work. ``words``: of these, cycles in which a
@@ -356,12 +356,14 @@ def counter_names(layers: int, *, sdram: bool) -> tuple[str, ...]:
     waiting for events of the layer below, ``settle`` emptying the pipeline between phases, ``reset_pass`` waiting for
     reset values, ``wait_update`` waiting for the update pass, with nothing else left to do. ``events_{l}``: events of
     each layer. With an SDRAM also ``memory``: cycles without a weight word while words that it has been asked for have
-    not come; and ``beats``: words of 16 bits that came from it.
+    not come; and ``beats``: words of 16 bits that came from it. With a read-out also ``read_out``: cycles without a
+    weight word while it works; ``readout_macs``: those of ``macs`` in its columns; and ``groups``: groups that it read.
 
     Parameters
     ----------
     layers : int
-    sdram : bool
+    sdram, readout : bool
+        Whether it has one.
 
     Returns
     -------
@@ -372,9 +374,10 @@ def counter_names(layers: int, *, sdram: bool) -> tuple[str, ...]:
         "cycles",
         "words",
         "macs",
-        *CAUSES[:-1],
+        *CAUSES[:-2],
         *(f"events_{layer}" for layer in range(layers)),
         *(("memory", "beats") if sdram else ()),
+        *(("read_out", "readout_macs", "groups") if readout else ()),
     )
 
 

@@ -8,13 +8,14 @@ from itertools import pairwise
 from typing import Any
 
 from amaranth.hdl import *
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.compiler.configuration import RUN_BITS, Configuration
 from egret.model.compiler.layouts import memory_sections
+from egret.model.compiler.readout import HOME
 from egret.rtl.blocks import LATENCY, BlockMemory
-from egret.rtl.layouts import column_layout, load_layout, memory_layout, word_layout
+from egret.rtl.layouts import column_layout, group_bits, load_layout, memory_layout, word_layout
 from egret.rtl.mac import Word
 from egret.rtl.sdram import TAGS, beat_layout, burst_layout
 from egret.rtl.single_port import RowMemory
@@ -54,6 +55,9 @@ class WeightStore(wiring.Component):
         The words of one column after another.
     busy : Out(1)
         Something is between ``i`` and ``o``.
+    group : In(group_bits(c))
+        With a read-out: whose columns those of its matrices are, 0 for the head, or a group's number from 1. It must
+        hold still from three cycles before the first of them until not ``busy``.
     bias_ask : In(stream.Signature(unsigned)), bias_found : Out(stream.Signature(memory_layout(c, "bias").size))
         With the store ``spram``: numbers of neurons, and their biases, which share the pointers' memory.
     burst : Out(stream.Signature(burst_layout()))
@@ -69,6 +73,7 @@ class WeightStore(wiring.Component):
     i: stream.Interface
     o: stream.Interface
     busy: Signal
+    group: Signal
     bias_ask: stream.Interface
     bias_found: stream.Interface
     burst: stream.Interface
@@ -84,6 +89,8 @@ class WeightStore(wiring.Component):
             "o": Out(stream.Signature(word_layout(c), always_ready=True)),
             "busy": Out(1),
         }
+        if c.readout:
+            members["group"] = In(group_bits(c))
         if c.store == "spram":
             members |= {
                 "bias_ask": In(stream.Signature((max(c.neurons, 2) - 1).bit_length())),
@@ -288,13 +295,47 @@ class WeightStore(wiring.Component):
             queue.w_en.eq(fetched[-1] & (entry.pointer.count != 0)),
             head.eq(queue.r_data),
         ]
+        pointer = columns.data
+        if c.readout:
+            # Of a read-out all columns of a matrix are equally long, and need no pointer.
+            group, start = self._group(m), Signal(c.start_bits, reset_less=True)
+            offset = Signal(c.start_bits, reset_less=True)
+            of_readout = Signal(LATENCY)
+            m.d.sync += [
+                offset.eq(column * group.count),
+                start.eq(group.start + offset),
+                of_readout.eq(Cat(wanted[0][-len(self.i.p.matrix) :] >= c.readout_matrix("head"), of_readout)),
+            ]
+            pointer = Signal(columns.data.shape())
+            m.d.comb += pointer.eq(columns.data)
+            with m.If(of_readout[-1]):
+                m.d.comb += [pointer.start.eq(start), pointer.count.eq(group.count)]
+                m.d.comb += [begin.eq(Cat(C(HOME, 3), C(0, c.block_bits))) for begin in pointer.begins]
         m.d.sync += [
             column.eq(self.i.p.column),
             fetched.eq(Cat(self.i.valid & self.i.ready, fetched)),
             Cat(wanted, entry.value, entry.matrix).eq(Cat(self.i.p.value, self.i.p.matrix, wanted)),
-            entry.pointer.eq(columns.data),
+            entry.pointer.eq(pointer),
         ]
         return head, queue.r_rdy, queue.r_en, fetched.any()
+
+    def _group(self, m: Module) -> Any:
+        """Where the columns of the read-out's head, or of a group, begin, and how long each is."""
+        c = self._c
+        layout = memory_layout(c, "groups")
+        m.submodules.groups = groups = memory.Memory(
+            shape=layout, depth=max(memory_sections(c)["groups"].words, 2), init=[]
+        )
+        write, read = groups.write_port(), groups.read_port()
+        group = Signal(layout, reset_less=True)
+        m.d.comb += [
+            write.addr.eq(self.load.index),
+            Value.cast(write.data).eq(self.load.data),
+            write.en.eq(self._loads("groups")),
+            read.addr.eq(self.group),
+        ]
+        m.d.sync += group.eq(read.data)
+        return group
 
     def _rows_of_pointers(self, m: Module) -> tuple[Any, Value, Signal, Value]:
         """The same with pointers in rows of 16 bits, of which one is looked up while the words of another are read."""

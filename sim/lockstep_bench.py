@@ -316,7 +316,8 @@ async def lockstep(dut):
         result.write_text(json.dumps({"divergence": str(divergence)}))
         raise
     c = image.configuration
-    counters = await read_counters(dut, counter_names(c.layers, sdram=c.store == "sdram"))
+    names = counter_names(c.layers, sdram=c.store == "sdram", readout=c.readout is not None)
+    counters = await read_counters(dut, names)
     result.write_text(
         json.dumps(
             {

@@ -9,19 +9,30 @@ import numpy as np
 from egret.model.arithmetic import CODEBOOK, GATES
 from egret.model.compiler.configuration import (
     GOALS,
+    READOUT_KINDS,
     RESIDENT_BYTES,
     RUN_BITS,
     SDRAM_WORDS,
     WIDEST_RUN,
     Configuration,
+    ReadoutShape,
 )
 from egret.model.compiler.folded import folded_rows, row_format, row_words
 from egret.model.compiler.image import Image
 from egret.model.compiler.layouts import memory_sections, word_layouts
 from egret.model.compiler.lookups import estimate_lookups
 from egret.model.compiler.pack import SKIP, matrices, most_values, pack_matrices, words_by_width
+from egret.model.compiler.readout import (
+    PackedReadout,
+    pack_readout,
+    readout_codebook,
+    readout_shape,
+    readout_values,
+    score_shift,
+)
 from egret.model.errors import InputError
 from egret.model.integer import IntegerNetwork
+from egret.model.readout import ReadOut
 
 __all__ = ["compile_image", "configuration_for"]
 
@@ -45,6 +56,7 @@ def configuration_for(
     weight_bits: int | None = None,
     goal: str = "speed",
     resident_bytes: int = RESIDENT_BYTES,
+    readout: bool = False,
     **options: Any,
 ) -> Configuration:
     """Configuration of a core for a network.
@@ -61,6 +73,8 @@ def configuration_for(
         ``"speed"`` for runs so wide that hardly a slot is lost, ``"size"`` for the least memory.
     resident_bytes : int
         With the store ``sdram``: block RAM for the columns that are looked up most often.
+    readout : bool
+        Whether the core makes the read-out.
     **options
         Any of the other parameters of `Configuration`, e.g. ``lanes``. With the store ``sdram``, where they are not
         given: twice the lanes that the memory feeds, and as many folded rows as find room beside the rest. A core with
@@ -73,19 +87,25 @@ def configuration_for(
     Raises
     ------
     InputError
-        An option is not accepted, or the network does not fit the weight memory, saying what it needs.
+        An option is not accepted, the network does not fit the weight memory, saying what it needs, or no core can make
+        its read-out.
     """
     if goal not in GOALS:
         raise InputError(f"the goal of packing must be {' or '.join(GOALS)}, not {goal!r}")
     options |= _shape(network)
     if weight_bits is None:
-        weight_bits = 4 if most_values(network) <= CODEBOOK else 8
+        values = most_values(network)
+        if readout:
+            values = max(values, len(readout_values(ReadOut(network))))
+        weight_bits = 4 if values <= CODEBOOK else 8
     folded = options.pop("folded_tokens", None)
     options.setdefault("compact", options.get("store") == "spram")
     if options.get("store") == "sdram":
         options.setdefault("lanes", 4)
     elif folded is None:
         folded = 0
+    if readout:
+        options["readout"] = _shape_of_readout(network, weight_bits)
     bare = Configuration(**options, weight_bits=weight_bits)
     parts = matrices(network, bare)
     widths, packed = pack_matrices(parts, weight_bits, bare.lanes, goal if bare.store == "bram" else None)
@@ -94,6 +114,8 @@ def configuration_for(
     resident = min(words, 8 * resident_bytes // (bare.lanes * bare.narrow_bits)) if bare.store == "sdram" else 0
     # Which words are resident is for the image to say: the SDRAM has room for all of them, unless there is no choice.
     weight_words = 1 if words == resident else words
+    if readout:
+        weight_words += len(pack_readout(ReadOut(network), bare).weights)
     needed = Configuration(
         **options, weight_bits=weight_bits, weight_words=max(1, weight_words), wide_words=wide, resident_words=resident
     )
@@ -110,6 +132,19 @@ def configuration_for(
     if narrow < needed.weight_words:
         raise _too_small(needed, needed.weight_words, weight_bytes)
     return dataclasses.replace(needed, weight_words=narrow)
+
+
+def _shape_of_readout(network: IntegerNetwork, weight_bits: int) -> ReadoutShape:
+    """Shape of the read-out of a network for a core with such weights; `InputError` where no core can make it."""
+    readout = ReadOut(network)
+    if (reach := readout.reach()) >= 1 << (network.accumulator_bits - 1):
+        raise InputError(
+            f"a row of the read-out can reach {reach}; an accumulator of {network.accumulator_bits} bits holds "
+            f"{(1 << (network.accumulator_bits - 1)) - 1}"
+        )
+    score_shift(network)
+    readout_codebook(readout, weight_bits)
+    return readout_shape(readout)
 
 
 def compile_image(
@@ -164,8 +199,10 @@ def compile_image(
     starts = np.zeros(len(counts), np.int64)
     for columns, base in ((resident, 0), (others, c.resident_words)):
         starts[columns] = base + np.cumsum(counts[columns]) - counts[columns]
-    if (need := int(counts[others].sum())) > c.weight_words:
-        raise _too_small(c, need, c.weight_memory_bytes)
+    need = int(counts[others].sum())
+    read = None if c.readout is None else _packed_readout(network, c)
+    if need + (0 if read is None else len(read.weights)) > c.weight_words:
+        raise _too_small(c, need + (0 if read is None else len(read.weights)), c.weight_memory_bytes)
 
     def words_of(columns):
         own = counts[columns]
@@ -207,6 +244,8 @@ def compile_image(
         for book, values in zip(books, codebooks, strict=True):
             book[1 : 1 + len(values)] = values
         memories["codebook"] = layouts["codebook"].pack({"weight": books.ravel()})
+    if read is not None:
+        _add_readout(memories, network, c, read, c.resident_words + need)
     if c.folded_tokens:
         bits, shift = row_format(network, c.folded_tokens)
         if shift < c.row_shift or bits + shift > c.row_bits + c.row_shift:
@@ -225,6 +264,36 @@ def compile_image(
         readout_bias=b"" if bias is None else bias.astype("<i4").tobytes(),
         readout_weight=b"" if weight is None else weight.astype(np.int8).tobytes(),
     )
+
+
+def _packed_readout(network: IntegerNetwork, c: Configuration) -> PackedReadout:
+    """The packed read-out of a network, for a core that makes one of this shape."""
+    shape = _shape_of_readout(network, c.weight_bits)
+    if shape != c.readout:
+        raise InputError(f"the core is built for {c.readout}; the network has {shape}")
+    return pack_readout(ReadOut(network), c)
+
+
+def _add_readout(
+    memories: dict[str, bytes], network: IntegerNetwork, c: Configuration, read: PackedReadout, start: int
+) -> None:
+    """Append the words of a packed read-out, which begin at word ``start``, and fill its own memories."""
+    readout, layouts = ReadOut(network), word_layouts(c)
+    codes, codebook = read.weights.astype(np.uint8), readout_codebook(readout, c.weight_bits)
+    if codebook is not None:
+        codes = np.where(read.weights == 0, 0, 1 + np.searchsorted(codebook, read.weights))
+        book = np.zeros(CODEBOOK + 1, np.int64)
+        book[1 : 1 + len(codebook)] = codebook
+        memories["codebook"] += layouts["codebook"].pack({"weight": np.tile(book, len(READOUT_KINDS))})
+    memories["weights"] += layouts["weights"].pack({"entries": {"code": codes, "run": read.runs}})
+    memories["shift"] += layouts["shift"].pack({"shift": np.array([score_shift(network)])})
+    sizes = np.array([len(weight) for weight in readout.weights])
+    memories["groups"] = layouts["groups"].pack(
+        {"start": start + read.starts, "count": read.counts, "first": np.cumsum(sizes) - sizes, "size": sizes}
+    )
+    rows = np.zeros(readout.groups * readout.rows, np.int64)
+    words = np.concatenate([readout.order[: readout.head], rows, readout.order[readout.head :]])
+    memories["entries"] = layouts["entries"].pack({"bias": np.concatenate(readout.biases), "word": words})
 
 
 def _resident(parts, counts, lookups, c):

@@ -23,6 +23,8 @@ __all__ = [
     "SDRAM_WORDS",
     "MATRIX_KINDS",
     "STORES",
+    "READOUT_KINDS",
+    "ReadoutShape",
     "TARGETS",
     "TINY",
     "WIDEST_RUN",
@@ -35,6 +37,9 @@ __all__ = [
 MATRIX_KINDS = ("x", "y", "s")
 """The matrices of a layer by what they multiply: input x, previous output y' (gates u and r), reset output s = r * y'
 (gate z)."""
+
+READOUT_KINDS = ("head", "group")
+"""The matrices of a read-out: that of its head, and those of its groups of words, which take turns."""
 
 RUN_BITS = 4
 """Bits of a zero run that every entry has; an entry that is no weight skips this power of two, or a multiple."""
@@ -88,6 +93,58 @@ def pointer_bits(words: int, span: int) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReadoutShape:
+    """Shape of a read-out (`egret.model.readout`).
+
+    Parameters
+    ----------
+    head : int
+        Words of the head, 0 to 16384.
+    groups : int
+        Number of groups, 0 to 1024.
+    group_size : int
+        Words of the largest group, 1 to 16384; 0 without groups.
+    rows : int
+        Rows of the head that stand for one group: 1, 2, 4, 8 or 16.
+
+    Raises
+    ------
+    InputError
+        A parameter is outside its range.
+    """
+
+    head: int
+    groups: int = 0
+    group_size: int = 0
+    rows: int = 1
+
+    def __post_init__(self):
+        least = 1 if self.groups else 0
+        for name, low, high in (
+            ("head", 1 - least, 1 << 14),
+            ("groups", 0, 1 << 10),
+            ("group_size", least, least << 14),
+            ("rows", 1, 16),
+        ):
+            if type(value := getattr(self, name)) is not int or not low <= value <= high:
+                raise InputError(
+                    f"configuration: {name} of the read-out must be an integer from {low} to {high}, not {value!r}"
+                )
+        if self.rows not in (1, 2, 4, 8, 16):
+            raise InputError(f"configuration: rows of the read-out must be 1, 2, 4, 8 or 16, not {self.rows}")
+
+    @property
+    def entries(self) -> int:
+        """Entries of the head: its words, and the rows that stand for groups."""
+        return self.head + self.groups * self.rows
+
+    @property
+    def matrices(self) -> int:
+        """The head and the groups."""
+        return 1 + self.groups
+
+
+@dataclass(frozen=True, kw_only=True)
 class Configuration:
     """Shape of a core.
 
@@ -125,6 +182,9 @@ class Configuration:
     compact : bool
         Whether pipelines and queues are as short as they can be, for a chip whose flip-flops are few and whose clock is
         slow.
+    readout : ReadoutShape or None
+        The read-out that the core makes; None where it ends with the events of its last layer. Not with the store
+        ``spram``, and not for a part of a network.
 
     Raises
     ------
@@ -147,6 +207,7 @@ class Configuration:
     gate_index_bits: int = 10
     store: str = "bram"
     compact: bool = False
+    readout: ReadoutShape | None = None
 
     def __post_init__(self):
         def check(name, value, low, high):
@@ -184,6 +245,14 @@ class Configuration:
             raise InputError(f"configuration: store must be {' or '.join(STORES)}, not {self.store!r}")
         if type(self.compact) is not bool:
             raise InputError(f"configuration: compact must be true or false, not {self.compact!r}")
+        if self.readout is not None:
+            if not isinstance(self.readout, ReadoutShape):
+                raise InputError(f"configuration: readout must be a ReadoutShape or None, not {self.readout!r}")
+            if self.store == "spram" or self.takes_events:
+                raise InputError(
+                    "configuration: a read-out needs the store bram or sdram, and a vocabulary, not "
+                    f"{'events as input' if self.takes_events else 'the store spram'}"
+                )
         if self.store != "bram" and self.wide_words:
             raise InputError(
                 f"configuration: wide_words must be () with the store {self.store}, not {self.wide_words!r}"
@@ -282,10 +351,22 @@ class Configuration:
         """First address of each layer in every bank."""
         return tuple(accumulate((self.layer_depth(layer) for layer in range(self.layers - 1)), initial=0))
 
+    def readout_depth(self, kind: str) -> int:
+        """Addresses of a bank for a ``kind`` of matrix of the read-out: entry i is in bank i mod B; 0 where none is."""
+        if self.readout is None:
+            return 0
+        return -(-(self.readout.entries if kind == "head" else self.readout.group_size) // self.banks)
+
+    @cached_property
+    def readout_base(self) -> dict[str, int]:
+        """First address in every bank of the head, and of the group that is being read: dict."""
+        head = self.bank_base[-1] + self.layer_depth(self.layers - 1)
+        return {"head": head, "group": head + self.readout_depth("head")}
+
     @property
     def bank_depth(self) -> int:
         """Words of a bank."""
-        return self.bank_base[-1] + self.layer_depth(self.layers - 1)
+        return self.readout_base["group"] + self.readout_depth("group")
 
     def place(self, layer: int, gate: int, neuron: Any) -> tuple[Any, Any]:
         """Bank, and address from the layer's first one, of a neuron's accumulator for a gate; arrays are taken too."""
@@ -309,10 +390,30 @@ class Configuration:
         depth = {"x": self.layer_depth, "y": self.pair_depth, "s": self.candidate_depth}[kind](layer)
         return max(depth, 1 << RUN_BITS)
 
+    def readout_span(self, kind: str) -> int:
+        """The same of a ``kind`` of matrix of the read-out."""
+        return max(self.readout_depth(kind), 1 << RUN_BITS)
+
+    @cached_property
+    def matrix_places(self) -> tuple[tuple[int, int], ...]:
+        """Span, and first address in every bank, of each matrix by its number, the read-out's behind the layers'."""
+        places = [
+            (self.matrix_span(layer, kind), self.bank_base[layer] + self.matrix_offset(layer, kind))
+            for layer in range(self.layers)
+            for kind in MATRIX_KINDS
+        ]
+        if self.readout is not None:
+            places += [(self.readout_span(kind), self.readout_base[kind]) for kind in READOUT_KINDS]
+        return tuple(places)
+
+    def readout_matrix(self, kind: str) -> int:
+        """Number of a ``kind`` of matrix of the read-out, behind those of the layers."""
+        return len(MATRIX_KINDS) * self.layers + READOUT_KINDS.index(kind)
+
     @property
     def span(self) -> int:
         """The largest span of a matrix."""
-        return max(self.matrix_span(layer, "x") for layer in range(self.layers))
+        return max(span for span, _ in self.matrix_places)
 
     @property
     def span_bits(self) -> int:
@@ -415,8 +516,9 @@ class Configuration:
     # Interchange.
 
     def to_json(self) -> str:
-        """Canonical JSON text; the same configuration always gives the same text."""
-        return json.dumps(asdict(self) | {"format": FORMAT}, sort_keys=True, separators=(",", ":"))
+        """Canonical JSON text; the same configuration always gives the same text. It names a read-out where one is."""
+        values = {name: value for name, value in asdict(self).items() if name != "readout" or value is not None}
+        return json.dumps(values | {"format": FORMAT}, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -426,14 +528,25 @@ class Configuration:
         except ValueError as error:
             raise InputError(f"configuration: not JSON ({error})") from None
         names = {field.name for field in fields(cls)} | {"format"}
+        if isinstance(values, dict) and "readout" not in values:
+            values["readout"] = None
         if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
             raise InputError(f"configuration: format must be {FORMAT}; compile the image again")
         if not isinstance(values, dict) or set(values) != names:
-            raise InputError(f"configuration: must be an object with exactly the keys {', '.join(sorted(names))}")
+            raise InputError(
+                f"configuration: must be an object with exactly the keys {', '.join(sorted(names - {'readout'}))}"
+            )
         del values["format"]
         for name in ("hidden", "wide_words"):
             if isinstance(values[name], list):
                 values[name] = tuple(values[name])
+        if isinstance(shape := values["readout"], dict):
+            if set(shape) != {field.name for field in fields(ReadoutShape)}:
+                raise InputError(
+                    "configuration: readout must have exactly the keys "
+                    + ", ".join(sorted(field.name for field in fields(ReadoutShape)))
+                )
+            values["readout"] = ReadoutShape(**shape)
         return cls(**values)
 
     @property

@@ -16,8 +16,15 @@ from typing import Any
 import numpy as np
 
 from egret.model.arithmetic import CODEBOOK, GATES, STATE_FRACTION, VALUE_FRACTION, WEIGHT_BITS
-from egret.model.compiler.configuration import MATRIX_KINDS, RUN_BITS, SDRAM_BITS, TINY, WIDEST_RUN, Configuration
+from egret.model.compiler.configuration import (
+    RUN_BITS,
+    SDRAM_BITS,
+    TINY,
+    WIDEST_RUN,
+    Configuration,
+)
 from egret.model.errors import InputError
+from egret.model.readout import BIAS_BITS
 
 __all__ = [
     "EVENT",
@@ -238,6 +245,9 @@ def word_layouts(configuration: Configuration) -> dict[str, Layout]:
     entry = Layout((Field("code", c.weight_bits, symbol="W"), Field("run", RUN_BITS)))
     weights = Layout((Field("entries", entry, repeat=c.lanes, each="lane"),))
     addends = Field("addends", c.row_bits, signed=True, repeat=c.banks, each="bank", symbol="`row_bits`")
+    read = c.readout
+    entries = 0 if read is None else c.vocabulary + read.groups * read.rows
+    most = 0 if read is None else max(read.entries, read.group_size)
     zeros = c.row_beats * SDRAM_BITS - addends.bits if c.store == "sdram" else 0
     return {
         "weights": weights,
@@ -255,6 +265,20 @@ def word_layouts(configuration: Configuration) -> dict[str, Layout]:
             for bit in range(RUN_BITS, WIDEST_RUN)
         },
         "resident": weights,
+        "groups": Layout(
+            (
+                Field("start", c.start_bits, symbol="S", meaning="first weight word"),
+                Field("count", c.count_bits, symbol="C", meaning="words of each of its columns"),
+                Field("first", max(entries.bit_length(), 1), symbol="F", meaning="its first entry"),
+                Field("size", max(most.bit_length(), 1), symbol="N", meaning="number of its entries"),
+            )
+        ),
+        "entries": Layout(
+            (
+                Field("bias", BIAS_BITS, signed=True),
+                Field("word", 16, meaning="number of the word; of a row that stands for a group 0"),
+            )
+        ),
         "input": EVENT,
     }
 
@@ -317,8 +341,8 @@ def memory_sections(configuration: Configuration) -> dict[str, MemorySection]:
 
 def _all_sections(c: Configuration) -> list[MemorySection]:
     """Memories that a core can have; those that it has not are without words."""
-    codebook = len(MATRIX_KINDS) * c.layers * (CODEBOOK + 1) if c.weight_bits == 4 else 0
-    wide = (*c.wide_words, *[0] * (WIDEST_RUN - c.run_bits))
+    codebook = len(c.matrix_places) * (CODEBOOK + 1) if c.weight_bits == 4 else 0
+    wide, read = (*c.wide_words, *[0] * (WIDEST_RUN - c.run_bits)), c.readout
     parts: list[tuple[int, str, int, str]] = [
         (0, "weights", c.weight_words, "as many as the network needs"),
         (1, "columns", c.columns, "one a column"),
@@ -330,7 +354,12 @@ def _all_sections(c: Configuration) -> list[MemorySection]:
         ),
         (3, "bias", c.neurons, "one a neuron"),
         (4, "threshold", c.neurons, "one a neuron"),
-        (5, "shift", 3 * c.layers, "three a layer: u, r, z"),
+        (
+            5,
+            "shift",
+            len(GATES) * c.layers + (c.readout is not None),
+            "three a layer: u, r, z; then that of the read-out, where there is one",
+        ),
         (6, "codebook", codebook, f"{CODEBOOK + 1} a matrix; only where W is 4"),
         (
             7,
@@ -348,6 +377,13 @@ def _all_sections(c: Configuration) -> list[MemorySection]:
             for place, words in enumerate(wide)
         ),
         (12, "resident", c.resident_words, "`resident_words`; only where that is not 0"),
+        (13, "groups", 0 if read is None else read.matrices, "the head and each group of a read-out"),
+        (
+            14,
+            "entries",
+            0 if read is None else c.vocabulary + read.groups * read.rows,
+            "the entries of the head and then of each group of a read-out",
+        ),
     ]
     layouts = word_layouts(c)
     return [MemorySection(number, name, layouts[name], words, amount) for number, name, words, amount in parts]

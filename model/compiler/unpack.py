@@ -8,6 +8,7 @@ from egret.model.compiler.folded import folded_rows, row_words
 from egret.model.compiler.image import Image
 from egret.model.compiler.layouts import word_layouts
 from egret.model.compiler.pack import SKIP, row_positions
+from egret.model.compiler.readout import unpack_readout
 from egret.model.errors import InputError
 from egret.model.integer import IntegerLayer, IntegerNetwork
 from egret.model.tokens import Vocabulary
@@ -40,13 +41,17 @@ def read_image(image: Image) -> IntegerNetwork:
     thresholds = layouts["threshold"].unpack(memories["threshold"])["threshold"].astype(np.int32)
     bias = layouts["bias"].unpack(memories["bias"])
     biases = np.stack([bias[gate] for gate in GATES]).astype(np.int32)
-    shifts = layouts["shift"].unpack(memories["shift"])["shift"].reshape(c.layers, len(GATES))
+    shifts = layouts["shift"].unpack(memories["shift"])["shift"][: len(GATES) * c.layers].reshape(c.layers, len(GATES))
     if c.weight_bits == 4:
         codebooks = layouts["codebook"].unpack(memories["codebook"])["weight"].reshape(-1, CODEBOOK + 1)
     else:
         # A code is the weight.
         every = np.arange(1 << WEIGHT_BITS).astype(np.uint8).view(np.int8)
         codebooks = np.broadcast_to(every, (len(MATRIX_KINDS) * c.layers, len(every)))
+    readout_codebook = None
+    if c.readout is not None and c.weight_bits == 4:
+        readout_codebook = codebooks[c.readout_matrix("head")]
+        readout_codebook = readout_codebook[readout_codebook != 0].astype(np.int8)
     layers, column, codebook = [], 0, iter(codebooks.astype(np.int8))
     for number, size in enumerate(c.hidden):
         weight = {"x": np.zeros((3 * size, c.inputs(number)), np.int8), "y": np.zeros((3 * size, size), np.int8)}
@@ -78,6 +83,8 @@ def read_image(image: Image) -> IntegerNetwork:
         readout_fraction=image.readout_fraction,
         accumulator_bits=c.accumulator_bits,
         gate_index_bits=c.gate_index_bits,
+        groups=None if c.readout is None else unpack_readout(image),
+        readout_codebook=readout_codebook,
     )
     if c.folded_tokens and memories["rows"] != row_words(folded_rows(network, c.folded_tokens), c):
         raise InputError("image: the folded rows are not those of its embedding and weights")

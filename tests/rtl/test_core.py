@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from amaranth.hdl import Value
 
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.configuration import GOALS, RESIDENT_BYTES, STORES
@@ -50,11 +51,11 @@ class Run:
         context.set(self.dut.clear, 0)
         self.engine.reset_state()
 
-    async def feed(self, context, tokens):
+    async def feed(self, context, tokens, payload=None):
         for token in tokens:
             while self.simulation.chance(self.idle):
                 await context.tick()
-            context.set(self.dut.i_tokens.payload, int(token))
+            context.set(Value.cast(self.dut.i_tokens.payload), int(token) if payload is None else payload)
             context.set(self.dut.i_tokens.valid, 1)
             await context.tick().until(self.dut.i_tokens.ready)
             context.set(self.dut.i_tokens.valid, 0)
@@ -93,7 +94,8 @@ class Run:
         while not context.get(self.dut.counters_settled):
             await context.tick()
         values = {}
-        for number, name in enumerate(counter_names(self.c.layers, sdram=self.c.store == "sdram")):
+        names = counter_names(self.c.layers, sdram=self.c.store == "sdram", readout=self.c.readout is not None)
+        for number, name in enumerate(names):
             read = bytearray()
             for byte in range(COUNTER_BYTES):
                 context.set(self.dut.counter_byte, COUNTER_BYTES * number + byte)
