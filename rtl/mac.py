@@ -26,10 +26,11 @@ _SKIP = 1 << RUN_BITS
 class Lanes(wiring.Component):
     """Lanes, each walking over the positions of a column's rows, and the crossbar from lanes to banks.
 
-    The compiler has dealt every column so that a lane reaches only the `WINDOW` banks around its own two, and that no
-    two entries of a word fall into one bank. A code of 0 is no weight and goes on by ``(run + 1) << RUN_BITS``
-    positions, any other by run + 1; the first word of a column sets each lane to where it begins instead, and its runs
-    count from there. One word a cycle, never held up; additions leave `LATENCY` cycles after their word.
+    The compiler has dealt every column so that a lane reaches only the `WINDOW` banks around its own two, and that
+    no two entries of a word fall into one bank. A code of 0 is no weight and goes on by ``(run + 1) << RUN_BITS``
+    positions, any other by run + 1; the first word of a column sets each lane to where it begins instead, and its
+    runs count from there. In a matrix of the read-out a lane takes turns between its own two banks, whatever the
+    code. One word a cycle, never held up; additions leave `LATENCY` cycles after their word.
 
     Parameters
     ----------
@@ -89,11 +90,13 @@ class Lanes(wiring.Component):
         base = [Signal(bank_address_bits(c), name=f"base_{stage}", reset_less=True) for stage in range(3)]
         base_now = Signal(bank_address_bits(c))
         first = [Signal(name=f"first_{stage}", reset_less=True) for stage in range(2)]
+        dense = [Signal(name=f"dense_{stage}", reset_less=True) for stage in range(2)]
         matrix = Signal.like(self.i.p.matrix, reset_less=True)
         m.d.comb += base_now.eq(bases[self.i.p.matrix])
         m.d.sync += [
             Cat(values).eq(Cat(self.i.p.value, values)),
             Cat(first).eq(Cat(self.i.p.first, first)),
+            Cat(dense).eq(Cat(self.i.p.matrix >= c.readout_matrix("head") if c.readout else 0, dense)),
             Cat(base).eq(Cat(base_now, base)),
             span.eq(spans[self.i.p.matrix]),
             matrix.eq(self.i.p.matrix),
@@ -136,6 +139,8 @@ class Lanes(wiring.Component):
             m.d.sync += weight.eq(found)
             with m.If(first[1]):
                 m.d.sync += [address.eq(starts[1]), bank.eq(banks[1])]
+            with m.Elif(valid[1] & dense[1]):
+                m.d.sync += [address.eq(address + bank[0]), bank.eq(bank ^ 1)]
             with m.Elif(valid[1]):
                 m.d.sync += [
                     address.eq(Mux(ahead[1] < 0, ahead[0], Mux(ahead[2] < 0, ahead[1], ahead[2]))),
@@ -231,8 +236,11 @@ def additions(
         span, base = c.matrix_places[matrix]
         added = {}
         for lane, (code, run) in enumerate(entries):
+            dense = c.readout is not None and matrix >= c.readout_matrix("head")
             if first:
                 banks[lane], addresses[lane] = begins[lane][0], begins[lane][1] * _SKIP + run % _SKIP
+            elif dense:
+                addresses[lane], banks[lane] = addresses[lane] + banks[lane] % 2, banks[lane] ^ 1
             else:
                 addresses[lane] += run + 1 if code else (run + 1) * _SKIP
                 while addresses[lane] >= span:

@@ -29,6 +29,8 @@ UNDER_WAY = 16
 ARRIVED = 512
 """Words of an SDRAM that can wait for resident ones."""
 
+_BESIDE = ("value", "matrix", "first", "begins")  # what belongs to a word
+
 
 class WeightStore(wiring.Component):
     """Streams the words of each column that is asked for.
@@ -122,13 +124,18 @@ class WeightStore(wiring.Component):
             self._load(m, mem, f"run_{bit}")
 
         # What belongs to a word travels beside it, from its address to the output.
-        beside = data.StructLayout({name: self.o.p[name].shape() for name in ("value", "matrix", "first", "begins")})
+        beside = data.StructLayout(self._beside())
         address = Signal(c.start_bits)
         left = Signal(c.count_bits)
         addressed = Signal(beside)
+        again = self._again(addressed)
         with m.If(left != 0):
-            m.d.sync += [address.eq(address + 1), left.eq(left - 1), addressed.first.eq(0)]
-        with m.If((left <= 1) & head_valid):
+            m.d.sync += addressed.first.eq(0)
+            with m.If(~again):
+                m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
+            if self._halves:
+                m.d.sync += addressed.half.eq(again)
+        with m.If((left <= 1) & head_valid & ~again):
             m.d.comb += take.eq(1)
             m.d.sync += [
                 address.eq(head.pointer.start),
@@ -137,6 +144,7 @@ class WeightStore(wiring.Component):
                 addressed.begins.eq(head.pointer.begins),
                 addressed.value.eq(head.value),
                 addressed.matrix.eq(head.matrix),
+                *([addressed.half.eq(0)] if self._halves else []),
             ]
 
         reading = Signal(LATENCY)
@@ -146,7 +154,7 @@ class WeightStore(wiring.Component):
             Cat(reading, self.o.valid).eq(Cat(left != 0, reading)),
             read[0].eq(addressed),
             *(later.eq(earlier) for earlier, later in pairwise(read)),
-            *(self.o.p[name].eq(read[-1][name]) for name in beside.members),
+            *(self.o.p[name].eq(read[-1][name]) for name in _BESIDE),
         ]
         runs = [[weights.data.entries[lane].run] for lane in range(c.lanes)]
         for words, mem in zip(c.wide_words, wide, strict=True):
@@ -155,8 +163,7 @@ class WeightStore(wiring.Component):
             m.d.sync += has.eq(Cat(address < words, has))
             for lane in range(c.lanes):
                 runs[lane].append(mem.data.bits[lane] & has[-1])
-        for entry, narrow, run in zip(self.o.p.entries, weights.data.entries, runs, strict=True):
-            m.d.sync += [entry.code.eq(narrow.code), entry.run.eq(Cat(run))]
+        self._send(m, read[-1], [(entry.code, Cat(run)) for entry, run in zip(weights.data.entries, runs, strict=True)])
         m.d.comb += self.busy.eq(looking | head_valid | (left != 0) | reading.any() | self.o.valid)
         return m
 
@@ -212,19 +219,21 @@ class WeightStore(wiring.Component):
 
         next_ = data.View(column, under_way.r_data)
         place, last, goes, leaves = Signal(c.count_bits), Signal(), Signal(), Signal()
+        half = Signal()
+        again = self._again(next_.of, half)
         m.d.comb += [
             goes.eq(under_way.r_rdy & (next_.resident | arrived.r_rdy)),
-            leaves.eq(goes & ~next_.resident),
-            last.eq(place == next_.last),
+            leaves.eq(goes & ~next_.resident & ~again),
+            last.eq((place == next_.last) & ~again),
             under_way.r_en.eq(goes & last),
             arrived.r_en.eq(leaves),
         ]
         m.d.sync += owed.eq(owed + Mux(self.burst.valid & self.burst.ready, pointer.count, 0) - leaves)
         with m.If(goes):
-            m.d.sync += place.eq(Mux(last, 0, place + 1))
+            m.d.sync += [place.eq(Mux(last, 0, place + ~again)), half.eq(again)]
 
         # What belongs to a word travels beside it, and the word of a burst, too.
-        beside = {name: self.o.p[name].shape() for name in ("value", "matrix", "first", "begins")}
+        beside = self._beside()
         travels = data.StructLayout({**beside, "resident": 1, "word": c.lanes * c.narrow_bits})
         stages = LATENCY if c.resident_words else 0
         valids = Signal(1 + stages)
@@ -233,12 +242,13 @@ class WeightStore(wiring.Component):
             Cat(valids, self.o.valid).eq(Cat(goes, valids)),
             read[0].value.eq(next_.of.value),
             read[0].matrix.eq(next_.of.matrix),
-            read[0].first.eq(place == 0),
+            read[0].first.eq((place == 0) & ~half),
+            *([read[0].half.eq(half)] if self._halves else []),
             read[0].begins.eq(next_.of.pointer.begins),
             read[0].resident.eq(next_.resident),
             read[0].word.eq(arrived.r_data),
             *(later.eq(earlier) for earlier, later in pairwise(read)),
-            *(self.o.p[name].eq(read[-1][name]) for name in beside),
+            *(self.o.p[name].eq(read[-1][name]) for name in _BESIDE),
         ]
         word = read[-1].word
         if c.resident_words:
@@ -246,11 +256,39 @@ class WeightStore(wiring.Component):
             self._load(m, resident, "resident")
             m.d.sync += resident.address.eq(next_.of.pointer.start + place)
             word = Mux(read[-1].resident, resident.data, word)
-        m.d.sync += Value.cast(self.o.p.entries).eq(word)
+        entries = data.View(data.ArrayLayout(self.o.p.entries[0].shape(), c.lanes), word)
+        self._send(m, read[-1], [(entry.code, entry.run) for entry in entries])
         m.d.comb += [
             self.waits.eq(under_way.r_rdy & ~next_.resident),
             self.busy.eq(looking | head_valid | asked_valid | under_way.r_rdy | valids.any() | self.o.valid),
         ]
+
+    @property
+    def _halves(self) -> bool:
+        """Whether words of a read-out are sent twice."""
+        return self._c.readout is not None and self._c.weight_bits == RUN_BITS
+
+    def _beside(self) -> dict[str, Any]:
+        """What belongs to a word: fields of the output, and which half of a read-out's word it is."""
+        return {name: self.o.p[name].shape() for name in _BESIDE} | ({"half": 1} if self._halves else {})
+
+    def _of_readout(self, of: Any) -> Value:
+        return of.matrix >= self._c.readout_matrix("head") if self._c.readout else C(0)
+
+    def _again(self, of: Any, half: Value | None = None) -> Value:
+        """Whether a word of a column is to be sent once more."""
+        if not self._halves:
+            return C(0)
+        return self._of_readout(of) & ~(of.half if half is None else half)
+
+    def _send(self, m: Module, of: Any, entries: list[tuple[Value, Value]]) -> None:
+        """Put codes and runs at the output; of a word of a read-out, which has no runs, a half."""
+        for sent, (code, run) in zip(self.o.p.entries, entries, strict=True):
+            if self._halves:
+                m.d.sync += sent.code.eq(Mux(of.half, run, code))
+            else:
+                m.d.sync += sent.code.eq(code)
+            m.d.sync += sent.run.eq(Mux(self._of_readout(of), 0, run))
 
     def _loads(self, name: str) -> Value:
         """Whether the word on the load bus is for a memory."""

@@ -25,6 +25,7 @@ from egret.model.compiler.pack import SKIP, matrices, most_values, pack_matrices
 from egret.model.compiler.readout import (
     PackedReadout,
     pack_readout,
+    readout_bytes,
     readout_codebook,
     readout_shape,
     readout_values,
@@ -55,7 +56,7 @@ def configuration_for(
     weight_bytes: int | None = None,
     weight_bits: int | None = None,
     goal: str = "speed",
-    resident_bytes: int = RESIDENT_BYTES,
+    resident_bytes: int | None = None,
     readout: bool = False,
     **options: Any,
 ) -> Configuration:
@@ -71,8 +72,9 @@ def configuration_for(
         8, or 4 where no matrix has more than `CODEBOOK` values; 4 where possible when not given.
     goal : str
         ``"speed"`` for runs so wide that hardly a slot is lost, ``"size"`` for the least memory.
-    resident_bytes : int
-        With the store ``sdram``: block RAM for the columns that are looked up most often.
+    resident_bytes : int, optional
+        With the store ``sdram``: block RAM for the columns that are looked up most often. When not given,
+        `RESIDENT_BYTES`, less what the memories of a read-out take.
     readout : bool
         Whether the core makes the read-out.
     **options
@@ -111,11 +113,13 @@ def configuration_for(
     widths, packed = pack_matrices(parts, weight_bits, bare.lanes, goal if bare.store == "bram" else None)
     words, *wide = words_by_width(widths, packed)
     wide = tuple(count for count in wide if count)
+    if resident_bytes is None:
+        resident_bytes = max(RESIDENT_BYTES - readout_bytes(bare), 0)
     resident = min(words, 8 * resident_bytes // (bare.lanes * bare.narrow_bits)) if bare.store == "sdram" else 0
     # Which words are resident is for the image to say: the SDRAM has room for all of them, unless there is no choice.
     weight_words = 1 if words == resident else words
     if readout:
-        weight_words += len(pack_readout(ReadOut(network), bare).weights)
+        weight_words += len(pack_readout(ReadOut(network), bare).codes)
     needed = Configuration(
         **options, weight_bits=weight_bits, weight_words=max(1, weight_words), wide_words=wide, resident_words=resident
     )
@@ -201,8 +205,8 @@ def compile_image(
         starts[columns] = base + np.cumsum(counts[columns]) - counts[columns]
     need = int(counts[others].sum())
     read = None if c.readout is None else _packed_readout(network, c)
-    if need + (0 if read is None else len(read.weights)) > c.weight_words:
-        raise _too_small(c, need + (0 if read is None else len(read.weights)), c.weight_memory_bytes)
+    if need + (0 if read is None else len(read.codes)) > c.weight_words:
+        raise _too_small(c, need + (0 if read is None else len(read.codes)), c.weight_memory_bytes)
 
     def words_of(columns):
         own = counts[columns]
@@ -279,13 +283,11 @@ def _add_readout(
 ) -> None:
     """Append the words of a packed read-out, which begin at word ``start``, and fill its own memories."""
     readout, layouts = ReadOut(network), word_layouts(c)
-    codes, codebook = read.weights.astype(np.uint8), readout_codebook(readout, c.weight_bits)
-    if codebook is not None:
-        codes = np.where(read.weights == 0, 0, 1 + np.searchsorted(codebook, read.weights))
+    if (codebook := readout_codebook(readout, c.weight_bits)) is not None:
         book = np.zeros(CODEBOOK + 1, np.int64)
         book[1 : 1 + len(codebook)] = codebook
         memories["codebook"] += layouts["codebook"].pack({"weight": np.tile(book, len(READOUT_KINDS))})
-    memories["weights"] += layouts["weights"].pack({"entries": {"code": codes, "run": read.runs}})
+    memories["weights"] += layouts["weights"].pack({"entries": {"code": read.codes, "run": read.runs}})
     memories["shift"] += layouts["shift"].pack({"shift": np.array([score_shift(network)])})
     sizes = np.array([len(weight) for weight in readout.weights])
     memories["groups"] = layouts["groups"].pack(

@@ -1,9 +1,11 @@
 """Packing the read-out: the head and each group of words as columns of one length.
 
-The rows of a matrix of the read-out are its entries. Few of its weights are zero, and a pointer for each of its columns
-would take more memory than it saves. So all columns of a matrix have the same number of words, and column j begins j
-times as many words behind the first one. Entry i is in bank i mod B at address i // B of the matrix's place. Lane l
-takes the entries in its own two banks, 2 l and 2 l + 1, and begins at the first address of the first one.
+The rows of a matrix of the read-out are its entries. Few of its weights are zero, so that runs would only take room,
+and a pointer for each column would take more memory than it saves. So every weight is stored, zeros too, and all
+columns of a matrix have the same number of words: column j begins j times as many words behind the first one. Entry i
+is in bank i mod B at address i // B of the matrix's place. Lane l takes the entries in its own two banks, 2 l and
+2 l + 1, of one address after another. With weights of 4 bits a word holds both: the second code is where others have a
+run, and the word is sent twice.
 """
 
 from dataclasses import dataclass
@@ -11,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from egret.model.arithmetic import CODEBOOK
-from egret.model.compiler.configuration import RUN_BITS, Configuration, ReadoutShape
+from egret.model.compiler.configuration import Configuration, ReadoutShape
 from egret.model.compiler.image import Image
 from egret.model.compiler.layouts import word_layouts
-from egret.model.compiler.pack import SKIP, farthest
 from egret.model.errors import InputError
 from egret.model.integer import IntegerNetwork
 from egret.model.readout import SCORE_FRACTION, IntegerGroups, ReadOut
@@ -23,6 +24,7 @@ __all__ = [
     "HOME",
     "PackedReadout",
     "pack_readout",
+    "readout_bytes",
     "readout_codebook",
     "readout_shape",
     "readout_values",
@@ -40,14 +42,15 @@ class PackedReadout:
 
     Attributes
     ----------
-    weights : np.ndarray of int8, shape [words, L]
-        0 where a lane has none.
+    codes : np.ndarray of uint8, shape [words, L]
+        Of the weights: an even bank's, or with weights of 8 bits an even and an odd bank's in turn.
     runs : np.ndarray of uint8, shape [words, L]
+        In the place of runs: the odd bank's codes, or zeros.
     starts, counts : np.ndarray of int64, shape [1 + G]
         First word of the head and of each group, and words of each of its columns.
     """
 
-    weights: np.ndarray
+    codes: np.ndarray
     runs: np.ndarray
     starts: np.ndarray
     counts: np.ndarray
@@ -61,6 +64,15 @@ def readout_shape(readout: ReadOut) -> ReadoutShape:
         group_size=max(readout.sizes, default=0),
         rows=readout.rows,
     )
+
+
+def readout_bytes(configuration: Configuration) -> int:
+    """Block RAM that a read-out's memories take beside those of a core without one: bytes, whole blocks of 2 KiB."""
+    read = configuration.readout
+    if read is None:
+        return 0
+    # Entries in blocks of 1,024 words, two block RAMs wide; tables, scores, the list, bounds and groups.
+    return 2048 * (2 * -(-(configuration.vocabulary + read.groups * read.rows) // 1024) + 9)
 
 
 def score_shift(network: IntegerNetwork) -> int:
@@ -117,58 +129,30 @@ def pack_readout(readout: ReadOut, configuration: Configuration) -> PackedReadou
     Returns
     -------
     PackedReadout
+
+    Raises
+    ------
+    InputError
+        It has more values than weights of 4 bits can have.
     """
-    parts = [
-        _pack_matrix(weight, configuration, "group" if matrix else "head")
-        for matrix, weight in enumerate(readout.weights)
-    ]
-    counts = np.array([words for _, _, words in parts])
-    sizes = np.array([len(weights) for weights, _, _ in parts])
-    return PackedReadout(
-        np.concatenate([weights for weights, _, _ in parts]),
-        np.concatenate([runs for _, runs, _ in parts]),
-        np.cumsum(sizes) - sizes,
-        counts,
-    )
-
-
-def _pack_matrix(weight, c, kind):
-    """Weights and runs of the words of a matrix [N, H], column by column; and words of a column."""
-    span, sources = c.readout_span(kind), weight.shape[1]
-    entries = np.arange(len(weight))
-    bank, address = entries % c.banks, entries // c.banks
-    order = np.lexsort((address, bank))
-    lane, position = bank[order] // 2, bank[order] % 2 * span + address[order]
-    # All weights that are not zero, sorted by column, lane and position.
-    source, row = np.nonzero(weight[order].T)
-    lanes, positions, values = lane[row], position[row], weight[order[row], source]
-    owner = source * c.lanes + lanes
-    is_first = np.diff(owner, prepend=-1) != 0
-    # A lane whose first weight is farther than a run reaches goes to the end of that run first.
-    late = is_first & (positions >= SKIP)
-    distance = np.where(is_first, np.where(late, positions - SKIP + 1, positions + 1), np.diff(positions, prepend=0))
-    most = farthest(span, RUN_BITS)
-    skips = np.maximum(0, -(-(distance - SKIP) // most))
-    cost = np.cumsum(1 + skips + late)
-    before = np.where(is_first, cost - (1 + skips + late), 0)
-    before = np.maximum.accumulate(before)
-    slot = cost - before - 1  # of each weight in its lane's column
-    words = int(slot.max(initial=0)) + 1
-    weights = np.zeros((sources * words, c.lanes), np.int8)
-    runs = np.zeros(weights.shape, np.uint8)
-    place = source * words + slot
-    weights[place, lanes] = values
-    runs[(place - skips - 1)[late], lanes[late]] = SKIP - 1
-    # As in `egret.model.compiler.pack`: each skip goes as far as it may, the last one so that a run remains.
-    left, count = distance.copy(), skips.copy()
-    while (more := np.flatnonzero(count)).size:
-        last = count[more] == 1
-        jump = np.where(last, -(-(left[more] - SKIP) // SKIP) * SKIP, most)
-        runs[place[more] - count[more], lanes[more]] = jump // SKIP - 1
-        left[more] -= jump
-        count[more] -= 1
-    runs[place, lanes] = left - 1
-    return weights, runs, words
+    c, codebook = configuration, readout_codebook(readout, configuration.weight_bits)
+    parts = []
+    for matrix, weight in enumerate(readout.weights):
+        depth = c.readout_depth("group" if matrix else "head")
+        whole = np.zeros((depth * c.banks, weight.shape[1]), np.int8)
+        whole[: len(weight)] = weight
+        codes = whole.astype(np.uint8)
+        if codebook is not None:
+            codes = np.where(whole == 0, 0, 1 + np.searchsorted(codebook, whole)).astype(np.uint8)
+        # Columns of words of lanes, each with an entry for its even and its odd bank.
+        pairs = codes.T.reshape(weight.shape[1], depth, c.lanes, 2)
+        if codebook is None:
+            pairs = np.stack([pairs.swapaxes(2, 3), np.zeros_like(pairs).swapaxes(2, 3)], axis=-1)
+        parts.append(pairs.reshape(-1, c.lanes, 2))
+    counts = np.array([len(part) // readout.weights[0].shape[1] for part in parts])
+    sizes = np.array([len(part) for part in parts])
+    words = np.concatenate(parts)
+    return PackedReadout(words[:, :, 0], words[:, :, 1], np.cumsum(sizes) - sizes, counts)
 
 
 def unpack_readout(image: Image) -> IntegerGroups | None:
@@ -199,30 +183,23 @@ def unpack_readout(image: Image) -> IntegerGroups | None:
     order = np.concatenate([entries["word"][: rows.start], entries["word"][rows.stop :]])
     start, count = int(groups["start"][0]) - c.resident_words, int(groups["count"][0])
     words = layouts["weights"].unpack(memories["weights"])["entries"]
-    sources, span = c.hidden[-1], c.readout_span("head")
+    sources, depth = c.hidden[-1], c.readout_depth("head")
     own = slice(start, start + sources * count)
-    code, run = (words[name][own].reshape(sources, -1, c.lanes) for name in ("code", "run"))
-    if code.shape[1] != count:
-        raise InputError("image: the head of its read-out ends behind the last weight word")
-    step = np.where(code != 0, run + 1, (run + 1) * SKIP)
-    step[:, 0] = run[:, 0]
-    position = np.cumsum(step, axis=1)
-    entry = position % span * c.banks + 2 * np.arange(c.lanes) + position // span
-    source, word, lane = np.nonzero(code)
-    if (entry[source, word, lane] >= c.readout.entries).any() or (position[source, word, lane] >= 2 * span).any():
-        raise InputError("image: the head of its read-out has a weight where no entry is")
+    codes = words["code"][own]
+    if count != depth * (1 if c.weight_bits == 4 else 2) or len(codes) != sources * count:
+        raise InputError("image: the head of its read-out is not as long as its entries take, or is cut")
     if c.weight_bits == 4:
+        codes = np.stack([codes, words["run"][own]], axis=-1)  # [words, L, 2]
         book = layouts["codebook"].unpack(memories["codebook"])["weight"].astype(np.int8)
-        values = book[c.readout_matrix("head") * (CODEBOOK + 1) + code]
+        values = book[c.readout_matrix("head") * (CODEBOOK + 1) + codes]
     else:
-        values = code.astype(np.uint8).view(np.int8)
-    weight = np.zeros((c.readout.entries, sources), np.int8)
-    weight[entry[source, word, lane], source] = values[source, word, lane]
+        values = codes.astype(np.uint8).view(np.int8).reshape(-1, 2, c.lanes).swapaxes(1, 2)
+    weight = values.reshape(sources, depth * c.banks).T
     return IntegerGroups(
         order=order.astype(np.int32),
         head=c.readout.head,
         sizes=tuple(groups["size"][1:].tolist()),
         rows=c.readout.rows,
-        weight=weight[rows],
+        weight=weight[rows].copy(),
         bias=(entries["bias"][rows] << shift).astype(np.int32),
     )

@@ -44,7 +44,8 @@ class ReadingRun(Run):
         self.readout_macs += own
         self.groups += matrix > 0
         words = self.column_words[matrix] * len(sources)
-        self.words += words
+        # A word with two codes a lane is sent twice.
+        self.words += words * (8 // self.c.weight_bits)
         self.beats += words * self.c.word_beats if self.c.store == "sdram" else 0
 
     async def ask(self, context, token, task, target=0, k=1):

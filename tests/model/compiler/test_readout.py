@@ -46,17 +46,19 @@ def matrices_of(image):
         kind = "group" if number else "head"
         weight = np.zeros((size, c.hidden[-1]), np.int64)
         for source in range(c.hidden[-1]):
+            at = start - c.resident_words + source * count
             for lane in range(c.lanes):
-                bank, address = first_bank(lane) + HOME, 0
-                for word in range(count):
-                    at = start - c.resident_words + source * count + word
-                    code, run = int(words["code"][at, lane]), int(words["run"][at, lane])
-                    address = run if word == 0 else address + ((run + 1) if code else 16 * (run + 1))
-                    while address >= c.readout_span(kind):
-                        bank, address = bank + 1, address - c.readout_span(kind)
+                codes = words["code"][at : at + count, lane].tolist()
+                if book is not None:
+                    codes = [
+                        code
+                        for pair in zip(codes, words["run"][at : at + count, lane].tolist(), strict=True)
+                        for code in pair
+                    ]
+                for step, code in enumerate(codes):
+                    bank, address = first_bank(lane) + HOME + step % 2, step // 2
                     if code:
                         value = code - (code >> 7 << 8) if book is None else book[16 * c.readout_matrix(kind) + code]
-                        assert weight[address * c.banks + bank, source] == 0
                         weight[address * c.banks + bank, source] = value
         yield weight
 
