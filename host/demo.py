@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from egret.host.generate import Sampler
 from egret.host.measure import DENSE_STEPS, dense_counterpart, measure, simulation_images
 from egret.host.session import generate_text, prompt_ids
 from egret.model import arithmetic as _model
@@ -18,6 +17,7 @@ from egret.model.evaluate import evaluate, event_agreement
 from egret.model.floating import FloatEngine
 from egret.model.integer import IntegerEngine
 from egret.model.quantise import quantise
+from egret.model.readout import ReadOut, Sampler
 from egret.model.tokens import read_text
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ def run(
             board.load(image, progress=show)
         session = generate_text(
             board, image, network, prompt_ids(source.vocabulary, None), tokens,
-            Sampler(temperature=TEMPERATURE, seed=seed), lambda piece: console.out(piece, end="", highlight=False),
+            Sampler(ReadOut(network), temperature=TEMPERATURE, seed=seed),
+            lambda piece: console.out(piece, end="", highlight=False),
         )  # fmt: skip
         console.print("\n")
         with progress("measuring the core") as show:

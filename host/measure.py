@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from egret.host.generate import ReadOut, Sampler
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.lookups import estimate_lookups
 from egret.model.counts import integer_columns
-from egret.model.evaluate import Evaluation, evaluate, log_likelihood, stream_steps
+from egret.model.evaluate import Evaluation, evaluate, stream_steps
 from egret.model.integer import IntegerEngine, IntegerLayer, split
+from egret.model.readout import LOG_FRACTION, ReadOut, Sampler
 from egret.rtl.protocol import CAUSES
 
 if TYPE_CHECKING:
@@ -237,8 +237,12 @@ class _CheckedPipeline:
         self._steps += 1
         return [*traces[:-1], dataclasses.replace(last, y=actual[None].astype(last.y.dtype))]
 
-    def read_out(self, y):
-        return self._network.read_out(y)
+    def log_probabilities(self, y, words):
+        return self._network.log_probabilities(y, words)
+
+    @property
+    def words(self):
+        return self._network.words
 
     def finish(self):
         """Let the boards end: nothing may be left over."""
@@ -340,7 +344,7 @@ def measure_pipeline(
 
 
 def stream(
-    board: "Board", image: "Image", ids: np.ndarray, *, progress: Callable[[int, int], None] | None = None
+    board: "Board", readout: ReadOut, ids: np.ndarray, *, progress: Callable[[int, int], None] | None = None
 ) -> "Stream":
     """Run a text through a board, from zero state, as fast as board and link can, and compare nothing.
 
@@ -348,7 +352,8 @@ def stream(
     ----------
     board : egret.host.board.Board
         With the image loaded.
-    image : egret.model.compiler.image.Image
+    readout : egret.model.readout.ReadOut
+        Of the network.
     ids : np.ndarray of int, shape [N + 1]
     progress : callable, optional
         Called now and then as ``progress(done, total)``, both in predictions.
@@ -364,17 +369,17 @@ def stream(
     """
     pairs = stream_steps(ids, 1)
     board.clear()
-    read_out, likelihood, total = ReadOut(image), 0.0, len(ids) - 1
+    likelihood, total = 0, len(ids) - 1
     sent, received = board.bytes_sent, board.bytes_received
     begin = time.perf_counter()
     steps = board.step_many(int(token) for token in ids[:-1])
     for done, (events, (_, targets)) in enumerate(zip(steps, pairs, strict=True), 1):
-        likelihood += log_likelihood(read_out(events)[None], targets)
+        likelihood += int(readout.log_probabilities(events[None], targets)[0])
         if progress is not None and (done % _SHOWN == 0 or done == total):
             progress(done, total)
     return Stream(
         total,
-        float(np.exp(-likelihood / total)),
+        float(np.exp(-likelihood / total * 2.0**-LOG_FRACTION)),
         board.bytes_sent - sent,
         board.bytes_received - received,
         time.perf_counter() - begin,
@@ -451,10 +456,11 @@ def sample(network: "IntegerNetwork", count: int, *, seed: int = 0) -> np.ndarra
     -------
     np.ndarray of int32, shape [count]
     """
-    engine, sampler = IntegerEngine(network), Sampler(seed=seed)
+    engine = IntegerEngine(network)
+    sampler = Sampler(engine.readout, seed=seed)
     tokens = [0]
     while len(tokens) < count:
-        tokens.append(sampler(engine.read_out(engine.step(np.array(tokens[-1:]))[-1].y)[0]))
+        tokens.append(sampler.sample(engine.step(np.array(tokens[-1:]))[-1].y[0]))
     return np.array(tokens, np.int32)
 
 

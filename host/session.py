@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from egret.host.generate import ReadOut, Sampler, generate
+from egret.host.generate import generate
 from egret.host.measure import Mismatch
 from egret.model.errors import InputError
 from egret.model.integer import IntegerEngine
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from egret.host.board import Board
     from egret.model.compiler.image import Image
     from egret.model.integer import IntegerNetwork
+    from egret.model.readout import Sampler
 
-__all__ = ["Session", "generate_text", "prompt_ids", "prompt_text"]
+__all__ = ["Session", "generate_text", "prompt_ids", "prompt_text", "stop_token"]
 
 
 @dataclass
@@ -111,6 +112,13 @@ def prompt_ids(vocabulary: Vocabulary, prompt: str | None) -> list[int]:
     return ids
 
 
+def stop_token(vocabulary: Vocabulary, token: str) -> int:
+    """The number of the token that a text shall end with; raises `InputError` where the vocabulary has no such."""
+    if token not in vocabulary.tokens:
+        raise InputError(f"--stop: {token!r} is not in the vocabulary of {vocabulary.size} tokens")
+    return vocabulary.tokens.index(token)
+
+
 def prompt_text(vocabulary: Vocabulary, prompt: str) -> str:
     """What to write before the text that goes on from a prompt.
 
@@ -136,8 +144,10 @@ def generate_text(
     network: "IntegerNetwork | None",
     ids: Sequence[int],
     count: int,
-    sampler: Sampler,
+    sampler: "Sampler",
     write: Callable[[str], Any],
+    *,
+    stop: int | None = None,
 ) -> "Session":
     """Generate text on a board that has the image loaded, from zero state.
 
@@ -151,9 +161,12 @@ def generate_text(
         The prompt.
     count : int
         Tokens to generate.
-    sampler : egret.host.generate.Sampler
+    sampler : egret.model.readout.Sampler
+        Of the network's read-out.
     write : callable
         Called with each piece of text as it comes.
+    stop : int or None
+        Token behind which the text ends before that.
 
     Returns
     -------
@@ -181,7 +194,7 @@ def generate_text(
     before = board.counters()
     begin = time.perf_counter()
     # Closed here, whatever `write` raises: the board still answers.
-    with contextlib.closing(generate(board, ReadOut(image), sampler, ids, count, observe=observe)) as tokens:
+    with contextlib.closing(generate(board, sampler, ids, count, stop=stop, observe=observe)) as tokens:
         # From the prompt on, for what stands between it and the first word.
         for piece in islice(vocabulary.pieces(chain(ids, tokens)), len(ids), None):
             write(piece)

@@ -1,8 +1,9 @@
 """Perplexity, activity and operation counts of a network over a text, whatever engine runs it.
 
-A network is anything with ``reset_state(batch)``, ``step(tokens [B])`` and ``read_out(y [B, H]) -> logits [B, V]``,
-where ``step`` returns one trace a layer with arrays ``x``, ``y_before``, ``s`` and ``y`` (`FloatEngine`,
-`IntegerEngine`).
+An engine is anything with ``reset_state(batch)``, ``step(tokens [B])``, which returns one trace a layer with arrays
+``x``, ``y_before``, ``s`` and ``y``, ``log_probabilities(y [B, H], words [B]) -> [B]``, in nats or in integers with
+`egret.model.readout.LOG_FRACTION` fraction bits, and ``words``, their number (`FloatEngine`, `IntegerEngine`). The
+perplexity of an integer network is that of its integers, which a board answers too.
 """
 
 import math
@@ -14,13 +15,14 @@ import numpy as np
 
 from egret.model.counts import MacCounts, SourceCounts, count_macs
 from egret.model.errors import InputError
+from egret.model.readout import LOG_FRACTION
 
 if TYPE_CHECKING:
     from egret.model.counts import ColumnCounts
 
-__all__ = ["Evaluation", "EventAgreement", "stream_steps", "evaluate", "event_agreement", "log_likelihood", "outputs"]
+__all__ = ["Evaluation", "EventAgreement", "stream_steps", "evaluate", "event_agreement", "outputs"]
 
-_READOUT_ELEMENTS = 1 << 22  # logits taken at once: enough rows for an efficient product, 32 MB as float64
+_READOUT_ELEMENTS = 1 << 20  # logits taken at once: enough rows for an efficient product, few enough for a cache
 
 
 @dataclass(frozen=True)
@@ -94,16 +96,8 @@ def _streams(ids, predictions, batch):
         yield ids[starts + steps], ids[starts[:longer] + steps + 1]
 
 
-def log_likelihood(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Sum of the log-likelihoods of targets [B] under the softmax of logits [B, V], in nats; computed in float64."""
-    logits = logits.astype(np.float64, copy=False)
-    chosen = logits[np.arange(len(targets)), targets]
-    largest = logits.max(axis=1)
-    return float((chosen - largest - np.log(np.exp(logits - largest[:, None]).sum(axis=1))).sum())
-
-
 def evaluate(
-    network: Any,
+    engine: Any,
     columns: "list[ColumnCounts]",
     ids: np.ndarray,
     *,
@@ -114,7 +108,7 @@ def evaluate(
 
     Parameters
     ----------
-    network : FloatEngine, IntegerEngine or alike
+    engine : FloatEngine, IntegerEngine or alike
     columns : list of ColumnCounts
         Of this network's weights.
     ids : np.ndarray of int, shape [N + 1]
@@ -135,9 +129,10 @@ def evaluate(
     """
     sources = SourceCounts(columns)
     likelihood, total = 0.0, len(ids) - 1
-    for y, targets in outputs(network, ids, batch, sources=sources, progress=progress):
-        with np.errstate(invalid="ignore"):
-            likelihood += log_likelihood(network.read_out(y), targets)
+    for y, targets in outputs(engine, ids, batch, sources=sources, progress=progress):
+        found = engine.log_probabilities(y, targets)
+        # Sums of integers are exact, however many are taken at once.
+        likelihood += float(found.sum()) * (2.0**-LOG_FRACTION if np.issubdtype(found.dtype, np.integer) else 1)
     if not math.isfinite(likelihood):
         raise InputError("the network's logits are too large for float32: its weights must be smaller")
     return Evaluation(
@@ -150,7 +145,7 @@ def evaluate(
 
 
 def outputs(
-    network: Any,
+    engine: Any,
     ids: np.ndarray,
     batch: int,
     *,
@@ -161,7 +156,7 @@ def outputs(
 
     Parameters
     ----------
-    network, ids, batch
+    engine, ids, batch
         As for `evaluate`.
     sources : SourceCounts, optional
         Counts every step.
@@ -181,17 +176,15 @@ def outputs(
     """
     streams = stream_steps(ids, batch)
     total, done = len(ids) - 1, 0
-    waiting, wanted, rows = [], [], None
-    network.reset_state(batch)
+    waiting, wanted, rows = [], [], max(1, _READOUT_ELEMENTS // engine.words)
+    engine.reset_state(batch)
     for inputs, targets in streams:
-        traces = network.step(inputs)
+        traces = engine.step(inputs)
         if sources is not None:
             sources.add(traces, len(targets))
         waiting.append(traces[-1].y[: len(targets)])
         wanted.append(targets)
         done += len(targets)
-        if rows is None:
-            rows = max(1, _READOUT_ELEMENTS // network.read_out(waiting[0][:1]).shape[1])
         if sum(map(len, wanted)) >= rows or done == total:
             yield np.concatenate(waiting), np.concatenate(wanted)
             waiting, wanted = [], []

@@ -122,6 +122,30 @@ class FloatEngine:
             x = step.y
         return steps
 
+    @property
+    def words(self) -> int:
+        """V, words that the read-out predicts."""
+        return self.configuration.vocab_size
+
+    @_OVERFLOW
+    def log_probabilities(self, y: np.ndarray, words: np.ndarray) -> np.ndarray:
+        """Log-probabilities of one word for each row of outputs, computed in float64.
+
+        Parameters
+        ----------
+        y : np.ndarray of float32, shape [B, H]
+            Outputs of the last layer.
+        words : np.ndarray of int, shape [B]
+
+        Returns
+        -------
+        np.ndarray of float64, shape [B]
+            In nats.
+        """
+        logits = self.read_out(y).astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        return logits[np.arange(len(words)), words] - np.log(np.exp(logits).sum(axis=1))
+
     @_OVERFLOW
     def read_out(self, y: np.ndarray) -> np.ndarray:
         """Logits of the last layer's outputs.

@@ -28,7 +28,7 @@ import numpy as np
 
 from egret.model.arithmetic import CODEBOOK, EVENT_MAX, STATE_FRACTION, VALUE_FRACTION
 from egret.model.errors import InputError
-from egret.model.readout import IntegerGroups, ReadOut
+from egret.model.readout import LOG_FRACTION, IntegerGroups, ReadOut
 from egret.model.tokens import Vocabulary
 
 __all__ = [
@@ -372,8 +372,8 @@ class IntegerEngine:
                     np.ascontiguousarray(weight_y[2 * size :].T),
                 )
             )
-        readout = network.embedding if network.readout_weight is None else network.readout_weight
-        self._readout, self._bias = readout.T.astype(np.float64, order="C"), network.readout_bias
+        # The folder is a link under src, so that pyright knows this class twice.
+        self._readout = None if network.readout_bias is None else ReadOut(network)  # pyright: ignore[reportArgumentType]
         self.reset_state()
 
     def reset_state(self, batch: int = 1) -> None:
@@ -420,8 +420,46 @@ class IntegerEngine:
         y, c = fire(p, layer.threshold.astype(np.int32))
         return LayerTrace(x, y_before, s, accumulators, u, r, z, p, c, y)
 
+    @property
+    def readout(self) -> ReadOut:
+        """Of the network; `InputError` of a part of one, which has none."""
+        if self._readout is None:
+            raise InputError("a part of a network has no read-out; give the whole network")
+        return self._readout
+
+    @property
+    def words(self) -> int:
+        """V, words that the read-out predicts."""
+        return len(self.readout.order)
+
+    def log_probabilities(self, y: np.ndarray, words: np.ndarray) -> np.ndarray:
+        """Log-probabilities of one word for each row of events, by `egret.model.readout`.
+
+        Parameters
+        ----------
+        y : np.ndarray of int, shape [B, H]
+            Events of the last layer.
+        words : np.ndarray of int, shape [B]
+
+        Returns
+        -------
+        np.ndarray of int64, shape [B]
+            In nats, with 16 fraction bits.
+        """
+        return self.readout.log_probabilities(y, words)
+
     def read_out(self, y: np.ndarray) -> np.ndarray:
-        """Logits, float64 [B, V], exact, from the last layer's events y, [B, H]."""
-        assert self._bias is not None, "a later part of a network has no read-out"
-        logits = y.astype(np.float64) @ self._readout + self._bias
-        return logits * 2.0**-self.network.readout_fraction
+        """Logits of all words: exact, before they are rounded to scores; or log-probabilities if there are groups.
+
+        Parameters
+        ----------
+        y : np.ndarray of int, shape [B, H]
+            Events of the last layer.
+
+        Returns
+        -------
+        np.ndarray of float64, shape [B, V]
+        """
+        if self.network.groups is not None:
+            return self.readout.all_log_probabilities(y) * 2.0**-LOG_FRACTION
+        return (self.readout.accumulators(y) + self.network.readout_bias) * 2.0**-self.network.readout_fraction

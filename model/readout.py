@@ -94,6 +94,7 @@ BETA_ONE = 256
 MOST_BETA = 4096
 DRAWN_BITS = 40
 """Of the generator's state that a number is drawn from: more than any total has."""
+_GATHERED = 1 << 19  # weights of active columns that are multiplied at once: they stay in a cache
 MOST_TOP = 64
 """Most words that a token can be drawn from by top-k."""
 
@@ -110,26 +111,37 @@ def logarithm_table() -> list[int]:
     return [math.floor((1 << LOG_FRACTION) * math.log1p(index / 1024) + 0.5) for index in range(1 << INDEX_BITS)]
 
 
-_EXPONENTIAL, _LOGARITHM = np.array(exponential_table(), np.int64), np.array(logarithm_table(), np.int64)
+_EXPONENTIAL, _LOGARITHM = np.array(exponential_table(), np.int32), np.array(logarithm_table(), np.int64)
 
 
 def score(accumulator: np.ndarray, bias: np.ndarray, fraction: int) -> np.ndarray:
-    """Scores of entries, int64, from accumulators [..., N], biases [N] and the fraction bits of a logit."""
-    shift = fraction - SCORE_FRACTION
-    exact = accumulator.astype(np.int64)
-    exact = (exact + (1 << (shift - 1))) >> shift if shift > 0 else exact << -shift
-    half = 1 << (SCORE_BITS - 1)
-    return np.clip(exact + bias, -half, half - 1)
+    """Scores, int32 [..., N], of an ``accumulator`` (int32 [..., N]) and ``bias`` [N]; ``fraction`` bits of a logit."""
+    shift, half = fraction - SCORE_FRACTION, 1 << (SCORE_BITS - 1)
+    if shift > 0:
+        exact = accumulator + np.int32(1 << (shift - 1))
+        exact >>= shift
+    else:
+        # What is cut off here saturates with any bias.
+        most = 4 * half >> -shift
+        exact = np.clip(accumulator, -most, most) << -shift
+    exact += bias.astype(np.int32)
+    return np.clip(exact, -half, half - 1, out=exact)
 
 
 def powers(scores: np.ndarray, largest: np.ndarray, beta: int = BETA_ONE) -> np.ndarray:
-    """Exponentials of scores less the largest one, int64: [..., N] from [..., N] and [...]."""
-    distance = (largest[..., None] - scores) * beta >> 8
-    return _EXPONENTIAL[np.minimum((distance + 8) >> (SCORE_FRACTION - INDEX_FRACTION), (1 << INDEX_BITS) - 1)]
+    """Exponentials, int32 [..., N], of ``scores`` [..., N] less the ``largest`` [...] at some ``beta``; both int32."""
+    index = largest[..., None] - scores
+    if beta != BETA_ONE:
+        index *= beta
+        index >>= 8
+    shift = SCORE_FRACTION - INDEX_FRACTION
+    index += 1 << (shift - 1)
+    index >>= shift
+    return _EXPONENTIAL.take(index, mode="clip")
 
 
 def logarithm(total: np.ndarray) -> np.ndarray:
-    """Logarithm of sums of powers, at least 2^23 and below 2^40, in nats with `LOG_FRACTION` bits: int64."""
+    """Logarithm of a ``total`` of powers, 2^23 to 2^40 - 1, in nats with `LOG_FRACTION` bits: int64."""
     total = np.asarray(total, np.int64)
     # Exact: a float64 holds every total.
     places = np.frexp(total.astype(np.float64))[1].astype(np.int64) - 1 - POWER_FRACTION
@@ -142,12 +154,13 @@ def logarithm(total: np.ndarray) -> np.ndarray:
 def log_sum(scores: np.ndarray) -> np.ndarray:
     """Logarithm of the sum of the exponentials of scores [..., N], at least one: int64 [...]."""
     largest = scores.max(axis=-1)
-    return (largest << (LOG_FRACTION - SCORE_FRACTION)) + logarithm(powers(scores, largest).sum(axis=-1))
+    total = powers(scores, largest).sum(axis=-1, dtype=np.int64)
+    return (largest << (LOG_FRACTION - SCORE_FRACTION)) + logarithm(total)
 
 
 def pick(weights: np.ndarray, number: int) -> int:
-    """The first place up to which the powers [N] add up to more than a number below their sum."""
-    return int(np.searchsorted(np.cumsum(weights), number, side="right"))
+    """The first place up to which the ``weights`` [N], powers, add up to more than a ``number`` below their sum."""
+    return int(np.searchsorted(np.cumsum(weights, dtype=np.int64), number, side="right"))
 
 
 def beta_of(temperature: float) -> int:
@@ -170,8 +183,8 @@ def beta_of(temperature: float) -> int:
     """
     if not (isinstance(temperature, int | float) and BETA_ONE / MOST_BETA <= temperature <= BETA_ONE):
         raise InputError(
-            f"the temperature must be {BETA_ONE / MOST_BETA} to {BETA_ONE}, not {temperature!r}; "
-            "top-k with k = 1 is greedy"
+            f"the temperature must be {BETA_ONE / MOST_BETA} to {BETA_ONE}, or 0 for the most probable word, "
+            f"not {temperature!r}"
         )
     return math.floor(BETA_ONE / temperature + 0.5)
 
@@ -266,7 +279,7 @@ class ReadOut:
     place : np.ndarray of int64, shape [V]
         The place of each word.
     weights, biases : list of np.ndarray
-        Of each matrix, the head first: int8 [N, H], and int64 [N] in LSBs of a score.
+        Of each matrix, the head first: int8 [N, H], and int32 [N] in LSBs of a score.
     """
 
     def __init__(self, network: "IntegerNetwork") -> None:
@@ -302,11 +315,20 @@ class ReadOut:
         return max(int(np.abs(weight.astype(np.int64)).sum(1).max()) for weight in self.weights) * EVENT_MAX
 
     @cached_property
-    def _columns(self) -> list[np.ndarray]:
-        return [weight.T.astype(np.float64, order="C") for weight in self.weights]
+    def _type(self) -> type[np.floating]:
+        """What products are exact in."""
+        return np.float32 if self.reach() <= 1 << 24 else np.float64
 
-    def scores(self, y: np.ndarray, matrix: int = 0) -> np.ndarray:
-        """Scores of the entries of a matrix, int64 [B, N], from the last layer's events y, [B, H].
+    @cached_property
+    def _columns(self) -> list[np.ndarray]:
+        return [np.ascontiguousarray(weight.T) for weight in self.weights]
+
+    @cached_property
+    def _dense(self) -> list[np.ndarray]:
+        return [columns.astype(self._type) for columns in self._columns]
+
+    def accumulators(self, y: np.ndarray, matrix: int = 0) -> np.ndarray:
+        """Accumulators of the entries of a matrix, int32 [B, N], from the last layer's events y, [B, H].
 
         Parameters
         ----------
@@ -318,9 +340,32 @@ class ReadOut:
         -------
         np.ndarray
         """
-        # Exact in float64.
-        accumulators = (y.astype(np.float64) @ self._columns[matrix]).astype(np.int64)
-        return score(accumulators, self.biases[matrix], self.fraction)
+        if len(y) > 1:
+            return (y.astype(self._type) @ self._dense[matrix]).astype(np.int32)
+        # Few columns are active, and their bytes are a quarter of their floats'.
+        columns, (active,) = self._columns[matrix], y[0].nonzero()
+        events = y[0, active].astype(self._type)
+        entries = columns.shape[1]
+        total, step = np.zeros((1, entries), self._type), max(1, _GATHERED // entries)
+        for first in range(0, len(active), step):
+            some = slice(first, first + step)
+            total += events[some] @ columns[active[some]].astype(self._type)
+        return total.astype(np.int32)
+
+    def scores(self, y: np.ndarray, matrix: int = 0) -> np.ndarray:
+        """Scores of the entries of a matrix, int32 [B, N], from the last layer's events y, [B, H].
+
+        Parameters
+        ----------
+        y : np.ndarray
+        matrix : int
+            0: the head; g + 1: group g.
+
+        Returns
+        -------
+        np.ndarray
+        """
+        return score(self.accumulators(y, matrix), self.biases[matrix], self.fraction)
 
     def group_rows(self, group: int) -> slice:
         """The entries of the head that stand for a group."""
@@ -398,23 +443,28 @@ class ReadOut:
         shift = LOG_FRACTION - SCORE_FRACTION
         head = self.scores(y[None])[0]
         whole = int(log_sum(head))
-        best = _best(((int(one) << shift) - whole, place) for place, one in enumerate(head[: self.head]))[:k]
-        bounds = [(int(log_sum(head[self.group_rows(group)])) - whole, group) for group in range(self.groups)]
+        values, places = _best((head[: self.head] << shift) - whole, np.arange(self.head), k)
+        bounds = log_sum(head[self.head :].reshape(self.groups, self.rows)) - whole if self.groups else np.zeros(0)
         read = []
-        for bound, group in _best(bounds):
-            if len(best) == k and bound < best[-1][0]:
+        for group in np.argsort(-bounds, kind="stable").tolist():
+            bound = int(bounds[group])
+            if len(values) == k and bound < values[-1]:
                 break
             scores = self.scores(y[None], group + 1)[0]
-            rest, start = bound - int(log_sum(scores)), int(self.starts[group])
-            own = (((int(one) << shift) + rest, start + index) for index, one in enumerate(scores))
-            best = _best([*best, *own])[:k]
+            own = (scores << shift) + (bound - int(log_sum(scores)))
+            around = int(self.starts[group]) + np.arange(len(scores))
+            values, places = _best(np.concatenate([values, own]), np.concatenate([places, around]), k)
             read.append(group)
-        return [(int(self.order[place]), value) for value, place in best], read
+        return list(zip(self.order[places].tolist(), values.tolist(), strict=True)), read
 
 
-def _best(candidates):
-    """Pairs of value and place: the largest value first, of equal ones the first place."""
-    return sorted(candidates, key=lambda pair: (-pair[0], pair[1]))
+def _best(values, places, k):
+    """The k largest values [N], falling, and their places [N]; of equal ones the first place first."""
+    if len(values) > k:
+        kept = values >= np.partition(values, len(values) - k)[len(values) - k]
+        values, places = values[kept], places[kept]
+    order = np.lexsort((places, -values))[:k]
+    return values[order], places[order]
 
 
 def _nearest(weights, codebook):
@@ -428,9 +478,10 @@ def _nearest(weights, codebook):
 
 
 def _score_bias(bias, fraction):
-    """Biases in LSBs of a score, saturated: int64."""
+    """Biases in LSBs of a score, saturated: int32."""
     half = 1 << (BIAS_BITS - 1)
-    return np.clip(score(bias, np.zeros(1, np.int64), fraction), -half, half - 1)
+    # Wide enough for the rounding of any bias.
+    return np.clip(score(bias.astype(np.int64), np.zeros(1, np.int32), fraction), -half, half - 1).astype(np.int32)
 
 
 class Sampler:
@@ -442,14 +493,15 @@ class Sampler:
     seed : int
         0 to 2^64 - 1.
     temperature : float
-        1/16 to 256.
+        1/16 to 256; or 0, which takes the most probable word, as ``top_k`` = 1 does.
     top_k : int, optional
-        Words that a token is drawn from, 1 to `MOST_TOP`; 1 is greedy. Without it a token is drawn by factors.
+        Words that a token is drawn from, 1 to `MOST_TOP`. Without it a token is drawn by factors.
 
     Attributes
     ----------
     beta : int
         The reciprocal of the temperature.
+    top_k : int or None
     state : int
         Of the generator.
     groups_read : list of int
@@ -465,8 +517,8 @@ class Sampler:
         if top_k is not None and (type(top_k) is not int or not 1 <= top_k <= MOST_TOP):
             raise InputError(f"top-k takes k from 1 to {MOST_TOP}, not {top_k!r}")
         self._readout = readout
-        self.beta = beta_of(temperature)
-        self._top_k = top_k
+        self.beta = beta_of(temperature or 1.0)
+        self.top_k = top_k if temperature else 1
         self.state = random_state(seed)
         self.groups_read = []
 
@@ -490,8 +542,8 @@ class Sampler:
     def sample(self, y: np.ndarray) -> int:
         """The word that follows, drawn from the last layer's events y, int [H]."""
         readout = self._readout
-        if self._top_k is not None:
-            words, read = readout.top(y, self._top_k)
+        if self.top_k is not None:
+            words, read = readout.top(y, self.top_k)
             self.groups_read += read
             if len(words) == 1:
                 return words[0][0]

@@ -90,15 +90,16 @@ def measure_text(source: "Source", ids: "np.ndarray", port: str | None = None, *
             return measure(board, source.image, source.network, ids, progress=progress)
 
 
-def stream_text(image: "Image", ids: "np.ndarray", *where: Any) -> "Stream":
-    """Stream the tokens ``ids`` through an ``image``, on the board that `open_board` opens with ``where``."""
+def stream_text(source: "Source", ids: "np.ndarray", *where: Any) -> "Stream":
+    """Stream the tokens ``ids`` through the image of ``source`` on the board that `open_board` opens with ``where``."""
     from egret.host.measure import stream
+    from egret.model.readout import ReadOut
 
-    with open_board(image.configuration, *where) as board:
+    with open_board(source.image.configuration, *where) as board:
         with progress_bar("loading") as progress:
-            board.load(image, progress=progress)
+            board.load(source.image, progress=progress)
         with progress_bar("streaming") as progress:
-            return stream(board, image, ids, progress=progress)
+            return stream(board, ReadOut(source.network), ids, progress=progress)
 
 
 def measure_under_icarus(source: "Source", ids: "np.ndarray") -> "Measurement":

@@ -25,7 +25,9 @@ __all__ = ["run"]
 @click.option("--tokens", type=int, help="Tokens to generate, 400 by default; or predictions, all of --text.")
 @core_options()
 @click.option("--temperature", type=float, default=0.8, show_default=True, help="0 takes the most probable token.")
+@click.option("--top-k", type=int, help="Draw from so many tokens, the most probable ones; 1 to 64.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same text.")
+@click.option("--stop", metavar="TOKEN", help="End behind this token, if it comes.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Compare with the integer network.")
 @click.option("--trace", help="Waveform (VCD) of the virtual board to write; much slower.")
 @click.option(
@@ -45,7 +47,9 @@ def run(
     tokens: int | None,
     core: dict[str, Any],
     temperature: float,
+    top_k: int | None,
     seed: int,
+    stop: str | None,
     check: bool,
     trace: str | None,
     pins: int | None,
@@ -57,22 +61,22 @@ def run(
     its steps are sent before the answers to those before have come. The comparison takes the host longer than
     a board takes its steps: --no-check shows how fast the board is.
     """
-    from egret.host.generate import Sampler
-
     for name, value in (("--trace", trace), ("--pins", pins)):
         if port is not None and value is not None:
             raise InputError(f"{name} is for the virtual board, not for a board on --port")
     if text is not None and prompt is not None:
         raise InputError("--text measures a text, and --prompt begins one to generate: give one of them")
     check_files({"--trace": trace}, {"SOURCE": source, "--text": text})
-    sampler = Sampler(temperature=temperature, seed=seed)
     opened = Source(source, core)
     image, where = opened.image, (port, baud, trace, pins)
     if text is not None:
         return _run_text(opened, opened.ids(text, tokens), f"{source}, {text}", where, check, as_json)
-    from egret.host.session import generate_text, prompt_ids, prompt_text
+    from egret.host.session import generate_text, prompt_ids, prompt_text, stop_token
+    from egret.model.readout import ReadOut, Sampler
 
     ids = prompt_ids(opened.vocabulary, prompt)
+    end = None if stop is None else stop_token(opened.vocabulary, stop)
+    sampler = Sampler(ReadOut(opened.network), temperature=temperature, top_k=top_k, seed=seed)
     pieces = []
 
     def write(piece):
@@ -85,9 +89,8 @@ def run(
     with open_board(image.configuration, *where) as board:
         with progress_bar("loading") as progress:
             board.load(image, progress=progress)
-        session = generate_text(
-            board, image, opened.network if check else None, ids, 400 if tokens is None else tokens, sampler, write
-        )
+        network, count = opened.network if check else None, 400 if tokens is None else tokens
+        session = generate_text(board, image, network, ids, count, sampler, write, stop=end)
     if as_json:
         show(Result({"text": "".join(pieces), **session.summary()}), source, as_json)
     else:
@@ -110,7 +113,7 @@ def _run_text(source: Source, ids: "np.ndarray", title: str, where: tuple[Any, .
         result = measured = measure_text(source, ids, *where)
         read = measured.evaluation
     else:
-        result = read = stream_text(source.image, ids, *where)
+        result = read = stream_text(source, ids, *where)
         measured = None
     figures = {
         "tokens": (tokens := read.tokens),

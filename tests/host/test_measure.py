@@ -9,7 +9,6 @@ from rich.console import Console
 
 from egret.host.comparison import compare, plot
 from egret.host.demo import run
-from egret.host.generate import Sampler
 from egret.host.measure import Mismatch, dense_counterpart, measure, sample, stream, unpruned_counterpart
 from egret.host.session import generate_text, prompt_ids, prompt_text
 from egret.host.traffic import weight_bytes_per_token
@@ -21,6 +20,7 @@ from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
 from egret.model.integer import IntegerEngine
 from egret.model.quantise import quantise
+from egret.model.readout import ReadOut, Sampler
 from egret.model.tokens import Vocabulary
 
 CONFIGURATION = NetworkConfiguration("egru", "char", 6, 5, (7, 5))
@@ -127,12 +127,12 @@ def test_streaming_gives_the_same_perplexity(compiled):
     network, image = compiled
     board, seen = FakeBoard(network), []
     board.step(3)
-    result = stream(board, image, IDS, progress=lambda *counts: seen.append(counts))
+    result = stream(board, ReadOut(network), IDS, progress=lambda *counts: seen.append(counts))
     expected = evaluate(IntegerEngine(network), integer_columns(network), IDS)
     assert (result.tokens, result.bytes_sent) == (100, 1500) and seen == [(100, 100)]
-    assert result.perplexity == pytest.approx(expected.perplexity, rel=1e-12)
+    assert result.perplexity == pytest.approx(expected.perplexity, rel=1e-14)
     with pytest.raises(InputError, match="the text has 1 tokens; at least 2 are needed"):
-        stream(board, image, IDS[:1])
+        stream(board, ReadOut(network), IDS[:1])
 
 
 def test_measurement_finds_every_wrong_event(compiled):
@@ -241,7 +241,9 @@ def test_session(compiled):
     texts = []
     for seed, board in ((4, FakeBoard(network)), (4, FakeBoard(network)), (5, FakeBoard(network))):
         pieces = []
-        session = generate_text(board, image, network, [0, 1, 2], 40, Sampler(seed=seed), pieces.append)
+        session = generate_text(
+            board, image, network, [0, 1, 2], 40, Sampler(ReadOut(network), seed=seed), pieces.append
+        )
         # The last token's step is not run: nothing would read it.
         assert (session.tokens, session.steps, session.matching, session.first_mismatch) == (40, 42, 42, None)
         assert session.counters["tokens"] == 42
@@ -259,7 +261,7 @@ def test_prompt_and_text_are_one(prompt, random_checkpoint):
     image = compile_image(network, configuration_for(network, lanes=2))
     vocabulary, pieces = network.vocabulary, []
     ids = prompt_ids(vocabulary, prompt)
-    session = generate_text(FakeBoard(network), image, None, ids, 9, Sampler(seed=2), pieces.append)
+    session = generate_text(FakeBoard(network), image, None, ids, 9, Sampler(ReadOut(network), seed=2), pieces.append)
     text = prompt_text(vocabulary, prompt) + "".join(pieces)
     tokens = vocabulary.encode(text.removesuffix("\n") if pieces[-1] == "\n" else text)
     assert session.tokens == len(pieces) == 9
@@ -274,7 +276,7 @@ def test_a_prompt_of_characters_is_kept(compiled):
 def test_session_with_a_wrong_board(compiled):
     network, image = compiled
     board = FakeBoard(network, {step: (1, 7) for step in range(5, 100)})
-    session = generate_text(board, image, network, [0], 20, Sampler(seed=1), lambda text: None)
+    session = generate_text(board, image, network, [0], 20, Sampler(ReadOut(network), seed=1), lambda text: None)
     assert session.first_mismatch is not None
     assert session.first_mismatch.step >= 5
     assert session.matching < session.steps == 20
@@ -282,8 +284,9 @@ def test_session_with_a_wrong_board(compiled):
 
 
 def test_session_without_comparison(compiled):
-    _, image = compiled
-    session = generate_text(FakeBoard(compiled[0]), image, None, [0], 5, Sampler(seed=1), lambda text: None)
+    network, image = compiled
+    sampler = Sampler(ReadOut(network), seed=1)
+    session = generate_text(FakeBoard(network), image, None, [0], 5, sampler, lambda text: None)
     assert session.matching is None
     assert len(session.lines()) == 1
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from egret.model.checkpoint import NetworkConfiguration
 from egret.model.counts import checkpoint_columns
 from egret.model.errors import InputError
-from egret.model.evaluate import evaluate, event_agreement, log_likelihood, stream_steps
+from egret.model.evaluate import evaluate, event_agreement, stream_steps
 from egret.model.floating import FloatEngine
 
 CONFIGURATION = NetworkConfiguration("egru", "char", 6, 5, (7, 5))
@@ -49,18 +49,12 @@ def test_nothing_to_predict(length, batch, message):
     assert str(error.value) == message
 
 
-def test_log_likelihood():
-    logits = np.array([[0.0, 1.0, 2.0], [1000.0, -1000.0, 999.0]])
-    expected = 1 - math.log(1 + math.e + math.e**2) + -1 - math.log1p(math.exp(-1))
-    assert log_likelihood(logits, np.array([1, 2])) == pytest.approx(expected, rel=1e-12)
-
-
 def test_evaluation_of_one_stream(random_checkpoint, monkeypatch):
     checkpoint = random_checkpoint(CONFIGURATION)
     columns = checkpoint_columns(checkpoint)
     network, likelihood = FloatEngine(checkpoint), 0.0
     for token, target in zip(IDS[:-1], IDS[1:], strict=True):
-        likelihood += log_likelihood(network.read_out(network.step(np.array([token]))[-1].y), np.array([target]))
+        likelihood += network.log_probabilities(network.step(np.array([token]))[-1].y, np.array([target]))[0]
     # The network has run before: the evaluation starts again from zero.
     evaluation = evaluate(network, columns, IDS)
     assert evaluation.tokens == 100

@@ -139,3 +139,11 @@ def test_extreme_weights_do_not_overflow(random_checkpoint):
     network = FloatEngine(checkpoint)
     for tokens in TOKENS[:, :1]:
         assert np.isfinite(network.read_out(network.step(tokens)[-1].y)).all()
+
+
+def test_log_probabilities(random_checkpoint, monkeypatch):
+    network = FloatEngine(random_checkpoint(NetworkConfiguration("egru", "char", 3, 3, (3,))))
+    logits = np.array([[0.0, 1.0, 2.0], [1000.0, -1000.0, 999.0]], np.float32)
+    monkeypatch.setattr(network, "read_out", lambda y: logits)
+    expected = [1 - math.log(1 + math.e + math.e**2), -1 - math.log1p(math.exp(-1))]
+    assert network.log_probabilities(logits, np.array([1, 2])) == pytest.approx(expected, rel=1e-12)

@@ -81,6 +81,25 @@ def test_logarithm_is_within_its_index():
     assert logarithm(np.array([(1 << 24) - 1])).tolist() == [45426]
 
 
+@pytest.mark.parametrize("largest", [20, 127])
+@pytest.mark.parametrize("active", [0, 1, 100, 700])
+def test_accumulators_of_one_stream_and_of_many_are_exact(largest, active, monkeypatch):
+    """Also where a float32 could not hold them."""
+    random = np.random.default_rng(active)
+    network = random_network(1, vocabulary=40, hidden=(700,), density=0.01)
+    weight = random.integers(-largest, largest + 1, (40, 700)).astype(np.int8)
+    weight[0] = largest
+    readout = ReadOut(dataclasses.replace(network, readout_weight=weight))
+    assert (readout.reach() > 1 << 24) == (largest == 127)
+    y = np.zeros((3, 700), np.uint8)
+    y[:, random.permutation(700)[:active]] = random.integers(1, 256, (3, active)) | 251
+    expected = (y.astype(np.int64) @ weight.T.astype(np.int64)).tolist()
+    assert readout.accumulators(y).tolist() == expected
+    for gathered in (1, 1000, 1 << 19):
+        monkeypatch.setattr("egret.model.readout._GATHERED", gathered)
+        assert [readout.accumulators(y[stream : stream + 1])[0].tolist() for stream in range(3)] == expected
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_log_probabilities_are_those_of_the_full_distribution(seed):
     network = network_of(seed)
@@ -180,7 +199,8 @@ def test_bad_parameters_are_refused():
     readout = ReadOut(network_of(1))
     for changes, message in (
         ({"seed": -1}, "seed must be an integer from 0"),
-        ({"temperature": 0.01}, "temperature must be 0.0625 to 256"),
+        ({"temperature": 0.01}, "temperature must be 0.0625 to 256, or 0 for the most probable word, not 0.01"),
+        ({"temperature": float("nan")}, "temperature must be 0.0625 to 256, or 0 for the most probable word, not nan"),
         ({"top_k": 0}, "k from 1 to 64, not 0"),
         ({"top_k": MOST_TOP + 1}, "k from 1 to 64"),
     ):

@@ -15,7 +15,6 @@ import pytest
 from egret.boards import ulx3s
 from egret.host.board import Board, BoardError
 from egret.host.demo import NETWORK
-from egret.host.generate import Sampler
 from egret.host.measure import measure, measure_pipeline, pipeline_images, sample, simulation_images
 from egret.host.session import generate_text
 from egret.host.transport import open_program, open_virtual
@@ -30,6 +29,7 @@ from egret.model.evaluate import evaluate
 from egret.model.integer import IntegerEngine, sigmoid_table
 from egret.model.integer_file import load_integer
 from egret.model.quantise import quantise
+from egret.model.readout import ReadOut, Sampler
 from egret.rtl import gates
 from egret.rtl.link.accelerator import Accelerator
 from egret.rtl.protocol import COMMAND_OVERHEAD, bitmap_bytes
@@ -349,7 +349,7 @@ def test_the_demo_network_at_the_pins_of_a_ulx3s():
     image = compile_image(network, configuration_for(network, **TARGETS[ulx3s.BOARD.target]))
     with Board(open_virtual(image.configuration, bit_cycles=bit_cycles)) as board:
         board.load(image)
-        session = generate_text(board, image, network, [0], 400, Sampler(seed=1), lambda text: None)
+        session = generate_text(board, image, network, [0], 400, Sampler(ReadOut(network), seed=1), lambda text: None)
     assert session.matching == session.steps == 400
     assert session.steps / session.seconds > 20
 

@@ -98,6 +98,7 @@ TESTED = {
         **dict.fromkeys(("--port", "--text", "--no-check", "--pins"), "test_run::test_a_text_on_a_board"),
         "--baud": f"{HERE}::test_bits_a_second",
         "--temperature": f"{HERE}::test_temperatures",
+        **dict.fromkeys(("--top-k", "--stop"), "test_run::test_how_tokens_are_drawn"),
         "--trace": f"{HERE}::test_a_waveform_of_the_virtual_board",
     },
     "self-test": {

@@ -70,6 +70,22 @@ def test_a_text_on_a_board(egret, refused, network):
     assert ["link_busy" in result for result in results] == [False, False, True, True, False]
 
 
+def test_how_tokens_are_drawn(egret, network):
+    """The most probable tokens, and the token that ends a text."""
+
+    def text(*options):
+        status, out, _ = egret("run", "network", "--tokens", 30, "--json", *options)
+        result = json.loads(out)
+        assert (status, result["steps"], result["matching"]) == (0, result["tokens"], result["tokens"])
+        return result["text"]
+
+    greedy = text("--top-k", 1)
+    assert greedy == text("--temperature", 0) == text("--temperature", 0, "--seed", 9, "--top-k", 3)
+    every = text("--top-k", 3, "--temperature", 1)
+    assert len(every) == 30 and every != greedy
+    assert text("--top-k", 3, "--temperature", 1, "--stop", every[7]) == every[: every.index(every[7]) + 1]
+
+
 COMMAND = [sys.executable, "-W", "error", "-m", "egret.host.cli.main", "run", "network", "--tokens"]
 
 
@@ -104,8 +120,14 @@ def test_bad_runs(egret, refused, network):
     assert refused("run", "image", "--prompt", "abd") == (
         "--prompt: line 1 of the text: character 'd' is not in the vocabulary"
     )
-    assert refused("run", "image", "--temperature", -1) == "temperature must be 0 or a positive number, not -1.0"
-    assert refused("run", "image", "--seed", -1) == "seed must be an integer of at least 0, not -1"
+    assert refused("run", "image", "--temperature", 1000) == (
+        "the temperature must be 0.0625 to 256, or 0 for the most probable word, not 1000.0"
+    )
+    assert refused("run", "image", "--seed", -1) == f"the seed must be an integer from 0 to {2**64 - 1}, not -1"
+    assert refused("run", "image", "--seed", 1 << 64).endswith(f", not {1 << 64}")
+    assert refused("run", "image", "--top-k", 65) == "top-k takes k from 1 to 64, not 65"
+    assert refused("run", "image", "--temperature", 0, "--top-k", 0) == "top-k takes k from 1 to 64, not 0"
+    assert refused("run", "image", "--stop", "d") == "--stop: 'd' is not in the vocabulary of 3 tokens"
     assert refused("run", "image", "--port", "/dev/egret").startswith("serial port /dev/egret: cannot be opened: ")
     assert refused("run", "image", "--port", "/dev/egret", "--trace", "x.vcd") == (
         "--trace is for the virtual board, not for a board on --port"
