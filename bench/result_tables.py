@@ -152,7 +152,7 @@ def _speed_ups(entries: list[dict[str, Any]]) -> str:
 
 def _boards(entries: list[dict[str, Any]]) -> str:
     columns, names = [], []
-    for name, result in zip(("iCEBreaker", "ULX3S"), _results(entries), strict=True):
+    for name, result in zip(("iCEBreaker", "ULX3S", "ULX3S, SDRAM, 95 %"), _results(entries), strict=True):
         speed = result["speed"]
         direct, usb, megahertz = speed["at_once"], speed["usb"], speed["megahertz"]
         traffic = f"{speed['bytes_sent_per_token']:.1f} and {speed['bytes_received_per_token']:.1f}"
@@ -218,6 +218,82 @@ def _sdram(entries: list[dict[str, Any]]) -> str:
     return _columns(("85 %", "95 %"), columns)
 
 
+def _in_a_row(entries: list[dict[str, Any]]) -> str:
+    one, *cut = _results(entries)
+    rows = [_of_a_row("one: layers 1 to 3", one)]
+    for name, result in zip(("two", "three"), cut, strict=True):
+        for board in result["boards"]:
+            first, last = board["layers"]
+            layers = f"layer {first}" if first == last else f"layers {first} to {last}"
+            rows.append(_of_a_row(f"{name}: {layers}", board))
+    head = (
+        "boards: which",
+        "MACs per token",
+        "cycles per token",
+        "bytes to and from the board, per token",
+        "tokens a second: core alone",
+        "streamed",
+        "what limits streaming",
+    )
+    return _markdown(head, rows)
+
+
+def _of_a_row(name: str, board: dict[str, Any]) -> tuple[str, ...]:
+    """Cells of a board, one of several."""
+    speed = board["speed"]
+    streamed = speed["at_once"]
+    return (
+        name,
+        *(cell for _, cell in _counts(board)),
+        f"{speed['bytes_sent_per_token']:,.0f} and {speed['bytes_received_per_token']:,.0f}",
+        _core_speed(board),
+        f"{streamed['streamed_tokens_per_second']:,.0f}",
+        f"the {streamed['limit']}",
+    )
+
+
+def _energy(entries: list[dict[str, Any]]) -> str:
+    runs = [result["energy"] for result in _results(entries)]
+    rows = []
+    for cause, one in runs[0]["causes"].items():
+        cells = []
+        for run in runs:
+            counts, joules = run["causes"][cause]["count"], run["causes"][cause]["joules"]
+            cells.append(" to ".join(f"{count:,.0f}" if count >= 1 else f"{count:.3g}" for count in counts))
+            cells += [_microjoules(bound) for bound in joules]
+        rows.append((f"{cause} ({one['unit']})", *cells))
+    total, most = ["**together, estimated**"], ["a ULX3S at its most"]
+    for run in runs:
+        total += ["", *(f"**{_microjoules(joules)}**" for joules in run["joules_per_token"])]
+        most += ["", "", _microjoules(run["board_joules_at_most"])]
+    return _markdown(("", "85 %: a token", "µJ, low", "high", "95 %: a token", "µJ, low", "high"), [*rows, total, most])
+
+
+def _microjoules(joules: float) -> str:
+    return f"{1e6 * joules:,.1f}"
+
+
+def _peers(entries: list[dict[str, Any]]) -> str:
+    columns = []
+    for entry in entries:
+        result, machine = entry["result"], entry["machine"]
+        speeds = {name: peer["steps_per_second"] for name, peer in machine["peers"].items()}
+        best = max(speeds.values()) * _per_token(result, "cycles") / HERTZ
+        columns.append(
+            [
+                ("this core at 80 MHz, before the link", f"**{_core_speed(result)}**"),
+                (f"... were its {result['lanes']} lanes the limit", f"{HERTZ / result['bound_cycles_per_token']:,.0f}"),
+                ("... were its SDRAM the limit", f"{HERTZ / _per_token(result, 'beats'):,.0f}"),
+                *((name, f"{speed:,.0f}") for name, speed in speeds.items()),
+                ("PyTorch at its best, over this core", f"{best:.1f}"),
+                ("event values of PyTorch unlike the integer network's", f"{result['peers']['mismatches']}"),
+                ("machine of PyTorch", machine["name"]),
+                ("date", machine["date"]),
+            ]
+        )
+    return _columns(("85 %", "95 %"), columns)
+
+
 def _simulation(entries: list[dict[str, Any]]) -> str:
     names = ("demo network", "demo network, Icarus", "85 %, block RAM, 8 lanes", "85 %, SDRAM", "95 %, SDRAM")
     rows = []
@@ -261,12 +337,17 @@ TABLES: dict[str, Table] = {
     ),
     "demo": Table(("demo-float", "demo-integer", "demo-20000"), _demo),
     "speed-ups": Table(("demo-speed-ups",), _speed_ups),
-    "boards": Table(("demo-icebreaker", "demo-ulx3s"), _boards),
+    "boards": Table(("demo-icebreaker", "demo-ulx3s", "95-board"), _boards),
     "perplexity": Table(("85-perplexity", "95-perplexity"), _perplexity),
     "lanes-85": Table(_runs("85"), _lanes),
     "lanes-95": Table(_runs("95"), _lanes),
     "samples": Table(("85-samples", "95-samples"), _samples),
     "sdram": Table(("85-sdram", "95-sdram"), _sdram),
+    "sdram-none-resident": Table(("85-sdram-none-resident", "95-sdram-none-resident"), _sdram),
+    "sdram-folded-550": Table(("85-sdram-folded-550", "95-sdram-folded-550"), _sdram),
+    "in-a-row": Table(("85-one-board", "85-split-1", "85-split-1-2"), _in_a_row),
+    "energy": Table(("85-energy", "95-energy"), _energy),
+    "peers": Table(("85-energy", "95-energy"), _peers, commands=False),
     "packing": Table(tuple(f"85-{goal}-{lanes}" for goal, lanes in PACKING), _packing, commands=False),
     "simulation": Table(
         ("demo-20000", "demo-icarus", "85-8-lanes", "85-sdram", "95-sdram"), _simulation, commands=False

@@ -40,6 +40,11 @@ def test_the_cards_of_the_large_networks(sparsity):
     assert card["test_activity"] == [round(share, 4) for share in result["activity"]]
 
 
+def prose(name):
+    """Text of a document, with a space for each line's end."""
+    return " ".join(DOCUMENTS[name].split())
+
+
 def rows(name, start):
     """Cells of the rows of a document that begin with a text, this cell left out."""
     return [
@@ -70,6 +75,66 @@ def test_the_runs_beside_the_model_of_cost(start, run):
     assert error == f"{100 * difference:+.1f} %".replace("-", "−")
 
 
+def test_boards_in_a_row_beside_the_model_of_cost():
+    one, two, three = (ENTRIES[run]["result"] for run in ("85-one-board", "85-split-1", "85-split-1-2"))
+    for number, boards in (("one", [{**one, "layers": [1, 3]}]), ("two", two["boards"]), ("three", three["boards"])):
+        for board in boards:
+            first, last = board["layers"]
+            layers = f"layer {first}" if first == last else f"layers {first} to {last}"
+            ((_, predicted, error),) = rows("docs/scaling.md", f"{number}: {layers}")
+            difference = float(predicted.replace(",", "")) / board["cycles_per_token"] - 1
+            assert error == f"{100 * difference:+.1f} %".replace("-", "−")
+    gains = [one["cycles_per_token"] / many["cycles_per_token"] for many in (two, three)]
+    assert f"two boards are {gains[0]:.2f} times as fast as one, and three are {gains[1]:.1f} times" in prose(
+        "docs/scaling.md"
+    )
+    streamed = [
+        min(board["speed"]["at_once"]["streamed_tokens_per_second"] for board in many["boards"])
+        for many in (two, three)
+    ]
+    assert f"Two boards stream {streamed[0]:.0f} tokens a second, and three boards {streamed[1]:.0f}," in prose(
+        "docs/scaling.md"
+    )
+
+
+def test_what_is_said_of_the_sdram():
+    usual, fewer = (
+        [ENTRIES[f"{sparsity}-{run}"]["result"] for sparsity in ("85", "95")] for run in ("sdram", "sdram-folded-550")
+    )
+    waiting = [f"{100 * result['shares']['memory']:.0f}" for result in usual]
+    assert f"Four lanes wait for the memory in {waiting[0]} and {waiting[1]} % of the cycles." in prose(
+        "docs/blocks/sdram.md"
+    )
+    empty = [f"{100 * (1 - result['bus_utilisation']):.1f}" for result in usual]
+    assert f"The memory brings no word in {empty[0]} and {empty[1]} % of the cycles." in prose("docs/blocks/sdram.md")
+    more = [
+        f"{100 * (b['cycles_per_token'] / a['cycles_per_token'] - 1):.0f} %" for a, b in zip(usual, fewer, strict=True)
+    ]
+    assert f"cost {more[0]} more cycles in the 85 % network and {more[1]} in the 95 % one" in prose("docs/boards.md")
+
+
+def test_what_is_said_of_the_energy():
+    shares, reading = [], []
+    for sparsity in ("85", "95"):
+        energy = ENTRIES[f"{sparsity}-energy"]["result"]["energy"]
+        for bound, joules in enumerate(energy["joules_per_token"]):
+            sdram = [one["joules"][bound] for name, one in energy["causes"].items() if name.startswith("SDRAM, ")]
+            shares.append(sum(sdram) / joules)
+            reading.append(energy["causes"]["SDRAM, read"]["joules"][bound] / joules)
+        assert energy["causes"]["resident weights"]["joules"][bound] / joules < 0.005
+    assert f"At least {100 * min(shares):.1f} % of the estimate is the energy of the SDRAM." in prose("docs/energy.md")
+    low, high = (f"{100 * share:.0f}" for share in (min(reading), max(reading)))
+    assert f"Reading alone is {low} to {high} % of the whole." in prose("docs/energy.md")
+
+
+@pytest.mark.parametrize("sparsity", ["85", "95"])
+def test_pytorch_is_ahead_of_the_core(sparsity):
+    """As README and docs/energy.md say; on another machine it may be otherwise."""
+    entry = ENTRIES[f"{sparsity}-energy"]
+    best = max(peer["steps_per_second"] for peer in entry["machine"]["peers"].values())
+    assert best > 80e6 / entry["result"]["cycles_per_token"]
+
+
 def test_the_large_networks_beside_those_with_more_events():
     networks = rows("docs/tries.md", "**... from that, in the repository**")
     for sparsity, cells in zip(("95", "85"), networks, strict=True):
@@ -90,9 +155,7 @@ def test_the_large_networks_beside_other_ways_of_rounding():
 
 def test_the_perplexity_beside_that_of_the_icebreaker():
     perplexity = ENTRIES["demo-integer"]["result"]["perplexity"]
-    assert f"With 8-bit weights and 1024 entries it is {perplexity:.3f}." in " ".join(
-        DOCUMENTS["docs/boards.md"].split()
-    )
+    assert f"With 8-bit weights and 1024 entries it is {perplexity:.3f}." in prose("docs/boards.md")
 
 
 def test_no_result_is_a_place_on_a_machine():
