@@ -15,24 +15,36 @@ A safetensors file of U8 tensors, each zlib data (which carries a checksum) of l
 Its metadata has one entry, ``egret``: a JSON object with ``format`` ("egret-integer-2"), ``tokens`` ("word" | "char"),
 ``vocabulary_size``, ``embedding_size``, ``hidden`` (list of layer sizes), ``tied``, ``readout_fraction``,
 ``accumulator_bits`` and ``gate_index_bits``. Equal networks give equal files.
+
+A network whose read-out has groups or a codebook has the format "egret-integer-3", and more metadata: ``readout``, null
+or an object of ``head``, ``groups`` (list of sizes) and ``rows``; and ``readout_codebook``, how many numbers that has.
+Its tensors besides, where it has them:
+
+``readout.order`` and ``readout.group_bias``
+    I32.
+``readout.group_weight``, row by row, and ``readout.codebook``
+    I8.
 """
 
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from egret.model.arithmetic import CODEBOOK
 from egret.model.errors import InputError
 from egret.model.files import MOST_LAYERS, write_aside
 from egret.model.integer import IntegerLayer, IntegerNetwork
+from egret.model.readout import MOST_ROWS, IntegerGroups
 from egret.model.tokens import Vocabulary
 
 __all__ = ["load_integer", "save_integer"]
 
-FORMAT = "egret-integer-2"
+PLAIN, FORMAT = "egret-integer-2", "egret-integer-3"
 _NUMBERS = ("readout_fraction", "accumulator_bits", "gate_index_bits")
 _LARGEST_SIZE = 1 << 16  # of one dimension
 _LARGEST_VOCABULARY = 1 << 26  # bytes
@@ -73,8 +85,17 @@ def save_integer(network: IntegerNetwork, path: str | Path) -> None:
             tensors[f"layers.{number}.{name}.values"] = _pack(flat[places].tobytes())
         for name in ("bias", "threshold", "shift"):
             tensors[f"layers.{number}.{name}"] = _pack(np.asarray(getattr(layer, name)).astype("<i4").tobytes())
-    metadata = {
-        "format": FORMAT,
+    groups, codebook = network.groups, network.readout_codebook
+    if groups is not None:
+        tensors |= {
+            "readout.order": _pack(groups.order.astype("<i4").tobytes()),
+            "readout.group_weight": _pack(groups.weight.astype(np.int8).tobytes()),
+            "readout.group_bias": _pack(groups.bias.astype("<i4").tobytes()),
+        }
+    if codebook is not None:
+        tensors["readout.codebook"] = _pack(codebook.astype(np.int8).tobytes())
+    metadata: dict[str, Any] = {
+        "format": PLAIN if groups is None and codebook is None else FORMAT,
         "tokens": network.vocabulary.kind,
         "vocabulary_size": vocabulary,
         "embedding_size": embedding,
@@ -82,6 +103,9 @@ def save_integer(network: IntegerNetwork, path: str | Path) -> None:
         "tied": network.readout_weight is None,
         **{name: getattr(network, name) for name in _NUMBERS},
     }
+    if metadata["format"] == FORMAT:
+        metadata["readout"] = groups and {"head": groups.head, "groups": list(groups.sizes), "rows": groups.rows}
+        metadata["readout_codebook"] = 0 if codebook is None else len(codebook)
     write_aside(path, safetensors.numpy.save(tensors, {"egret": json.dumps(metadata)}))
 
 
@@ -110,10 +134,11 @@ def load_integer(path: str | Path) -> IntegerNetwork:
         raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
     except (safetensors.SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a safetensors file, or cut short: {' '.join(str(error).split())}") from error
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+    if not isinstance(metadata, dict) or metadata.get("format") not in (PLAIN, FORMAT):
         found = metadata.get("format") if isinstance(metadata, dict) else None
         raise InputError(
-            f"{path}: not an integer network: its format must be {FORMAT!r}, not {found!r}; `egret quantise` writes one"
+            f"{path}: not an integer network: its format must be {PLAIN!r} or {FORMAT!r}, not {found!r}; "
+            "`egret quantise` writes one"
         )
     try:
         network = _parse(metadata, packed, path)
@@ -153,12 +178,29 @@ def _parse(metadata, packed, path):
         )
         for number, (inputs, size) in enumerate(zip([embedding, *hidden], hidden, strict=False))
     )
+    groups, codebook = None, 0
+    if metadata["format"] == FORMAT:
+        shape, codebook = metadata["readout"], metadata["readout_codebook"]
+        if codebook not in range(CODEBOOK + 1):
+            raise InputError(f"{path}: readout_codebook must be 0 to {CODEBOOK}, not {codebook!r}")
+        if shape is not None:
+            head, sizes, rows = _check_groups(shape, vocabulary, path)
+            groups = IntegerGroups(
+                order=numbers("readout.order", vocabulary),
+                head=head,
+                sizes=tuple(sizes),
+                rows=rows,
+                weight=matrix("readout.group_weight", len(sizes) * rows, hidden[-1]),
+                bias=numbers("readout.group_bias", len(sizes) * rows),
+            )
     return IntegerNetwork(
         vocabulary=Vocabulary.from_bytes(text, metadata["tokens"], where=path),
         embedding=matrix("embedding", vocabulary, embedding),
         layers=layers,
         readout_weight=None if metadata["tied"] is True else matrix("readout.weight", vocabulary, hidden[-1]),
         readout_bias=numbers("readout.bias", vocabulary),
+        groups=groups,
+        readout_codebook=matrix("readout.codebook", codebook) if codebook else None,
         **{name: metadata[name] for name in _NUMBERS},
     )
 
@@ -172,6 +214,20 @@ def _check_sizes(vocabulary, embedding, hidden, path):
     for name, size in (*sizes, *((f"hidden[{layer}]", size) for layer, size in enumerate(hidden))):
         if type(size) is not int or not 1 <= size <= _LARGEST_SIZE:
             raise InputError(f"{path}: {name} must be an integer from 1 to {_LARGEST_SIZE}, not {size!r}")
+
+
+def _check_groups(shape, vocabulary, path):
+    """Refuse groups that such a file cannot hold, before their weights are read: head, sizes and rows."""
+    names = ("head", "groups", "rows")
+    if not isinstance(shape, dict) or set(shape) != set(names) or not isinstance(shape["groups"], list):
+        raise InputError(f"{path}: readout must be null or hold {', '.join(names)}, not {shape!r:.80}")
+    head, sizes, rows = (shape[name] for name in names)
+    if len(sizes) > vocabulary or type(rows) is not int or not 1 <= rows <= MOST_ROWS:
+        raise InputError(
+            f"{path}: readout must have at most {vocabulary} groups of 1 to {MOST_ROWS} rows, "
+            f"not {len(sizes)} of {rows!r:.80}"
+        )
+    return head, sizes, rows
 
 
 def _gaps(places):

@@ -56,6 +56,7 @@ __all__ = [
     "BETA_ONE",
     "BIAS_BITS",
     "LOG_FRACTION",
+    "MOST_ROWS",
     "MOST_TOP",
     "SCORE_BITS",
     "SCORE_FRACTION",
@@ -95,6 +96,8 @@ MOST_BETA = 4096
 DRAWN_BITS = 40
 """Of the generator's state that a number is drawn from: more than any total has."""
 _GATHERED = 1 << 19  # weights of active columns that are multiplied at once: they stay in a cache
+MOST_ROWS = 16
+"""Most rows that stand for one group."""
 MOST_TOP = 64
 """Most words that a token can be drawn from by top-k."""
 
@@ -238,7 +241,7 @@ class IntegerGroups:
     bias: np.ndarray
 
     def __post_init__(self):
-        if type(self.rows) is not int or self.rows not in (1, 2, 4, 8, 16):
+        if type(self.rows) is not int or not 1 <= self.rows <= MOST_ROWS or self.rows & (self.rows - 1):
             raise InputError(f"read-out: rows must be 1, 2, 4, 8 or 16, not {self.rows!r}")
         if not self.sizes or not all(type(size) is int and size >= 1 for size in self.sizes):
             raise InputError(f"read-out: groups must be sizes of at least 1, not {list(self.sizes)!r}")

@@ -15,8 +15,9 @@ from egret.model import integer_file
 from egret.model.errors import InputError
 from egret.model.integer import IntegerLayer, IntegerNetwork
 from egret.model.integer_file import _gaps, load_integer, save_integer
+from egret.model.readout import IntegerGroups
 from egret.model.tokens import Vocabulary
-from tests.support.networks import random_network
+from tests.support.networks import random_groups, random_network
 
 
 def assert_same(one, other):
@@ -28,6 +29,8 @@ def assert_same(one, other):
                     assert np.array_equal(*(getattr(layer, part.name) for layer in layers)), part.name
         elif isinstance(first, np.ndarray):
             assert first.dtype == second.dtype and np.array_equal(first, second), field.name
+        elif isinstance(first, IntegerGroups):
+            assert_same(first, second)
         else:
             assert first == second, field.name
 
@@ -58,6 +61,72 @@ def test_file_round_trip(options, tmp_path):
     assert_same(loaded, network)
     assert [path.name for path in tmp_path.iterdir()] == ["a.integer"]
     assert saved(tmp_path, loaded) == data
+
+
+CODEBOOK = np.array([-90, -3, 1, 40], np.int8)
+GROUPED = random_groups(random_network(3, vocabulary=8), head=2, sizes=(3, 1, 2), codebook=CODEBOOK)
+
+
+@pytest.mark.parametrize("groups", [GROUPED.groups, None])
+@pytest.mark.parametrize("codebook", [CODEBOOK, None])
+def test_read_outs_round_trip(groups, codebook, tmp_path):
+    """The format is a new one only where the read-out needs it."""
+    network = dataclasses.replace(GROUPED, groups=groups, readout_codebook=codebook)
+    data = saved(tmp_path, network)
+    assert_same(loaded := load_integer(tmp_path / "a.integer"), network)
+    assert saved(tmp_path, loaded) == data
+    assert (b"egret-integer-2" in data) == (groups is None and codebook is None) != (b"egret-integer-3" in data)
+
+
+@pytest.mark.parametrize(
+    "tensors, metadata, message",
+    [
+        ({"readout.order": None}, {}, "lacks 'readout.order'"),
+        ({"readout.codebook": None}, {}, "lacks 'readout.codebook'"),
+        ({}, {"readout_codebook": None}, "lacks 'readout_codebook'"),
+        ({}, {"readout_codebook": 0}, "unexpected tensor 'readout.codebook'"),
+        ({}, {"readout_codebook": 16}, "readout_codebook must be 0 to 15, not 16"),
+        ({}, {"readout_codebook": 3}, "damaged: ValueError: packed data is truncated, or longer than 3 bytes"),
+        ({}, {"readout_codebook": []}, "readout_codebook must be 0 to 15, not []"),
+        (
+            {"readout.codebook": np.array([1, 0, 2, 3], np.int8)},
+            {},
+            "integer network: readout.codebook must hold 1 to 15 rising numbers that are not 0, not [1, 0, 2, 3]",
+        ),
+        ({}, {"readout": 3}, "readout must be null or hold head, groups, rows, not 3"),
+        ({}, {"readout": {"head": 8, "groups": []}}, "readout must be null or hold head, groups, rows, not {'head'"),
+        (
+            {},
+            {"readout": {"head": 2, "groups": [3, 1, 1], "rows": 2}},
+            "read-out: a head of 2 words and groups of 5 do not cover the vocabulary of 8",
+        ),
+        (
+            {"readout.order": np.array([0, 1, 2, 3, 4, 5, 6, 6], np.int32)},
+            {},
+            "read-out: groups overlap: the order must hold each word once",
+        ),
+        ({}, {"readout": {"head": 2, "groups": [3, 0, 3], "rows": 2}}, "read-out: groups must be sizes of at least 1"),
+        ({}, {"readout": {"head": "2", "groups": [3, 1, 2], "rows": 2}}, "read-out: a head of 2 words"),
+        (
+            {},
+            {"readout": {"head": 0, "groups": [1] * 9, "rows": 2}},
+            "readout must have at most 8 groups of 1 to 16 rows, not 9 of 2",
+        ),
+        ({}, {"readout": {"head": 2, "groups": [6], "rows": 17}}, "readout must have at most 8 groups of 1 to 16 rows"),
+        (
+            {"readout.group_weight": np.zeros((9, 6), np.int8), "readout.group_bias": np.zeros(9, np.int32)},
+            {"readout": {"head": 2, "groups": [3, 1, 2], "rows": 3}},
+            "read-out: rows must be 1, 2, 4, 8 or 16, not 3",
+        ),
+        ({}, {"readout": None}, "unexpected tensor 'readout.group_bias'"),
+        ({}, {"format": "egret-integer-2"}, "unexpected tensor 'readout.codebook'"),
+    ],
+)
+def test_damaged_read_outs_are_refused(tensors, metadata, message, tmp_path):
+    path = rewritten(tmp_path, tensors, metadata, GROUPED)
+    with pytest.raises(InputError) as error:
+        load_integer(path)
+    assert str(error.value).startswith(f"{path}: {message}") and "\n" not in str(error.value)
 
 
 @given(st.lists(st.integers(0, 2000), unique=True).map(sorted))
@@ -117,12 +186,13 @@ def test_random_bytes_are_refused(tmp_path_factory, data):
         load_integer(path)
 
 
-def rewritten(tmp_path, tensors=None, metadata=None):
+def rewritten(tmp_path, tensors=None, metadata=None, network=NETWORK):
     """The file with tensors (arrays, packed here, or bytes as they are) and metadata replaced; None removes one."""
-    data = saved(tmp_path)
+    data = saved(tmp_path, network)
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     content = json.loads(header["__metadata__"]["egret"]) | (metadata or {})
     packed = safetensors.numpy.load(data)
+    removed = [name for name, value in (metadata or {}).items() if value is None and name != "readout"]
     for name, value in (tensors or {}).items():
         if isinstance(value, np.ndarray):
             value = zlib.compress(value.tobytes())
@@ -131,7 +201,7 @@ def rewritten(tmp_path, tensors=None, metadata=None):
     path.write_bytes(
         safetensors.numpy.save(
             {name: value for name, value in packed.items() if value is not None},
-            {"egret": json.dumps({name: value for name, value in content.items() if value is not None})},
+            {"egret": json.dumps({name: content[name] for name in content if name not in removed})},
         )
     )
     return path
@@ -179,7 +249,10 @@ def test_wrong_tensors(tensors, message, tmp_path):
     assert str(error.value) == f"{path}: {message}"
 
 
-NOT_ONE = "not an integer network: its format must be 'egret-integer-2', not {}; `egret quantise` writes one"
+NOT_ONE = (
+    "not an integer network: its format must be 'egret-integer-2' or 'egret-integer-3', not {}; "
+    "`egret quantise` writes one"
+)
 
 
 @pytest.mark.parametrize(
