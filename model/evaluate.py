@@ -20,7 +20,7 @@ from egret.model.readout import LOG_FRACTION
 if TYPE_CHECKING:
     from egret.model.counts import ColumnCounts
 
-__all__ = ["Evaluation", "EventAgreement", "stream_steps", "evaluate", "event_agreement", "outputs"]
+__all__ = ["Evaluation", "EventAgreement", "stream_starts", "stream_steps", "evaluate", "event_agreement", "outputs"]
 
 _READOUT_ELEMENTS = 1 << 20  # logits taken at once: enough rows for an efficient product, few enough for a cache
 
@@ -78,22 +78,41 @@ def stream_steps(ids: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, np.n
     InputError
         If there is nothing to predict, or there are more streams than predictions.
     """
+    starts, steps = stream_starts(ids, batch)
+    return _streams(np.asarray(ids), starts, steps)
+
+
+def _streams(ids, starts, steps):
+    for step in range(steps[0]):
+        targets = starts[steps > step] + step + 1
+        yield ids[starts + step], ids[targets]
+
+
+def stream_starts(ids: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each of the streams of `stream_steps` begins, and how many predictions it makes.
+
+    Parameters
+    ----------
+    ids : np.ndarray of int, shape [N + 1]
+    batch : int
+        B, 1 to N.
+
+    Returns
+    -------
+    starts, steps : np.ndarray of int64, shape [B]
+
+    Raises
+    ------
+    InputError
+        If there is nothing to predict, or there are more streams than predictions.
+    """
     predictions = len(ids) - 1
     if predictions < 1:
         raise InputError(f"the text has {len(ids)} tokens; at least 2 are needed, the first predicts the second")
     if not 1 <= batch <= predictions:
         raise InputError(f"batch must be from 1 to {predictions}, the number of predictions, not {batch}")
-    return _streams(np.asarray(ids), predictions, batch)
-
-
-def _streams(ids, predictions, batch):
-    steps, longer = divmod(predictions, batch)
-    stream = np.arange(batch)
-    starts = stream * steps + np.minimum(stream, longer)
-    for step in range(steps):
-        yield ids[starts + step], ids[starts + step + 1]
-    if longer:
-        yield ids[starts + steps], ids[starts[:longer] + steps + 1]
+    steps = predictions // batch + (np.arange(batch) < predictions % batch)
+    return np.cumsum(steps) - steps, steps
 
 
 def evaluate(

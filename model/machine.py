@@ -16,7 +16,15 @@ from pathlib import Path
 
 from egret.model.errors import EgretWarning, InputError
 
-__all__ = ["cache_directory", "failure", "run_tools", "safe_directory", "tool_environment", "users_cache"]
+__all__ = [
+    "cache_directory",
+    "failure",
+    "find_compiler",
+    "run_tools",
+    "safe_directory",
+    "tool_environment",
+    "users_cache",
+]
 
 # Variables by which a user's other projects steer the same tools. What we want of the tools, we tell them ourselves.
 _OTHERS = re.compile(
@@ -59,6 +67,14 @@ def _usable(path):
         path = Path(tempfile.mkdtemp(prefix="egret-cache-"))
         atexit.register(shutil.rmtree, path, ignore_errors=True)
     return path
+
+
+def find_compiler() -> str:
+    """The C++ compiler's command. Raises `InputError` where there is none."""
+    compiler = shutil.which("c++")
+    if compiler is None:
+        raise InputError("c++ is needed and was not found; install it (Debian, Ubuntu: apt install g++)")
+    return compiler
 
 
 def tool_environment(**variables: str) -> dict[str, str]:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from egret.model.errors import InputError
 from egret.model.files import directory_aside
-from egret.model.machine import run_tools, tool_environment
+from egret.model.machine import find_compiler, run_tools, tool_environment
 
-__all__ = ["FLAGS", "LEVELS", "VERILATOR_OPTIONS", "compile_program", "find_compiler", "find_verilator", "keep"]
+__all__ = ["FLAGS", "LEVELS", "VERILATOR_OPTIONS", "compile_program", "find_verilator", "keep"]
 
 VERILATOR_OPTIONS = (
     *("--cc", "--top-module", "top", "-O3", "--x-assign", "fast", "--x-initial", "fast", "-fno-table", "--no-timing"),
@@ -30,14 +30,6 @@ FLAGS = (
 
 LEVELS = ("-O2", "-O0")
 """Of the C++ compiler, for what runs in each cycle and for what runs once."""
-
-
-def find_compiler() -> str:
-    """The C++ compiler's command. Raises `InputError` where there is none."""
-    compiler = shutil.which("c++")
-    if compiler is None:
-        raise InputError("c++ is needed and was not found; install it (Debian, Ubuntu: apt install g++)")
-    return compiler
 
 
 def find_verilator() -> Path:

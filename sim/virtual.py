@@ -26,9 +26,9 @@ from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 from egret.model.errors import InputError
 from egret.model.files import write_aside
-from egret.model.machine import cache_directory, users_cache
+from egret.model.machine import cache_directory, find_compiler, users_cache
 from egret.rtl import protocol
-from egret.sim.verilate import FLAGS, LEVELS, VERILATOR_OPTIONS, compile_program, find_compiler, find_verilator, keep
+from egret.sim.verilate import FLAGS, LEVELS, VERILATOR_OPTIONS, compile_program, find_verilator, keep
 
 if TYPE_CHECKING:
     from amaranth.lib import wiring

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
+ENGINES = ("float", "integer", "native", "rtl")
+
 
 @click.command()
 @click.argument("checkpoint")
 @click.option("--text", required=True, help="UTF-8 text to predict.")
 @click.option("--tokens", type=int, help="Predictions to make; all of the text by default.")
-@click.option("--engine", type=click.Choice(("float", "integer", "rtl")), required=True, help="What runs the network.")
+@click.option(
+    "--engine", type=click.Choice(("float", "integer", "native", "rtl")), required=True, help="What runs the network."
+)
 @click.option("--batch", type=int, default=1, show_default=True, help="Streams that the text is cut into.")
 @click.option("--agreement", is_flag=True, help="Compare the integer network's events with the float network's too.")
 @simulator_option
@@ -40,9 +44,10 @@ def evaluate(
     """Measure perplexity, activity and operations of CHECKPOINT over a text.
 
     The state is zero at the start of each stream and carried along it; every token after the first is predicted.
-    CHECKPOINT is a checkpoint directory; for the engines integer and rtl also an integer network's file or an image.
-    The engine rtl is the simulated core: its events are compared with the integer network's, step by step. The options
-    that shape a core, and the simulator, are for this engine.
+    CHECKPOINT is a checkpoint directory; for all engines but float also an integer network's file or an image. The
+    engine native is the integer network as machine code; its streams are spread over the processor's cores. The engine
+    rtl is the simulated core: its events are compared with the integer network's, step by step. The options that shape
+    a core, and the simulator, are for this engine.
     """
     from egret.model.counts import checkpoint_columns, integer_columns
     from egret.model.evaluate import evaluate, event_agreement
@@ -66,6 +71,14 @@ def evaluate(
         result.add(describe_measurement(measurement))
         show(result, title, as_json)
         return mismatch_status(measurement)
+    if engine == "native":
+        from egret.model.native import NativeEngine
+
+        runs, ids = NativeEngine(source.network), source.ids(text, tokens)
+        with progress_bar("native engine") as progress:
+            evaluation = runs.evaluate(ids, batch=batch, progress=progress)
+        show(_describe(evaluation, engine, batch), title, as_json)
+        return 0
     floating = FloatEngine(source.checkpoint) if agreement or engine == "float" else None
     if engine == "float":
         runs, columns = floating, checkpoint_columns(source.checkpoint)

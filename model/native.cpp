@@ -1,0 +1,496 @@
+// The integer network on a processor: what integer.py defines, event by event, bit for bit (native.py drives it).
+//
+// Only columns of active sources are read, and of these only the non-zero weights: a weight is 8 bits, its row 16. The
+// sums that a token's embedding adds to layer 1 are kept once they were computed (folded rows), where that is asked for.
+// The read-out reads whole columns of active sources, a block of words at a time for several predictions.
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <condition_variable>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
+namespace {
+
+constexpr size_t BLOCK = 64;        // words of the read-out
+constexpr size_t PREDICTIONS = 16;  // whose read-out is done together
+constexpr int EVENT_MAX = 255;
+
+struct Event {
+    uint32_t source;
+    int32_t value;
+};
+using Events = std::vector<Event>;
+
+// The non-zero weights of a matrix, column by column.
+struct Columns {
+    std::vector<size_t> begin;
+    std::vector<uint16_t> rows;
+    std::vector<int8_t> weights;
+
+    Columns(const int8_t *matrix, size_t height, size_t width) : begin(width + 1) {
+        for (size_t at = 0; at < height * width; at++) begin[at % width + 1] += matrix[at] != 0;
+        for (size_t source = 0; source < width; source++) begin[source + 1] += begin[source];
+        rows.resize(begin[width]);
+        weights.resize(begin[width]);
+        std::vector<size_t> next(begin.begin(), begin.end() - 1);
+        for (size_t row = 0; row < height; row++) {
+            for (size_t source = 0; source < width; source++) {
+                if (const int8_t weight = matrix[row * width + source]) {
+                    rows[next[source]] = static_cast<uint16_t>(row);
+                    weights[next[source]++] = weight;
+                }
+            }
+        }
+    }
+
+    void add(const Events &active, int32_t *__restrict sums) const {
+        const uint16_t *__restrict row = rows.data();
+        const int8_t *__restrict weight = weights.data();
+        for (const auto [source, value] : active) {
+            const size_t end = begin[source + 1];
+            for (size_t at = begin[source]; at < end; at++) sums[row[at]] += weight[at] * value;
+        }
+    }
+};
+
+struct Layer {
+    size_t inputs, size;
+    Columns x, y, s;
+    const int32_t *bias, *threshold, *shift;
+};
+
+struct Network {
+    size_t vocabulary, inputs;  // no vocabulary: the input is events
+    const int8_t *embedding;
+    std::vector<int32_t> sigmoid, tanh;  // from the lowest index
+    std::vector<Layer> layers;
+    size_t folded = 0;                                // tokens whose rows are kept
+    std::vector<std::unique_ptr<int32_t[]>> rows;     // of these tokens, with the bias
+    size_t words = 0, outputs = 0;                    // of the read-out
+    std::vector<int8_t> readout;                      // [block][source][word in block]
+    std::vector<double> bias;                         // of each word, -inf behind the last one
+    double scale = 1;                                 // of a logit
+
+    void embed(size_t token, Events &events) const {
+        events.clear();
+        for (size_t source = 0; source < inputs; source++) {
+            if (const int32_t value = embedding[token * inputs + source]) {
+                events.push_back({static_cast<uint32_t>(source), 2 * value});
+            }
+        }
+    }
+
+    void fold(size_t token) {
+        if (token >= folded || rows[token]) return;
+        const Layer &first = layers[0];
+        Events events;
+        embed(token, events);
+        std::unique_ptr<int32_t[]> row(new int32_t[3 * first.size]);
+        std::copy_n(first.bias, 3 * first.size, row.get());
+        first.x.add(events, row.get());
+        rows[token] = std::move(row);
+    }
+};
+
+// Steps in which each source of a layer was active.
+struct Counts {
+    std::vector<int64_t> before, reset, events;
+};
+
+void count(std::vector<int64_t> &counts, const Events &events) {
+    for (const Event &event : events) counts[event.source]++;
+}
+
+// What a layer holds and did last.
+struct Memory {
+    std::vector<int32_t> sums, u, r, z, p, c, y;
+    Events before, reset, events;
+
+    explicit Memory(size_t size) : sums(3 * size), u(size), r(size), z(size), p(size), c(size), y(size) {}
+};
+
+struct Stream {
+    Network &network;
+    std::vector<Memory> memories;
+    Events input;
+
+    explicit Stream(Network &network) : network(network) {
+        for (const Layer &layer : network.layers) memories.emplace_back(layer.size);
+    }
+
+    void reset() {
+        for (Memory &memory : memories) {
+            std::fill(memory.c.begin(), memory.c.end(), 0);
+            std::fill(memory.y.begin(), memory.y.end(), 0);
+            memory.events.clear();
+        }
+    }
+
+    void step(size_t token) {
+        const int32_t *row = token < network.folded ? network.rows[token].get() : nullptr;
+        if (!row) network.embed(token, input);
+        run(row);
+    }
+
+    // Every layer, on `input`, or on a row in its place.
+    void run(const int32_t *row) {
+        const Events *events = &input;
+        for (size_t number = 0; number < memories.size(); number++) {
+            const Layer &layer = network.layers[number];
+            Memory &memory = memories[number];
+            std::copy_n(row ? row : layer.bias, 3 * layer.size, memory.sums.data());
+            if (!row) layer.x.add(*events, memory.sums.data());
+            recur(layer, memory);
+            row = nullptr;
+            events = &memory.events;
+        }
+    }
+
+    void gate(const std::vector<int32_t> &table, const int32_t *sums, int32_t shift, std::vector<int32_t> &gates) {
+        const int32_t half = static_cast<int32_t>(table.size() / 2), rounding = 1 << (shift - 1);
+        const int32_t *__restrict values = table.data();
+        int32_t *__restrict result = gates.data();
+        for (size_t neuron = 0; neuron < gates.size(); neuron++) {
+            const int32_t index = (sums[neuron] + rounding) >> shift;
+            result[neuron] = values[std::min(std::max(index, -half), half - 1) + half];
+        }
+    }
+
+    // What remains of a step of a layer once its inputs are added.
+    void recur(const Layer &layer, Memory &memory) {
+        const size_t size = layer.size;
+        int32_t *sums = memory.sums.data();
+        memory.before.swap(memory.events);
+        layer.y.add(memory.before, sums);
+        gate(network.sigmoid, sums, layer.shift[0], memory.u);
+        gate(network.sigmoid, sums + size, layer.shift[1], memory.r);
+        memory.reset.clear();
+        for (const auto [source, value] : memory.before) {
+            if (const int32_t s = (memory.r[source] * value + 128) >> 8) memory.reset.push_back({source, s});
+        }
+        layer.s.add(memory.reset, sums + 2 * size);
+        gate(network.tanh, sums + 2 * size, layer.shift[2], memory.z);
+        const int32_t *__restrict u = memory.u.data(), *__restrict z = memory.z.data();
+        const int32_t *__restrict threshold = layer.threshold;
+        int32_t *__restrict p = memory.p.data(), *__restrict c = memory.c.data(), *__restrict y = memory.y.data();
+        for (size_t neuron = 0; neuron < size; neuron++) {
+            const int32_t state = c[neuron], reached = state + ((u[neuron] * (z[neuron] - state) + 128) >> 8);
+            const bool fires = reached >= threshold[neuron];
+            p[neuron] = reached;
+            y[neuron] = fires ? std::min((reached + 32) >> 6, EVENT_MAX) : 0;
+            c[neuron] = fires ? reached - threshold[neuron] : reached;
+        }
+        memory.events.resize(size);
+        size_t found = 0;
+        for (size_t neuron = 0; neuron < size; neuron++) {
+            memory.events[found] = {static_cast<uint32_t>(neuron), y[neuron]};
+            found += y[neuron] != 0;
+        }
+        memory.events.resize(found);
+    }
+};
+
+// e^x of x <= 0, to the last digits or so; in a form that compilers turn into vectors.
+inline double exponential(double x) {
+    constexpr double MAGIC = 0x1.8p52;  // adding it rounds, and leaves the whole number in the low bits
+    x = std::max(x, -700.0);
+    const double shifted = x * 1.4426950408889634 + MAGIC, whole = shifted - MAGIC;
+    const double r = (x - whole * 0x1.62e42fefa3800p-1) - whole * 0x1.ef35793c76730p-45;
+    double sum = r * (1.0 / 6227020800) + 1.0 / 479001600;
+    sum = sum * r + 1.0 / 39916800, sum = sum * r + 1.0 / 3628800, sum = sum * r + 1.0 / 362880;
+    sum = sum * r + 1.0 / 40320, sum = sum * r + 1.0 / 5040, sum = sum * r + 1.0 / 720, sum = sum * r + 1.0 / 120;
+    sum = sum * r + 1.0 / 24, sum = sum * r + 1.0 / 6, sum = sum * r + 1.0 / 2, sum = sum * r + 1, sum = sum * r + 1;
+    int64_t bits, exponent;
+    std::memcpy(&bits, &sum, sizeof bits);
+    std::memcpy(&exponent, &shifted, sizeof exponent);
+    bits += exponent << 52;
+    std::memcpy(&sum, &bits, sizeof sum);
+    return sum;
+}
+
+// Add the columns of active sources, in a block of words.
+void add_block(const int8_t *columns, const Events &events, int32_t *sums) {
+#ifdef __AVX2__
+    // Two sources a multiplication, which adds their products.
+    __m256i total[BLOCK / 8] = {};
+    for (size_t at = 0; at < events.size(); at += 2) {
+        const Event one = events[at], other = at + 1 < events.size() ? events[at + 1] : Event{0, 0};
+        const __m256i values = _mm256_set1_epi32(one.value | other.value << 16);
+        const int8_t *left = columns + one.source * BLOCK, *right = columns + other.source * BLOCK;
+        for (size_t part = 0; part < BLOCK / 16; part++) {
+            const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i *>(left) + part);
+            const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i *>(right) + part);
+            const __m256i low = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(a, b));
+            const __m256i high = _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(a, b));
+            total[2 * part] = _mm256_add_epi32(total[2 * part], _mm256_madd_epi16(low, values));
+            total[2 * part + 1] = _mm256_add_epi32(total[2 * part + 1], _mm256_madd_epi16(high, values));
+        }
+    }
+    std::memcpy(sums, total, sizeof total);
+#else
+    std::fill_n(sums, BLOCK, 0);
+    for (const auto [source, value] : events) {
+        const int8_t *column = columns + source * BLOCK;
+        for (size_t word = 0; word < BLOCK; word++) sums[word] += column[word] * value;
+    }
+#endif
+}
+
+// Logits of a block of words.
+void logits(const Network &network, size_t block, const Events &events, double *__restrict result) {
+    int32_t sums[BLOCK];
+    add_block(network.readout.data() + block * network.outputs * BLOCK, events, sums);
+    const double *bias = network.bias.data() + block * BLOCK, scale = network.scale;
+    for (size_t word = 0; word < BLOCK; word++) result[word] = (sums[word] + bias[word]) * scale;
+}
+
+// A prediction whose read-out is still to be done.
+struct Prediction {
+    Events events;
+    size_t target;
+    double *likelihood;
+    double largest, sum, chosen;
+};
+
+// Log-likelihoods of the targets under the softmax over all words.
+void read_out(const Network &network, std::vector<Prediction> &predictions, size_t count) {
+    for (size_t at = 0; at < count; at++) predictions[at].largest = -INFINITY, predictions[at].sum = 0;
+    alignas(64) double values[BLOCK];
+    for (size_t block = 0; block * BLOCK < network.words; block++) {
+        for (size_t at = 0; at < count; at++) {
+            Prediction &one = predictions[at];
+            logits(network, block, one.events, values);
+            if (one.target / BLOCK == block) one.chosen = values[one.target % BLOCK];
+            const double largest = std::max(one.largest, *std::max_element(values, values + BLOCK));
+            for (double &value : values) value = exponential(value - largest);
+            double sums[8] = {};
+            for (size_t word = 0; word < BLOCK; word += 8) {
+                for (size_t lane = 0; lane < 8; lane++) sums[lane] += values[word + lane];
+            }
+            one.sum *= std::exp(one.largest - largest);
+            for (const double sum : sums) one.sum += sum;
+            one.largest = largest;
+        }
+    }
+    for (size_t at = 0; at < count; at++) {
+        const Prediction &one = predictions[at];
+        *one.likelihood = one.chosen - one.largest - std::log(one.sum);
+    }
+}
+
+// Work in `threads` threads; meanwhile, in this one, `report` ten times a second. True from it stops the work.
+template <typename Work, typename Report>
+bool spread(unsigned threads, const Work &work, const Report &report, std::atomic<bool> &stop) {
+    std::mutex mutex;
+    std::condition_variable ended;
+    unsigned left = threads;
+    std::vector<std::thread> running;
+    for (unsigned number = 0; number < threads; number++) {
+        running.emplace_back([&] {
+            work();
+            const std::lock_guard<std::mutex> lock(mutex);
+            left--;
+            ended.notify_one();
+        });
+    }
+    {
+        std::unique_lock<std::mutex> lock(mutex);
+        while (!ended.wait_for(lock, std::chrono::milliseconds(100), [&] { return left == 0; })) {
+            lock.unlock();
+            if (report()) stop = true;
+            lock.lock();
+        }
+    }
+    for (std::thread &thread : running) thread.join();
+    return !stop;
+}
+
+void sparse(const int32_t *values, size_t size, Events &events) {
+    events.clear();
+    for (size_t source = 0; source < size; source++) {
+        if (values[source]) events.push_back({static_cast<uint32_t>(source), values[source]});
+    }
+}
+
+void dense(const Events &events, size_t size, int32_t *result) {
+    std::fill_n(result, size, 0);
+    for (const Event &event : events) result[event.source] = event.value;
+}
+
+}  // namespace
+
+// What native.py calls. Arrays that are given stay where they are as long as the network does.
+extern "C" {
+
+Network *network_new(size_t vocabulary, size_t inputs, const int8_t *embedding, size_t indices, const int32_t *sigmoid,
+                     const int32_t *tanh) {
+    Network *network = new Network{};
+    network->vocabulary = vocabulary, network->inputs = inputs, network->embedding = embedding;
+    // From two's-complement order.
+    for (auto [from, to] : {std::pair{sigmoid, &network->sigmoid}, std::pair{tanh, &network->tanh}}) {
+        to->assign(from + indices / 2, from + indices);
+        to->insert(to->end(), from, from + indices / 2);
+    }
+    return network;
+}
+
+void network_layer(Network *network, size_t inputs, size_t size, const int8_t *weight_x, const int8_t *weight_y,
+                   const int32_t *bias, const int32_t *threshold, const int32_t *shift) {
+    network->layers.push_back({inputs, size, Columns(weight_x, 3 * size, inputs), Columns(weight_y, 2 * size, size),
+                               Columns(weight_y + 2 * size * size, size, size), bias, threshold, shift});
+}
+
+void network_read_out(Network *network, size_t words, size_t outputs, const int8_t *weight, const int32_t *bias,
+                      int fraction) {
+    const size_t blocks = (words + BLOCK - 1) / BLOCK;
+    network->words = words, network->outputs = outputs, network->scale = std::ldexp(1.0, -fraction);
+    network->bias.assign(blocks * BLOCK, -INFINITY);
+    std::copy_n(bias, words, network->bias.begin());
+    network->readout.resize(blocks * BLOCK * outputs);
+    for (size_t word = 0; word < words; word++) {
+        int8_t *column = network->readout.data() + word / BLOCK * BLOCK * outputs + word % BLOCK;
+        for (size_t source = 0; source < outputs; source++) column[source * BLOCK] = weight[word * outputs + source];
+    }
+}
+
+void network_fold(Network *network, size_t tokens) {
+    network->folded = tokens;
+    network->rows.resize(tokens);
+}
+
+void network_free(Network *network) { delete network; }
+
+void stream_reset(Stream *stream) { stream->reset(); }
+
+Stream *stream_new(Network *network) { return new Stream(*network); }
+
+void stream_free(Stream *stream) { delete stream; }
+
+void stream_step(Stream *stream, size_t token) {
+    stream->network.fold(token);
+    stream->step(token);
+}
+
+void stream_step_events(Stream *stream, const int32_t *values) {
+    sparse(values, stream->network.inputs, stream->input);
+    stream->run(nullptr);
+}
+
+// What a layer did in the last step: y_before, s, sums, u, r, z, p, c, y.
+void stream_trace(const Stream *stream, size_t number, int32_t *const *arrays) {
+    const Memory &memory = stream->memories[number];
+    const size_t size = memory.y.size();
+    dense(memory.before, size, arrays[0]);
+    dense(memory.reset, size, arrays[1]);
+    const std::vector<int32_t> *kept[] = {&memory.sums, &memory.u, &memory.r, &memory.z, &memory.p, &memory.c,
+                                          &memory.y};
+    for (size_t array = 0; array < 7; array++) std::copy(kept[array]->begin(), kept[array]->end(), arrays[2 + array]);
+}
+
+void network_logits(const Network *network, const int32_t *y, double *result) {
+    Events events;
+    sparse(y, network->outputs, events);
+    double values[BLOCK];
+    for (size_t block = 0; block * BLOCK < network->words; block++) {
+        logits(*network, block, events, values);
+        std::copy_n(values, std::min(BLOCK, network->words - block * BLOCK), result + block * BLOCK);
+    }
+}
+
+// Run streams, each from zero state through so many tokens of a text. For each of these the log-likelihood of the one
+// behind it, where `likelihoods` is given, and how often each source was active, layer by layer [y_before, s, events],
+// where `counts` is. True when done, false when `report`, called with the steps done, has stopped it.
+bool network_run(Network *network, const int32_t *ids, size_t streams, const size_t *starts, const size_t *steps,
+                 unsigned threads, double *likelihoods, int64_t *counts, bool (*report)(size_t)) {
+    std::atomic<bool> stop{false};
+    std::atomic<size_t> next{0}, done{0};
+    std::vector<size_t> tokens;
+    if (network->folded) {
+        for (size_t stream = 0; stream < streams; stream++) {
+            tokens.insert(tokens.end(), ids + starts[stream], ids + starts[stream] + steps[stream]);
+        }
+        std::sort(tokens.begin(), tokens.end());
+        tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
+    }
+    std::mutex mutex;
+    const auto fold = [&] {
+        for (size_t at; !stop && (at = next++) < tokens.size();) network->fold(tokens[at]);
+    };
+    const auto run = [&] {
+        Stream stream(*network);
+        std::vector<Prediction> predictions(PREDICTIONS);
+        std::vector<Counts> counted;
+        for (const Layer &layer : network->layers) {
+            const std::vector<int64_t> zeros(layer.size);
+            counted.push_back({zeros, zeros, zeros});
+        }
+        for (size_t number; (number = next++) < streams;) {
+            stream.reset();
+            size_t waiting = 0;
+            for (size_t at = starts[number]; !stop && at < starts[number] + steps[number]; at++) {
+                stream.step(static_cast<size_t>(ids[at]));
+                if (counts) {
+                    for (size_t layer = 0; layer < counted.size(); layer++) {
+                        count(counted[layer].before, stream.memories[layer].before);
+                        count(counted[layer].reset, stream.memories[layer].reset);
+                        count(counted[layer].events, stream.memories[layer].events);
+                    }
+                }
+                if (likelihoods) {
+                    Prediction &one = predictions[waiting++];
+                    one.events = stream.memories.back().events;
+                    one.target = static_cast<size_t>(ids[at + 1]);
+                    one.likelihood = likelihoods + at;
+                    if (waiting == PREDICTIONS || at + 1 == starts[number] + steps[number]) {
+                        read_out(*network, predictions, waiting);
+                        waiting = 0;
+                    }
+                }
+                done++;
+            }
+        }
+        if (!counts) return;
+        const std::lock_guard<std::mutex> lock(mutex);
+        int64_t *to = counts;
+        for (const Counts &layer : counted) {
+            for (const auto *from : {&layer.before, &layer.reset, &layer.events}) {
+                for (const int64_t value : *from) *to++ += value;
+            }
+        }
+    };
+    const auto tell = [&] { return report(done); };
+    if (!spread(threads, fold, tell, stop)) return false;
+    next = 0;
+    return spread(threads, run, tell, stop);
+}
+
+// Seconds of each of so many steps of one stream from zero state, in this thread: without the read-out, or with it, a
+// prediction at a time.
+void network_time(Network *network, const int32_t *ids, size_t steps, bool whole, double *seconds) {
+    Stream stream(*network);
+    std::vector<Prediction> predictions(1);
+    double likelihood;
+    for (size_t at = 0; at < steps; at++) {
+        const auto begin = std::chrono::steady_clock::now();
+        stream_step(&stream, static_cast<size_t>(ids[at]));
+        if (whole) {
+            predictions[0].events = stream.memories.back().events;
+            predictions[0].target = static_cast<size_t>(ids[at + 1]);
+            predictions[0].likelihood = &likelihood;
+            read_out(*network, predictions, 1);
+        }
+        seconds[at] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    }
+}
+}

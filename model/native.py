@@ -1,0 +1,324 @@
+"""The integer network as machine code: ``native.cpp``, compiled once for this processor and kept in the user's cache.
+
+What `IntegerEngine` defines, event by event: only the non-zero weights of active sources are read. A whole text takes
+seconds, its streams spread over threads. The sums that a token adds to the first layer, its folded row, are computed
+when it first comes and kept, as far as `FOLDED_BYTES` go.
+"""
+
+import ctypes
+import functools
+import hashlib
+import json
+import os
+import subprocess
+import sysconfig
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from egret.model.counts import SourceCounts, count_macs, integer_columns
+from egret.model.errors import InputError
+from egret.model.evaluate import Evaluation, stream_starts
+from egret.model.files import write_aside
+from egret.model.integer import LayerTrace, sigmoid_table, tanh_table
+from egret.model.machine import (
+    cache_directory,
+    find_compiler,
+    run_tools,
+    safe_directory,
+    tool_environment,
+    users_cache,
+)
+
+if TYPE_CHECKING:
+    from egret.model.integer import IntegerNetwork
+
+__all__ = ["FLAGS", "FOLDED_BYTES", "SOURCE", "TUNED", "NativeEngine", "library"]
+
+FLAGS = ("-std=gnu++17", "-O3", "-shared", "-fPIC", "-pthread")
+"""Of the C++ compiler."""
+
+TUNED = ("-march=native",)
+"""For this processor's own instructions, where the compiler knows that option."""
+
+FOLDED_BYTES = 256 << 20
+"""Of folded rows that an engine keeps at most."""
+
+SOURCE = Path(__file__).parent / "native.cpp"
+_MOST_NEURONS = (1 << 16) // 3  # rows of a layer are 16 bits
+
+_Report = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_size_t)
+_POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
+_FUNCTIONS = {
+    "network_new": (_POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER, _POINTER),
+    "network_layer": (None, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER),
+    "network_read_out": (None, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, ctypes.c_int),
+    "network_fold": (None, _POINTER, _SIZE),
+    "network_free": (None, _POINTER),
+    "network_logits": (None, _POINTER, _POINTER, _POINTER),
+    "network_run": (
+        *(ctypes.c_bool, _POINTER, _POINTER, _SIZE, _POINTER, _POINTER, ctypes.c_uint, _POINTER, _POINTER),
+        _Report,
+    ),
+    "network_time": (None, _POINTER, _POINTER, _SIZE, ctypes.c_bool, _POINTER),
+    "stream_new": (_POINTER, _POINTER),
+    "stream_reset": (None, _POINTER),
+    "stream_free": (None, _POINTER),
+    "stream_step": (None, _POINTER, _SIZE),
+    "stream_step_events": (None, _POINTER, _POINTER),
+    "stream_trace": (None, _POINTER, _SIZE, _POINTER),
+}
+"""Result and arguments of what native.cpp exports."""
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The compiled engine, from the cache or compiled now; raises `InputError` where there is no C++ compiler."""
+    compiler = find_compiler()
+    tuned, predefined = _predefined(compiler)
+    content = json.dumps([SOURCE.read_text(), FLAGS, tuned, predefined, sysconfig.get_platform()])
+    name = f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.so"
+    # What a cache holds is used whether it can be written or not.
+    path = users_cache() / "native" / name
+    if not path.exists():
+        path = cache_directory() / "native" / name
+        path.parent.mkdir(exist_ok=True)
+        _compile([compiler, *FLAGS, *tuned], path)
+    try:
+        found = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise InputError(f"native engine: {path} cannot be loaded: {error}") from error
+    for function, (result, *arguments) in _FUNCTIONS.items():
+        one = getattr(found, function)
+        one.restype, one.argtypes = result, arguments
+    return found
+
+
+def _predefined(compiler):
+    """Options for this processor, if the compiler knows any, and all that it defines with them: its version too."""
+    for tuned in (TUNED, ()):
+        command = [compiler, *tuned, "-dM", "-E", "-x", "c++", os.devnull]
+        options: dict[str, Any] = {"env": tool_environment(), "stdin": subprocess.DEVNULL, "text": True}
+        ran = subprocess.run(command, capture_output=True, **options)
+        if not ran.returncode:
+            break
+    return tuned, ran.stdout
+
+
+def _compile(command, path):
+    with safe_directory("egret-native-") as work:
+        try:
+            run_tools([[*command, "-o", "native.so", str(SOURCE)]], work, work / "native.log")
+        except InputError as error:
+            raise InputError(f"native engine: compiling it failed: {error}") from error
+        write_aside(path, (work / "native.so").read_bytes())
+
+
+class NativeEngine:
+    """Runs an integer network over B independent streams, as `IntegerEngine` does.
+
+    Parameters
+    ----------
+    network : IntegerNetwork
+    folded : bool
+        Whether the sums that tokens add to the first layer are kept.
+
+    Raises
+    ------
+    InputError
+        There is no C++ compiler, or a layer is too large.
+    """
+
+    def __init__(self, network: "IntegerNetwork", *, folded: bool = True) -> None:
+        self.network = network
+        largest = max(network.hidden)
+        if largest > _MOST_NEURONS:
+            raise InputError(f"the native engine runs layers of at most {_MOST_NEURONS:,} neurons, not {largest:,}")
+        self._library = library()
+        bits, vocabulary = network.gate_index_bits, network.vocabulary
+        tables = _int32(sigmoid_table(bits)), _int32(tanh_table(bits))
+        embedding = np.ascontiguousarray(network.embedding, np.int8)
+        self._kept = [tables, embedding]  # what the library goes on reading
+        rows, inputs = embedding.shape
+        self._pointer = self._library.network_new(rows, inputs, _at(embedding), 1 << bits, *map(_at, tables))
+        weakref.finalize(self, self._library.network_free, self._pointer)
+        for layer in network.layers:
+            weights = [np.ascontiguousarray(weight, np.int8) for weight in (layer.weight_x, layer.weight_y)]
+            numbers = [_int32(one) for one in (layer.bias, layer.threshold, layer.shift)]
+            self._kept.append(numbers)
+            size = len(layer.threshold)
+            self._library.network_layer(self._pointer, inputs, size, *map(_at, weights), *map(_at, numbers))
+            inputs = size
+        if network.readout_bias is not None:
+            weight = embedding if network.readout_weight is None else network.readout_weight
+            weight, bias = np.ascontiguousarray(weight, np.int8), _int32(network.readout_bias)
+            self._library.network_read_out(
+                self._pointer, *weight.shape, _at(weight), _at(bias), network.readout_fraction
+            )
+        if folded and vocabulary is not None:
+            row_bytes = 4 * 3 * network.hidden[0]
+            self._library.network_fold(self._pointer, min(rows, FOLDED_BYTES // row_bytes))
+        self._streams: list[_Stream] = []
+        self.reset_state()
+
+    def reset_state(self, batch: int = 1) -> None:
+        """Start ``batch`` streams with zero state and no events."""
+        self._streams = [_Stream(self) for _ in range(batch)]
+
+    def step(self, tokens: np.ndarray) -> list[LayerTrace]:
+        """Feed one token to every stream.
+
+        Parameters
+        ----------
+        tokens : int [B]; or the events that enter, int [B, I], where the input is events
+
+        Returns
+        -------
+        list of LayerTrace, one a layer; the last one's ``y`` is what the read-out takes.
+        """
+        if self.network.vocabulary is None:
+            x = _int32(tokens)
+            for stream, values in zip(self._streams, x, strict=True):
+                self._library.stream_step_events(stream.pointer, _at(values))
+        else:
+            tokens = self._checked(tokens)
+            for stream, token in zip(self._streams, tokens.tolist(), strict=True):
+                self._library.stream_step(stream.pointer, token)
+            x = 2 * self.network.embedding[tokens].astype(np.int32)
+        traces = []
+        for number, size in enumerate(self.network.hidden):
+            # As the library has them: y_before, s, accumulators, u, r, z, p, c, y.
+            sizes = [3 * size if place == 2 else size for place in range(9)]
+            arrays = [np.zeros((len(self._streams), one), np.int32) for one in sizes]
+            for index, stream in enumerate(self._streams):
+                pointers = (_POINTER * 9)(*(_at(array[index]) for array in arrays))
+                self._library.stream_trace(stream.pointer, number, pointers)
+            traces.append(LayerTrace(x, *arrays))
+            x = traces[-1].y
+        return traces
+
+    def read_out(self, y: np.ndarray) -> np.ndarray:
+        """Logits, float64 [B, V], exact, from the last layer's events y, [B, H]."""
+        assert self.network.readout_bias is not None, "a later part of a network has no read-out"
+        logits = np.zeros((len(y), len(self.network.readout_bias)))
+        for events, result in zip(_int32(y), logits, strict=True):
+            self._library.network_logits(self._pointer, _at(events), _at(result))
+        return logits
+
+    def evaluate(
+        self,
+        ids: np.ndarray,
+        *,
+        batch: int = 1,
+        threads: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Evaluation:
+        """Run a text through the network, as `egret.model.evaluate.evaluate` does, at the processor's speed.
+
+        Parameters
+        ----------
+        ids : np.ndarray of int, shape [N + 1]
+            The text; every token after the first is predicted.
+        batch : int
+            Number of streams that the text is cut into (`egret.model.evaluate.stream_steps`).
+        threads : int, optional
+            Over which the streams are spread; as many as there are processors when not given.
+        progress : callable, optional
+            Called now and then as ``progress(done, total)``, both in predictions; what it raises ends the run.
+
+        Returns
+        -------
+        Evaluation
+
+        Raises
+        ------
+        InputError
+            See `egret.model.evaluate.stream_steps`.
+        """
+        starts, steps = stream_starts(ids, batch)
+        ids, total = self._checked(ids).astype(np.int32), len(ids) - 1
+        likelihoods = np.zeros(total)
+        counts = np.zeros(3 * sum(self.network.hidden), np.int64)
+        raised: list[BaseException] = []
+
+        def report(done):
+            try:
+                if progress is not None:
+                    progress(done, total)
+            except BaseException as error:  # raised again below, once the threads have ended
+                raised.append(error)
+            return bool(raised)
+
+        threads = min(batch, (os.cpu_count() or 1) if threads is None else threads)
+        cuts = starts.astype(np.uintp), steps.astype(np.uintp)
+        done = self._library.network_run(
+            *(self._pointer, _at(ids), batch, *map(_at, cuts), threads, _at(likelihoods), _at(counts)),
+            _Report(report),
+        )
+        if not done:
+            raise raised[0]
+        if progress is not None:
+            progress(total, total)
+        columns = integer_columns(self.network)
+        sources = SourceCounts(columns)
+        sources.steps = total
+        x = np.bincount(ids[:-1], minlength=len(self.network.embedding)) @ (self.network.embedding != 0)
+        for number, size in enumerate(self.network.hidden):
+            before, reset, events = counts[: 3 * size].reshape(3, size)
+            counts = counts[3 * size :]
+            sources.x[number], sources.y[number], sources.s[number] = x, before, reset
+            sources.events[number] = int(events.sum())
+            x = events
+        return Evaluation(
+            tokens=total,
+            loss=-float(likelihoods.sum()) / total,
+            activity=sources.activity,
+            macs=count_macs(columns, sources),
+            sources=sources,
+        )
+
+    def step_seconds(self, ids: np.ndarray, *, read_out: bool) -> np.ndarray:
+        """Time the steps of one stream in one thread, from zero state.
+
+        Parameters
+        ----------
+        ids : np.ndarray of int, shape [N + 1]
+        read_out : bool
+            Whether a step ends with the log-likelihood of the next token rather than with the last layer's events.
+
+        Returns
+        -------
+        np.ndarray of float, shape [N]
+            In seconds.
+        """
+        ids = self._checked(ids).astype(np.int32)
+        seconds = np.zeros(len(ids) - 1)
+        self._library.network_time(self._pointer, _at(ids), len(seconds), read_out, _at(seconds))
+        return seconds
+
+    def _checked(self, tokens):
+        tokens, vocabulary = np.asarray(tokens), len(self.network.embedding)
+        wrong = tokens[(tokens < 0) | (tokens >= vocabulary)]
+        if len(wrong):
+            raise InputError(f"token {wrong[0]} is not in the vocabulary (0 to {vocabulary - 1})")
+        return tokens
+
+
+class _Stream:
+    """A stream of an engine, which ends with this object."""
+
+    def __init__(self, engine: NativeEngine):
+        self.engine = engine  # which it needs as long as it lives
+        self.pointer = engine._library.stream_new(engine._pointer)
+        weakref.finalize(self, engine._library.stream_free, self.pointer)
+
+
+def _int32(values):
+    return np.ascontiguousarray(values, np.int32)
+
+
+def _at(array):
+    return array.ctypes.data
