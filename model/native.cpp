@@ -1,13 +1,13 @@
-// The integer network on a processor: what integer.py defines, event by event, bit for bit (native.py drives it).
+// The integer network on a processor: what integer.py and readout.py define, event by event, bit for bit (native.py
+// drives it).
 //
 // Only columns of active sources are read, and of these only the non-zero weights: a weight is 8 bits, its row 16. The
 // sums that a token's embedding adds to layer 1 are kept once they were computed (folded rows), where that is asked for.
-// The read-out reads whole columns of active sources, a block of words at a time for several predictions.
+// The read-out reads whole columns of active sources, a block of entries at a time for several predictions.
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cmath>
 #include <condition_variable>
 #include <cstdint>
 #include <cstring>
@@ -22,9 +22,9 @@
 
 namespace {
 
-constexpr size_t BLOCK = 64;        // words of the read-out
-constexpr size_t PREDICTIONS = 16;  // whose read-out is done together
-constexpr int EVENT_MAX = 255;
+constexpr size_t BLOCK = 64;        // entries of a matrix of the read-out
+constexpr size_t PREDICTIONS = 8;   // whose read-out is done together
+constexpr int EVENT_MAX = 255, SCORE_BITS = 18, SCORE_FRACTION = 10;
 
 struct Event {
     uint32_t source;
@@ -70,6 +70,21 @@ struct Layer {
     const int32_t *bias, *threshold, *shift;
 };
 
+// The head of the read-out, or a group.
+struct Matrix {
+    size_t entries;
+    std::vector<int8_t> weights;  // [block][source][entry in block]
+    std::vector<int32_t> bias;
+};
+
+struct ReadOut {
+    size_t outputs = 0, head = 0, rows = 1;
+    int shift = 0;  // from an accumulator to a score
+    std::vector<Matrix> matrices;
+    std::vector<int32_t> exponential, logarithm;
+    std::vector<uint32_t> order, matrix, entry;  // the word at each place; where each word is
+};
+
 struct Network {
     size_t vocabulary, inputs;  // no vocabulary: the input is events
     const int8_t *embedding;
@@ -77,10 +92,7 @@ struct Network {
     std::vector<Layer> layers;
     size_t folded = 0;                                // tokens whose rows are kept
     std::vector<std::unique_ptr<int32_t[]>> rows;     // of these tokens, with the bias
-    size_t words = 0, outputs = 0;                    // of the read-out
-    std::vector<int8_t> readout;                      // [block][source][word in block]
-    std::vector<double> bias;                         // of each word, -inf behind the last one
-    double scale = 1;                                 // of a logit
+    ReadOut readout;
 
     void embed(size_t token, Events &events) const {
         events.clear();
@@ -201,24 +213,6 @@ struct Stream {
     }
 };
 
-// e^x of x <= 0, to the last digits or so; in a form that compilers turn into vectors.
-inline double exponential(double x) {
-    constexpr double MAGIC = 0x1.8p52;  // adding it rounds, and leaves the whole number in the low bits
-    x = std::max(x, -700.0);
-    const double shifted = x * 1.4426950408889634 + MAGIC, whole = shifted - MAGIC;
-    const double r = (x - whole * 0x1.62e42fefa3800p-1) - whole * 0x1.ef35793c76730p-45;
-    double sum = r * (1.0 / 6227020800) + 1.0 / 479001600;
-    sum = sum * r + 1.0 / 39916800, sum = sum * r + 1.0 / 3628800, sum = sum * r + 1.0 / 362880;
-    sum = sum * r + 1.0 / 40320, sum = sum * r + 1.0 / 5040, sum = sum * r + 1.0 / 720, sum = sum * r + 1.0 / 120;
-    sum = sum * r + 1.0 / 24, sum = sum * r + 1.0 / 6, sum = sum * r + 1.0 / 2, sum = sum * r + 1, sum = sum * r + 1;
-    int64_t bits, exponent;
-    std::memcpy(&bits, &sum, sizeof bits);
-    std::memcpy(&exponent, &shifted, sizeof exponent);
-    bits += exponent << 52;
-    std::memcpy(&sum, &bits, sizeof sum);
-    return sum;
-}
-
 // Add the columns of active sources, in a block of words.
 void add_block(const int8_t *columns, const Events &events, int32_t *sums) {
 #ifdef __AVX2__
@@ -247,45 +241,81 @@ void add_block(const int8_t *columns, const Events &events, int32_t *sums) {
 #endif
 }
 
-// Logits of a block of words.
-void logits(const Network &network, size_t block, const Events &events, double *__restrict result) {
+// Scores of a block of entries.
+void score(const ReadOut &readout, const Matrix &matrix, size_t block, const Events &events, int32_t *__restrict scores) {
+    constexpr int32_t HALF = 1 << (SCORE_BITS - 1);
     int32_t sums[BLOCK];
-    add_block(network.readout.data() + block * network.outputs * BLOCK, events, sums);
-    const double *bias = network.bias.data() + block * BLOCK, scale = network.scale;
-    for (size_t word = 0; word < BLOCK; word++) result[word] = (sums[word] + bias[word]) * scale;
+    add_block(matrix.weights.data() + block * readout.outputs * BLOCK, events, sums);
+    const int32_t *bias = matrix.bias.data() + block * BLOCK;
+    if (const int shift = readout.shift; shift > 0) {
+        for (int32_t &sum : sums) sum = (sum + (1 << (shift - 1))) >> shift;
+    } else {
+        const int32_t most = 4 * HALF >> -shift;
+        for (int32_t &sum : sums) sum = std::min(std::max(sum, -most), most) * (1 << -shift);
+    }
+    for (size_t entry = 0; entry < BLOCK; entry++) {
+        scores[entry] = std::min(std::max(sums[entry] + bias[entry], -HALF), HALF - 1);
+    }
+}
+
+using Scores = std::vector<int32_t>;
+
+// Scores of all entries, and some behind them.
+void score(const ReadOut &readout, const Matrix &matrix, const Events &events, Scores &scores) {
+    scores.resize(matrix.bias.size());
+    for (size_t block = 0; block * BLOCK < matrix.entries; block++) {
+        score(readout, matrix, block, events, scores.data() + block * BLOCK);
+    }
+}
+
+// The logarithm of a sum of exponentials.
+int64_t log_sum(const ReadOut &readout, const int32_t *scores, size_t count) {
+    const int32_t largest = *std::max_element(scores, scores + count), *table = readout.exponential.data();
+    int64_t total = 0;
+    for (size_t begin = 0; begin < count; begin += BLOCK) {
+        const size_t end = std::min(begin + BLOCK, count);
+        int32_t sum = 0;  // of 64 powers of up to 2^23
+        for (size_t at = begin; at < end; at++) sum += table[std::min((largest - scores[at] + 8) >> 4, 1023)];
+        total += sum;
+    }
+    int place = 0;
+    while (total >> (place + 24)) place++;
+    int64_t mantissa = (total + (int64_t{1} << (12 + place))) >> (13 + place);
+    if (mantissa >> 11) mantissa >>= 1, place++;
+    return int64_t{largest} * 64 + 45426 * place + readout.logarithm[static_cast<size_t>(mantissa - 1024)];
 }
 
 // A prediction whose read-out is still to be done.
 struct Prediction {
     Events events;
-    size_t target;
-    double *likelihood;
-    double largest, sum, chosen;
+    size_t word;
+    int64_t *result;
+    Scores head;
 };
 
-// Log-likelihoods of the targets under the softmax over all words.
-void read_out(const Network &network, std::vector<Prediction> &predictions, size_t count) {
-    for (size_t at = 0; at < count; at++) predictions[at].largest = -INFINITY, predictions[at].sum = 0;
-    alignas(64) double values[BLOCK];
-    for (size_t block = 0; block * BLOCK < network.words; block++) {
+// Log-probabilities of words, for several predictions at once.
+void read_out(const ReadOut &readout, std::vector<Prediction> &predictions, size_t count) {
+    const Matrix &head = readout.matrices[0];
+    Scores scores;
+    for (size_t at = 0; at < count; at++) predictions[at].head.resize(head.bias.size());
+    for (size_t block = 0; block * BLOCK < head.entries; block++) {
         for (size_t at = 0; at < count; at++) {
-            Prediction &one = predictions[at];
-            logits(network, block, one.events, values);
-            if (one.target / BLOCK == block) one.chosen = values[one.target % BLOCK];
-            const double largest = std::max(one.largest, *std::max_element(values, values + BLOCK));
-            for (double &value : values) value = exponential(value - largest);
-            double sums[8] = {};
-            for (size_t word = 0; word < BLOCK; word += 8) {
-                for (size_t lane = 0; lane < 8; lane++) sums[lane] += values[word + lane];
-            }
-            one.sum *= std::exp(one.largest - largest);
-            for (const double sum : sums) one.sum += sum;
-            one.largest = largest;
+            score(readout, head, block, predictions[at].events, predictions[at].head.data() + block * BLOCK);
         }
     }
     for (size_t at = 0; at < count; at++) {
         const Prediction &one = predictions[at];
-        *one.likelihood = one.chosen - one.largest - std::log(one.sum);
+        const size_t number = readout.matrix[one.word], entry = readout.entry[one.word];
+        int64_t found = -log_sum(readout, one.head.data(), head.entries);
+        if (number == 0) {
+            found += int64_t{one.head[entry]} * 64;
+        } else {
+            const Matrix &group = readout.matrices[number];
+            score(readout, group, one.events, scores);
+            found += log_sum(readout, one.head.data() + readout.head + (number - 1) * readout.rows, readout.rows);
+            found += int64_t{scores[entry]} * 64 - log_sum(readout, scores.data(), group.entries);
+        }
+        *one.result = found;
     }
 }
 
@@ -351,17 +381,28 @@ void network_layer(Network *network, size_t inputs, size_t size, const int8_t *w
                                Columns(weight_y + 2 * size * size, size, size), bias, threshold, shift});
 }
 
-void network_read_out(Network *network, size_t words, size_t outputs, const int8_t *weight, const int32_t *bias,
-                      int fraction) {
-    const size_t blocks = (words + BLOCK - 1) / BLOCK;
-    network->words = words, network->outputs = outputs, network->scale = std::ldexp(1.0, -fraction);
-    network->bias.assign(blocks * BLOCK, -INFINITY);
-    std::copy_n(bias, words, network->bias.begin());
-    network->readout.resize(blocks * BLOCK * outputs);
-    for (size_t word = 0; word < words; word++) {
-        int8_t *column = network->readout.data() + word / BLOCK * BLOCK * outputs + word % BLOCK;
-        for (size_t source = 0; source < outputs; source++) column[source * BLOCK] = weight[word * outputs + source];
+void network_read_out(Network *network, size_t words, size_t outputs, size_t head, size_t rows, int fraction,
+                      const int32_t *exponential, const int32_t *logarithm, const uint32_t *order,
+                      const uint32_t *matrix, const uint32_t *entry) {
+    ReadOut &readout = network->readout;
+    readout.outputs = outputs, readout.head = head, readout.rows = rows, readout.shift = fraction - SCORE_FRACTION;
+    readout.exponential.assign(exponential, exponential + 1024);
+    readout.logarithm.assign(logarithm, logarithm + 1024);
+    readout.order.assign(order, order + words);
+    readout.matrix.assign(matrix, matrix + words);
+    readout.entry.assign(entry, entry + words);
+}
+
+// The head first, then each group.
+void network_matrix(Network *network, size_t entries, const int8_t *weight, const int32_t *bias) {
+    const size_t blocks = (entries + BLOCK - 1) / BLOCK, outputs = network->readout.outputs;
+    Matrix matrix{entries, std::vector<int8_t>(blocks * BLOCK * outputs), std::vector<int32_t>(blocks * BLOCK)};
+    std::copy_n(bias, entries, matrix.bias.begin());
+    for (size_t entry = 0; entry < entries; entry++) {
+        int8_t *column = matrix.weights.data() + entry / BLOCK * BLOCK * outputs + entry % BLOCK;
+        for (size_t source = 0; source < outputs; source++) column[source * BLOCK] = weight[entry * outputs + source];
     }
+    network->readout.matrices.push_back(std::move(matrix));
 }
 
 void network_fold(Network *network, size_t tokens) {
@@ -398,21 +439,23 @@ void stream_trace(const Stream *stream, size_t number, int32_t *const *arrays) {
     for (size_t array = 0; array < 7; array++) std::copy(kept[array]->begin(), kept[array]->end(), arrays[2 + array]);
 }
 
-void network_logits(const Network *network, const int32_t *y, double *result) {
-    Events events;
-    sparse(y, network->outputs, events);
-    double values[BLOCK];
-    for (size_t block = 0; block * BLOCK < network->words; block++) {
-        logits(*network, block, events, values);
-        std::copy_n(values, std::min(BLOCK, network->words - block * BLOCK), result + block * BLOCK);
+// Of one word for each row of events.
+void network_log_probabilities(const Network *network, size_t count, const int32_t *y, const int32_t *words,
+                               int64_t *result) {
+    std::vector<Prediction> predictions(1);
+    for (size_t at = 0; at < count; at++) {
+        sparse(y + at * network->readout.outputs, network->readout.outputs, predictions[0].events);
+        predictions[0].word = static_cast<size_t>(words[at]);
+        predictions[0].result = result + at;
+        read_out(network->readout, predictions, 1);
     }
 }
 
-// Run streams, each from zero state through so many tokens of a text. For each of these the log-likelihood of the one
-// behind it, where `likelihoods` is given, and how often each source was active, layer by layer [y_before, s, events],
+// Run streams, each from zero state through so many tokens of a text. For each of these the log-probability of the one
+// behind it, where `result` is given, and how often each source was active, layer by layer [y_before, s, events],
 // where `counts` is. True when done, false when `report`, called with the steps done, has stopped it.
 bool network_run(Network *network, const int32_t *ids, size_t streams, const size_t *starts, const size_t *steps,
-                 unsigned threads, double *likelihoods, int64_t *counts, bool (*report)(size_t)) {
+                 unsigned threads, int64_t *result, int64_t *counts, bool (*report)(size_t)) {
     std::atomic<bool> stop{false};
     std::atomic<size_t> next{0}, done{0};
     std::vector<size_t> tokens;
@@ -447,13 +490,13 @@ bool network_run(Network *network, const int32_t *ids, size_t streams, const siz
                         count(counted[layer].events, stream.memories[layer].events);
                     }
                 }
-                if (likelihoods) {
+                if (result) {
                     Prediction &one = predictions[waiting++];
                     one.events = stream.memories.back().events;
-                    one.target = static_cast<size_t>(ids[at + 1]);
-                    one.likelihood = likelihoods + at;
+                    one.word = static_cast<size_t>(ids[at + 1]);
+                    one.result = result + at;
                     if (waiting == PREDICTIONS || at + 1 == starts[number] + steps[number]) {
-                        read_out(*network, predictions, waiting);
+                        read_out(network->readout, predictions, waiting);
                         waiting = 0;
                     }
                 }
@@ -480,15 +523,15 @@ bool network_run(Network *network, const int32_t *ids, size_t streams, const siz
 void network_time(Network *network, const int32_t *ids, size_t steps, bool whole, double *seconds) {
     Stream stream(*network);
     std::vector<Prediction> predictions(1);
-    double likelihood;
+    int64_t result;
     for (size_t at = 0; at < steps; at++) {
         const auto begin = std::chrono::steady_clock::now();
         stream_step(&stream, static_cast<size_t>(ids[at]));
         if (whole) {
             predictions[0].events = stream.memories.back().events;
-            predictions[0].target = static_cast<size_t>(ids[at + 1]);
-            predictions[0].likelihood = &likelihood;
-            read_out(*network, predictions, 1);
+            predictions[0].word = static_cast<size_t>(ids[at + 1]);
+            predictions[0].result = &result;
+            read_out(network->readout, predictions, 1);
         }
         seconds[at] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     }

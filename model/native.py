@@ -32,6 +32,7 @@ from egret.model.machine import (
     tool_environment,
     users_cache,
 )
+from egret.model.readout import LOG_FRACTION, ReadOut, exponential_table, logarithm_table
 
 if TYPE_CHECKING:
     from egret.model.integer import IntegerNetwork
@@ -55,10 +56,14 @@ _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
 _FUNCTIONS = {
     "network_new": (_POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER, _POINTER),
     "network_layer": (None, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER),
-    "network_read_out": (None, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, ctypes.c_int),
+    "network_read_out": (
+        *(None, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, ctypes.c_int, _POINTER, _POINTER, _POINTER, _POINTER),
+        _POINTER,
+    ),
+    "network_matrix": (None, _POINTER, _SIZE, _POINTER, _POINTER),
     "network_fold": (None, _POINTER, _SIZE),
     "network_free": (None, _POINTER),
-    "network_logits": (None, _POINTER, _POINTER, _POINTER),
+    "network_log_probabilities": (None, _POINTER, _SIZE, _POINTER, _POINTER, _POINTER),
     "network_run": (
         *(ctypes.c_bool, _POINTER, _POINTER, _SIZE, _POINTER, _POINTER, ctypes.c_uint, _POINTER, _POINTER),
         _Report,
@@ -152,17 +157,29 @@ class NativeEngine:
             size = len(layer.threshold)
             self._library.network_layer(self._pointer, inputs, size, *map(_at, weights), *map(_at, numbers))
             inputs = size
-        if network.readout_bias is not None:
-            weight = embedding if network.readout_weight is None else network.readout_weight
-            weight, bias = np.ascontiguousarray(weight, np.int8), _int32(network.readout_bias)
-            self._library.network_read_out(
-                self._pointer, *weight.shape, _at(weight), _at(bias), network.readout_fraction
-            )
+        # The folder is a link under src, so that pyright knows this class twice.
+        self._readout = None if network.readout_bias is None else ReadOut(network)  # pyright: ignore[reportArgumentType]
+        if self._readout is not None:
+            self._add(self._readout)
         if folded and vocabulary is not None:
             row_bytes = 4 * 3 * network.hidden[0]
             self._library.network_fold(self._pointer, min(rows, FOLDED_BYTES // row_bytes))
         self._streams: list[_Stream] = []
         self.reset_state()
+
+    def _add(self, readout):
+        words = len(readout.order)
+        matrices = np.searchsorted(readout.starts, readout.place, side="right")
+        numbers = readout.order, matrices, readout.place - np.concatenate([[0], readout.starts])[matrices]
+        tables = _int32(exponential_table()), _int32(logarithm_table())
+        where = [one.astype(np.uint32) for one in numbers]
+        self._library.network_read_out(
+            *(self._pointer, words, self.network.hidden[-1], readout.head, readout.rows, readout.fraction),
+            *map(_at, (*tables, *where)),
+        )
+        for weight, bias in zip(readout.weights, readout.biases, strict=True):
+            weight, bias = np.ascontiguousarray(weight, np.int8), _int32(bias)
+            self._library.network_matrix(self._pointer, len(weight), _at(weight), _at(bias))
 
     def reset_state(self, batch: int = 1) -> None:
         """Start ``batch`` streams with zero state and no events."""
@@ -184,7 +201,7 @@ class NativeEngine:
             for stream, values in zip(self._streams, x, strict=True):
                 self._library.stream_step_events(stream.pointer, _at(values))
         else:
-            tokens = self._checked(tokens)
+            tokens = _checked(tokens, len(self.network.embedding))
             for stream, token in zip(self._streams, tokens.tolist(), strict=True):
                 self._library.stream_step(stream.pointer, token)
             x = 2 * self.network.embedding[tokens].astype(np.int32)
@@ -200,13 +217,35 @@ class NativeEngine:
             x = traces[-1].y
         return traces
 
-    def read_out(self, y: np.ndarray) -> np.ndarray:
-        """Logits, float64 [B, V], exact, from the last layer's events y, [B, H]."""
-        assert self.network.readout_bias is not None, "a later part of a network has no read-out"
-        logits = np.zeros((len(y), len(self.network.readout_bias)))
-        for events, result in zip(_int32(y), logits, strict=True):
-            self._library.network_logits(self._pointer, _at(events), _at(result))
-        return logits
+    @property
+    def readout(self) -> ReadOut:
+        """Of the network; `InputError` of a part of one, which has none."""
+        if self._readout is None:
+            raise InputError("a part of a network has no read-out; give the whole network")
+        return self._readout
+
+    @property
+    def words(self) -> int:
+        """V, words that the read-out predicts."""
+        return len(self.readout.order)
+
+    def log_probabilities(self, y: np.ndarray, words: np.ndarray) -> np.ndarray:
+        """Log-probabilities of one word for each row of events, by `egret.model.readout`.
+
+        Parameters
+        ----------
+        y : np.ndarray of int, shape [B, H]
+            Events of the last layer.
+        words : np.ndarray of int, shape [B]
+
+        Returns
+        -------
+        np.ndarray of int64, shape [B]
+            In nats, with 16 fraction bits.
+        """
+        y, words, result = _int32(y), _int32(_checked(words, self.words)), np.zeros(len(y), np.int64)
+        self._library.network_log_probabilities(self._pointer, len(y), *map(_at, (y, words, result)))
+        return result
 
     def evaluate(
         self,
@@ -239,8 +278,8 @@ class NativeEngine:
             See `egret.model.evaluate.stream_steps`.
         """
         starts, steps = stream_starts(ids, batch)
-        ids, total = self._checked(ids).astype(np.int32), len(ids) - 1
-        likelihoods = np.zeros(total)
+        ids, total = _int32(_checked(ids, self.words)), len(ids) - 1
+        result = np.zeros(total, np.int64)
         counts = np.zeros(3 * sum(self.network.hidden), np.int64)
         raised: list[BaseException] = []
 
@@ -255,7 +294,7 @@ class NativeEngine:
         threads = min(batch, (os.cpu_count() or 1) if threads is None else threads)
         cuts = starts.astype(np.uintp), steps.astype(np.uintp)
         done = self._library.network_run(
-            *(self._pointer, _at(ids), batch, *map(_at, cuts), threads, _at(likelihoods), _at(counts)),
+            *(self._pointer, _at(ids), batch, *map(_at, cuts), threads, _at(result), _at(counts)),
             _Report(report),
         )
         if not done:
@@ -274,7 +313,7 @@ class NativeEngine:
             x = events
         return Evaluation(
             tokens=total,
-            loss=-float(likelihoods.sum()) / total,
+            loss=-float(result.sum()) * 2.0**-LOG_FRACTION / total,
             activity=sources.activity,
             macs=count_macs(columns, sources),
             sources=sources,
@@ -294,17 +333,10 @@ class NativeEngine:
         np.ndarray of float, shape [N]
             In seconds.
         """
-        ids = self._checked(ids).astype(np.int32)
+        ids = _int32(_checked(ids, self.words if read_out else len(self.network.embedding)))
         seconds = np.zeros(len(ids) - 1)
         self._library.network_time(self._pointer, _at(ids), len(seconds), read_out, _at(seconds))
         return seconds
-
-    def _checked(self, tokens):
-        tokens, vocabulary = np.asarray(tokens), len(self.network.embedding)
-        wrong = tokens[(tokens < 0) | (tokens >= vocabulary)]
-        if len(wrong):
-            raise InputError(f"token {wrong[0]} is not in the vocabulary (0 to {vocabulary - 1})")
-        return tokens
 
 
 class _Stream:
@@ -314,6 +346,15 @@ class _Stream:
         self.engine = engine  # which it needs as long as it lives
         self.pointer = engine._library.stream_new(engine._pointer)
         weakref.finalize(self, engine._library.stream_free, self.pointer)
+
+
+def _checked(tokens, vocabulary):
+    """Tokens as an array; `InputError` where one is not below ``vocabulary``."""
+    tokens = np.asarray(tokens)
+    wrong = tokens[(tokens < 0) | (tokens >= vocabulary)]
+    if len(wrong):
+        raise InputError(f"token {wrong[0]} is not in the vocabulary (0 to {vocabulary - 1})")
+    return tokens
 
 
 def _int32(values):

@@ -12,7 +12,7 @@ from egret.model.evaluate import evaluate
 from egret.model.integer import IntegerEngine, split
 from egret.model.integer_file import load_integer
 from egret.model.native import NativeEngine, library
-from tests.support.networks import random_network, random_shape
+from tests.support.networks import random_groups, random_network, random_shape
 
 NETWORKS = Path(native.__file__).parent / "networks"
 CASES = {
@@ -25,6 +25,29 @@ CASES = {
     "always active": random_network(25, hidden=(9, 7), threshold=0, z_bias=1 << 20),
     "large": random_network(26, embedding=200, hidden=(300, 200), density=0.2, shift=(8, 14), bias=1 << 20),
     "wide tables": random_network(27, hidden=(20, 20), gate_index_bits=12, threshold=500, z_bias=3000),
+    **{
+        f"groups, {bits} bits of a logit": random_groups(
+            random_network(30 + bits, vocabulary=90, embedding=12, hidden=(9, 12), threshold=500, z_bias=3000),
+            head=head,
+            sizes=sizes,
+            rows=rows,
+            seed=bits,
+            fraction=bits,
+            bias=bias,
+        )
+        for bits, head, sizes, rows, bias in (
+            (0, 70, (20,), 1, 3),
+            (10, 0, (1, 88, 1), 4, 1 << 12),
+            (14, 20, (33, 37), 2, 1 << 15),
+            (30, 89, (1,), 16, 9),
+        )
+    },
+    "codebook": random_groups(
+        random_network(29, vocabulary=200, embedding=9, hidden=(5, 17), tied=False, threshold=500, z_bias=3000),
+        head=66,
+        sizes=(64, 70),
+        codebook=np.array([-90, -31, -8, 5, 22, 77], np.int8),
+    ),
     "narrow": random_network(28, hidden=(9, 4), density=0.1, accumulator_bits=18, gate_index_bits=8),
 }
 
@@ -59,14 +82,15 @@ def compare(engine, network, steps, batch=1):
                 np.testing.assert_array_equal(getattr(one, name), values, f"step {step}, layer {layer}, {name}")
         seen += np.count_nonzero(traces[-1].y)
         if network.readout_bias is not None:
-            np.testing.assert_array_equal(engine.read_out(traces[-1].y), integer.read_out(traces[-1].y))
+            y, words = traces[-1].y, random.integers(0, integer.words, batch)
+            np.testing.assert_array_equal(engine.log_probabilities(y, words), integer.log_probabilities(y, words))
     return seen
 
 
 @pytest.mark.usefixtures("code")
 def test_every_stream_is_the_integer_networks():
     seen = {name: compare(NativeEngine(network), network, 20, batch=3) for name, network in CASES.items()}
-    assert seen.pop("silent") == 0 and sum(map(bool, seen.values())) >= 18, seen
+    assert seen.pop("silent") == 0 and sum(map(bool, seen.values())) >= 23, seen
 
 
 @pytest.mark.parametrize("name", ["3", "many words", "large"])
@@ -81,8 +105,11 @@ def test_rows_that_are_not_kept(name, monkeypatch):
 
 def test_parts_of_a_network():
     network = random_network(5, hidden=(9, 7, 11), threshold=500, z_bias=3000)
-    for part in split(network, [1, 2])[1:]:
+    first, *others = split(network, [1, 2])
+    for part in (first, *others):
         assert compare(NativeEngine(part), part, 20, batch=2)
+    with pytest.raises(InputError, match="^a part of a network has no read-out; give the whole network$"):
+        NativeEngine(first).evaluate(np.arange(4))
 
 
 def test_streams_begin_again():
@@ -98,8 +125,7 @@ def check(engine, network, batch, tokens=100, **options):
     columns = integer_columns(network)
     expected = evaluate(IntegerEngine(network), columns, ids, batch=batch)
     found = engine.evaluate(ids, batch=batch, **options)
-    assert found.loss == pytest.approx(expected.loss, rel=1e-12)
-    assert (found.tokens, found.activity, found.macs) == (expected.tokens, expected.activity, expected.macs)
+    assert found == expected
     assert expected.sources is not None and found.sources is not None
     for kind in ("x", "y", "s"):
         for one, other in zip(getattr(found.sources, kind), getattr(expected.sources, kind), strict=True):
@@ -146,10 +172,11 @@ def test_progress_and_an_end_in_mid_run():
 
 
 def test_seconds_of_steps():
-    network = CASES["many words"]
+    network = random_network(8, vocabulary=20_000, embedding=20, hidden=(2, 20), threshold=0)
     engine, ids = NativeEngine(network), np.arange(50)
     layers, whole = (engine.step_seconds(ids, read_out=read_out) for read_out in (False, True))
-    assert layers.shape == whole.shape == (49,) and 0 < layers.min() < whole.min() and whole.sum() < 1
+    assert layers.shape == whole.shape == (49,) and layers.min() > 0
+    assert np.median(whole) > 3 * np.median(layers)  # 400,000 MACs more than 300
 
 
 @pytest.mark.parametrize("token", [-1, 7])
