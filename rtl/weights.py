@@ -128,7 +128,7 @@ class WeightStore(wiring.Component):
         address = Signal(c.start_bits)
         left = Signal(c.count_bits)
         addressed = Signal(beside)
-        again = self._again(addressed)
+        again = self._again(addressed) & (left != 0)
         with m.If(left != 0):
             m.d.sync += addressed.first.eq(0)
             with m.If(~again):

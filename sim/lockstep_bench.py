@@ -17,12 +17,24 @@ from egret.model.compiler.image import Image
 from egret.model.compiler.layouts import memory_sections
 from egret.model.compiler.unpack import read_image
 from egret.model.integer import IntegerEngine
+from egret.model.readout import MOST_TOP, ReadOut, Sampler
 from egret.rtl.accumulator import found_after
 from egret.rtl.counters import COUNTER_BYTES
-from egret.rtl.layouts import event_layout, input_layout, load_layout, output_layout
+from egret.rtl.layouts import (
+    Task,
+    event_layout,
+    input_layout,
+    load_layout,
+    output_layout,
+    result_layout,
+    sampling_layout,
+    task_layout,
+)
 from egret.rtl.protocol import counter_names
+from egret.rtl.readout.scan import most_entries, score_layout
 from egret.sim.watch import watch_cocotb
 
+SAMPLING = 8  # tokens after which words are drawn in another way
 PATIENCE = 200_000  # cycles without a token begun or an output taken, after which the core counts as stuck
 
 
@@ -68,12 +80,81 @@ def dense(values, neurons=None):
     return [(f"neuron {neuron}", int(values[neuron])) for neuron in neurons]
 
 
+class Reading:
+    """Tasks for a core with a read-out, one a token, and what it answers: every kind in turn, drawn in every way."""
+
+    def __init__(self, network, tokens, expected):
+        self.readout = ReadOut(network)
+        self.tokens = tokens
+        self.scores, self.results = expected["scores"], expected["results"]
+
+    def sampler(self, step):
+        """How words are drawn from a token on, whose number is a multiple of `SAMPLING`."""
+        turn = step // SAMPLING
+        return Sampler(
+            self.readout, seed=step, temperature=(1.0, 0.5, 2.0)[turn % 3], top_k=(None, 1, 5, MOST_TOP)[turn % 4]
+        )
+
+    def task(self, step):
+        """Task, group and index, as `task_layout` has them."""
+        kind = Task(step % len(Task))
+        if kind == Task.SCORE:
+            return kind, *self.readout.target(self.tokens[(step + 1) % len(self.tokens)])
+        return kind, 0, 7 * step % MOST_TOP + 1
+
+    def payload(self, step):
+        """What enters the core."""
+        kind, group, index = self.task(step)
+        layout = task_layout()
+        return sum(
+            value << layout[name].offset
+            for name, value in (("token", self.tokens[step]), ("task", kind), ("group", group), ("index", index))
+        )
+
+    def sampling(self, step):
+        """What sets how words are drawn."""
+        sampler, layout = self.sampler(step), sampling_layout()
+        top = (None, 1, 5, MOST_TOP)[step // SAMPLING % 4] or 0
+        return sum(
+            value << layout[name].offset
+            for name, value in (("beta", sampler.beta), ("top", top), ("state", sampler.state))
+        )
+
+    def expect(self, step, y):
+        """Fill the streams for a token, from the last layer's events [H]."""
+        if step % SAMPLING == 0:
+            self.drawing = self.sampler(step)
+        kind, _, k = self.task(step)
+        read, before = [], len(self.drawing.groups_read)
+        if kind == Task.SCORE:
+            target = self.tokens[(step + 1) % len(self.tokens)]
+            results = [(0, int(self.readout.log_probabilities(y[None], np.array([target]))[0]))]
+            read = [group - 1] if (group := self.readout.target(target)[0]) else []
+        elif kind == Task.SAMPLE:
+            results = [(self.drawing.sample(y), 0)]
+            read = self.drawing.groups_read[before:]
+        elif kind == Task.TOP:
+            results, read = self.readout.top(y, k)
+        else:
+            return
+        for matrix in (0, *(group + 1 for group in read)):
+            scores = self.readout.scores(y[None], matrix)[0].tolist()
+            self.scores.extend(step, "read-out", ((f"entry {place}", (place, one)) for place, one in enumerate(scores)))
+        last = len(results) - 1
+        self.results.extend(
+            step, "read-out", ((f"word {place}", (*result, int(place == last))) for place, result in enumerate(results))
+        )
+
+
 def expectations(image, job):
-    """`Expected` of every stream, filled by running the integer network."""
-    network = IntegerEngine(read_image(image))
-    names = ["embedding", "events", "output", "reset_values", "p", "c"]
+    """`Expected` of every stream, filled by running the integer network; and the tasks of a read-out, or None."""
+    parameters = read_image(image)
+    network, reading = IntegerEngine(parameters), None
+    names = ["embedding", "events", "output", "reset_values", "p", "c", "scores", "results"]
     names += [f"{kind}_{gate}" for gate in GATES for kind in ("accumulator", "gate")]
     expected = {name: Expected(name) for name in names}
+    if image.configuration.readout is not None:
+        reading = Reading(parameters, job["tokens"], expected)
     last = image.configuration.layers - 1
     for step, token in enumerate(job["tokens"]):
         if step == job["restart"]:
@@ -98,7 +179,9 @@ def expectations(image, job):
             put("events", sparse(trace.y[0]))
             if layer == last:
                 put("output", [(place, (*event, 0)) for place, event in sparse(trace.y[0])] + [("end", (0, 0, 1))])
-    return expected
+                if reading:
+                    reading.expect(step, trace.y[0])
+    return expected, reading
 
 
 class Monitor:
@@ -112,8 +195,25 @@ class Monitor:
                 dut.o_events__valid, "output", dut.o_events__payload, self.unpack(output_layout()), dut.o_events__ready
             )
         ]
+        if configuration.readout is not None:
+            self.probes.append(
+                self.probe(
+                    dut.o_result__valid,
+                    "results",
+                    dut.o_result__payload,
+                    self.unpack(result_layout()),
+                    dut.o_result__ready,
+                )
+            )
         if not intermediate:
             return
+        if configuration.readout is not None:
+            scan = units.read_out.scan
+            self.probes.append(
+                self.probe(
+                    scan.o__valid, "scores", scan.o__payload, self.unpack(score_layout(most_entries(configuration)))
+                )
+            )
         bits = configuration.accumulator_bits
         unpack_event = self.unpack(event_layout(configuration))
         update = units.update_pass
@@ -223,9 +323,9 @@ async def lockstep(dut):
     directory = Path(os.environ["EGRET_LOCKSTEP"])
     job = json.loads((directory / "job.json").read_text())
     image = Image.load(directory / "core.image")
-    expected = expectations(image, job)
+    expected, reading = expectations(image, job)
     if not job["intermediate"]:
-        expected = {"output": expected["output"]}
+        expected = {name: expected[name] for name in ("output", "results")}
     result = directory / "result.json"
 
     for signal in (
@@ -236,6 +336,7 @@ async def lockstep(dut):
         dut.i_tokens__payload,
         dut.i_tokens__valid,
         dut.o_events__ready,
+        *((dut.o_result__ready, dut.sampling, dut.sampling_load) if reading else ()),
     ):
         signal.value = 0
     dut.rst.value = 1
@@ -247,7 +348,7 @@ async def lockstep(dut):
     await load(dut, Image.load(directory / "loaded.image"))
 
     units = dut.inner if image.configuration.store == "sdram" else dut
-    watched = {"": ["o_events"]}
+    watched = {"": ["o_events", *(["o_result"] if reading else [])]}
     if job["intermediate"]:
         watched |= {
             "weights": ["i"],
@@ -268,34 +369,45 @@ async def lockstep(dut):
 
     rng = random.Random(job["seed"])
     monitor = Monitor(dut, units, image.configuration, expected, job["intermediate"])
-    output = expected["output"]
+    output, results = expected["output"], expected["results"]
     tokens, sent, quiet, seen = job["tokens"], 0, 0, 0
-    offered = False
+    offered, drawn = False, None
     try:
-        while output.values or sent < len(tokens):
+        while output.values or results.values or sent < len(tokens):
             quiet += 1
             if quiet > PATIENCE:
                 raise Divergence(f"the core is stuck after {sent} tokens; {len(output.values)} outputs are missing")
             if sent == job["restart"] and not offered and sent < len(tokens):
-                if output.ends == sent:
+                if output.ends == sent and not (results.values and results.values[0][0] < sent):
                     await clear(dut)
                     job["restart"] = None
+            elif reading and sent < len(tokens) and sent % SAMPLING == 0 and drawn != sent:
+                dut.sampling.value = reading.sampling(sent)
+                dut.sampling_load.value = not int(dut.busy.value) and output.ends == sent
+                if int(dut.sampling_load.value):
+                    drawn = sent
             elif sent < len(tokens) and not offered and rng.random() >= job["idle"]:
-                dut.i_tokens__payload.value = tokens[sent]
+                dut.i_tokens__payload.value = reading.payload(sent) if reading else tokens[sent]
                 dut.i_tokens__valid.value = 1
                 offered = True
             dut.o_events__ready.value = rng.random() >= job["backpressure"]
+            if reading:
+                dut.o_result__ready.value = rng.random() >= job["backpressure"]
             await FallingEdge(dut.clk)
             monitor.sample()
             taken = offered and int(dut.i_tokens__ready.value)
-            if taken or output.compared != seen:
-                quiet, seen = 0, output.compared
+            if taken or output.compared + results.compared != seen:
+                quiet, seen = 0, output.compared + results.compared
             await RisingEdge(dut.clk)
+            if reading:
+                dut.sampling_load.value = 0
             if taken:
                 sent += 1
                 offered = False
                 dut.i_tokens__valid.value = 0
         dut.o_events__ready.value = 0
+        if reading:
+            dut.o_result__ready.value = 0
         # The last events are still accumulated for the next step; nothing may come out any more.
         quiet = 0
         while quiet < 50 or (int(dut.busy.value) and quiet < PATIENCE):

@@ -236,6 +236,7 @@ class ReadOut(wiring.Component):
         with m.State("CLEAR"):
             m.d.comb += [
                 scan.start.eq(1),
+                scan.clear.eq(1),
                 scan.base.eq(Mux(second, bases[1], bases[0])),
                 scan.size.eq(Mux(second, shape.group_size, shape.entries)),
             ]

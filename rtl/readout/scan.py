@@ -54,6 +54,8 @@ class Scan(wiring.Component):
     start : In(1), base : In(bank_address_bits(c)), first : In(entry_bits(c)), size : In(range(most_entries(c) + 1))
         While ``start`` is high, begins a scan over ``size`` entries, at least one, from the accumulators at address
         ``base`` on; ``first`` is the number of the first entry. Only while not ``busy``.
+    clear : In(1)
+        With ``start``: only sets accumulators to zero, and makes no scores.
     access : Out(stream.Signature(access_layout(c, z))), found : In(stream.Signature(signed(accumulator_bits), ...))
         As those of gate z, in use while ``busy``.
     o : Out(stream.Signature(score_layout(most_entries(c)), always_ready=True))
@@ -70,6 +72,7 @@ class Scan(wiring.Component):
     base: Signal
     first: Signal
     size: Signal
+    clear: Signal
     access: stream.Interface
     found: stream.Interface
     o: stream.Interface
@@ -87,6 +90,7 @@ class Scan(wiring.Component):
                 "base": In(bank_address_bits(c)),
                 "first": In(entry_bits(c)),
                 "size": In(range(most_entries(c) + 1)),
+                "clear": In(1),
                 "access": Out(stream.Signature(access_layout(c, GATES.index("z")))),
                 "found": In(stream.Signature(signed(c.accumulator_bits), always_ready=True)),
                 "o": Out(stream.Signature(score_layout(most_entries(c)), always_ready=True)),
@@ -128,22 +132,22 @@ class Scan(wiring.Component):
         with m.If(self.access.valid & self.access.ready):
             m.d.sync += [asked.eq(asked - 1), bank.eq(bank.rotate_left(1)), address.eq(address + bank[-1])]
 
-        valids = Signal(2)
+        valids, quiet = Signal(3), Signal()
         shifted, rounded = (
             Signal(signed(c.accumulator_bits), name=name, reset_less=True) for name in ("shifted", "rounded")
         )
         exact = Signal(signed(c.accumulator_bits + 1))
         half = 1 << (SCORE_BITS - 1)
-        m.d.comb += exact.eq(rounded + entries.data.bias)
+        m.d.comb += [exact.eq(rounded + entries.data.bias), self.o.valid.eq(valids[-1] & ~quiet)]
         m.d.sync += [
-            Cat(valids, self.o.valid).eq(Cat(self.found.valid & self.busy, valids)),
+            valids.eq(Cat(self.found.valid & self.busy, valids)),
             shifted.eq(self.found.payload >> shift),
             rounded.eq((shifted + 1) >> 1),
             self.o.p.score.eq(Mux(exact > half - 1, half - 1, Mux(exact < -half, -half, exact))),
         ]
         with m.If(self.found.valid & self.busy):
             m.d.sync += at.eq(at + 1)
-        with m.If(self.o.valid):
+        with m.If(valids[-1]):
             m.d.sync += [self.o.p.place.eq(self.o.p.place + 1), left.eq(left - 1)]
         with m.If(self.start):
             m.d.sync += [
@@ -153,5 +157,6 @@ class Scan(wiring.Component):
                 left.eq(self.size),
                 at.eq(self.first),
                 self.o.p.place.eq(0),
+                quiet.eq(self.clear),
             ]
         return m
