@@ -278,16 +278,18 @@ def _peers(entries: list[dict[str, Any]]) -> str:
     for entry in entries:
         result, machine = entry["result"], entry["machine"]
         speeds = {name: peer["steps_per_second"] for name, peer in machine["peers"].items()}
-        best = max(speeds.values()) * _per_token(result, "cycles") / HERTZ
+        whole = {name: peer.get("tokens_per_second") for name, peer in machine["peers"].items()}
+        best = max(speed for name, speed in speeds.items() if name.startswith("PyTorch"))
         columns.append(
             [
                 ("this core at 80 MHz, before the link", f"**{_core_speed(result)}**"),
                 (f"... were its {result['lanes']} lanes the limit", f"{HERTZ / result['bound_cycles_per_token']:,.0f}"),
                 ("... were its SDRAM the limit", f"{HERTZ / _per_token(result, 'beats'):,.0f}"),
                 *((name, f"{speed:,.0f}") for name, speed in speeds.items()),
-                ("PyTorch at its best, over this core", f"{best:.1f}"),
-                ("event values of PyTorch unlike the integer network's", f"{result['peers']['mismatches']}"),
-                ("machine of PyTorch", machine["name"]),
+                *((f"{name}, with the read-out", f"{speed:,.0f}") for name, speed in whole.items() if speed),
+                ("PyTorch at its best, over this core", f"{best * _per_token(result, 'cycles') / HERTZ:.1f}"),
+                ("values unlike the integer network's", f"{result['peers']['mismatches']}"),
+                ("machine", machine["name"]),
                 ("date", machine["date"]),
             ]
         )

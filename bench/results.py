@@ -69,12 +69,10 @@ def split_by_machine(figures: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
         if name == "simulated_tokens_per_second":
             machine[name] = value
         elif name == "peers":
-            torch = [peer for peer in value if peer["name"].startswith("PyTorch")]
-            machine[name] = {
-                peer["name"]: {"steps_per_second": peer["steps_per_second"], "threads": peer["threads"]}
-                for peer in torch
-            }
-            same[name] = {"mismatches": sum(peer["mismatches"] for peer in torch)}
+            here = [peer for peer in value if "threads" in peer]
+            kept = ("steps_per_second", "tokens_per_second", "threads")
+            machine[name] = {peer["name"]: {figure: peer[figure] for figure in kept} for peer in here}
+            same[name] = {"mismatches": sum(peer["mismatches"] for peer in here)}
         elif name in DIGITS:
             same[name] = (
                 [round(one, DIGITS[name]) for one in value] if isinstance(value, list) else round(value, DIGITS[name])

@@ -1,7 +1,8 @@
-"""Peers: the same network in PyTorch on this processor, and what others have published.
+"""Peers: the same network on this processor, in PyTorch and as machine code, and what others have published.
 
 PyTorch computes in float32 with the integer network's numbers, which is exact (see `IntegerEngine`), so that every
-event must be equal. Like the core it ends at the last layer's events: the read-out is not in its time.
+event must be equal. It ends at the last layer's events: the read-out is not in its time. The native engine is timed
+both ways: to these events, and to the log-probability of the next token.
 """
 
 import time
@@ -14,11 +15,12 @@ import numpy as np
 
 from egret.model.arithmetic import EVENT_MAX
 from egret.model.integer import IntegerEngine, IntegerNetwork, sigmoid_table, tanh_table
+from egret.model.native import NativeEngine
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ENGINES", "PUBLISHED", "Published", "Run", "TorchNetwork", "run_engines"]
+__all__ = ["ENGINES", "NATIVE", "PUBLISHED", "Published", "Run", "TorchNetwork", "run_engines"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,9 @@ ENGINES = {
 """Ways to multiply a matrix, int8 [R, S], with values [S], by what is made use of: nothing, the zeros of the matrix,
 those of the values (only the columns of active sources are read), or both."""
 
+NATIVE = {"native engine": False, "native engine, folded rows": True}
+"""Ways to run the native engine: whether what a token adds to the first layer is read from a table."""
+
 PASSES = 3
 """Over the text."""
 
@@ -187,7 +192,7 @@ def _half_up(values: "torch.Tensor", scale: "torch.Tensor | float") -> "torch.Te
 
 @dataclass(frozen=True)
 class Run:
-    """One way of `ENGINES` over a text.
+    """One way of `ENGINES` or `NATIVE` over a text.
 
     Attributes
     ----------
@@ -195,29 +200,28 @@ class Run:
     threads : int
         That did best.
     seconds : float
-        A step, with these.
+        A step of the layers, with these.
     mismatches : int
-        Event values that are wrong, with any number of threads.
+        Event values and log-probabilities that are wrong, with any number of threads.
+    whole_seconds : float or None
+        A whole token: a step and its read-out; None where that was not run.
     """
 
     name: str
     threads: int
     seconds: float
     mismatches: int
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Steps a second."""
-        return 1 / self.seconds
+    whole_seconds: float | None = None
 
 
 def run_engines(
     network: IntegerNetwork, ids: np.ndarray, *, progress: Callable[[int, int], object] | None = None
 ) -> list[Run]:
-    """Run a text through PyTorch in every way of `ENGINES` that there is here, at batch 1, and compare every event.
+    """Run a text in every way of `NATIVE`, and of `ENGINES` that there is here, at batch 1, and compare every event.
 
-    Each way runs with one thread, and with as many as PyTorch takes by itself unless these are much slower. The time of
-    each step is the least of `PASSES` over the text, so that what else the machine does matters little.
+    The native engine runs in one thread. PyTorch runs with one thread, and with as many as it takes by itself unless
+    these are much slower. The time of each step is the least of `PASSES` over the text, so that what else the machine
+    does matters little.
 
     Parameters
     ----------
@@ -229,6 +233,11 @@ def run_engines(
     Returns
     -------
     list of Run
+
+    Raises
+    ------
+    InputError
+        There is no C++ compiler.
     """
     import torch
 
@@ -238,10 +247,13 @@ def run_engines(
         name: engine for name, engine in ENGINES.items() if engine is not _pruned or torch.backends.mkl.is_available()
     }
     usual = torch.get_num_threads()
-    runs = []
+    runs = _run_native(
+        network, ids, expected, integer.log_probabilities(np.stack([one[-1] for one in expected]), ids[1:])
+    )
+    total = len(runs) + len(engines)
     try:
         with torch.inference_mode():
-            for done, (name, engine) in enumerate(engines.items(), 1):
+            for done, (name, engine) in enumerate(engines.items(), len(runs) + 1):
                 runner, times, mismatches = TorchNetwork(network, engine), {}, 0
                 for threads in sorted({1, usual}):
                     torch.set_num_threads(threads)
@@ -249,11 +261,31 @@ def run_engines(
                     times[threads], wrong = _time(runner, ids[:-1], expected, limit)
                     mismatches += wrong
                 best = min(times, key=lambda threads: times[threads])
-                runs.append(Run(name, best, times[best], mismatches))
+                runs.append(Run(f"PyTorch, {name}", best, times[best], mismatches))
                 if progress is not None:
-                    progress(done, len(engines))
+                    progress(done, total)
     finally:
         torch.set_num_threads(usual)
+    return runs
+
+
+def _run_native(network, ids, expected, expected_results):
+    """The native engine's runs, with the events and log-probabilities that are expected."""
+    runs = []
+    for name, folded in NATIVE.items():
+        engine = NativeEngine(network, folded=folded)
+        events = [[trace.y[0] for trace in engine.step(ids[step : step + 1])] for step in range(len(ids) - 1)]
+        results = engine.log_probabilities(np.stack([one[-1] for one in events]), ids[1:])
+        wrong = np.count_nonzero(results != expected_results) + sum(
+            np.count_nonzero(one != other)
+            for layers, right in zip(events, expected, strict=True)
+            for one, other in zip(layers, right, strict=True)
+        )
+        layers, whole = (
+            np.min([engine.step_seconds(ids, read_out=read_out) for _ in range(PASSES)], axis=0).mean()
+            for read_out in (False, True)
+        )
+        runs.append(Run(name, 1, float(layers), int(wrong), float(whole)))
     return runs
 
 

@@ -131,7 +131,8 @@ def test_what_is_said_of_the_energy():
 def test_pytorch_is_ahead_of_the_core(sparsity):
     """As README and docs/energy.md say; on another machine it may be otherwise."""
     entry = ENTRIES[f"{sparsity}-energy"]
-    best = max(peer["steps_per_second"] for peer in entry["machine"]["peers"].values())
+    peers = entry["machine"]["peers"].items()
+    best = max(peer["steps_per_second"] for name, peer in peers if name.startswith("PyTorch"))
     assert best > 80e6 / entry["result"]["cycles_per_token"]
 
 

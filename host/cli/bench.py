@@ -29,7 +29,7 @@ __all__ = ["bench"]
 )
 @click.option("--speed-ups", is_flag=True, help="Measure what events, pruning and folding gain on the same core, too.")
 @click.option("--energy", is_flag=True, help="Estimate the energy of a token, by cause (docs/energy.md).")
-@click.option("--peers", is_flag=True, help="Compare with PyTorch on this processor, and with published figures.")
+@click.option("--peers", is_flag=True, help="Compare with this processor, and with published figures.")
 @click.option("--plot", help="Picture to write: .png, .svg or .pdf.")
 @as_json
 def bench(
@@ -55,6 +55,10 @@ def bench(
         if wanted:
             with needs(module, module, option):
                 importlib.import_module(module)  # refused before the long part
+    if peers:
+        from egret.model.native import library
+
+        library()
     check_files({"--plot": plot}, suffixes=(".png", ".svg", ".pdf"))
     board = None if name is None else board_named(name, [*core, *(["speed_ups"] if speed_ups else [])])
     source = Source(checkpoint, core, board)
@@ -153,17 +157,18 @@ def _estimate_energy(image, measurement, ids, network, hertz, board):
 
 
 def _compare_peers(measurement, network, ids, hertz, joules):
-    """This core beside others, and whether PyTorch was wrong: in words, or None."""
+    """This core beside others, and whether one of them was wrong: in words, or None."""
     from egret.host.peers import PUBLISHED, run_engines
 
-    with progress_bar("PyTorch") as progress:
+    with progress_bar("peers") as progress:
         runs = run_engines(network, ids, progress=progress)
     core = {"this core": (measurement.cycles_per_token, joules), "its bound: lanes": (measurement.bound, None)}
     if "beats" in measurement.counters:
         core["its bound: bus"] = measurement.counters["beats"] / measurement.counters["tokens"], None
 
-    def peer(name, network, steps, joules, source, **more):
-        figures = {"name": name, "network": network, "steps_per_second": steps, "joules_per_step": joules}
+    def peer(name, network, steps, joules, source, whole=None, **more):
+        figures = {"name": name, "network": network, "steps_per_second": steps, "tokens_per_second": whole}
+        figures["joules_per_step"] = joules
         return {**figures, **more, "source": source}
 
     peers = [
@@ -171,9 +176,10 @@ def _compare_peers(measurement, network, ids, hertz, joules):
         for name, (cycles, energy) in core.items()
     ]
     for run in runs:
-        name, how = f"PyTorch, {run.name}", f"measured, threads: {run.threads}"
+        whole = run.whole_seconds and 1 / run.whole_seconds
         counts = {"threads": run.threads, "mismatches": run.mismatches}
-        peers.append(peer(name, "this", run.tokens_per_second, None, how, **counts))
+        how = f"measured, threads: {run.threads}"
+        peers.append(peer(run.name, "this", 1 / run.seconds, None, how, whole, **counts))
     peers += [peer(one.name, one.network, 1 / one.seconds, one.joules, one.source) for one in PUBLISHED]
 
     def millijoules(value):
@@ -186,14 +192,15 @@ def _compare_peers(measurement, network, ids, hertz, joules):
             one["name"],
             one["network"],
             f"{one['steps_per_second']:,.0f}",
+            "" if one["tokens_per_second"] is None else f"{one['tokens_per_second']:,.0f}",
             millijoules(one["joules_per_step"]),
             one["source"],
         )
         for one in peers
     ]
     title = f"Peers; this core at {hertz / 1e6:g} MHz, before the link (docs/energy.md)"
-    table = Table(title, rows, ("", "network", "steps a second", "mJ a step", "from"))
-    wrong = [f"{run.mismatches} event values of PyTorch, {run.name}" for run in runs if run.mismatches]
+    table = Table(title, rows, ("", "network", "steps a second", "whole tokens a second", "mJ a step", "from"))
+    wrong = [f"{run.mismatches} values of {run.name}" for run in runs if run.mismatches]
     return Result({"peers": peers}, tables=[table]), ", ".join(wrong) or None
 
 

@@ -6,7 +6,7 @@ import torch
 
 from egret.host import peers
 from egret.host.measure import dense_counterpart
-from egret.host.peers import ENGINES, PUBLISHED, TorchNetwork, run_engines
+from egret.host.peers import ENGINES, NATIVE, PUBLISHED, TorchNetwork, run_engines
 from egret.model.integer import IntegerEngine
 from tests.support.networks import random_network, random_shape
 
@@ -62,17 +62,20 @@ def test_runs(monkeypatch):
     ids = np.random.default_rng(2).integers(0, len(network.embedding), 11)
     usual = torch.get_num_threads()
     runs = run_engines(network, ids, progress=lambda *counts: seen.append(counts))
-    assert [run.name for run in runs] == list(ENGINES) and seen == [(done, 4) for done in range(1, 5)]
+    assert [run.name for run in runs] == [*NATIVE, *(f"PyTorch, {name}" for name in ENGINES)]
+    assert seen == [(done, 6) for done in range(3, 7)]
     for run in runs:
         assert run.mismatches == 0 and 0 < run.seconds < 1 and run.threads in (1, usual)
-        assert run.tokens_per_second == 1 / run.seconds
+        assert (run.whole_seconds is not None) == (run.name in NATIVE)
     assert torch.get_num_threads() == usual
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
     # An engine whose products are wrong is found out.
     wrong = {"dense": lambda weights: lambda values: torch.full((len(weights),), 4000.0), "pruned": peers._pruned}
     monkeypatch.setattr(peers, "ENGINES", wrong)
-    (run,) = run_engines(network, ids)
-    assert run.name == "dense" and run.mismatches > 0
+    monkeypatch.setattr(peers.NativeEngine, "log_probabilities", lambda self, y, words: np.zeros(len(y), np.int64))
+    *native, torch_run = run_engines(network, ids)
+    assert torch_run.name == "PyTorch, dense" and torch_run.mismatches > 0
+    assert [run.mismatches for run in native] == [10, 10]
 
 
 def test_published():

@@ -102,14 +102,18 @@ def test_bench_compares_peers(egret, refused, network, monkeypatch):
     assert peers["its bound: bus"]["steps_per_second"] == pytest.approx(80e6 * 20 / result["counters"]["beats"])
     measured = [peer for name, peer in peers.items() if name.startswith("PyTorch, ")]
     assert len(measured) >= 3 and all(peer["mismatches"] == 0 and peer["joules_per_step"] is None for peer in measured)
+    for name in ("native engine", "native engine, folded rows"):
+        native = peers[name]
+        assert native["mismatches"] == 0 and native["threads"] == 1
+        assert 0 < native["tokens_per_second"] and native["steps_per_second"] > 1000
     assert "derived" in peers["SpiNNaker 2"]["source"]
     status, out, _ = egret("bench", "network", "--tokens", 20, "--peers")
     assert status == 0 and "│ PyTorch, dense " in out and "bound: bus" not in out
-    run = Run("dense", 1, 1e-3, 7)
+    run = Run("PyTorch, dense", 1, 1e-3, 7)
     monkeypatch.setattr("egret.host.peers.run_engines", lambda *arguments, progress: [run])
     status, out, err = egret("bench", "network", "--tokens", 20, "--peers", "--json")
     assert status == 1 and json.loads(out)["peers"]
-    assert err == "egret: not as the integer network says: 7 event values of PyTorch, dense\n"
+    assert err == "egret: not as the integer network says: 7 values of PyTorch, dense\n"
     monkeypatch.setitem(sys.modules, "torch", None)
     assert refused("bench", "network", "--peers") == (
         "--peers needs torch, which is not installed; install it: pip install torch"
