@@ -11,25 +11,30 @@ For example::
         finish = board.begin_step(9)                    # or one step, and something else meanwhile
         events = finish()
         board.clear()                                   # zero state
+
+A board with a read-out goes on to words::
+
+        for word in board.generate(3, 100, seed=1):     # streaming, a hundred words behind token 3
+            print(word)
+        list(board.score([1, 4], [(0, 7), (2, 5)]))     # log-probability of a word behind each token, LSB 2^-16 nats
+        board.top(9, 5)                                 # the five most probable words behind token 9
 """
 
-import os
 import struct
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from itertools import accumulate
-from time import monotonic
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from egret.host.exchange import ATTEMPTS, BoardError, Exchange
 from egret.model.compiler.layouts import EVENT, INPUT_SECTION, memory_sections
-from egret.model.errors import EgretError, InputError
+from egret.model.errors import InputError
+from egret.model.readout import beta_of, checked_top, random_state
 from egret.rtl import protocol
-from egret.rtl.link.frames import BadFrame, FrameReader, encode_frame
-from egret.rtl.protocol import Command, Status
+from egret.rtl.protocol import Command
 
 if TYPE_CHECKING:
     from egret.host.transport import Transport
@@ -38,18 +43,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Board", "BoardError"]
 
-ATTEMPTS = 6
-"""Times a command is sent before the board counts as lost."""
 
-QUICK_REPEATS = 3
-"""Times a command is repeated at once, because of a damaged or refused frame, rather than after the timeout."""
+MOST_AT_ONCE = 16
+"""Words that one GENERATE asks for once a text runs; a reply is then less than four bytes a word."""
 
 
-class BoardError(EgretError):
-    """The board cannot be used: it does not answer, was reset, or refused something."""
-
-
-class Board:
+class Board(Exchange):
     """A board, real or virtual. A context manager.
 
     The constructor identifies the board. Commands are repeated when they or their answers are lost or damaged; the
@@ -80,21 +79,7 @@ class Board:
     """
 
     def __init__(self, transport: "Transport", *, attempts: int = ATTEMPTS) -> None:
-        self._transport = transport
-        self._serial = transport.serial
-        self._name = transport.name
-        self._attempts = attempts
-        self.repeats = 0
-        self.damaged = 0
-        self.bytes_sent = 0
-        self.bytes_received = 0
-        # Replies are at most as long as the header's 16 bits allow; the reader must not call a long one damaged.
-        self._reader = FrameReader(0xFFFF)
-        self._frames = deque()
-        self._failed = False
-        # A real board may still hold another client's session; with a virtual one everything can be repeated.
-        self._next = int.from_bytes(os.urandom(2), "little") if transport.board is None else 0
-        self._identity: protocol.Identity | None = None
+        super().__init__(transport, attempts=attempts)
         try:
             self._serial.reset_input_buffer()
             self._identify()
@@ -120,12 +105,6 @@ class Board:
     def virtual(self) -> "VirtualBoard | None":
         """The `egret.sim.virtual.VirtualBoard` behind the transport, or None."""
         return self._transport.board
-
-    @property
-    def identity(self) -> protocol.Identity:
-        """Digest, sizes and limits of the board."""
-        assert self._identity is not None, "a board is identified before it is used"
-        return self._identity
 
     # Commands.
 
@@ -338,6 +317,153 @@ class Board:
             token = len(index)
         yield Command.STEP, self._token(token)
 
+    # With a read-out.
+
+    def score(self, tokens: Iterable[int], targets: Iterable[tuple[int, int]]) -> Iterator[int]:
+        """Run time steps, and tell the log-probability of a word behind each, keeping link and core busy at once.
+
+        Parameters
+        ----------
+        tokens : iterable of int
+            Token ids.
+        targets : iterable of (int, int)
+            Where the read-out has the word behind each token (`egret.model.readout.ReadOut.target`): 0 and the entry of
+            the head, or g + 1 and the number of the word in group g.
+
+        Returns
+        -------
+        iterator of int
+            One a token, in order: nats with `egret.model.readout.LOG_FRACTION` fraction bits.
+
+        Raises
+        ------
+        InputError
+            The board has no read-out, or a token is not in the vocabulary.
+        """
+        self._needs_readout()
+        most = (self.identity.receive_bytes - protocol.COMMAND_OVERHEAD) // protocol.SCORE.size
+        pairs = zip(tokens, targets, strict=True)
+
+        def requests():
+            while batch := list(islice(pairs, max(most, 1))):
+                yield Command.SCORE, b"".join(self._target(*pair) for pair in batch)
+
+        def values():
+            for payload in self._exchange(requests()):
+                yield from (value for (value,) in self._unpacked(Command.SCORE, protocol.SCORE_VALUE, payload))
+
+        return values()
+
+    def generate(
+        self,
+        first: int,
+        count: int,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        stop: int | None = None,
+    ) -> Iterator[int]:
+        """Generate words; as many as fit are under way at once, so that the board never waits for the host.
+
+        Closed early, it leaves the board some words ahead, and in step with the client.
+
+        Parameters
+        ----------
+        first : int
+            Token to feed first.
+        count : int
+            Words to generate.
+        seed : int
+            Of the random numbers, 0 to 2^64 - 1; the same one gives the same words on every machine.
+        temperature : float
+            1/16 to 256.
+        top_k : int or None
+            Words that each word is drawn from, 1 to 64; 1 is greedy. Without it words are drawn by factors.
+        stop : int or None
+            Word behind which the text ends.
+
+        Returns
+        -------
+        iterator of int
+            The words, as they come; with the stop word. The last one has not been fed.
+
+        Raises
+        ------
+        InputError
+            The board has no read-out, or a parameter is out of range.
+        """
+        self._needs_readout()
+        if count < 0:
+            raise InputError(f"the number of words must be at least 0, not {count}")
+        tokens, state = self.identity.tokens, random_state(seed)
+        if stop is not None and not 0 <= stop < tokens:
+            raise InputError(f"the stop token {stop} is not one of the board's {tokens} (0 to {tokens - 1})")
+        top = 0 if top_k is None else min(checked_top(top_k), tokens)
+        sampling = protocol.SAMPLING.pack(top, beta_of(temperature), protocol.NOTHING if stop is None else stop, state)
+        start = self._token(first)
+        ended = False
+
+        def requests():
+            yield Command.SAMPLING, sampling
+            left, most, token = count, 1, start
+            while left and not ended:
+                asked = min(left, most)
+                yield Command.GENERATE, token + bytes([asked])
+                # The first words come at once.
+                left, most, token = left - asked, min(2 * most, MOST_AT_ONCE), protocol.TOKEN.pack(protocol.NOTHING)
+
+        def words():
+            nonlocal ended
+            replies = self._exchange(requests())
+            next(replies)
+            for payload in replies:
+                found = [word for (word,) in self._unpacked(Command.GENERATE, protocol.WORD, payload)]
+                ended = ended or found[-1:] == [stop]
+                yield from found
+
+        return words() if count else iter(())
+
+    def top(self, token: int, k: int) -> list[tuple[int, int]]:
+        """Run one time step, and tell the most probable words behind it.
+
+        Parameters
+        ----------
+        token : int
+            Token id.
+        k : int
+            Words to tell, 1 to 64; of a smaller vocabulary all.
+
+        Returns
+        -------
+        list of (int, int)
+            Word and log-probability (as `score` tells it), the most probable word first.
+
+        Raises
+        ------
+        InputError
+            The board has no read-out, or a parameter is out of range.
+        """
+        self._needs_readout()
+        count = min(checked_top(k), self.identity.tokens)
+        (payload,) = self._call(Command.TOP, self._token(token) + bytes([count]))
+        return cast(list[tuple[int, int]], self._unpacked(Command.TOP, protocol.TOP_WORD, payload))
+
+    def _needs_readout(self):
+        if not self.identity.head:
+            raise InputError(f"{self._name} has no read-out: it answers with events, not with words")
+
+    def _target(self, token, target):
+        group, index = target
+        if not (0 <= group < 1 << 16 and 0 <= index < 1 << 16):
+            raise InputError(f"no read-out has a word {index} in matrix {group}: both are from 0 to 65535")
+        return self._token(token) + protocol.SCORE.pack(0, group, index)[protocol.TOKEN.size :]
+
+    def _unpacked(self, command, layout, payload):
+        if len(payload) % layout.size:
+            raise self._nonsense(command)
+        return list(layout.iter_unpack(payload))
+
     def counters(self) -> dict[str, int]:
         """Performance counters since the board's reset.
 
@@ -379,167 +505,3 @@ class Board:
         if len(payload) != protocol.LOAD_STATE.size:
             raise self._nonsense(Command.CHECK)
         return protocol.LoadState(*protocol.LOAD_STATE.unpack(payload))
-
-    # Exchange of frames.
-
-    def _call(self, command: Command, payload: bytes = b"") -> list[bytes]:
-        return cast(list[bytes], list(self._exchange([(command, payload)])))
-
-    def _exchange(self, requests, *, announce=False):
-        """Send ``(command, payload)`` pairs, as many unanswered at once as the board allows.
-
-        Yields the replies' payloads after their status, in order; before these, with `announce`, None when as many as
-        may be were sent.
-        """
-        requests = iter(requests)
-        sent = deque()  # (sequence, command, frame) of each command whose result was not yielded yet
-        replies = {}  # payload by sequence number
-        held = None  # the next of these, when it may not be sent yet
-        more = True
-        result = None  # not yielded yet: the board works on what follows meanwhile
-        try:
-            while True:
-                while more:
-                    if held is None:
-                        request = next(requests, None)
-                        if request is None:
-                            more = False
-                            break
-                        held = (self._next, request[0], encode_frame(self._next, *request))
-                    if not self._may_send(sent, held):
-                        break
-                    self._next = (self._next + 1) % protocol.SEQUENCES
-                    sent.append(held)
-                    self._write(held[2])
-                    held = None
-                if sent:
-                    self._start()
-                if result is not None:
-                    yield result
-                if not sent:
-                    return
-                if announce:
-                    yield None
-                    announce = False
-                sequence, command, _ = sent[0]
-                self._await(sent, replies)
-                sent.popleft()
-                result = self._result(command, replies.pop(sequence))
-        finally:
-            # A caller that stops early, or a refused command, leaves commands under way: see them through, so that the
-            # next exchange starts in step with the board.
-            # This never speaks over what ended the exchange.
-            with suppress(BoardError):
-                while sent and not self._failed:
-                    self._await(sent, replies)
-                    sent.popleft()
-
-    def _may_send(self, sent, held):
-        if not sent:
-            return True
-        if len(sent) >= self.identity.window:
-            return False
-        # The board has the first in its command buffer; the others wait in its receive queue.
-        waiting = sum(len(frame) for _, _, frame in sent) - len(sent[0][2])
-        return waiting + len(held[2]) <= self.identity.receive_bytes
-
-    def _await(self, sent, replies):
-        """Receive until the oldest command of `sent` is answered; add every reply to `replies`."""
-        oldest = sent[0][0]
-        attempt, quick, strangers = 1, 0, 0
-        deadline = monotonic() + self._serial.timeout
-        while oldest not in replies:
-            frame = self._receive(deadline)
-            if frame is None:
-                if attempt == self._attempts:
-                    raise self._fail(self._silence(strangers))
-                attempt += 1
-            elif not isinstance(frame, BadFrame) and frame.command != protocol.NAK:
-                for sequence, command, _ in sent:
-                    if frame.sequence == sequence and frame.command == command | protocol.REPLY and frame.payload:
-                        replies[sequence] = frame.payload
-                continue
-            else:
-                if isinstance(frame, BadFrame):
-                    self.damaged += 1
-                else:
-                    strangers += self._judge(frame, sent)
-                quick += 1
-                if quick > QUICK_REPEATS:
-                    continue
-            # Repeating is always safe: the board answers a command that it has executed from its memory.
-            for sequence, _, content in sent:
-                if sequence not in replies:
-                    self.repeats += 1
-                    self._write(content)
-            deadline = monotonic() + self._serial.timeout
-
-    def _judge(self, refusal, sent):
-        """1 when a refused frame cannot be one of ours, else 0; raises when the board was reset."""
-        if self._identity is None or len(refusal.payload) != 1:
-            return 0
-        status = refusal.payload[0]
-        if status == Status.NO_SESSION:
-            raise self._fail("the board was reset, its memories and state are lost: load the image again")
-        ahead = (refusal.sequence - sent[0][0]) % protocol.SEQUENCES
-        return int(status == Status.OUT_OF_ORDER and ahead > len(sent))
-
-    def _result(self, command, payload):
-        status = payload[0]
-        if status == Status.OK:
-            return payload[1:]
-        name = Status(status).name if status in set(Status) else f"status {status}"
-        reason = {
-            Status.WRONG_DIGEST: f"the image is for another configuration than the board's {payload[1:].hex()}",
-            Status.CHECK_FAILED: "what the board received is not the image that was sent",
-            Status.NOT_VERIFIED: "no image is loaded",
-        }.get(status, f"the board refused {command.name} ({name})")
-        raise BoardError(f"{self._name}: {reason}")
-
-    def _silence(self, strangers):
-        if strangers:
-            return "another program talks to this board; close it and start again"
-        if self._identity is None:
-            return (
-                f"no Egret board answers there; is it powered, programmed, and set to {self._serial.baudrate} "
-                "bits a second?"
-            )
-        return f"the board stopped answering ({self._attempts} attempts)"
-
-    def _nonsense(self, command):
-        return self._fail(f"the board's answer to {command.name} makes no sense")
-
-    def _lost(self, error):
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return self._fail(f"the connection was lost: {reason}")
-
-    def _fail(self, reason):
-        """The error to raise for a link that is of no further use."""
-        self._failed = True
-        return BoardError(f"{self._name}: {reason}")
-
-    def _start(self):
-        try:
-            self._transport.start()
-        except OSError as error:
-            raise self._lost(error) from None
-
-    def _write(self, content):
-        try:
-            self._serial.write(content)
-        except OSError as error:
-            raise self._lost(error) from None
-        self.bytes_sent += len(content)
-
-    def _receive(self, deadline):
-        """The next frame, or None when none was complete by the deadline."""
-        while not self._frames:
-            try:
-                data = self._serial.read(max(1, self._serial.in_waiting))
-            except OSError as error:
-                raise self._lost(error) from None
-            self.bytes_received += len(data)
-            self._frames.extend(self._reader.feed(data))
-            if not self._frames and (not data or monotonic() >= deadline):
-                return None
-        return self._frames.popleft()

@@ -64,6 +64,7 @@ __all__ = [
     "ReadOut",
     "Sampler",
     "beta_of",
+    "checked_top",
     "exponential_table",
     "log_sum",
     "logarithm",
@@ -190,6 +191,19 @@ def beta_of(temperature: float) -> int:
             f"not {temperature!r}"
         )
     return math.floor(BETA_ONE / temperature + 0.5)
+
+
+def checked_top(k: int) -> int:
+    """Return k, the number of words of top-k.
+
+    Raises
+    ------
+    InputError
+        It is not 1 to `MOST_TOP`.
+    """
+    if type(k) is not int or not 1 <= k <= MOST_TOP:
+        raise InputError(f"top-k takes k from 1 to {MOST_TOP}, not {k!r}")
+    return k
 
 
 def random_state(seed: int) -> int:
@@ -441,8 +455,7 @@ class ReadOut:
         InputError
             k is out of range.
         """
-        if type(k) is not int or not 1 <= k <= MOST_TOP:
-            raise InputError(f"top-k takes k from 1 to {MOST_TOP}, not {k!r}")
+        checked_top(k)
         shift = LOG_FRACTION - SCORE_FRACTION
         head = self.scores(y[None])[0]
         whole = int(log_sum(head))
@@ -517,11 +530,9 @@ class Sampler:
     """
 
     def __init__(self, readout: ReadOut, *, seed: int = 0, temperature: float = 1.0, top_k: int | None = None) -> None:
-        if top_k is not None and (type(top_k) is not int or not 1 <= top_k <= MOST_TOP):
-            raise InputError(f"top-k takes k from 1 to {MOST_TOP}, not {top_k!r}")
         self._readout = readout
         self.beta = beta_of(temperature or 1.0)
-        self.top_k = top_k if temperature else 1
+        self.top_k = 1 if not temperature else None if top_k is None else checked_top(top_k)
         self.state = random_state(seed)
         self.groups_read = []
 

@@ -6,11 +6,14 @@ command lost, repeated or altered shows in all that follows.
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from amaranth.hdl import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from egret.model.integer import IntegerEngine
+from egret.model.readout import BETA_ONE, LOG_FRACTION, SCORE_FRACTION, ReadOut, Sampler, log_sum
 from egret.rtl import protocol
 from egret.rtl.layouts import Task, sampling_layout, task_layout
 from egret.rtl.link.device import Device
@@ -20,6 +23,8 @@ from egret.rtl.link.link import Link
 if TYPE_CHECKING:
     from amaranth.hdl import Module
 
+    from egret.model.integer import IntegerNetwork
+
 __all__ = [
     "COUNTERS",
     "DIGEST",
@@ -28,10 +33,12 @@ __all__ = [
     "OUTPUTS",
     "SECTIONS",
     "TOKENS",
+    "IntegerCore",
     "StandInBoard",
     "StandInCore",
     "StandInModel",
     "device",
+    "integer_device",
 ]
 
 TOKENS = 300
@@ -123,6 +130,82 @@ def device(window: int = protocol.DEFAULT_WINDOW, input_section: int | None = No
         DIGEST, window, protocol.MAX_PAYLOAD, protocol.DEFAULT_RECEIVE_BYTES, TOKENS, OUTPUTS, COUNTERS, 0, head
     )
     return Device(StandInModel(), identity, SECTIONS, input_section, groups)
+
+
+class IntegerCore:
+    """The integer network as a core, with the methods that `egret.rtl.link.device.Device` needs.
+
+    Parameters
+    ----------
+    network : IntegerNetwork
+        With a read-out.
+
+    Attributes
+    ----------
+    steps : int
+        Steps so far.
+    """
+
+    def __init__(self, network: "IntegerNetwork") -> None:
+        self._engine, self._readout = IntegerEngine(network), ReadOut(network)
+        self._sampler = Sampler(self._readout)
+        self.steps = 0
+
+    def _step(self, token: int) -> np.ndarray:
+        self.steps += 1
+        return self._engine.step(np.array([token]))[-1].y[0]
+
+    def step(self, token: int) -> list[tuple[int, int]]:
+        """Run a step with ``token``; returns ``(index, value)`` pairs."""
+        events = self._step(token)
+        return [(index, int(events[index])) for index in np.flatnonzero(events).tolist()]
+
+    def clear(self) -> None:
+        """Set the state to zero."""
+        self._engine.reset_state()
+
+    def load(self, section: int, index: int, word: int) -> None:
+        """Take a ``word`` of a ``section`` at ``index``, and do nothing with it: the network is here already."""
+
+    def counters(self) -> list[int]:
+        """Steps so far."""
+        return [self.steps]
+
+    def sampling(self, top: int, beta: int, state: int) -> None:
+        """Say how words are drawn."""
+        self._sampler = Sampler(self._readout, temperature=BETA_ONE / beta, top_k=top or None)
+        self._sampler.state = state
+
+    def score(self, token: int, group: int, index: int) -> int:
+        """Run a step with ``token``; returns the log-probability of a word, or of an entry of the head."""
+        readout, y = self._readout, self._step(token)[None]
+        if group:
+            word = readout.order[readout.starts[group - 1] + index]
+            return int(readout.log_probabilities(y, np.array([word]))[0])
+        head = readout.scores(y)[0]
+        return (int(head[index]) << (LOG_FRACTION - SCORE_FRACTION)) - int(log_sum(head))
+
+    def sample(self, token: int) -> int:
+        """Run a step with ``token``; returns the word that is drawn behind it."""
+        return self._sampler.sample(self._step(token))
+
+    def top(self, token: int, count: int) -> list[tuple[int, int]]:
+        """Run a step with ``token``; returns the ``count`` most probable words and their log-probabilities."""
+        return self._readout.top(self._step(token), count)[0]
+
+
+def integer_device(network: "IntegerNetwork", window: int = protocol.DEFAULT_WINDOW) -> Device:
+    """A board in Python that computes as the integer ``network``, which has a read-out; with a ``window``.
+
+    Its one memory is a byte.
+    """
+    readout = ReadOut(network)
+    head = len(readout.biases[0])
+    tokens, outputs = len(network.embedding), network.layers[-1].threshold.shape[0]
+    identity = protocol.Identity(
+        DIGEST, window, protocol.MAX_PAYLOAD, protocol.DEFAULT_RECEIVE_BYTES, tokens, outputs, 1, 0, head
+    )
+    return Device(IntegerCore(network), identity, {0: (1, 1)}, None, readout.sizes)
 
 
 class StandInCore(wiring.Component):

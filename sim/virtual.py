@@ -260,9 +260,13 @@ def board_build(
 
 
 def stand_in_build(
-    *, window: int = protocol.DEFAULT_WINDOW, trace: bool = False, bit_cycles: int | None = None
+    *,
+    window: int = protocol.DEFAULT_WINDOW,
+    trace: bool = False,
+    bit_cycles: int | None = None,
+    readout: bool = False,
 ) -> "Build":
-    """`Build` of the link, of a ``window``, with the stand-in core of `egret.sim.stand_in`.
+    """`Build` of the link, of a ``window``, with the stand-in core of `egret.sim.stand_in`, with a ``readout`` or not.
 
     ``trace`` and ``bit_cycles`` are as for `Build`.
     """
@@ -270,9 +274,9 @@ def stand_in_build(
     def component(**options):
         from egret.sim.stand_in import StandInBoard
 
-        return StandInBoard(window=window, **options)
+        return StandInBoard(window=window, readout=readout, **options)
 
-    return Build(component, f"stand-in, window {window}", trace, bit_cycles)
+    return Build(component, f"stand-in, window {window}, read-out {readout}", trace, bit_cycles)
 
 
 def sweep(cache: Path) -> None:

@@ -1,0 +1,203 @@
+"""Words of a board with a read-out: the client, over good and bad lines, against the integer network."""
+
+import itertools
+import random
+import re
+
+import numpy as np
+import pytest
+
+from egret.host.board import Board
+from egret.host.transport import open_program
+from egret.model.errors import InputError
+from egret.model.integer import IntegerEngine
+from egret.model.readout import ReadOut, Sampler, random_state
+from egret.rtl import protocol
+from egret.rtl.protocol import Command
+from egret.sim.stand_in import DIGEST, SECTIONS, TOKENS, StandInModel, device, integer_device
+from egret.sim.virtual import stand_in_build
+from tests.host.faults import FaultyPort, ModelPort, ModelTransport
+from tests.support.networks import random_groups, random_network
+
+WORDS = 60
+
+
+@pytest.fixture(scope="module")
+def network():
+    whole = random_network(3, vocabulary=WORDS, embedding=9, hidden=(8, 9), density=0.9, threshold=0, z_bias=20_000)
+    return random_groups(whole, head=21, sizes=(30, 1, 8), fraction=15)
+
+
+def board_of(device, *, faults=0.0, seed=1):
+    """A board behind a line with faults, loaded."""
+    port = FaultyPort(ModelPort(device), random.Random(seed), faults)
+    board = Board(ModelTransport(port), attempts=1000)
+    section, (width, depth) = next(iter(device._sections.items()))
+    board.load_memories(DIGEST, [(section, width, bytes(width * depth))])
+    board.clear()
+    return board
+
+
+def text_of(network, first, count, **options):
+    """What the integer network generates."""
+    engine, sampler = IntegerEngine(network), Sampler(ReadOut(network), **options)
+    words = [first]
+    for _ in range(count):
+        words.append(sampler.sample(engine.step(np.array(words[-1:]))[-1].y[0]))
+    return words[1:]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"seed": 7, "temperature": 0.5}, {"seed": 8, "top_k": 5}, {"top_k": 1}, {"top_k": 64}]
+)
+def test_generates_what_the_integer_network_does(network, options):
+    expected = text_of(network, 4, 50, **options)
+    assert len(set(expected)) > 2
+    with board_of(integer_device(network)) as board:
+        assert list(board.generate(4, 50, **options)) == expected
+        board.clear()
+        # A part of it, and then the board is in step: as many steps were run as replies have come.
+        assert list(itertools.islice(board.generate(4, 50, **options), 9)) == expected[:9]
+        board.clear()
+        assert list(board.generate(4, 50, **options)) == expected
+        assert list(board.generate(4, 0)) == []
+
+
+def test_a_text_ends_behind_its_stop_token(network):
+    text = text_of(network, 4, 60, seed=3)
+    stop = text[30]
+    end = text.index(stop) + 1
+    device = integer_device(network)
+    with board_of(device) as board:
+        assert list(board.generate(4, 60, seed=3, stop=stop)) == text[:end]
+        assert device._core.steps == end < 60  # and no step was run behind it
+
+
+def test_scores_and_top_words(network):
+    generator = random.Random(1)
+    tokens = generator.choices(range(WORDS), k=41)
+    engine, readout = IntegerEngine(network), ReadOut(network)
+    steps = [engine.step(np.array([token]))[-1].y for token in tokens[:-1]]
+    with board_of(integer_device(network)) as board:
+        scores = list(board.score(tokens[:-1], map(readout.target, tokens[1:])))
+        assert scores == readout.log_probabilities(np.concatenate(steps), np.array(tokens[1:])).tolist()
+        board.clear()
+        for token, y, k in zip(tokens, steps[:3], (1, 7, 64), strict=False):
+            assert board.top(token, k) == readout.top(y[0], k)[0]
+        assert list(board.score([], [])) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_fault_repeats_no_word_and_loses_none(network, seed):
+    device = integer_device(network)
+    words = text_of(network, 4, 600, seed=5)
+    with board_of(device, faults=0.25, seed=seed) as board:
+        assert list(board.generate(4, 600, seed=5)) == words
+        assert device._core.steps == 600
+        assert board.repeats > 10 and device.repeated_frames > 0
+        board.clear()
+        readout, pairs = ReadOut(network), list(itertools.pairwise(words))
+        engine = IntegerEngine(network)
+        y = np.concatenate([engine.step(np.array([token]))[-1].y for token, _ in pairs])
+        scores = list(board.score([token for token, _ in pairs], [readout.target(word) for _, word in pairs]))
+        assert scores == readout.log_probabilities(y, np.array(words[1:])).tolist()
+        assert device._core.steps == 600 + len(pairs)
+
+
+@pytest.mark.parametrize(("count", "most"), [(2000, 4), (50, 8)])
+def test_bytes_on_the_line(network, count, most):
+    with board_of(integer_device(network)) as board:
+        before = board.bytes_sent + board.bytes_received
+        assert sum(1 for _ in board.generate(4, count)) == count
+        assert (board.bytes_sent + board.bytes_received - before) / count <= most
+
+
+def test_the_first_words_come_at_once_and_the_next_are_under_way(network):
+    device = integer_device(network)
+    with board_of(device) as board:
+        answer, asked = device._execute_words, []
+
+        def execute(command, payload):
+            if command == Command.GENERATE:
+                asked.append(protocol.GENERATE.unpack(payload)[1])
+            return answer(command, payload)
+
+        device._execute_words = execute
+        words = board.generate(4, 60)
+        for _ in range(3):
+            next(words)
+        assert asked == [1, 2, 4, 8]
+        assert len(list(words)) == 57 and asked == [1, 2, 4, 8, 16, 16, 13]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, "the seed must be an integer from 0 to 18446744073709551615, not -1"),
+        ({"seed": 1 << 64}, "the seed must be an integer from 0 to"),
+        ({"temperature": 0}, "the temperature must be 0.0625 to 256, not 0"),
+        ({"temperature": float("nan")}, "the temperature must be"),
+        ({"top_k": 0}, "top-k takes k from 1 to 64, not 0"),
+        ({"top_k": 65}, "top-k takes k from 1 to 64, not 65"),
+        ({"stop": 60}, r"the stop token 60 is not one of the board's 60 \(0 to 59\)"),
+        ({"stop": -1}, "the stop token -1 is not one"),
+        ({"first": 60}, "token 60 is not one of the board's 60"),
+        ({"count": -1}, "the number of words must be at least 0, not -1"),
+    ],
+)
+def test_bad_parameters_are_refused_before_anything_is_sent(network, options, message):
+    with board_of(integer_device(network)) as board:
+        before = board.bytes_sent
+        with pytest.raises(InputError, match="^" + message):
+            board.generate(**({"first": 4, "count": 5} | options))
+        assert board.bytes_sent == before
+
+
+def test_bad_scores_and_counts(network):
+    with board_of(integer_device(network)) as board:
+        with pytest.raises(InputError, match=r"no read-out has a word -1 in matrix 0: both are from 0 to 65535"):
+            list(board.score([1], [(0, -1)]))
+        with pytest.raises(InputError, match="token 60 is not one"):
+            list(board.score([60], [(0, 0)]))
+        with pytest.raises(InputError, match="top-k takes k from 1 to 64, not 65"):
+            board.top(1, 65)
+        assert board.counters()["tokens"] == 0
+
+
+def test_a_board_without_a_readout():
+    message = f"^{re.escape('the test board has no read-out: it answers with events, not with words')}$"
+    with board_of(device()) as board:
+        for command in (
+            lambda: board.generate(1, 2),
+            lambda: board.score([1], [(0, 1)]),
+            lambda: board.top(1, 2),
+        ):
+            with pytest.raises(InputError, match=message):
+                command()
+
+
+def test_faults_between_host_and_hardware():
+    """The compiled link: a text of two thousand words, over a bad line."""
+    contents = [(section, width, bytes(range(width * depth))) for section, (width, depth) in SECTIONS.items()]
+    model = StandInModel()
+    for section, width, content in contents:
+        for index in range(len(content) // width):
+            model.load(section, index, int.from_bytes(content[index * width : (index + 1) * width], "little"))
+    transport = open_program(stand_in_build(readout=True).program(), stepped=False, timeout=0.02)
+    transport.serial = port = FaultyPort(transport.serial, random.Random(2), 0.1)
+    with Board(transport, attempts=1000) as board:
+        board.load_memories(DIGEST, contents)
+        board.clear()
+        words = list(board.generate(5, 2000, seed=9, top_k=3))
+        counters = board.counters()
+        scores = list(board.score(words[:300], ((1, word) for word in words[:300])))
+        top = board.top(TOKENS - 1, 9)
+    model.sampling(3, 256, random_state(9))
+    expected = [5]
+    for _ in range(2000):
+        expected.append(model.sample(expected[-1]))
+    assert words == expected[1:]
+    assert counters["tokens"] == 2000 and counters["repeated_frames"] > 5 and board.repeats > 20
+    assert scores == [model.score(word, 1, word) for word in words[:300]]
+    assert top == model.top(TOKENS - 1, 9)
+    assert sum(port.faults.values()) > 20
