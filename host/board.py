@@ -32,7 +32,7 @@ import numpy as np
 from egret.host.exchange import ATTEMPTS, BoardError, Exchange
 from egret.model.compiler.layouts import EVENT, INPUT_SECTION, memory_sections
 from egret.model.errors import InputError
-from egret.model.readout import beta_of, checked_top, random_state
+from egret.model.readout import Sampler, beta_of, checked_top, random_state
 from egret.rtl import protocol
 from egret.rtl.protocol import Command
 
@@ -377,9 +377,9 @@ class Board(Exchange):
         seed : int
             Of the random numbers, 0 to 2^64 - 1; the same one gives the same words on every machine.
         temperature : float
-            1/16 to 256.
+            1/16 to 256; or 0, which takes the most probable word, as ``top_k`` = 1 does.
         top_k : int or None
-            Words that each word is drawn from, 1 to 64; 1 is greedy. Without it words are drawn by factors.
+            Words that each word is drawn from, 1 to 64. Without it words are drawn by factors.
         stop : int or None
             Word behind which the text ends.
 
@@ -393,14 +393,32 @@ class Board(Exchange):
         InputError
             The board has no read-out, or a parameter is out of range.
         """
+        top = 1 if not temperature else 0 if top_k is None else checked_top(top_k)
+        return self._generate(first, count, top, beta_of(temperature or 1.0), random_state(seed), stop)
+
+    def generate_as(self, sampler: Sampler, first: int, count: int, *, stop: int | None = None) -> Iterator[int]:
+        """Generate words as a sampler draws them from its state on, which stays as it is; else as `generate`.
+
+        Parameters
+        ----------
+        sampler : egret.model.readout.Sampler
+        first, count : int
+        stop : int or None
+
+        Returns
+        -------
+        iterator of int
+        """
+        return self._generate(first, count, sampler.top_k or 0, sampler.beta, sampler.state, stop)
+
+    def _generate(self, first, count, top, beta, state, stop):
         self._needs_readout()
         if count < 0:
             raise InputError(f"the number of words must be at least 0, not {count}")
-        tokens, state = self.identity.tokens, random_state(seed)
+        tokens = self.identity.tokens
         if stop is not None and not 0 <= stop < tokens:
             raise InputError(f"the stop token {stop} is not one of the board's {tokens} (0 to {tokens - 1})")
-        top = 0 if top_k is None else min(checked_top(top_k), tokens)
-        sampling = protocol.SAMPLING.pack(top, beta_of(temperature), protocol.NOTHING if stop is None else stop, state)
+        sampling = protocol.SAMPLING.pack(min(top, tokens), beta, protocol.NOTHING if stop is None else stop, state)
         start = self._token(first)
         ended = False
 
@@ -478,7 +496,11 @@ class Board(Exchange):
         core = protocol.COUNTER_BYTES * count
         if len(payload) != core + protocol.LINK_COUNTERS.size:
             raise self._nonsense(Command.COUNTERS)
-        names = [*protocol.counter_names(self.identity.layers, sdram=True)[:count]]
+        names = []
+        for sdram in (False, True):
+            if len(names) < count:
+                names = protocol.counter_names(self.identity.layers, sdram=sdram, readout=self.identity.head > 0)
+        names = [*names[:count]]
         names += [field.name for field in protocol.LAYOUTS["Link counters"]]
         values = struct.unpack_from(f"<{count}Q", payload) + protocol.LINK_COUNTERS.unpack_from(payload, core)
         return dict(zip(names, values, strict=True))

@@ -16,8 +16,8 @@ from egret.model.integer import IntegerEngine
 from egret.model.readout import BETA_ONE, LOG_FRACTION, SCORE_FRACTION, ReadOut, Sampler, log_sum
 from egret.rtl import protocol
 from egret.rtl.layouts import Task, sampling_layout, task_layout
+from egret.rtl.link.core_port import core_signature
 from egret.rtl.link.device import Device
-from egret.rtl.link.executor import core_signature
 from egret.rtl.link.link import Link
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ TOKENS = 300
 OUTPUTS = 19
 SECTIONS = {0: (2, 16), 3: (5, 4), 5: (1, 3)}
 HEAD = 40
-"""Entries of the head, where there is a read-out: 34 words, and two rows for each group."""
-GROUPS = (200, 1, 65)
+"""Entries of the head, where there is a read-out."""
+GROUPS = {"groups": 3, "group_size": 200}
+"""Its groups."""
 COUNTERS = 2
 WORD_BYTES = max(word_bytes for word_bytes, _ in SECTIONS.values())
 DIGEST = bytes.fromhex("7e7d5e5d00ff2b01")
@@ -125,11 +126,11 @@ def device(window: int = protocol.DEFAULT_WINDOW, input_section: int | None = No
 
     There is an ``input_section`` where events enter.
     """
-    head, groups = (HEAD, GROUPS) if readout else (0, ())
+    head, groups = (HEAD, GROUPS) if readout else (0, {})
     identity = protocol.Identity(
         DIGEST, window, protocol.MAX_PAYLOAD, protocol.DEFAULT_RECEIVE_BYTES, TOKENS, OUTPUTS, COUNTERS, 0, head
     )
-    return Device(StandInModel(), identity, SECTIONS, input_section, groups)
+    return Device(StandInModel(), identity, SECTIONS, input_section, **groups)
 
 
 class IntegerCore:
@@ -205,7 +206,8 @@ def integer_device(network: "IntegerNetwork", window: int = protocol.DEFAULT_WIN
     identity = protocol.Identity(
         DIGEST, window, protocol.MAX_PAYLOAD, protocol.DEFAULT_RECEIVE_BYTES, tokens, outputs, 1, 0, head
     )
-    return Device(IntegerCore(network), identity, {0: (1, 1)}, None, readout.sizes)
+    sizes = {"groups": readout.groups, "group_size": max(readout.sizes, default=0)}
+    return Device(IntegerCore(network), identity, {0: (1, 1)}, **sizes)
 
 
 class StandInCore(wiring.Component):
@@ -218,7 +220,7 @@ class StandInCore(wiring.Component):
     Members
     -------
     link : In(core_signature(WORD_BYTES, COUNTERS, readout=readout))
-        What the link asks of a core; see `egret.rtl.link.executor.core_signature`.
+        What the link asks of a core; see `egret.rtl.link.core_port.core_signature`.
     """
 
     link: Any
@@ -375,7 +377,7 @@ class StandInBoard(wiring.Component):
             counters=COUNTERS,
             layers=0,
             head=HEAD if self._readout else 0,
-            groups=GROUPS if self._readout else (),
+            **(GROUPS if self._readout else {}),
             window=self._window,
             input_section=self._input_section,
         )

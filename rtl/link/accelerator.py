@@ -75,6 +75,9 @@ class Accelerator(wiring.Component):
         m = Module()
         m.submodules.core = core = Core(c, timing=self._timing)
         sections = [*memory_sections(c).values(), *([input_section(c)] if c.takes_events else [])]
+        sizes = {}
+        if c.readout is not None:
+            sizes = {"head": c.readout.entries, "groups": c.readout.groups, "group_size": c.readout.group_size}
         link = Link(
             digest=c.digest,
             tokens=c.tokens,
@@ -83,6 +86,7 @@ class Accelerator(wiring.Component):
             counters=len(protocol.counter_names(c.layers, sdram=c.store == "sdram", readout=c.readout is not None)),
             sections={section.number: (section.word_bytes, section.words) for section in sections},
             input_section=input_section(c).number if c.takes_events else None,
+            **sizes,
             **self._limits,
         )
         m.submodules.link = DomainRenamer(self._link_domain)(link)
@@ -91,6 +95,9 @@ class Accelerator(wiring.Component):
             ready = core.ready
             wiring.connect(m, core.sdram, wiring.flipped(self.sdram))
         wiring.connect(m, wiring.flipped(self.o), link.o)
+        if c.readout is not None:
+            wiring.connect(m, core.o_result, link.core.result)
+            m.d.comb += [core.sampling.eq(link.core.sampling), core.sampling_load.eq(link.core.sampling_load)]
         wiring.connect(m, link.core.token, core.i_tokens)
         wiring.connect(m, core.o_events, link.core.events)
         m.d.comb += [

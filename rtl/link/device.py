@@ -90,8 +90,8 @@ class Device:
         Bytes of a word and number of words of each memory.
     input_section : int or None
         The one of them that takes events, where these are the input.
-    groups : Sequence[int]
-        Words of each group of the read-out.
+    groups, group_size : int
+        Groups of the read-out, and words of the largest one.
 
     Attributes
     ----------
@@ -105,10 +105,11 @@ class Device:
         identity: Identity,
         sections: Mapping[int, tuple[int, int]],
         input_section: int | None = None,
-        groups: Sequence[int] = (),
+        groups: int = 0,
+        group_size: int = 0,
     ) -> None:
         self._core = core
-        self._limits = (identity.head, *groups) if identity.head else ()
+        self._groups, self._group_size = groups, group_size
         self._last: int | None = None  # what a text goes on with
         self._stop = NOTHING
         self._identity = identity
@@ -199,7 +200,7 @@ class Device:
                     return Status.BAD_TOKEN, b""
                 self._last = None
                 return Status.OK, event_bytes(self._core.step(token), self._identity.outputs)
-            case Command.SCORE | Command.SAMPLING | Command.GENERATE | Command.TOP if self._limits:
+            case Command.SCORE | Command.SAMPLING | Command.GENERATE | Command.TOP if self._identity.head:
                 return self._execute_words(frame.command, payload)
             case Command.COUNTERS:
                 counters = b"".join(value.to_bytes(COUNTER_BYTES, "little") for value in self._core.counters())
@@ -245,7 +246,8 @@ class Device:
     def _score(self, core: ReadOutCore, payload: bytes) -> tuple[Status, bytes]:
         values = b""
         for token, group, index in SCORE.iter_unpack(payload):
-            if token >= self._identity.tokens or group >= len(self._limits) or index >= self._limits[group]:
+            limit = self._group_size if group else self._identity.head
+            if token >= self._identity.tokens or group > self._groups or index >= limit:
                 return Status.BAD_TOKEN, values
             self._last = None
             values += SCORE_VALUE.pack(core.score(token, group, index))

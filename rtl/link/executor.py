@@ -3,7 +3,7 @@
 # What the stubs of Amaranth lack: `init` of members, members of a Signal of a layout, streams and levels of FIFOs.
 # pyright: reportOperatorIssue=false, reportArgumentType=false
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from amaranth.hdl import *
@@ -14,13 +14,14 @@ from amaranth.lib.wiring import In, Out
 from egret.model.compiler.configuration import MEMORY_WORDS
 from egret.model.readout import MOST_BETA
 from egret.rtl import protocol
-from egret.rtl.layouts import Task, load_bus_layout, output_layout, result_layout, sampling_layout, task_layout
+from egret.rtl.layouts import Task
+from egret.rtl.link.core_port import core_signature
 from egret.rtl.link.loader import Loader
 from egret.rtl.link.receiver import PAYLOAD_DEPTH, frame_layout
 from egret.rtl.link.sender import CONTENT_HEADER_BYTES, place_bits, reply_byte_layout, slot_bits
 from egret.rtl.protocol import Command, Status
 
-__all__ = ["Executor", "core_signature", "longest_reply"]
+__all__ = ["Executor", "longest_reply"]
 
 LINK_COUNTER_BITS = 24
 """Of the link's own counters, which begin again behind 2^24 - 1."""
@@ -47,61 +48,6 @@ def _longest_answers(identity):
     )
 
 
-def core_signature(word_bytes: int, counters: int, *, readout: bool = False) -> wiring.Signature:
-    """What the link asks of a core, seen from the link.
-
-    Parameters
-    ----------
-    word_bytes : int
-        Bytes of the widest word on the load bus.
-    counters : int
-        Number of 64-bit performance counters.
-    readout : bool
-        Whether the core has a read-out.
-
-    Returns
-    -------
-    wiring.Signature
-        With these members.
-
-        - ``token : Out(stream.Signature(16))``: starts a step.
-        - ``events : In(stream.Signature(output_layout()))``: the step's events.
-        - ``load : Out(load_bus_layout(word_bytes))``, ``load_valid : Out(1)``: write a word of a memory, with the core
-          idle; a memory with narrower words takes the low bits.
-        - ``clear : Out(1)``: high for one cycle, with the core idle, to set its state to zero. The core is busy from
-          the next cycle on until that is done.
-        - ``busy : In(1)``: a step or a clear is in progress.
-        - ``counter_byte : Out(range(8 * counters))``, ``counter_read : In(8)``: a byte of the counters, which comes in
-          the next cycle.
-        - ``counters_settled : In(1)``: the counters hold still, once the core is idle.
-
-        With a read-out, ``token`` is ``Out(stream.Signature(task_layout()))``, and there are these.
-
-        - ``result : In(stream.Signature(result_layout()))``: what is told of the step, taken behind its last event.
-        - ``sampling : Out(sampling_layout())``, ``sampling_load : Out(1)``: high for one cycle, with the core idle, to
-          say how words are drawn from now on.
-    """
-    members = {
-        "result": In(stream.Signature(result_layout())),
-        "sampling": Out(sampling_layout()),
-        "sampling_load": Out(1),
-    }
-    return wiring.Signature(
-        {
-            "token": Out(stream.Signature(task_layout() if readout else 16)),
-            "events": In(stream.Signature(output_layout())),
-            "load": Out(load_bus_layout(word_bytes)),
-            "load_valid": Out(1),
-            "clear": Out(1),
-            "busy": In(1),
-            "counter_byte": Out(range(max(protocol.COUNTER_BYTES * counters, 2))),
-            "counter_read": In(8),
-            "counters_settled": In(1),
-            **(members if readout else {}),
-        }
-    )
-
-
 class Executor(wiring.Component):
     """Executes each command once, in the order of sequence numbers, and writes its reply.
 
@@ -118,8 +64,8 @@ class Executor(wiring.Component):
         Bytes of a word and number of words of each memory on the load bus.
     input_section : int or None
         The one of the sections that takes the events of a step, where these are the input; it is written at any time.
-    groups : Sequence[int]
-        Words of each group of the read-out, where the identity tells of one.
+    groups, group_size : int
+        Groups of the read-out, where the identity tells of one, and words of the largest one.
 
     Members
     -------
@@ -168,7 +114,8 @@ class Executor(wiring.Component):
         sections: Mapping[int, tuple[int, int]],
         *,
         input_section: int | None = None,
-        groups: Sequence[int] = (),
+        groups: int = 0,
+        group_size: int = 0,
     ) -> None:
         if not 1 <= identity.tokens <= 1 << 16:
             raise ValueError(f"tokens must be from 1 to 65536, not {identity.tokens!r}")
@@ -180,10 +127,13 @@ class Executor(wiring.Component):
                     f"section {section!r} must be from 0 to 15 with 1 to {MAX_WORD_BYTES} bytes a word and at most "
                     f"{MEMORY_WORDS} words, not {word_bytes!r} and {depth!r}"
                 )
-        self._limits = (identity.head, *groups) if identity.head else ()
-        if not all(1 <= limit <= 1 << 16 for limit in self._limits) or len(self._limits) > 1 << 16:
-            raise ValueError(f"head and groups must be from 1 to 65536, not {identity.head!r} and {list(groups)!r}")
-        if self._limits and input_section is not None:
+        self._groups, self._group_size = groups, group_size
+        if not all(0 <= size < 1 << 16 for size in (identity.head, groups, group_size)):
+            raise ValueError(
+                "head, groups and group_size must be from 0 to 65535, not "
+                f"{identity.head!r}, {groups!r} and {group_size!r}"
+            )
+        if identity.head and input_section is not None:
             raise ValueError("a core whose input is events has no read-out")
         reply_bytes = longest_reply(identity)
         if reply_bytes >= 1 << 16:
@@ -192,7 +142,7 @@ class Executor(wiring.Component):
         self._place_bits = place_bits(reply_bytes)
         window = identity.window
         core = core_signature(
-            max(width for width, _ in sections.values()), identity.counters, readout=bool(self._limits)
+            max(width for width, _ in sections.values()), identity.counters, readout=bool(identity.head)
         )
         super().__init__(
             {
@@ -263,7 +213,7 @@ class Executor(wiring.Component):
             with m.State("CLEARING"), m.If(~self.core.busy):
                 m.next = "HEADER"
             self._step(m)
-            if self._limits:
+            if self._identity.head:
                 self._sampling(m)
                 self._score(m)
                 self._result(m)
@@ -381,7 +331,7 @@ class Executor(wiring.Component):
                 with m.Else():
                     m.d.sync += [self._status.eq(Status.OK), self._word.eq(frame.argument)]
                     m.next = "TOKEN"
-            if self._limits:
+            if self._identity.head:
                 self._execute_words(m)
             with m.Case(Command.COUNTERS), m.If(frame.length == 0):
                 m.d.sync += self._status.eq(Status.OK)
@@ -459,7 +409,7 @@ class Executor(wiring.Component):
         frame, token, events = self._frame, self.core.token, self.core.events
         with m.State("TOKEN"):
             m.d.comb += token.valid.eq(1)
-            if self._limits:
+            if self._identity.head:
                 m.d.comb += [
                     token.payload.token.eq(self._word),
                     token.payload.group.eq(self._item.group),
@@ -476,7 +426,7 @@ class Executor(wiring.Component):
                     m.d.sync += self._reply_length.eq(protocol.bitmap_bytes(self._identity.outputs))
                 m.d.sync += self._goes_on.eq(frame.command == Command.GENERATE)
                 m.next = "EVENT"
-                if self._limits:
+                if self._identity.head:
                     with m.If(frame.command != Command.STEP):
                         m.next = "DRAIN"
         # The bitmap's byte `index` is written once an event of a later byte comes, or the end.
@@ -564,13 +514,11 @@ class Executor(wiring.Component):
 
     def _score(self, m: Module) -> None:
         """The state that looks at a score's token and target."""
-        item, limit = self._item, Signal(range(max(self._limits) + 1))
+        item = self._item
+        # How many words a group has is for the image to say, but for the largest one.
+        limit = Mux(item.group == 0, self._identity.head, self._group_size)
         with m.State("SCORE"):
-            with m.Switch(item.group):
-                for group, words in enumerate(self._limits):
-                    with m.Case(group):
-                        m.d.comb += limit.eq(words)
-            with m.If((item.token < self._identity.tokens) & (item.index < limit)):
+            with m.If((item.token < self._identity.tokens) & (item.group <= self._groups) & (item.index < limit)):
                 m.d.sync += self._word.eq(item.token)
                 m.next = "TOKEN"
             with m.Else():

@@ -1,6 +1,6 @@
 """The device's end of the host link: frames in, commands on the core's ports, frames out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from amaranth.hdl import *
@@ -39,8 +39,8 @@ class Link(wiring.Component):
         How many of them count events.
     head : int
         Entries of the read-out's head; 0 where the core has none.
-    groups : Sequence[int]
-        Words of each group of the read-out.
+    groups, group_size : int
+        Groups of the read-out, and words of the largest one.
     input_section : int or None
         As for `egret.rtl.link.executor.Executor`.
     window : int
@@ -53,7 +53,7 @@ class Link(wiring.Component):
     i, o : In(stream.Signature(8)), Out(stream.Signature(8))
         Bytes from and to the host.
     core : Out(core_signature(word_bytes, counters, readout=head > 0))
-        The core; see `egret.rtl.link.executor.core_signature`.
+        The core; see `egret.rtl.link.core_port.core_signature`.
     busy : Out(1)
         Low when nothing happens before the next byte from the host, or before the byte offered at `o` is taken.
     waiting : Out(1)
@@ -82,7 +82,8 @@ class Link(wiring.Component):
         counters: int,
         layers: int,
         head: int = 0,
-        groups: Sequence[int] = (),
+        groups: int = 0,
+        group_size: int = 0,
         input_section: int | None = None,
         window: int = protocol.DEFAULT_WINDOW,
         receive_bytes: int = protocol.DEFAULT_RECEIVE_BYTES,
@@ -101,7 +102,7 @@ class Link(wiring.Component):
             head=head,
         )
         self._receiver = Receiver(receive_bytes=receive_bytes)
-        self._executor = Executor(identity, sections, input_section=input_section, groups=groups)
+        self._executor = Executor(identity, sections, input_section=input_section, groups=groups, group_size=group_size)
         self._sender = Sender(window=window, reply_bytes=longest_reply(identity))
         super().__init__(
             {

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from egret.host.board import Board
-from egret.host.transport import open_program
+from egret.host.transport import open_program, open_virtual
+from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.errors import InputError
 from egret.model.integer import IntegerEngine
 from egret.model.readout import ReadOut, Sampler, random_state
@@ -48,7 +49,8 @@ def text_of(network, first, count, **options):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"seed": 7, "temperature": 0.5}, {"seed": 8, "top_k": 5}, {"top_k": 1}, {"top_k": 64}]
+    "options",
+    [{}, {"seed": 7, "temperature": 0.5}, {"seed": 8, "top_k": 5}, {"top_k": 1}, {"temperature": 0}, {"top_k": 64}],
 )
 def test_generates_what_the_integer_network_does(network, options):
     expected = text_of(network, 4, 50, **options)
@@ -61,6 +63,8 @@ def test_generates_what_the_integer_network_does(network, options):
         board.clear()
         assert list(board.generate(4, 50, **options)) == expected
         assert list(board.generate(4, 0)) == []
+        board.clear()
+        assert list(board.generate_as(Sampler(ReadOut(network), **options), 4, 50)) == expected
 
 
 def test_a_text_ends_behind_its_stop_token(network):
@@ -135,7 +139,7 @@ def test_the_first_words_come_at_once_and_the_next_are_under_way(network):
     [
         ({"seed": -1}, "the seed must be an integer from 0 to 18446744073709551615, not -1"),
         ({"seed": 1 << 64}, "the seed must be an integer from 0 to"),
-        ({"temperature": 0}, "the temperature must be 0.0625 to 256, not 0"),
+        ({"temperature": 0.01}, "the temperature must be 0.0625 to 256, or 0 for the most probable word, not 0.01"),
         ({"temperature": float("nan")}, "the temperature must be"),
         ({"top_k": 0}, "top-k takes k from 1 to 64, not 0"),
         ({"top_k": 65}, "top-k takes k from 1 to 64, not 65"),
@@ -201,3 +205,28 @@ def test_faults_between_host_and_hardware():
     assert scores == [model.score(word, 1, word) for word in words[:300]]
     assert top == model.top(TOKENS - 1, 9)
     assert sum(port.faults.values()) > 20
+
+
+def test_a_core_with_a_readout_behind_its_link(network):
+    """Words and log-probabilities of the virtual board are the integer network's; so are steps in between."""
+    image = compile_image(network, configuration_for(network, lanes=2, readout=True))
+    text = text_of(network, 4, 120, seed=6, temperature=0.7)
+    greedy = text_of(network, 4, 20, temperature=0)
+    engine, readout = IntegerEngine(network), ReadOut(network)
+    y = np.concatenate([engine.step(np.array([token]))[-1].y for token in text[:-1]])
+    with Board(open_virtual(image.configuration)) as board:
+        board.load(image)
+        assert list(board.generate(4, 120, seed=6, temperature=0.7)) == text
+        board.clear()
+        assert list(board.generate(4, 20, temperature=0)) == greedy
+        board.clear()
+        scores = list(board.score(text[:-1], map(readout.target, text[1:])))
+        assert scores == readout.log_probabilities(y, np.array(text[1:])).tolist()
+        board.clear()
+        np.testing.assert_array_equal(board.step(text[0]), y[0])
+        assert board.top(text[1], 9) == readout.top(y[1], 9)[0]
+        np.testing.assert_array_equal(board.step(text[2]), y[2])
+        counters = board.counters()
+    assert counters["tokens"] == 120 + 20 + 119 + 3
+    assert counters["groups"] > 0 and counters["readout_macs"] > 0
+    assert counters["cycles"] == counters["words"] + sum(counters.get(cause, 0) for cause in protocol.CAUSES)

@@ -28,9 +28,9 @@ class Execution:
     """
 
     def __init__(self, *, window=2, input_section=None, seed=1, pause=0.0, counters=COUNTERS, readout=False):
-        head, self.groups = (HEAD, GROUPS) if readout else (0, ())
+        head, self.groups = (HEAD, GROUPS) if readout else (0, {})
         self.identity = protocol.Identity(DIGEST, window, protocol.MAX_PAYLOAD, 64, TOKENS, OUTPUTS, counters, 0, head)
-        self.dut = dut = Executor(self.identity, SECTIONS, input_section=input_section, groups=self.groups)
+        self.dut = dut = Executor(self.identity, SECTIONS, input_section=input_section, **self.groups)
         self.simulation = StreamSimulation(dut, seed)
         self.model = StandInModel()
         self.payload = b""
@@ -152,7 +152,7 @@ class Execution:
 
     def device(self):
         """The counterpart in Python, behind a core of its own."""
-        return Device(StandInModel(), self.identity, SECTIONS, self.dut._input_section, self.groups)
+        return Device(StandInModel(), self.identity, SECTIONS, self.dut._input_section, **self.groups)
 
 
 def load_payload(section, index, content):
@@ -196,7 +196,7 @@ def bad_commands(generator):
 def bad_words(generator):
     """Commands that a read-out refuses, and among them good ones that show what was done before."""
     good = protocol.SCORE.pack(7, 1, 199)
-    targets = [(0, HEAD), (1, 200), (2, 1), (3, 65), (4, 0), (0xFFFF, 0)]
+    targets = [(0, HEAD), (1, 200), (3, 200), (4, 0), (0xFFFF, 0), (1, 0xFFFF)]
     scores = [protocol.SCORE.pack(TOKENS, 0, 0), protocol.SCORE.pack(1 << 16, 0, 0)]
     scores += [protocol.SCORE.pack(3, *target) for target in targets]
     sampling = [0, 256, protocol.NOTHING, 1]
@@ -225,7 +225,7 @@ def sampling_payload(generator, stop=protocol.NOTHING):
 def words(generator):
     """Good commands of a read-out: texts go on, end behind stop tokens and for other commands."""
     go_on = (Command.GENERATE, protocol.GENERATE.pack(protocol.NOTHING, 5))
-    targets = [(0, 0), (0, HEAD - 1), (1, 199), (2, 0), (3, 64)]
+    targets = [(0, 0), (0, HEAD - 1), (1, 199), (2, 0), (3, 199)]
     scores = [protocol.SCORE.pack(generator.randrange(TOKENS), *generator.choice(targets)) for _ in range(63)]
     commands = [(Command.GENERATE, protocol.GENERATE.pack(9, count)) for count in (1, 2, 64)]
     commands += [go_on, (Command.COUNTERS, b""), (Command.SAMPLING, sampling_payload(generator)), go_on]

@@ -266,7 +266,7 @@ def test_commands_sent_ahead_are_answered_in_order(window, backpressure, readout
         ({"outputs": 58249}, "outputs must be at most 58248, not 58249"),
         ({"sections": {16: (1, 1)}}, "section 16 must be from 0 to 15"),
         ({"sections": {0: (505, 1)}}, "section 0 must be"),
-        ({"head": 5, "groups": (3, 0)}, r"head and groups must be from 1 to 65536, not 5 and \[3, 0\]"),
+        ({"head": 5, "groups": 1 << 16}, "head, groups and group_size must be from 0 to 65535, not 5, 65536 and 0"),
         ({"head": 5, "input_section": INPUT}, "a core whose input is events has no read-out"),
     ],
 )
