@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from egret.model.compiler.image import Image
     from egret.sim.virtual import VirtualBoard
 
-__all__ = ["Board", "BoardError"]
+__all__ = ["Board"]
 
 
 MOST_AT_ONCE = 16

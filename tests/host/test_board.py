@@ -13,7 +13,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from egret.host.board import Board, BoardError
+from egret.host.board import Board
+from egret.host.exchange import BoardError
 from egret.host.transport import open_program
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.configuration import TINY

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from egret.boards import ulx3s
-from egret.host.board import Board, BoardError
+from egret.host.board import Board
 from egret.host.demo import NETWORK
+from egret.host.exchange import BoardError
 from egret.host.measure import measure, measure_pipeline, pipeline_images, sample, simulation_images
 from egret.host.session import generate_text
 from egret.host.transport import open_program, open_virtual
