@@ -46,8 +46,13 @@ _CORE = {
         type=click.IntRange(min=0),
         help=f"With the store sdram: block RAM for the weights that are read most often; {RESIDENT_BYTES} by default.",
     ),
+    "readout": click.option(
+        "--readout/--no-readout",
+        default=None,
+        help="Whether the core makes the read-out; where the network's words are divided into groups, by default.",
+    ),
 }
-_SHARED = ("lanes", "store", "weight_bits", "folded_tokens", "resident_bytes")
+_SHARED = ("lanes", "store", "weight_bits", "folded_tokens", "resident_bytes", "readout")
 
 
 def core_options(*more: str) -> Callable[[Command], Command]:

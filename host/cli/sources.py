@@ -124,6 +124,8 @@ class Source:
             )
         for name, value in self._core.items():
             compiled = getattr(self._compiled.configuration, name)
+            if name == "readout":
+                compiled = compiled is not None
             if compiled != value:
                 raise InputError(
                     f"{self._path}: the image is compiled for {name} {compiled}, not {value}; give its checkpoint"
@@ -201,7 +203,7 @@ def board_named(name: str, core: Iterable[str], *more: str, what: str = "--board
     InputError
         There is no such board, the tables are not installed, or the board decides what an option would.
     """
-    accepted = ("lanes", *more, "folded_tokens")
+    accepted = ("lanes", *more, "folded_tokens", "readout")
     if not set(core) <= set(accepted):
         flags = [f"--{option.removesuffix('_tokens').replace('_', '-')}" for option in accepted]
         which = f"{', '.join(flags[:-1])} and {flags[-1]}"

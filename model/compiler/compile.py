@@ -57,7 +57,7 @@ def configuration_for(
     weight_bits: int | None = None,
     goal: str = "speed",
     resident_bytes: int | None = None,
-    readout: bool = False,
+    readout: bool | None = None,
     **options: Any,
 ) -> Configuration:
     """Configuration of a core for a network.
@@ -75,8 +75,9 @@ def configuration_for(
     resident_bytes : int, optional
         With the store ``sdram``: block RAM for the columns that are looked up most often. When not given,
         `RESIDENT_BYTES`, less what the memories of a read-out take.
-    readout : bool
-        Whether the core makes the read-out.
+    readout : bool, optional
+        Whether the core makes the read-out. When not given, it does where the words are divided into groups, but with
+        the store ``spram``.
     **options
         Any of the other parameters of `Configuration`, e.g. ``lanes``. With the store ``sdram``, where they are not
         given: twice the lanes that the memory feeds, and as many folded rows as find room beside the rest. A core with
@@ -92,6 +93,8 @@ def configuration_for(
         An option is not accepted, the network does not fit the weight memory, saying what it needs, or no core can make
         its read-out.
     """
+    if readout is None:
+        readout = network.groups is not None and options.get("store") != "spram"
     if goal not in GOALS:
         raise InputError(f"the goal of packing must be {' or '.join(GOALS)}, not {goal!r}")
     options |= _shape(network)

@@ -30,7 +30,7 @@ def test_bench_of_a_board(egret, refused, network):
         "--board must be one of ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, not 'x'"
     )
     assert refused("bench", "network", "--board", "ulx3s-85f", "--store", "sdram") == (
-        "--board has a core of its own: of its options only --lanes and --folded go with it"
+        "--board has a core of its own: of its options only --lanes, --folded and --readout go with it"
     )
 
 

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from egret.host.cli import main as cli
+from egret.model.compiler.configuration import ReadoutShape
 
 COMMANDS = [
     ("run", "network"),
@@ -65,6 +66,9 @@ def test_a_core_as_asked_for(command, compiled):
     assert (sdram.store, sdram.lanes, sdram.folded_tokens) == ("sdram", 4, 3) and sdram.resident_words > 0
     assert compiled(*command, "--store", "sdram", "--resident-bytes", 0).resident_words == 0
     assert compiled(*command, "--store", "sdram", "--folded", 1).folded_tokens == 1
+    assert default.readout is None and compiled(*command, "--no-readout") == default
+    if "--split" not in command:
+        assert compiled(*command, "--readout").readout == ReadoutShape(head=default.vocabulary)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=ids)
@@ -80,9 +84,11 @@ def test_the_core_of_a_board(command, compiled, refused):
     assert compiled(*command).lanes == 8
     assert compiled(*command, "--lanes", 2).lanes == 2
     assert compiled(*command, "--folded", 2).folded_tokens == 2
-    which = "--lanes and --folded"
+    if "--split" not in command:
+        assert compiled(*command, "--readout").readout is not None
+    which = "--lanes, --folded and --readout"
     if command[0] == "build":
-        which = "--lanes, --weight-bytes and --folded"
+        which = "--lanes, --weight-bytes, --folded and --readout"
         assert compiled(*command, "--weight-bytes", 0).weight_words < compiled(*command).weight_words
     for option in (("--store", "sdram"), ("--weight-bits", "8"), ("--resident-bytes", "0")):
         assert refused(*command, *option) == (f"--board has a core of its own: of its options only {which} go with it")
