@@ -1,8 +1,8 @@
 // The integer network on a processor: what integer.py and readout.py define, event by event, bit for bit (native.py
 // drives it).
 //
-// Only columns of active sources are read, and of these only the non-zero weights: a weight is 8 bits, its row 16. The
-// sums that a token's embedding adds to layer 1 are kept once they were computed (folded rows), where that is asked for.
+// Only columns of active sources are read, and of these only the non-zero weights: a weight is 8 bits, its row 16. What
+// a token's embedding adds to layer 1 is kept once it was computed (folded rows), where that is asked for.
 // The read-out reads whole columns of active sources, a block of entries at a time for several predictions.
 
 #include <algorithm>
@@ -65,14 +65,14 @@ struct Columns {
 };
 
 struct Layer {
-    size_t inputs, size;
+    size_t size;
     Columns x, y, s;
     const int32_t *bias, *threshold, *shift;
 };
 
 // The head of the read-out, or a group.
 struct Matrix {
-    size_t entries;
+    size_t entries, first;        // place of its first word
     std::vector<int8_t> weights;  // [block][source][entry in block]
     std::vector<int32_t> bias;
 };
@@ -86,12 +86,11 @@ struct ReadOut {
 };
 
 struct Network {
-    size_t vocabulary, inputs;  // no vocabulary: the input is events
+    size_t inputs;
     const int8_t *embedding;
     std::vector<int32_t> sigmoid, tanh;  // from the lowest index
     std::vector<Layer> layers;
-    size_t folded = 0;                                // tokens whose rows are kept
-    std::vector<std::unique_ptr<int32_t[]>> rows;     // of these tokens, with the bias
+    std::vector<std::unique_ptr<int32_t[]>> rows;  // folded, with the bias: of a token that came, null of another one
     ReadOut readout;
 
     void embed(size_t token, Events &events) const {
@@ -104,7 +103,7 @@ struct Network {
     }
 
     void fold(size_t token) {
-        if (token >= folded || rows[token]) return;
+        if (token >= rows.size() || rows[token]) return;
         const Layer &first = layers[0];
         Events events;
         embed(token, events);
@@ -114,15 +113,6 @@ struct Network {
         rows[token] = std::move(row);
     }
 };
-
-// Steps in which each source of a layer was active.
-struct Counts {
-    std::vector<int64_t> before, reset, events;
-};
-
-void count(std::vector<int64_t> &counts, const Events &events) {
-    for (const Event &event : events) counts[event.source]++;
-}
 
 // What a layer holds and did last.
 struct Memory {
@@ -150,7 +140,7 @@ struct Stream {
     }
 
     void step(size_t token) {
-        const int32_t *row = token < network.folded ? network.rows[token].get() : nullptr;
+        const int32_t *row = token < network.rows.size() ? network.rows[token].get() : nullptr;
         if (!row) network.embed(token, input);
         run(row);
     }
@@ -242,7 +232,7 @@ void add_block(const int8_t *columns, const Events &events, int32_t *sums) {
 }
 
 // Scores of a block of entries.
-void score(const ReadOut &readout, const Matrix &matrix, size_t block, const Events &events, int32_t *__restrict scores) {
+void score(const ReadOut &readout, const Matrix &matrix, size_t block, const Events &events, int32_t *scores) {
     constexpr int32_t HALF = 1 << (SCORE_BITS - 1);
     int32_t sums[BLOCK];
     add_block(matrix.weights.data() + block * readout.outputs * BLOCK, events, sums);
@@ -319,6 +309,91 @@ void read_out(const ReadOut &readout, std::vector<Prediction> &predictions, size
     }
 }
 
+// How words are drawn: by factors, or, where `top` is not 0, of so many that are the most probable.
+struct Sampler {
+    uint64_t *state;
+    int32_t beta;
+    size_t top;
+
+    uint64_t draw(uint64_t total) const {
+        uint64_t mask = 0, drawn;
+        while (mask < total - 1) mask = 2 * mask + 1;
+        do {
+            *state ^= *state << 13, *state ^= *state >> 7, *state ^= *state << 17;
+            drawn = *state >> 24 & mask;
+        } while (drawn >= total);
+        return drawn;
+    }
+
+    // The place of one of several scores.
+    size_t pick(const ReadOut &readout, const int32_t *scores, size_t count) const {
+        const int32_t largest = *std::max_element(scores, scores + count), *table = readout.exponential.data();
+        const auto power = [&](size_t at) {
+            return static_cast<uint64_t>(table[std::min((((largest - scores[at]) * beta >> 8) + 8) >> 4, 1023)]);
+        };
+        uint64_t total = 0, sum = 0;
+        for (size_t at = 0; at < count; at++) total += power(at);
+        const uint64_t number = draw(total);
+        size_t at = 0;
+        while ((sum += power(at)) <= number) at++;
+        return at;
+    }
+
+    size_t sample(const ReadOut &readout, const Events &events) const {
+        Scores scores;
+        score(readout, readout.matrices[0], events, scores);
+        if (top) return sample_top(readout, events, scores);
+        const size_t entry = pick(readout, scores.data(), readout.matrices[0].entries);
+        if (entry < readout.head) return readout.order[entry];
+        const size_t group = (entry - readout.head) / readout.rows;
+        const Matrix &words = readout.matrices[group + 1];
+        score(readout, words, events, scores);
+        return readout.order[words.first + pick(readout, scores.data(), words.entries)];
+    }
+
+    size_t sample_top(const ReadOut &readout, const Events &events, const Scores &head) const {
+        struct Word {
+            int64_t value;
+            size_t place;
+            bool operator<(const Word &other) const {
+                return value != other.value ? value > other.value : place < other.place;
+            }
+        };
+        std::vector<Word> best, groups;
+        const auto keep = [&] {
+            const size_t kept = std::min(top, best.size());
+            std::partial_sort(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(kept), best.end());
+            best.resize(kept);
+        };
+        const int64_t whole = log_sum(readout, head.data(), readout.matrices[0].entries);
+        for (size_t at = 0; at < readout.head; at++) best.push_back({int64_t{head[at]} * 64 - whole, at});
+        keep();
+        for (size_t group = 0; group + 1 < readout.matrices.size(); group++) {
+            const int32_t *rows = head.data() + readout.head + group * readout.rows;
+            groups.push_back({log_sum(readout, rows, readout.rows) - whole, group});
+        }
+        std::sort(groups.begin(), groups.end());
+        Scores scores;
+        for (const auto [bound, group] : groups) {
+            if (best.size() == top && bound < best.back().value) break;
+            const Matrix &words = readout.matrices[group + 1];
+            score(readout, words, events, scores);
+            const int64_t own = bound - log_sum(readout, scores.data(), words.entries);
+            for (size_t word = 0; word < words.entries; word++) {
+                best.push_back({int64_t{scores[word]} * 64 + own, words.first + word});
+            }
+            keep();
+        }
+        if (best.size() == 1) return readout.order[best[0].place];
+        scores.clear();
+        for (const Word &word : best) {
+            constexpr int64_t HALF = 1 << (SCORE_BITS - 1);
+            scores.push_back(static_cast<int32_t>(std::min(std::max((word.value + 32) >> 6, -HALF), HALF - 1)));
+        }
+        return readout.order[best[pick(readout, scores.data(), scores.size())].place];
+    }
+};
+
 // Work in `threads` threads; meanwhile, in this one, `report` ten times a second. True from it stops the work.
 template <typename Work, typename Report>
 bool spread(unsigned threads, const Work &work, const Report &report, std::atomic<bool> &stop) {
@@ -353,20 +428,15 @@ void sparse(const int32_t *values, size_t size, Events &events) {
     }
 }
 
-void dense(const Events &events, size_t size, int32_t *result) {
-    std::fill_n(result, size, 0);
-    for (const Event &event : events) result[event.source] = event.value;
-}
-
 }  // namespace
 
 // What native.py calls. Arrays that are given stay where they are as long as the network does.
 extern "C" {
 
-Network *network_new(size_t vocabulary, size_t inputs, const int8_t *embedding, size_t indices, const int32_t *sigmoid,
+Network *network_new(size_t inputs, const int8_t *embedding, size_t indices, const int32_t *sigmoid,
                      const int32_t *tanh) {
     Network *network = new Network{};
-    network->vocabulary = vocabulary, network->inputs = inputs, network->embedding = embedding;
+    network->inputs = inputs, network->embedding = embedding;
     // From two's-complement order.
     for (auto [from, to] : {std::pair{sigmoid, &network->sigmoid}, std::pair{tanh, &network->tanh}}) {
         to->assign(from + indices / 2, from + indices);
@@ -377,7 +447,7 @@ Network *network_new(size_t vocabulary, size_t inputs, const int8_t *embedding, 
 
 void network_layer(Network *network, size_t inputs, size_t size, const int8_t *weight_x, const int8_t *weight_y,
                    const int32_t *bias, const int32_t *threshold, const int32_t *shift) {
-    network->layers.push_back({inputs, size, Columns(weight_x, 3 * size, inputs), Columns(weight_y, 2 * size, size),
+    network->layers.push_back({size, Columns(weight_x, 3 * size, inputs), Columns(weight_y, 2 * size, size),
                                Columns(weight_y + 2 * size * size, size, size), bias, threshold, shift});
 }
 
@@ -396,7 +466,10 @@ void network_read_out(Network *network, size_t words, size_t outputs, size_t hea
 // The head first, then each group.
 void network_matrix(Network *network, size_t entries, const int8_t *weight, const int32_t *bias) {
     const size_t blocks = (entries + BLOCK - 1) / BLOCK, outputs = network->readout.outputs;
-    Matrix matrix{entries, std::vector<int8_t>(blocks * BLOCK * outputs), std::vector<int32_t>(blocks * BLOCK)};
+    const size_t number = network->readout.matrices.size();
+    size_t first = number ? network->readout.head : 0;
+    for (size_t group = 1; group < number; group++) first += network->readout.matrices[group].entries;
+    Matrix matrix{entries, first, std::vector<int8_t>(blocks * BLOCK * outputs), std::vector<int32_t>(blocks * BLOCK)};
     std::copy_n(bias, entries, matrix.bias.begin());
     for (size_t entry = 0; entry < entries; entry++) {
         int8_t *column = matrix.weights.data() + entry / BLOCK * BLOCK * outputs + entry % BLOCK;
@@ -405,14 +478,9 @@ void network_matrix(Network *network, size_t entries, const int8_t *weight, cons
     network->readout.matrices.push_back(std::move(matrix));
 }
 
-void network_fold(Network *network, size_t tokens) {
-    network->folded = tokens;
-    network->rows.resize(tokens);
-}
+void network_fold(Network *network, size_t tokens) { network->rows.resize(tokens); }
 
 void network_free(Network *network) { delete network; }
-
-void stream_reset(Stream *stream) { stream->reset(); }
 
 Stream *stream_new(Network *network) { return new Stream(*network); }
 
@@ -428,15 +496,19 @@ void stream_step_events(Stream *stream, const int32_t *values) {
     stream->run(nullptr);
 }
 
-// What a layer did in the last step: y_before, s, sums, u, r, z, p, c, y.
+// What a layer did in the last step, into zeros: y_before, s, sums, u, r, z, p, c, y.
 void stream_trace(const Stream *stream, size_t number, int32_t *const *arrays) {
     const Memory &memory = stream->memories[number];
-    const size_t size = memory.y.size();
-    dense(memory.before, size, arrays[0]);
-    dense(memory.reset, size, arrays[1]);
+    for (const Event &event : memory.before) arrays[0][event.source] = event.value;
+    for (const Event &event : memory.reset) arrays[1][event.source] = event.value;
     const std::vector<int32_t> *kept[] = {&memory.sums, &memory.u, &memory.r, &memory.z, &memory.p, &memory.c,
                                           &memory.y};
     for (size_t array = 0; array < 7; array++) std::copy(kept[array]->begin(), kept[array]->end(), arrays[2 + array]);
+}
+
+// The word that follows, by a generator's state, which goes on.
+size_t stream_sample(const Stream *stream, uint64_t *state, int32_t beta, size_t top) {
+    return Sampler{state, beta, top}.sample(stream->network.readout, stream->memories.back().events);
 }
 
 // Of one word for each row of events.
@@ -451,15 +523,15 @@ void network_log_probabilities(const Network *network, size_t count, const int32
     }
 }
 
-// Run streams, each from zero state through so many tokens of a text. For each of these the log-probability of the one
-// behind it, where `result` is given, and how often each source was active, layer by layer [y_before, s, events],
-// where `counts` is. True when done, false when `report`, called with the steps done, has stopped it.
+// Run streams, each from zero state through so many tokens of a text: for each of these the log-probability of the one
+// behind it, and how often each source was active, layer by layer [y_before, s, events]. True when done, false when
+// `report`, called with the steps done, has stopped it.
 bool network_run(Network *network, const int32_t *ids, size_t streams, const size_t *starts, const size_t *steps,
                  unsigned threads, int64_t *result, int64_t *counts, bool (*report)(size_t)) {
     std::atomic<bool> stop{false};
     std::atomic<size_t> next{0}, done{0};
     std::vector<size_t> tokens;
-    if (network->folded) {
+    if (!network->rows.empty()) {
         for (size_t stream = 0; stream < streams; stream++) {
             tokens.insert(tokens.end(), ids + starts[stream], ids + starts[stream] + steps[stream]);
         }
@@ -467,50 +539,39 @@ bool network_run(Network *network, const int32_t *ids, size_t streams, const siz
         tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
     }
     std::mutex mutex;
+    size_t sources = 0;
+    for (const Layer &layer : network->layers) sources += 3 * layer.size;
     const auto fold = [&] {
         for (size_t at; !stop && (at = next++) < tokens.size();) network->fold(tokens[at]);
     };
     const auto run = [&] {
         Stream stream(*network);
         std::vector<Prediction> predictions(PREDICTIONS);
-        std::vector<Counts> counted;
-        for (const Layer &layer : network->layers) {
-            const std::vector<int64_t> zeros(layer.size);
-            counted.push_back({zeros, zeros, zeros});
-        }
+        std::vector<int64_t> counted(sources);
         for (size_t number; (number = next++) < streams;) {
             stream.reset();
             size_t waiting = 0;
             for (size_t at = starts[number]; !stop && at < starts[number] + steps[number]; at++) {
                 stream.step(static_cast<size_t>(ids[at]));
-                if (counts) {
-                    for (size_t layer = 0; layer < counted.size(); layer++) {
-                        count(counted[layer].before, stream.memories[layer].before);
-                        count(counted[layer].reset, stream.memories[layer].reset);
-                        count(counted[layer].events, stream.memories[layer].events);
+                int64_t *to = counted.data();
+                for (const Memory &memory : stream.memories) {
+                    for (const Events *events : {&memory.before, &memory.reset, &memory.events}) {
+                        for (const Event &event : *events) to[event.source]++;
+                        to += memory.y.size();
                     }
                 }
-                if (result) {
-                    Prediction &one = predictions[waiting++];
-                    one.events = stream.memories.back().events;
-                    one.word = static_cast<size_t>(ids[at + 1]);
-                    one.result = result + at;
-                    if (waiting == PREDICTIONS || at + 1 == starts[number] + steps[number]) {
-                        read_out(network->readout, predictions, waiting);
-                        waiting = 0;
-                    }
+                predictions[waiting].events = stream.memories.back().events;
+                predictions[waiting].word = static_cast<size_t>(ids[at + 1]);
+                predictions[waiting++].result = result + at;
+                if (waiting == PREDICTIONS || at + 1 == starts[number] + steps[number]) {
+                    read_out(network->readout, predictions, waiting);
+                    waiting = 0;
                 }
                 done++;
             }
         }
-        if (!counts) return;
         const std::lock_guard<std::mutex> lock(mutex);
-        int64_t *to = counts;
-        for (const Counts &layer : counted) {
-            for (const auto *from : {&layer.before, &layer.reset, &layer.events}) {
-                for (const int64_t value : *from) *to++ += value;
-            }
-        }
+        for (size_t at = 0; at < counted.size(); at++) counts[at] += counted[at];
     };
     const auto tell = [&] { return report(done); };
     if (!spread(threads, fold, tell, stop)) return false;

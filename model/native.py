@@ -13,7 +13,7 @@ import os
 import subprocess
 import sysconfig
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from egret.model.machine import (
     tool_environment,
     users_cache,
 )
-from egret.model.readout import LOG_FRACTION, ReadOut, exponential_table, logarithm_table
+from egret.model.readout import LOG_FRACTION, ReadOut, Sampler, exponential_table, logarithm_table
 
 if TYPE_CHECKING:
     from egret.model.integer import IntegerNetwork
@@ -54,7 +54,7 @@ _MOST_NEURONS = (1 << 16) // 3  # rows of a layer are 16 bits
 _Report = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_size_t)
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
 _FUNCTIONS = {
-    "network_new": (_POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER, _POINTER),
+    "network_new": (_POINTER, _SIZE, _POINTER, _SIZE, _POINTER, _POINTER),
     "network_layer": (None, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER),
     "network_read_out": (
         *(None, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, ctypes.c_int, _POINTER, _POINTER, _POINTER, _POINTER),
@@ -70,10 +70,10 @@ _FUNCTIONS = {
     ),
     "network_time": (None, _POINTER, _POINTER, _SIZE, ctypes.c_bool, _POINTER),
     "stream_new": (_POINTER, _POINTER),
-    "stream_reset": (None, _POINTER),
     "stream_free": (None, _POINTER),
     "stream_step": (None, _POINTER, _SIZE),
     "stream_step_events": (None, _POINTER, _POINTER),
+    "stream_sample": (_SIZE, _POINTER, _POINTER, ctypes.c_int32, _SIZE),
     "stream_trace": (None, _POINTER, _SIZE, _POINTER),
 }
 """Result and arguments of what native.cpp exports."""
@@ -148,7 +148,7 @@ class NativeEngine:
         embedding = np.ascontiguousarray(network.embedding, np.int8)
         self._kept = [tables, embedding]  # what the library goes on reading
         rows, inputs = embedding.shape
-        self._pointer = self._library.network_new(rows, inputs, _at(embedding), 1 << bits, *map(_at, tables))
+        self._pointer = self._library.network_new(inputs, _at(embedding), 1 << bits, *map(_at, tables))
         weakref.finalize(self, self._library.network_free, self._pointer)
         for layer in network.layers:
             weights = [np.ascontiguousarray(weight, np.int8) for weight in (layer.weight_x, layer.weight_y)]
@@ -246,6 +246,54 @@ class NativeEngine:
         y, words, result = _int32(y), _int32(_checked(words, self.words)), np.zeros(len(y), np.int64)
         self._library.network_log_probabilities(self._pointer, len(y), *map(_at, (y, words, result)))
         return result
+
+    def generate(
+        self, sampler: Sampler, prompt: Sequence[int], count: int, *, stop: int | None = None
+    ) -> Generator[int, None, None]:
+        """Generate tokens from zero state, in the first stream.
+
+        Parameters
+        ----------
+        sampler : egret.model.readout.Sampler
+            Says how tokens are drawn. Its generator goes on with each token, as if it had drawn them.
+        prompt : sequence of int
+            Token ids to start with, at least one.
+        count : int
+            Tokens to generate.
+        stop : int or None
+            Token behind which generation ends before that.
+
+        Yields
+        ------
+        int
+            The generated tokens.
+
+        Raises
+        ------
+        InputError
+            An empty prompt, a token that does not exist, or a negative count.
+        """
+        tokens = _checked(list(prompt), self.words).tolist()
+        if not tokens:
+            raise InputError("the prompt must have at least one token")
+        if count < 0:
+            raise InputError(f"the number of tokens must be at least 0, not {count}")
+        self.reset_state()
+
+        def run() -> Generator[int, None, None]:
+            given, stream = tokens, self._streams[0].pointer
+            for _ in range(count):
+                for token in given:
+                    self._library.stream_step(stream, token)
+                state = ctypes.c_uint64(sampler.state)
+                token = self._library.stream_sample(stream, ctypes.byref(state), sampler.beta, sampler.top_k or 0)
+                sampler.state = state.value
+                yield token
+                if token == stop:
+                    return
+                given = [token]
+
+        return run()
 
     def evaluate(
         self,

@@ -28,6 +28,13 @@ __all__ = ["run"]
 @click.option("--top-k", type=int, help="Draw from so many tokens, the most probable ones; 1 to 64.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same text.")
 @click.option("--stop", metavar="TOKEN", help="End behind this token, if it comes.")
+@click.option(
+    "--engine",
+    type=click.Choice(("rtl", "native")),
+    default="rtl",
+    show_default=True,
+    help="What generates: the core, on the virtual board or one on --port, or the integer network as machine code.",
+)
 @click.option("--check/--no-check", default=True, show_default=True, help="Compare with the integer network.")
 @click.option("--trace", help="Waveform (VCD) of the virtual board to write; much slower.")
 @click.option(
@@ -50,6 +57,7 @@ def run(
     top_k: int | None,
     seed: int,
     stop: str | None,
+    engine: str,
     check: bool,
     trace: str | None,
     pins: int | None,
@@ -57,10 +65,17 @@ def run(
 ) -> int:
     """Generate text on a board, or measure one: SOURCE is an image, or what can be compiled into one.
 
+    The engine native needs no board: this processor generates, in the integers of the network.
+
     Generated text goes to standard output as it comes, its figures to standard error. A text that is given is streamed:
     its steps are sent before the answers to those before have come. The comparison takes the host longer than
     a board takes its steps: --no-check shows how fast the board is.
     """
+    if engine == "native":
+        boards = {"--port": port, "--baud": baud, "--text": text, "--trace": trace, "--pins": pins, **core}
+        for name in (name for name, value in boards.items() if value is not None):
+            option = name if name.startswith("--") else f"--{name.removesuffix('_tokens').replace('_', '-')}"
+            raise InputError(f"{option} is for a board, not for --engine native")
     for name, value in (("--trace", trace), ("--pins", pins)):
         if port is not None and value is not None:
             raise InputError(f"{name} is for the virtual board, not for a board on --port")
@@ -68,7 +83,7 @@ def run(
         raise InputError("--text measures a text, and --prompt begins one to generate: give one of them")
     check_files({"--trace": trace}, {"SOURCE": source, "--text": text})
     opened = Source(source, core)
-    image, where = opened.image, (port, baud, trace, pins)
+    image, where = None if engine == "native" else opened.image, (port, baud, trace, pins)
     if text is not None:
         return _run_text(opened, opened.ids(text, tokens), f"{source}, {text}", where, check, as_json)
     from egret.host.session import generate_text, prompt_ids, prompt_text, stop_token
@@ -77,6 +92,7 @@ def run(
     ids = prompt_ids(opened.vocabulary, prompt)
     end = None if stop is None else stop_token(opened.vocabulary, stop)
     sampler = Sampler(ReadOut(opened.network), temperature=temperature, top_k=top_k, seed=seed)
+    network, count = opened.network if check else None, 400 if tokens is None else tokens
     pieces = []
 
     def write(piece):
@@ -86,11 +102,15 @@ def run(
 
     if prompt is not None:
         write(prompt_text(opened.vocabulary, prompt))
-    with open_board(image.configuration, *where) as board:
-        with progress_bar("loading") as progress:
-            board.load(image, progress=progress)
-        network, count = opened.network if check else None, 400 if tokens is None else tokens
-        session = generate_text(board, image, network, ids, count, sampler, write, stop=end)
+    if image is None:
+        from egret.host.native import generate_natively
+
+        session = generate_natively(opened.network, ids, count, sampler, write, check=check, stop=end)
+    else:
+        with open_board(image.configuration, *where) as board:
+            with progress_bar("loading") as progress:
+                board.load(image, progress=progress)
+            session = generate_text(board, image, network, ids, count, sampler, write, stop=end)
     if as_json:
         show(Result({"text": "".join(pieces), **session.summary()}), source, as_json)
     else:

@@ -12,6 +12,7 @@ from egret.model.evaluate import evaluate
 from egret.model.integer import IntegerEngine, split
 from egret.model.integer_file import load_integer
 from egret.model.native import NativeEngine, library
+from egret.model.readout import ReadOut, Sampler
 from tests.support.networks import random_groups, random_network, random_shape
 
 NETWORKS = Path(native.__file__).parent / "networks"
@@ -145,6 +146,43 @@ def test_networks_of_ten_thousand_words(name):
     engine = NativeEngine(network)
     assert compare(engine, network, 4)
     check(engine, network, batch=2, tokens=9)
+
+
+@pytest.mark.usefixtures("code")
+@pytest.mark.parametrize(
+    "options", [{}, {"temperature": 0.5}, {"temperature": 9.0}, {"temperature": 0}, {"top_k": 2}, {"top_k": 64}]
+)
+def test_generation(options):
+    """Every token is the one that the integer network's sampler draws, and its generator is as far."""
+    different = set()
+    for name, network in CASES.items():
+        native_sampler, sampler = (Sampler(ReadOut(network), seed=7, **options) for _ in range(2))
+        integer, prompt, expected = IntegerEngine(network), [0, len(network.embedding) - 1], []
+        given = prompt
+        for _ in range(12):
+            y = [integer.step(np.array([token]))[-1].y[0] for token in given][-1]
+            expected.append(sampler.sample(y))
+            given = expected[-1:]
+        assert list(NativeEngine(network).generate(native_sampler, prompt, 12)) == expected, name
+        assert native_sampler.state == sampler.state
+        different |= set(expected)
+    assert len(different) > 20
+
+
+def test_generation_ends_behind_a_token():
+    network = CASES["many words"]
+    engine, sampler = NativeEngine(network), Sampler(ReadOut(network), seed=1)
+    tokens = list(engine.generate(sampler, [1], 30))
+    end = tokens.index(tokens[10])
+    sampler = Sampler(ReadOut(network), seed=1)
+    assert list(engine.generate(sampler, [1], 30, stop=tokens[10])) == tokens[: end + 1]
+    for prompt, count, message in (
+        ([], 1, "the prompt must have at least one token"),
+        ([1], -1, "the number of tokens must be at least 0, not -1"),
+        ([300], 1, r"token 300 is not in the vocabulary \(0 to 299\)"),
+    ):
+        with pytest.raises(InputError, match=f"^{message}$"):
+            engine.generate(sampler, prompt, count)
 
 
 def test_the_run_does_not_depend_on_threads():

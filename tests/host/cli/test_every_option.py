@@ -101,6 +101,7 @@ TESTED = {
         "--baud": f"{HERE}::test_bits_a_second",
         "--temperature": f"{HERE}::test_temperatures",
         **dict.fromkeys(("--top-k", "--stop"), "test_run::test_how_tokens_are_drawn"),
+        "--engine": "test_run::test_the_native_engine",
         "--trace": f"{HERE}::test_a_waveform_of_the_virtual_board",
     },
     "self-test": {

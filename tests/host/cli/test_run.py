@@ -10,6 +10,7 @@ import pytest
 
 from egret.host.transport import open_serial
 from egret.model.compiler.image import Image
+from egret.model.native import NativeEngine
 from egret.sim.virtual import VirtualBoard, board_build
 from tests.support.command_line import TEXT
 
@@ -42,6 +43,42 @@ def test_simulated_core(egret, network):
     result = json.loads(out)
     assert (status, result["tokens"], result["mismatches"], result["lanes"]) == (0, 30, 0, 8)
     assert "speed" not in result
+
+
+def test_the_native_engine(egret, refused, network):
+    """Without a board it writes the same text as the core, and every token is compared."""
+    texts = {}
+    for engine in ("rtl", "native"):
+        common = ("run", "network", "--engine", engine, "--tokens", 50, "--prompt", "ab", "--seed", 3)
+        status, texts[engine], err = egret(*common)
+        assert status == 0
+        assert ("50 of 50" if engine == "native" else "51 of 51") + " tokens match the integer network\n" in err
+        texts[engine, "top"] = egret(*common, "--top-k", 3, "--no-check")[1]
+    assert texts["rtl"] == texts["native"] != texts["native", "top"] == texts["rtl", "top"]
+    status, out, _ = egret("run", "network", "--engine", "native", "--tokens", 20, "--json")
+    result = json.loads(out)
+    assert (status, result["tokens"], result["matching"], len(result["text"])) == (0, 20, 20, 20)
+    for options, name in (
+        (("--port", "x"), "--port"),
+        (("--text", "text"), "--text"),
+        (("--pins", 8), "--pins"),
+        (("--lanes", 4), "--lanes"),
+        (("--folded", 0), "--folded"),
+    ):
+        assert (
+            refused("run", "network", "--engine", "native", *options)
+            == f"{name} is for a board, not for --engine native"
+        )
+
+
+def test_a_wrong_token_of_the_native_engine(egret, network, monkeypatch):
+    wrong = iter([0] * 20)
+    monkeypatch.setattr(NativeEngine, "generate", lambda self, *arguments, **options: wrong)
+    status, _, err = egret("run", "network", "--engine", "native", "--tokens", 20)
+    assert status == 1
+    matching, total = re.search(r"(\d+) of (\d+) tokens match", err).groups()
+    assert int(matching) < int(total) == 20
+    assert re.search(r"first mismatch: token \d+: 0, not [1-9]", err)
 
 
 def test_a_text_on_a_board(egret, refused, network):
