@@ -14,8 +14,9 @@ from egret.host.traffic import column_lookups
 from egret.model.arithmetic import WEIGHT_BITS
 from egret.model.compiler.configuration import SDRAM_BITS
 from egret.model.compiler.image import Image
-from egret.model.compiler.layouts import memory_sections
+from egret.model.compiler.layouts import memory_sections, word_layouts
 from egret.model.compiler.unpack import column_bytes, column_words
+from egret.model.readout import POWER_FRACTION, SCORE_BITS
 
 __all__ = ["BOARD_WATTS", "COSTS", "FPGA", "HERTZ", "SHEETS", "Sheet", "activity", "energy", "rows_opened"]
 
@@ -175,6 +176,12 @@ def activity(
     }
     if c.weight_bits < WEIGHT_BITS:
         bits["codebooks"] = WEIGHT_BITS * c.lanes * counters["words"]
+    if c.readout is not None:
+        # A scan reads and writes an accumulator, reads an entry and writes its score; the walk for the sum reads the
+        # score and a power. Groups count as the largest one.
+        scanned = c.readout.entries * steps + c.readout.group_size * counters["groups"]
+        entry = memory_sections(c)["entries"].word_bits
+        bits["read-out"] = (2 * c.accumulator_bits + entry + 2 * SCORE_BITS + POWER_FRACTION + 1) * scanned
     embedded = (steps - folded) * c.embedding * WEIGHT_BITS
     result = {}
     if c.store == "sdram":
@@ -188,6 +195,7 @@ def activity(
         opened += rows_opened(
             base["embedding"] + tokens[tokens >= c.folded_tokens] * embedding_beats, embedding_beats
         ).sum()
+        opened += _readout_rows(image, counters, steps)
         seconds = counters["cycles"] / hertz
         result = {
             "SDRAM, read": ("bytes", counters["beats"] * SDRAM_BITS // 8),
@@ -207,6 +215,20 @@ def activity(
     # The reset pass multiplies each event once, the update pass 17 bits by 8 for each neuron: twice.
     result["multiplications and additions"] = ("MACs", counters["macs"] + y + 2 * updates)
     return {name: (unit, count / steps) for name, (unit, count) in result.items()}
+
+
+def _readout_rows(image: Image, counters: dict[str, int], steps: int) -> float:
+    """Rows of an SDRAM opened for columns of the read-out, at the most: each token's groups have its mean events."""
+    c = image.configuration
+    if c.readout is None:
+        return 0.0
+    groups = word_layouts(c)["groups"].unpack(image.memories["groups"])
+    columns = np.arange(c.hidden[-1])
+    starts = groups["start"][:, None] - c.resident_words + columns * groups["count"][:, None]
+    rows = rows_opened(c.sdram_base["weights"] + starts * c.word_beats, groups["count"][:, None] * c.word_beats)
+    events = counters[f"events_{c.layers - 1}"]
+    head, group = rows[0].mean(), rows[1:].mean() if c.readout.groups else 0.0
+    return float(events * (head + group * counters["groups"] / steps))
 
 
 def energy(done: dict[str, tuple[str, Any]]) -> dict[str, np.ndarray]:

@@ -56,6 +56,7 @@ __all__ = [
     "BETA_ONE",
     "BIAS_BITS",
     "LOG_FRACTION",
+    "POWER_FRACTION",
     "MOST_ROWS",
     "MOST_TOP",
     "SCORE_BITS",

@@ -15,7 +15,7 @@ from egret.model.compiler.unpack import column_words
 from egret.model.counts import integer_columns
 from egret.model.evaluate import evaluate
 from egret.model.integer import IntegerEngine
-from tests.support.networks import few_values, random_network
+from tests.support.networks import few_values, random_groups, random_network
 
 
 def test_costs_of_an_sdram():
@@ -134,3 +134,26 @@ def test_sheets_are_of_maxima():
     for sheet in SHEETS.values():
         currents = dataclasses.asdict(sheet)
         assert currents["standby"] < currents["row"] <= currents["burst"] < currents["refresh"] < 1
+
+
+@pytest.mark.parametrize("store", ["bram", "sdram"])
+def test_activity_of_a_readout(store):
+    """A head of 4 words and 2 rows a group, groups of 3 and 2 words; 4 steps, in which 3 groups are read."""
+    network = few_values(random_network(1, vocabulary=9, embedding=4, hidden=(4,)))
+    network = random_groups(network, head=4, sizes=(3, 2), rows=2, codebook=np.arange(1, 16, dtype=np.int8))
+    image = compile_image(network, configuration_for(network, lanes=4, store=store, folded_tokens=0, resident_bytes=0))
+    without = compile_image(
+        network, configuration_for(network, lanes=4, store=store, folded_tokens=0, resident_bytes=0, readout=False)
+    )
+    ids = np.array([0, 2, 4, 3, 1])
+    counters = {"macs": 100, "words": 60, "cycles": 800, "beats": 1024, "groups": 3, "events_0": 12}
+    done, plain = (
+        activity(one, measured(network, ids, **counters), ids, network.embedding, 1e6) for one in (image, without)
+    )
+    # 8 entries of the head in each step, and 3 times the larger group; 24 bits twice, 32, 18 twice and 24.
+    assert done["read-out"] == ("bits", (4 * 8 + 3 * 3) * (48 + 32 + 36 + 24) / 4)
+    assert "read-out" not in plain
+    if store == "sdram":
+        # All lies in the first row, so that each of 12 columns opens it, and again for 3 groups in 4 steps.
+        rows = {name: one["SDRAM, rows"][1][1] for name, one in (("with", done), ("without", plain))}
+        assert (rows["with"] - rows["without"]) * 4 == pytest.approx(12 + 12 * 3 / 4)
