@@ -2,7 +2,8 @@
 
 ``config.json``
     ``cell`` ("egru" | "lstm"), ``tokens`` ("word" | "char"), ``vocab_size``, ``embedding_size``, ``hidden_sizes``,
-    ``reset`` ("before" | "after"), ``tied``.
+    ``reset`` ("before" | "after"), ``tied``, and ``readout``: null, or ``{"head", "groups", "rows"}`` of a read-out in
+    groups (`egret.model.groups`). A file without ``readout`` is one with null.
 ``model.safetensors`` (or ``model.safetensors.gz``)
     The tensors that `NetworkConfiguration.tensor_shapes` lists, as F32, F16 or BF16. Gates are stacked u | r | z for
     EGRU and i | f | g | o for LSTM; zeros are pruned weights.
@@ -26,6 +27,7 @@ import safetensors.numpy
 
 from egret.model.errors import InputError
 from egret.model.files import MOST_LAYERS, directory_aside, read, write_aside
+from egret.model.groups import Groups, check_order
 from egret.model.tokens import KINDS, Vocabulary
 
 __all__ = ["CELLS", "RESETS", "Checkpoint", "NetworkConfiguration", "load_checkpoint", "model_file", "save_checkpoint"]
@@ -60,6 +62,8 @@ class NetworkConfiguration:
         EGRU only: the reset gate multiplies the recurrent events ``"before"`` or ``"after"`` their matrix.
     tied : bool
         Whether the read-out uses the embedding as its weights.
+    readout : Groups, optional
+        Of a read-out in groups; a plain one has none.
 
     Raises
     ------
@@ -74,6 +78,7 @@ class NetworkConfiguration:
     hidden_sizes: tuple[int, ...]
     reset: str = "before"
     tied: bool = True
+    readout: Groups | None = None
 
     def __post_init__(self):
         for name, accepted in (("cell", CELLS), ("tokens", KINDS), ("reset", RESETS)):
@@ -98,6 +103,14 @@ class NetworkConfiguration:
                 "a tied read-out needs embedding_size equal to the last hidden size, "
                 f"not {self.embedding_size} and {self.hidden_sizes[-1]}"
             )
+        if self.readout is not None:
+            if not isinstance(self.readout, Groups):
+                object.__setattr__(self, "readout", Groups.from_fields(self.readout))
+            if self.readout.words != self.vocab_size:
+                raise InputError(
+                    f"readout must hold all {self.vocab_size} words of the vocabulary once: {self.readout.head} in the "
+                    f"head and {sum(self.readout.groups)} in groups are {self.readout.words}"
+                )
 
     @property
     def layers(self) -> int:
@@ -131,6 +144,11 @@ class NetworkConfiguration:
         if not self.tied:
             shapes["readout.weight"] = (self.vocab_size, self.hidden_sizes[-1])
         shapes["readout.bias"] = (self.vocab_size,)
+        if self.readout is not None:
+            rows = len(self.readout.groups) * self.readout.rows
+            shapes["readout.order"] = (self.vocab_size,)
+            shapes["readout.group_weight"] = (rows, self.hidden_sizes[-1])
+            shapes["readout.group_bias"] = (rows,)
         return shapes
 
     def to_json(self) -> str:
@@ -154,7 +172,8 @@ class NetworkConfiguration:
         Raises
         ------
         InputError
-            If the text is not a JSON object with exactly the fields of this class, or a field is not accepted.
+            If the text is not a JSON object with exactly the fields of this class (``readout`` may lack), or a field
+            is not accepted.
         """
         try:
             content = json.loads(text)
@@ -165,7 +184,7 @@ class NetworkConfiguration:
             raise InputError(f"{where}: must hold one JSON object, not {type(content).__name__}")
         names = [field.name for field in fields(cls)]
         for name in names:
-            if name not in content:
+            if name not in content and name != "readout":
                 raise InputError(f"{where}: lacks {name!r}; it must hold {', '.join(names)}")
         for name in content:
             if name not in names:
@@ -204,7 +223,8 @@ class Checkpoint:
         ------
         InputError
             If the vocabulary has another size or kind than the configuration says; if a tensor is missing,
-            superfluous, of another shape, not float32 or not finite; if a threshold is negative.
+            superfluous, of another shape, not float32 or not finite; if a threshold is negative; if the read-out's
+            order does not hold each word once.
         """
         configuration = self.configuration
         if (self.vocabulary.kind, self.vocabulary.size) != (configuration.tokens, configuration.vocab_size):
@@ -235,6 +255,8 @@ class Checkpoint:
                 raise InputError(
                     f"{where}: tensor {name!r} holds {tensor[place]} at [{place}]; thresholds must be >= 0"
                 )
+            if name == "readout.order":
+                check_order(tensor, configuration.vocab_size, f"{where}: tensor {name!r}")
 
 
 def load_checkpoint(path: str | Path) -> "Checkpoint":

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from egret.model.groups import log_probabilities
+
 if TYPE_CHECKING:
     from egret.model.checkpoint import Checkpoint
 
@@ -86,8 +88,14 @@ class FloatEngine:
         self._table = None
         if len(self._embedding) * first.bias.size <= _TABLE_LIMIT:
             self._table = self._embedding @ first.weight_x + first.bias
-        self._readout = (self._embedding if self.configuration.tied else tensors["readout.weight"]).T
-        self._readout_bias = tensors["readout.bias"]
+        readout = self._embedding if self.configuration.tied else tensors["readout.weight"]
+        bias, groups = tensors["readout.bias"], self.configuration.readout
+        if groups is not None:
+            self._order = tensors["readout.order"].astype(np.int64)
+            head, others = self._order[: groups.head], self._order[groups.head :]
+            readout = np.concatenate([readout[head], tensors["readout.group_weight"], readout[others]])
+            bias = np.concatenate([bias[head], tensors["readout.group_bias"], bias[others]])
+        self._readout, self._readout_bias = readout.T, bias
         self.reset_state()
 
     def reset_state(self, batch: int = 1) -> None:
@@ -148,7 +156,7 @@ class FloatEngine:
 
     @_OVERFLOW
     def read_out(self, y: np.ndarray) -> np.ndarray:
-        """Logits of the last layer's outputs.
+        """Logits of the last layer's outputs; of a read-out in groups log-probabilities, which are logits too.
 
         Parameters
         ----------
@@ -158,7 +166,13 @@ class FloatEngine:
         -------
         np.ndarray of float32, shape [B, V]
         """
-        return y @ self._readout + self._readout_bias
+        scores = y @ self._readout + self._readout_bias
+        groups = self.configuration.readout
+        if groups is None:
+            return scores
+        result = np.empty((len(y), groups.words), np.float32)
+        result[:, self._order] = log_probabilities(scores, groups)
+        return result
 
 
 def _product(x, weights):

@@ -31,6 +31,8 @@ def _random_checkpoint(configuration, seed=1, density=1.0, scale=1.0):
             tensor *= random.random(shape) < density
         elif name.endswith(".threshold"):
             tensor = np.abs(tensor) / 2
+        if name == "readout.order":
+            tensor = random.permutation(configuration.vocab_size)
         tensors[name] = tensor.astype(np.float32)
     if configuration.tokens == "char":
         tokens = [chr(ord("a") + index) for index in range(configuration.vocab_size)]
