@@ -16,7 +16,7 @@ import numpy as np
 
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.lookups import estimate_lookups
-from egret.model.counts import integer_columns
+from egret.model.counts import integer_columns, integer_readout
 from egret.model.evaluate import Evaluation, evaluate, stream_steps
 from egret.model.integer import IntegerEngine, IntegerLayer, split
 from egret.model.readout import LOG_FRACTION, ReadOut, Sampler
@@ -322,7 +322,7 @@ def measure_pipeline(
     pipeline = _CheckedPipeline(checked, IntegerEngine(network), [int(token) for token in ids[:-1]])
     before = [board.counters() for board in boards]
     begin = time.perf_counter()
-    evaluation = evaluate(pipeline, integer_columns(network), ids, progress=progress)
+    evaluation = evaluate(pipeline, integer_columns(network), ids, readout=integer_readout(network), progress=progress)
     seconds = time.perf_counter() - begin
     pipeline.finish()
     traffic = [one.bytes for one in checked]  # before the counters are asked for

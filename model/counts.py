@@ -1,11 +1,15 @@
 """Operations per token as the papers count them: multiply-accumulates (MACs) of recurrent layers, read-out excluded.
 
+The MACs of the read-out are counted beside them, in the same way: the non-zero weights of an event's column in the
+head, and in the group of the word whose probability is asked for. A read-out without groups is all head.
+
 A MAC is counted for each weight of a column whose source is active, that is, not zero. The sources of a layer are its
 inputs x (of layer 1: the embedding, dense), its outputs y' of the step before, and s, what enters W_zy (r * y' where
 the reset gate comes before the matrix). Four figures differ in what is skipped: nothing, inactive sources, zero
 weights, or both.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +19,17 @@ if TYPE_CHECKING:
     from egret.model.checkpoint import Checkpoint
     from egret.model.integer import IntegerNetwork
 
-__all__ = ["ColumnCounts", "MacCounts", "SourceCounts", "checkpoint_columns", "count_macs", "integer_columns"]
+__all__ = [
+    "ColumnCounts",
+    "MacCounts",
+    "ReadoutColumns",
+    "SourceCounts",
+    "checkpoint_columns",
+    "checkpoint_readout",
+    "count_macs",
+    "integer_columns",
+    "integer_readout",
+]
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,86 @@ class ColumnCounts:
     def weights(self) -> int:
         """Weights of the layer, zeros included."""
         return self.rows_x * len(self.x) + self.rows_y * len(self.y) + self.rows_s * len(self.s)
+
+
+@dataclass(frozen=True)
+class ReadoutColumns:
+    """Non-zero weights in each column of a read-out.
+
+    Attributes
+    ----------
+    head : np.ndarray of int64, shape [H]
+        Of the head's words, and of the rows that stand for groups.
+    groups : np.ndarray of int64, shape [G, H]
+        Of the words of each group.
+    matrices : np.ndarray of int64, shape [V]
+        Where each word is: 0 is the head, g + 1 group g.
+    """
+
+    head: np.ndarray
+    groups: np.ndarray
+    matrices: np.ndarray
+
+    @classmethod
+    def of(cls, words: np.ndarray, rows: np.ndarray, order: np.ndarray, sizes: Sequence[int]) -> Self:
+        """Count the weights of a read-out.
+
+        Parameters
+        ----------
+        words : np.ndarray, shape [V, H]
+            Of each word.
+        rows : np.ndarray, shape [G * R, H]
+            Of the head's rows that stand for groups.
+        order : np.ndarray of int, shape [V]
+            The word at each place.
+        sizes : sequence of int, length 1 + G
+            Words of the head and of each group.
+
+        Returns
+        -------
+        ReadoutColumns
+        """
+        parts = np.split(words[order], np.cumsum(sizes)[:-1])
+        head, *groups = (np.count_nonzero(part, axis=0) for part in parts)
+        matrices = np.empty(len(order), np.int64)
+        matrices[order] = np.repeat(np.arange(len(sizes)), sizes)
+        return cls(head + np.count_nonzero(rows, axis=0), np.array(groups, np.int64).reshape(-1, len(head)), matrices)
+
+    def macs(self, y: np.ndarray, words: np.ndarray) -> int:
+        """MACs of the probabilities of one word for each row of outputs.
+
+        Parameters
+        ----------
+        y : np.ndarray, shape [B, H]
+            Of the last layer.
+        words : np.ndarray of int, shape [B]
+
+        Returns
+        -------
+        int
+        """
+        active, matrices = y != 0, self.matrices[words]
+        in_groups = np.flatnonzero(matrices)
+        grouped = self.groups[matrices[in_groups] - 1][active[in_groups]]
+        return int(np.count_nonzero(active, axis=0) @ self.head + grouped.sum())
+
+
+def checkpoint_readout(checkpoint: "Checkpoint") -> ReadoutColumns:
+    """Column counts of the read-out of a checkpoint."""
+    tensors, groups = checkpoint.tensors, checkpoint.configuration.readout
+    words = tensors["embedding.weight" if checkpoint.configuration.tied else "readout.weight"]
+    if groups is None:
+        return ReadoutColumns.of(words, words[:0], np.arange(len(words)), [len(words)])
+    order, sizes = tensors["readout.order"].astype(np.int64), [groups.head, *groups.groups]
+    return ReadoutColumns.of(words, tensors["readout.group_weight"], order, sizes)
+
+
+def integer_readout(network: "IntegerNetwork") -> ReadoutColumns:
+    """Column counts of the read-out of an integer ``network``."""
+    words, groups = network.embedding if network.readout_weight is None else network.readout_weight, network.groups
+    if groups is None:
+        return ReadoutColumns.of(words, words[:0], np.arange(len(words)), [len(words)])
+    return ReadoutColumns.of(words, groups.weight, groups.order, [groups.head, *groups.sizes])
 
 
 def checkpoint_columns(checkpoint: "Checkpoint") -> "list[ColumnCounts]":

@@ -18,7 +18,7 @@ from egret.model.errors import InputError
 from egret.model.readout import LOG_FRACTION
 
 if TYPE_CHECKING:
-    from egret.model.counts import ColumnCounts
+    from egret.model.counts import ColumnCounts, ReadoutColumns
 
 __all__ = ["Evaluation", "EventAgreement", "stream_starts", "stream_steps", "evaluate", "event_agreement", "outputs"]
 
@@ -40,6 +40,8 @@ class Evaluation:
     activity : list of float
         Share of neurons with an event per step, 0 to 1, one a layer.
     macs : MacCounts
+    macs_readout : float or None
+        MACs of the read-out a token, where they were counted.
     sources : SourceCounts or None
         How often each source was active, where that was counted.
     """
@@ -48,6 +50,7 @@ class Evaluation:
     loss: float
     activity: list[float]
     macs: MacCounts
+    macs_readout: float | None = None
     sources: SourceCounts | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -120,6 +123,7 @@ def evaluate(
     columns: "list[ColumnCounts]",
     ids: np.ndarray,
     *,
+    readout: "ReadoutColumns | None" = None,
     batch: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> "Evaluation":
@@ -132,6 +136,8 @@ def evaluate(
         Of this network's weights.
     ids : np.ndarray of int, shape [N + 1]
         The text; every token after the first is predicted.
+    readout : ReadoutColumns, optional
+        Of this network's read-out, to count its MACs.
     batch : int
         Number of streams that the text is cut into (`stream_steps`).
     progress : callable, optional
@@ -147,9 +153,10 @@ def evaluate(
         See `stream_steps`; or the float network's logits are too large for float32.
     """
     sources = SourceCounts(columns)
-    likelihood, total = 0.0, len(ids) - 1
+    likelihood, macs, total = 0.0, 0, len(ids) - 1
     for y, targets in outputs(engine, ids, batch, sources=sources, progress=progress):
         found = engine.log_probabilities(y, targets)
+        macs += 0 if readout is None else readout.macs(y, targets)
         # Sums of integers are exact, however many are taken at once.
         likelihood += float(found.sum()) * (2.0**-LOG_FRACTION if np.issubdtype(found.dtype, np.integer) else 1)
     if not math.isfinite(likelihood):
@@ -159,6 +166,7 @@ def evaluate(
         loss=-likelihood / total,
         activity=sources.activity,
         macs=count_macs(columns, sources),
+        macs_readout=None if readout is None else macs / total,
         sources=sources,
     )
 

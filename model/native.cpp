@@ -524,8 +524,9 @@ void network_log_probabilities(const Network *network, size_t count, const int32
 }
 
 // Run streams, each from zero state through so many tokens of a text: for each of these the log-probability of the one
-// behind it, and how often each source was active, layer by layer [y_before, s, events]. True when done, false when
-// `report`, called with the steps done, has stopped it.
+// behind it, and how often each source was active, layer by layer [y_before, s, events]; behind these, how often each
+// source of the last layer was active before a word of each group. True when done, false when `report`, called with the
+// steps done, has stopped it.
 bool network_run(Network *network, const int32_t *ids, size_t streams, const size_t *starts, const size_t *steps,
                  unsigned threads, int64_t *result, int64_t *counts, bool (*report)(size_t)) {
     std::atomic<bool> stop{false};
@@ -539,7 +540,8 @@ bool network_run(Network *network, const int32_t *ids, size_t streams, const siz
         tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
     }
     std::mutex mutex;
-    size_t sources = 0;
+    const ReadOut &readout = network->readout;
+    size_t sources = (readout.matrices.size() - 1) * readout.outputs;
     for (const Layer &layer : network->layers) sources += 3 * layer.size;
     const auto fold = [&] {
         for (size_t at; !stop && (at = next++) < tokens.size();) network->fold(tokens[at]);
@@ -560,11 +562,16 @@ bool network_run(Network *network, const int32_t *ids, size_t streams, const siz
                         to += memory.y.size();
                     }
                 }
+                const size_t word = static_cast<size_t>(ids[at + 1]);
+                if (const size_t group = readout.matrix[word]) {
+                    to += (group - 1) * readout.outputs;
+                    for (const Event &event : stream.memories.back().events) to[event.source]++;
+                }
                 predictions[waiting].events = stream.memories.back().events;
-                predictions[waiting].word = static_cast<size_t>(ids[at + 1]);
+                predictions[waiting].word = word;
                 predictions[waiting++].result = result + at;
                 if (waiting == PREDICTIONS || at + 1 == starts[number] + steps[number]) {
-                    read_out(network->readout, predictions, waiting);
+                    read_out(readout, predictions, waiting);
                     waiting = 0;
                 }
                 done++;

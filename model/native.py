@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from egret.model.counts import SourceCounts, count_macs, integer_columns
+from egret.model.counts import SourceCounts, count_macs, integer_columns, integer_readout
 from egret.model.errors import InputError
 from egret.model.evaluate import Evaluation, stream_starts
 from egret.model.files import write_aside
@@ -328,7 +328,8 @@ class NativeEngine:
         starts, steps = stream_starts(ids, batch)
         ids, total = _int32(_checked(ids, self.words)), len(ids) - 1
         result = np.zeros(total, np.int64)
-        counts = np.zeros(3 * sum(self.network.hidden), np.int64)
+        readout = integer_readout(self.network)
+        counts = np.zeros(3 * sum(self.network.hidden) + readout.groups.size, np.int64)
         raised: list[BaseException] = []
 
         def report(done):
@@ -364,6 +365,7 @@ class NativeEngine:
             loss=-float(result.sum()) * 2.0**-LOG_FRACTION / total,
             activity=sources.activity,
             macs=count_macs(columns, sources),
+            macs_readout=float(readout.head @ x + readout.groups.ravel() @ counts) / total,
             sources=sources,
         )
 

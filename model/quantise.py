@@ -4,18 +4,25 @@ import warnings
 
 import numpy as np
 
-from egret.model.arithmetic import STATE_FRACTION, VALUE_FRACTION
+from egret.model.arithmetic import EVENT_MAX, STATE_FRACTION, VALUE_FRACTION
 from egret.model.checkpoint import Checkpoint, NetworkConfiguration
 from egret.model.errors import EgretWarning, InputError
+from egret.model.groups import Groups
 from egret.model.integer import THRESHOLD_MAX, IntegerLayer, IntegerNetwork
+from egret.model.readout import IntegerGroups, nearest
 
-__all__ = ["dequantise", "quantise"]
+__all__ = ["CODEBOOK", "dequantise", "quantise", "to_codebook"]
 
 EMBEDDING_FRACTION = 7
 """Fraction bits of the 8-bit embedding, after division by a power of two."""
 
 CODEBOOK = 15
 """Non-zero values of a 4-bit weight."""
+
+SMALL_VOCABULARY = 1024
+"""Most words of a read-out without groups that gets a codebook."""
+
+_MOST_RAISED = 8  # powers of two that a read-out is divided by beyond the best one, to fit its accumulators
 
 _HUGE = 2.0**100
 """Saturates at every scale, and does not overflow in float32 when it is scaled."""
@@ -39,6 +46,10 @@ def quantise(
 
     With 4-bit weights the non-zero weights of each matrix (x, y and s, see `egret.model.compiler.configuration`) take
     one of 15 of the 8-bit integers, chosen by k-means, and none becomes zero.
+
+    With 4-bit weights the read-out gets such a codebook too, of the weights of its words and groups together, where it
+    has groups or at most `SMALL_VOCABULARY` words. A read-out in groups has a scale at which no accumulator can
+    overflow.
 
     Parameters
     ----------
@@ -105,16 +116,24 @@ def quantise(
         )
         return loss, power, embedding
 
+    readout = _ReadOutRounding(checkpoint, weight_bits, embedding_bits, accumulator_bits)
     alone = _least_error_power(tensors["embedding.weight"])
     choices = []
-    for power in range(alone - 2, alone + 2):
+    # A read-out that is tied may need a larger power to fit its accumulators.
+    for power in range(alone - 2, alone + 2 + (_MOST_RAISED if configuration.tied else 0)):
+        if power >= alone + 2 and choices:
+            break
         try:
-            choices.append(first(power))
+            choice = first(power)
         except InputError:
             # A larger power makes the input weights larger still.
             if not choices:
                 raise
             break
+        if not configuration.tied or readout.fits(choice[2], power):
+            choices.append(choice)
+    if not choices:
+        raise readout.too_large()
     _, power, embedding = min(choices, key=lambda choice: choice[0])
     layers = [layer(0, power), *(layer(number) for number in range(1, configuration.layers))]
     scales = {"embedding.weight": 2.0 ** (EMBEDDING_FRACTION - power)}
@@ -124,9 +143,10 @@ def quantise(
         scales[f"layers.{number}.weight_y"] = scale
     readout_weight = None
     if not configuration.tied:
-        power = _least_error_power(tensors["readout.weight"])
-        readout_weight = _table(tensors["readout.weight"], power, embedding_bits)
+        power, readout_weight = readout.best()
         scales["readout.weight"] = 2.0 ** (EMBEDDING_FRACTION - power)
+    if configuration.readout is not None:
+        scales["readout.group_weight"] = 2.0 ** (EMBEDDING_FRACTION - power)
     readout_fraction = EMBEDDING_FRACTION + VALUE_FRACTION - power
     _warn_of_saturation(tensors, scales)
     return IntegerNetwork(
@@ -134,19 +154,81 @@ def quantise(
         embedding=embedding,
         layers=tuple(layers),
         readout_weight=readout_weight,
-        readout_bias=_readout_bias(tensors["readout.bias"], readout_fraction),
+        readout_bias=_readout_bias(tensors, "readout.bias", readout_fraction),
         readout_fraction=readout_fraction,
         accumulator_bits=accumulator_bits,
         gate_index_bits=gate_index_bits,
+        groups=readout.groups(power, readout_fraction),
+        readout_codebook=readout.codebook(embedding if readout_weight is None else readout_weight, power),
     )
 
 
-def _readout_bias(bias, fraction):
-    """Biases of the read-out in LSBs of a logit: int32 [V]."""
-    rounded = np.rint(bias.astype(np.float64) * 2.0**fraction)
+class _ReadOutRounding:
+    """The read-out of a checkpoint in integers, at any scale: ``words`` are the 8-bit weights of its words."""
+
+    def __init__(self, checkpoint, weight_bits, embedding_bits, accumulator_bits):
+        configuration = checkpoint.configuration
+        self._tensors, self._shape = checkpoint.tensors, configuration.readout
+        self._bits, self._accumulator_bits = embedding_bits, accumulator_bits
+        small = self._shape is not None or configuration.vocab_size <= SMALL_VOCABULARY
+        self._in_codebook = small and weight_bits == 4
+
+    def _weights(self, words, power):
+        """Those of the words, and of the rows that stand for groups."""
+        if self._shape is None:
+            return words
+        return np.concatenate([words, _table(self._tensors["readout.group_weight"], power, 8)])
+
+    def codebook(self, words, power):
+        """At most `CODEBOOK` numbers that their weights are rounded to; None where they stay as they are."""
+        if not self._in_codebook:
+            return None
+        values = np.unique(to_codebook(self._weights(words, power).astype(np.float32)))
+        return values[values != 0] if values.any() else None
+
+    def fits(self, words, power):
+        """Whether no accumulator can overflow. Without groups the read-out need not run on a core."""
+        if self._shape is None:
+            return True
+        rounded = nearest(self._weights(words, power), self.codebook(words, power))
+        return np.abs(rounded.astype(np.int64)).sum(1).max() * EVENT_MAX < 1 << (self._accumulator_bits - 1)
+
+    def too_large(self):
+        return InputError(
+            f"the read-out has a row whose weights are too large, beside all others, for an accumulator of "
+            f"{self._accumulator_bits} bits"
+        )
+
+    def best(self):
+        """The scale of a read-out that is not tied, as the power of two that it is divided by; and its words."""
+        weight = self._tensors["readout.weight"]
+        least = _least_error_power(weight)
+        for power in range(least, least + _MOST_RAISED + 1):
+            words = _table(weight, power, self._bits)
+            if self.fits(words, power):
+                return power, words
+        raise self.too_large()
+
+    def groups(self, power, fraction):
+        """The groups; None in a read-out without them."""
+        if self._shape is None:
+            return None
+        return IntegerGroups(
+            order=self._tensors["readout.order"].astype(np.int32),
+            head=self._shape.head,
+            sizes=self._shape.groups,
+            rows=self._shape.rows,
+            weight=_table(self._tensors["readout.group_weight"], power, 8),
+            bias=_readout_bias(self._tensors, "readout.group_bias", fraction),
+        )
+
+
+def _readout_bias(tensors, name, fraction):
+    """Biases of the read-out in LSBs of a logit: int32."""
+    rounded = np.rint(tensors[name].astype(np.float64) * 2.0**fraction)
     if (largest := np.abs(rounded).max()) >= 1 << 31:
         raise InputError(
-            f"readout.bias: must lie within +-{2.0 ** (31 - fraction):g} beside such read-out "
+            f"{name}: must lie within +-{2.0 ** (31 - fraction):g} beside such read-out "
             f"weights, not reach {largest * 2.0**-fraction:g}"
         )
     return rounded.astype(np.int32)
@@ -181,6 +263,12 @@ def dequantise(network: IntegerNetwork) -> Checkpoint:
             f"layers.{number}.threshold": layer.threshold * 2.0**-STATE_FRACTION,
         }
     tensors["readout.bias"] = bias * 2.0**-network.readout_fraction
+    if (groups := network.groups) is not None:
+        tensors |= {
+            "readout.order": groups.order,
+            "readout.group_weight": groups.weight * 2.0 ** (VALUE_FRACTION - network.readout_fraction),
+            "readout.group_bias": groups.bias * 2.0**-network.readout_fraction,
+        }
     configuration = NetworkConfiguration(
         cell="egru",
         tokens=vocabulary.kind,
@@ -189,6 +277,7 @@ def dequantise(network: IntegerNetwork) -> Checkpoint:
         hidden_sizes=network.hidden,
         reset="before",
         tied=tied,
+        readout=None if groups is None else Groups(groups.head, groups.sizes, groups.rows),
     )
     return Checkpoint(configuration, {name: tensor.astype(np.float32) for name, tensor in tensors.items()}, vocabulary)
 
@@ -279,17 +368,27 @@ def _quantise_layer(weight_x, weight_y, bias, threshold, weight_bits, accumulato
         shift.append(fraction + VALUE_FRACTION - index_fraction)
     if weight_bits == 4:
         scale = np.repeat(2.0 ** _weight_fractions(shift, gate_index_bits), size)[:, None]
-        integer_x = _to_codebook(weight_x * scale)
-        integer_y = np.concatenate([_to_codebook(part) for part in np.split(weight_y * scale, [2 * size])])
+        integer_x = to_codebook(weight_x * scale)
+        integer_y = np.concatenate([to_codebook(part) for part in np.split(weight_y * scale, [2 * size])])
     integer_threshold = _round(threshold, STATE_FRACTION, THRESHOLD_MAX).astype(np.int32)
     return IntegerLayer(integer_x, integer_y, integer_bias, integer_threshold, tuple(shift))
 
 
-def _to_codebook(exact):
-    """Nearest of `CODEBOOK` integers to each non-zero number, with the least squared error there is: int8.
+def to_codebook(exact: np.ndarray) -> np.ndarray:
+    """Nearest of `CODEBOOK` integers to each non-zero number, with the least squared error there is.
 
     Dynamic programming over the histogram of the numbers, in steps of a quarter: the best division of the first j
     values into k + 1 runs follows from the best ones of fewer values into k runs.
+
+    Parameters
+    ----------
+    exact : np.ndarray of float
+        In LSBs, of any shape.
+
+    Returns
+    -------
+    np.ndarray of int8
+        Of that shape, from -127 to 127; zero where the number is.
     """
     used = exact != 0
     nearest = np.clip(np.where(np.abs(exact) < 0.5, np.sign(exact), np.rint(exact)), -127, 127).astype(np.int8)

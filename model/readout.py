@@ -48,6 +48,7 @@ import numpy as np
 
 from egret.model.arithmetic import EVENT_MAX
 from egret.model.errors import InputError
+from egret.model.groups import MOST_ROWS
 
 if TYPE_CHECKING:
     from egret.model.integer import IntegerNetwork
@@ -57,7 +58,6 @@ __all__ = [
     "BIAS_BITS",
     "LOG_FRACTION",
     "POWER_FRACTION",
-    "MOST_ROWS",
     "MOST_TOP",
     "SCORE_BITS",
     "SCORE_FRACTION",
@@ -70,6 +70,7 @@ __all__ = [
     "log_sum",
     "logarithm",
     "logarithm_table",
+    "nearest",
     "pick",
     "powers",
     "random_state",
@@ -98,8 +99,6 @@ MOST_BETA = 4096
 DRAWN_BITS = 40
 """Of the generator's state that a number is drawn from: more than any total has."""
 _GATHERED = 1 << 19  # weights of active columns that are multiplied at once: they stay in a cache
-MOST_ROWS = 16
-"""Most rows that stand for one group."""
 MOST_TOP = 64
 """Most words that a token can be drawn from by top-k."""
 
@@ -316,10 +315,10 @@ class ReadOut:
         bounds = np.cumsum([0, self.head, *self.sizes])
         self.starts = bounds[1:-1]  # first place of each group
         parts = [self.order[first:last] for first, last in zip(bounds, bounds[1:], strict=False)]
-        self.weights = [_nearest(words[part], network.readout_codebook) for part in parts]
+        self.weights = [nearest(words[part], network.readout_codebook) for part in parts]
         biases = [bias[part] for part in parts]
         if groups is not None:
-            self.weights[0] = np.concatenate([self.weights[0], _nearest(groups.weight, network.readout_codebook)])
+            self.weights[0] = np.concatenate([self.weights[0], nearest(groups.weight, network.readout_codebook)])
             biases[0] = np.concatenate([biases[0], groups.bias])
         self.biases = [_score_bias(part, self.fraction) for part in biases]
 
@@ -484,8 +483,8 @@ def _best(values, places, k):
     return values[order], places[order]
 
 
-def _nearest(weights, codebook):
-    """The nearest number of a codebook to each weight that is not 0, of two the smaller; int8."""
+def nearest(weights: np.ndarray, codebook: np.ndarray | None) -> np.ndarray:
+    """The nearest number of a ``codebook``, if any, to each of the ``weights`` but 0, of two the lower: int8."""
     if codebook is None:
         return weights
     values = np.sort(codebook.astype(np.int64))

@@ -108,11 +108,12 @@ def measure_under_icarus(source: "Source", ids: "np.ndarray") -> "Measurement":
     Every stream inside the core is compared there, and nothing may differ.
     """
     from egret.host.measure import Measurement
-    from egret.model.counts import integer_columns
+    from egret.model.counts import integer_columns, integer_readout
     from egret.model.evaluate import evaluate
     from egret.model.integer import IntegerEngine
 
-    evaluation = evaluate(IntegerEngine(source.network), integer_columns(source.network), ids)
+    network = source.network
+    evaluation = evaluate(IntegerEngine(network), integer_columns(network), ids, readout=integer_readout(network))
     begin = time.perf_counter()
     counters = lockstep(source.image, ids[:-1], simulator="icarus").counters
     seconds = time.perf_counter() - begin

@@ -49,7 +49,7 @@ def evaluate(
     rtl is the simulated core: its events are compared with the integer network's, step by step. The options that shape
     a core, and the simulator, are for this engine.
     """
-    from egret.model.counts import checkpoint_columns, integer_columns
+    from egret.model.counts import checkpoint_columns, checkpoint_readout, integer_columns, integer_readout
     from egret.model.evaluate import evaluate, event_agreement
     from egret.model.floating import FloatEngine
     from egret.model.integer import IntegerEngine
@@ -82,11 +82,14 @@ def evaluate(
     floating = FloatEngine(source.checkpoint) if agreement or engine == "float" else None
     if engine == "float":
         runs, columns = floating, checkpoint_columns(source.checkpoint)
+        readout = checkpoint_readout(source.checkpoint)
     else:
         runs, columns = IntegerEngine(source.network), integer_columns(source.network)
+        readout = integer_readout(source.network)
     ids = source.ids(text, tokens)
     with progress_bar(f"{engine} network") as progress:
-        result = _describe(evaluate(runs, columns, ids, batch=batch, progress=progress), engine, batch)
+        evaluation = evaluate(runs, columns, ids, readout=readout, batch=batch, progress=progress)
+    result = _describe(evaluation, engine, batch)
     if agreement:
         with progress_bar("agreement of events") as progress:
             layers = event_agreement(floating, runs, ids, batch=batch, progress=progress)
@@ -114,14 +117,17 @@ def _describe(evaluation: "Evaluation", engine: str, batch: int) -> Result:
         "macs_per_token_dense": macs.dense,
         "macs_per_token_pruned": macs.pruned,
         "macs_per_token_event_driven": macs.event_driven,
+        "macs_readout_per_token": evaluation.macs_readout,
     }
     rows = [
         ("tokens predicted", f"{evaluation.tokens:,} in {batch} stream{'s' if batch > 1 else ''}"),
         ("perplexity", f"{evaluation.perplexity:.3f} (loss {evaluation.loss:.4f} nats)"),
         ("activity by layer", percentages(evaluation.activity)),
-        ("MACs per token, dense", f"{macs.dense:,}"),
+        ("MACs per token of the layers, dense", f"{macs.dense:,}"),
         ("pruned only", f"{macs.pruned:,}"),
         ("event-driven only", f"{macs.event_driven:,.0f}"),
         ("event-driven and pruned", f"{macs.event_driven_pruned:,.0f}"),
+        ("MACs per token of the read-out", f"{evaluation.macs_readout:,.0f}"),
+        ("MACs per whole token", f"{macs.event_driven_pruned + (evaluation.macs_readout or 0):,.0f}"),
     ]
     return Result(figures, rows)

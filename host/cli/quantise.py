@@ -22,7 +22,7 @@ def quantise(checkpoint: str, output: str, as_json: bool, **options: int) -> Non
 
     Weights become 8-bit integers with one power-of-two scale for each gate of each layer; every rounding is defined,
     and the core answers like the integer network bit for bit. With 4-bit weights, those of one matrix take one of 15
-    of these integers.
+    of these integers, and so do those of a read-out in groups or of at most 1,024 words.
     """
     from egret.model.checkpoint import load_checkpoint
     from egret.model.counts import checkpoint_columns, integer_columns
@@ -44,4 +44,17 @@ def quantise(checkpoint: str, output: str, as_json: bool, **options: int) -> Non
         ("non-zero, integer", f"{after:,} ({after / weights:.1%})"),
         *((f"layer {n}: shifts of u, r, z", ", ".join(map(str, layer))) for n, layer in enumerate(shifts)),
     ]
-    show(Result({"network": output, **counts, "shifts": shifts}, rows), output, as_json)
+    groups, codebook = network.groups, network.readout_codebook
+    shape = {
+        "head": len(network.embedding),
+        "groups": 0,
+        "rows": 0,
+        "codebook": 0 if codebook is None else len(codebook),
+    }
+    if groups is not None:
+        shape |= {"head": groups.head, "groups": len(groups.sizes), "rows": groups.rows}
+        rows.append(("read-out: words in the head, groups", f"{groups.head:,}, {len(groups.sizes):,}"))
+    if codebook is not None:
+        rows.append(("values of a weight of the read-out", f"{len(codebook)}"))
+    figures = {"network": output, **counts, "shifts": shifts, "readout": shape}
+    show(Result(figures, rows), output, as_json)

@@ -33,7 +33,7 @@ from egret.model.compiler.readout import (
 )
 from egret.model.errors import InputError
 from egret.model.integer import IntegerNetwork
-from egret.model.readout import ReadOut
+from egret.model.readout import ReadOut, nearest
 
 __all__ = ["compile_image", "configuration_for"]
 
@@ -262,6 +262,9 @@ def compile_image(
             )
         memories["rows"] = row_words(folded_rows(network, c.folded_tokens), c)
     vocabulary, bias, weight = network.vocabulary, network.readout_bias, network.readout_weight
+    if read is None and network.readout_codebook is not None:
+        # Rounded, for a host that makes the read-out.
+        weight = nearest(network.embedding if weight is None else weight, network.readout_codebook)
     return Image(
         configuration=c,
         memories=memories,

@@ -15,7 +15,7 @@ from egret.host.traffic import weight_bytes_per_token
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.unpack import column_bytes, read_image
-from egret.model.counts import integer_columns
+from egret.model.counts import integer_columns, integer_readout
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
 from egret.model.integer import IntegerEngine
@@ -103,7 +103,8 @@ def test_measurement_is_the_evaluation_of_the_integer_network(compiled):
     board.step(3)  # what ran before must not matter
     measurement = measure(board, image, network, IDS)
     assert board.loaded is image
-    assert measurement.evaluation == evaluate(IntegerEngine(network), integer_columns(network), IDS)
+    readout = integer_readout(network)
+    assert measurement.evaluation == evaluate(IntegerEngine(network), integer_columns(network), IDS, readout=readout)
     assert (measurement.mismatches, measurement.wrong_steps, measurement.first_mismatch) == (0, 0, None)
     assert measurement.counters["tokens"] == 100
     assert measurement.cycles_per_token == 10

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from egret.model.checkpoint import NetworkConfiguration, load_checkpoint, save_checkpoint
 from egret.model.errors import InputError
+from egret.model.groups import Groups
 
 CONFIGURATION = NetworkConfiguration("egru", "char", 3, 4, (5, 4))
 
@@ -157,7 +158,19 @@ def test_directory_instead_of_file(saved):
         ({"embedding_size": 9}, "a tied read-out needs embedding_size equal to the last hidden size, not 9 and 4"),
         (
             {"dropout": 0.5},
-            "unknown field 'dropout'; it must hold cell, tokens, vocab_size, embedding_size, hidden_sizes, reset, tied",
+            (
+                "unknown field 'dropout'; it must hold cell, tokens, vocab_size, embedding_size, hidden_sizes, reset, "
+                "tied, readout"
+            ),
+        ),
+        ({"readout": {"head": 1}}, "readout must be null or hold head, groups, rows, not {'head': 1}"),
+        (
+            {"readout": {"head": 1, "groups": [1], "rows": 3}},
+            "readout.rows must be a power of two from 1 to 16, not 3",
+        ),
+        (
+            {"readout": {"head": 1, "groups": [100, 1], "rows": 2}},
+            "readout must hold all 3 words of the vocabulary once: 1 in the head and 101 in groups are 102",
         ),
     ],
 )
@@ -308,3 +321,18 @@ def test_sizes_end_alike_where_they_are_written_and_read(name):
     for size in (0, (1 << 24) + 1):
         with pytest.raises(InputError, match=f"^{name} must be an integer from 1 to 16777216, not {size}$"):
             of(size)
+
+
+def test_an_order_must_hold_each_word_once(random_checkpoint, tmp_path):
+    checkpoint = random_checkpoint(NetworkConfiguration("egru", "char", 5, 4, (4,), readout=Groups(1, (3, 1), 2)))
+    save_checkpoint(checkpoint, tmp_path / "grouped")
+    loaded = load_checkpoint(tmp_path / "grouped")
+    assert loaded.configuration == checkpoint.configuration
+    for order, message in (
+        ([0, 1, 2, 3, 3], "holds word 3 twice; must hold each word once"),
+        ([0, 1, 2, 3, 5], r"holds 5 at \[4\]; must hold words' numbers, 0 to 4"),
+        ([0, 1, 2, 3.5, 4], r"holds 3\.5 at \[3\]; must hold words' numbers, 0 to 4"),
+    ):
+        checkpoint.tensors["readout.order"] = np.array(order, np.float32)
+        with pytest.raises(InputError, match=f"tensor 'readout.order': {message}"):
+            save_checkpoint(checkpoint, tmp_path / "grouped")

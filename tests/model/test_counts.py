@@ -4,8 +4,20 @@ import numpy as np
 import pytest
 
 from egret.model.checkpoint import NetworkConfiguration
-from egret.model.counts import ColumnCounts, SourceCounts, checkpoint_columns, count_macs
+from egret.model.counts import (
+    ColumnCounts,
+    SourceCounts,
+    checkpoint_columns,
+    checkpoint_readout,
+    count_macs,
+    integer_columns,
+    integer_readout,
+)
+from egret.model.evaluate import evaluate
 from egret.model.floating import FloatEngine, LayerStep
+from egret.model.groups import Groups
+from egret.model.integer import IntegerEngine
+from egret.model.quantise import quantise
 
 
 def full_activity(columns, steps=1):
@@ -75,3 +87,43 @@ def test_counts_equal_brute_force(cell, reset, random_checkpoint):
     assert sources.activity == [count / (23 * size) for count, size in zip(sources.events, (7, 5), strict=True)]
     if cell == "egru":
         assert both < event_driven < dense
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("groups", [None, Groups(2, (3, 1, 3), 2), Groups(0, (9,), 1)])
+def test_macs_of_a_read_out(tied, groups, random_checkpoint):
+    """Weight by weight: of the head, and of the group that the word to come is in."""
+    configuration = NetworkConfiguration("egru", "char", 9, 6, (8, 6), tied=tied, readout=groups)
+    checkpoint = random_checkpoint(configuration, 3, 0.6)
+    tensors = checkpoint.tensors
+    tensors["embedding.weight"][:, 1:] *= np.random.default_rng(1).random((9, 5)) < 0.5
+    network = quantise(checkpoint)
+    order = tensors["readout.order"].astype(int).tolist() if groups else list(range(9))
+    starts = [0, *np.cumsum([groups.head, *groups.groups])] if groups else [0, 9]
+    matrices = [set(order[first:last]) for first, last in zip(starts, starts[1:], strict=False)]
+    ids = np.random.default_rng(2).integers(0, 9, 31)
+    for engine, columns, readout, words, rows in (
+        (
+            FloatEngine(checkpoint),
+            checkpoint_columns(checkpoint),
+            checkpoint_readout(checkpoint),
+            tensors["embedding.weight" if tied else "readout.weight"],
+            tensors.get("readout.group_weight", []),
+        ),
+        (
+            IntegerEngine(network),
+            integer_columns(network),
+            integer_readout(network),
+            network.embedding if tied else network.readout_weight,
+            network.groups.weight if groups else [],
+        ),
+    ):
+        expected = 0
+        engine.reset_state()
+        for token, target in zip(ids[:-1].tolist(), ids[1:].tolist(), strict=True):
+            y = engine.step(np.array([token]))[-1].y[0]
+            read = [*rows, *(words[word] for word in matrices[0])]
+            read += [words[word] for matrix in matrices[1:] if target in matrix for word in matrix]
+            expected += sum(int(weight != 0) for row in read for weight, value in zip(row, y, strict=True) if value)
+        assert evaluate(engine, columns, ids, readout=readout).macs_readout == expected / 30
+        assert expected > 0 and evaluate(engine, columns, ids).macs_readout is None

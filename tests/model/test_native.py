@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from egret.model import native
-from egret.model.counts import integer_columns
+from egret.model.counts import integer_columns, integer_readout
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
 from egret.model.integer import IntegerEngine, split
@@ -124,7 +124,7 @@ def check(engine, network, batch, tokens=100, **options):
     """Evaluate a random text with both."""
     ids = np.random.default_rng(4).integers(0, len(network.embedding), tokens)
     columns = integer_columns(network)
-    expected = evaluate(IntegerEngine(network), columns, ids, batch=batch)
+    expected = evaluate(IntegerEngine(network), columns, ids, readout=integer_readout(network), batch=batch)
     found = engine.evaluate(ids, batch=batch, **options)
     assert found == expected
     assert expected.sources is not None and found.sources is not None

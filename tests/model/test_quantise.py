@@ -1,14 +1,24 @@
 """Quantiser."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from egret.model.checkpoint import NetworkConfiguration
+from egret.model.checkpoint import NetworkConfiguration, load_checkpoint
+from egret.model.counts import checkpoint_columns, integer_columns
 from egret.model.errors import EgretWarning, InputError
+from egret.model.evaluate import evaluate
+from egret.model.floating import FloatEngine
+from egret.model.groups import Groups
 from egret.model.integer import IntegerEngine
-from egret.model.quantise import _to_codebook, dequantise, quantise
+from egret.model.quantise import dequantise, quantise, to_codebook
+from egret.model.readout import ReadOut, nearest
+from egret.model.tokens import read_text
+
+DEMO = Path(__file__).parents[2] / "model" / "demo" / "network"
+TEXT = DEMO.parent / "valid.txt"
 
 
 def configuration(**changes):
@@ -109,8 +119,8 @@ def test_four_bit_weights(random_checkpoint, density, seed):
 def test_few_values_are_kept(values):
     exact = np.array(values, np.float64)
     expected = np.clip(np.where(np.abs(exact) < 0.5, np.sign(exact), np.rint(exact)), -127, 127)
-    assert np.array_equal(_to_codebook(exact), expected)
-    assert not _to_codebook(np.zeros((2, 3))).any()
+    assert np.array_equal(to_codebook(exact), expected)
+    assert not to_codebook(np.zeros((2, 3))).any()
 
 
 def test_other_weight_bits_are_refused(random_checkpoint):
@@ -282,3 +292,117 @@ def test_dequantised_networks(random_checkpoint, tied, seed):
         x = trace.y / 256
     readout = tensors["embedding.weight"] if tied else tensors["readout.weight"]
     assert np.array_equal(x @ readout.T + tensors["readout.bias"], engine.read_out(traces[-1].y))
+
+
+def in_groups(**changes):
+    return configuration(readout=Groups(2, (3, 1, 3), 2), **changes)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("weight_bits", [4, 8])
+def test_read_out_in_groups(random_checkpoint, tied, weight_bits):
+    """Its rows have the scale of its words; what it stands for predicts the same, and rounds to the same again."""
+    checkpoint = random_checkpoint(in_groups(tied=tied), 2, 0.5, 0.3)
+    network = quantise(checkpoint, weight_bits=weight_bits)
+    groups, tensors = network.groups, checkpoint.tensors
+    scale = 2.0 ** (network.readout_fraction - 8)
+    assert (groups.head, groups.sizes, groups.rows) == (2, (3, 1, 3), 2)
+    assert groups.order.tolist() == tensors["readout.order"].tolist()
+    assert np.abs(groups.weight / scale - tensors["readout.group_weight"].clip(-127 / scale, 127 / scale)).max() <= (
+        0.5 / scale
+    )
+    assert np.abs(groups.bias * 2.0**-network.readout_fraction - tensors["readout.group_bias"]).max() < 2**-12
+    assert (network.readout_codebook is not None) == (weight_bits == 4)
+    plain = dequantise(network)
+    plain.check()
+    again = quantise(plain, weight_bits=weight_bits)
+    y = np.random.default_rng(1).integers(0, 256, (20, 6)) * (np.random.default_rng(2).random((20, 6)) < 0.6)
+    one, other = IntegerEngine(network).read_out(y), IntegerEngine(again).read_out(y)
+    assert one.tolist() == other.tolist()
+    exact = FloatEngine(plain if weight_bits == 8 else checkpoint).read_out(y.astype(np.float32) / 256)
+    assert np.abs(one - exact).max() < (0.02 if weight_bits == 8 else 0.4)
+
+
+def test_a_codebook_of_words_and_groups(random_checkpoint):
+    """At most 15 numbers, and no better one among those that differ in one number by one."""
+    network = quantise(random_checkpoint(in_groups(), 3), weight_bits=4)
+    words, rows, codebook = network.embedding, network.groups.weight, network.readout_codebook
+    assert len(codebook) == 15 and len(np.unique(np.concatenate([words, rows]))) > 16
+    weights = np.concatenate([words, rows])
+
+    def error(values):
+        return np.square(nearest(weights, values).astype(int) - weights).sum()
+
+    for place in range(15):
+        for step in (-1, 1):
+            other = codebook.copy()
+            other[place] += step
+            if len(np.unique(other)) == 15 and 0 not in other:
+                assert error(np.sort(other)) >= error(codebook)
+
+
+def test_which_read_outs_get_a_codebook(random_checkpoint, monkeypatch):
+    checkpoint = random_checkpoint(configuration(), 3)
+    assert quantise(checkpoint).readout_codebook is None
+    assert len(quantise(checkpoint, weight_bits=4).readout_codebook) == 15
+    monkeypatch.setattr("egret.model.quantise.SMALL_VOCABULARY", 8)
+    assert quantise(checkpoint, weight_bits=4).readout_codebook is None
+    checkpoint.tensors["embedding.weight"][:] = 0
+    monkeypatch.setattr("egret.model.quantise.SMALL_VOCABULARY", 9)
+    assert quantise(checkpoint, weight_bits=4).readout_codebook is None
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_read_out_in_groups_fits_its_accumulators(random_checkpoint, tied):
+    checkpoint = random_checkpoint(in_groups(tied=tied), 2, 0.5, 0.05)
+    weight = checkpoint.tensors["readout.group_weight"]
+    weight[1] = np.abs(checkpoint.tensors["embedding.weight" if tied else "readout.weight"]).max()
+    wide = quantise(checkpoint)
+    assert ReadOut(wide).reach() > (1 << 16) - 1
+    network = quantise(checkpoint, accumulator_bits=17)
+    assert ReadOut(network).reach() < 1 << 16
+    assert network.readout_fraction < wide.readout_fraction
+    weight[1] = 1e6
+    with pytest.raises(InputError, match="the read-out has a row whose weights are too large, beside all others, for"):
+        quantise(checkpoint, accumulator_bits=17)
+
+
+def test_too_large_biases_of_groups_are_refused(random_checkpoint):
+    checkpoint = random_checkpoint(in_groups(), 1)
+    checkpoint.tensors["readout.group_bias"][2] = 1e9
+    with pytest.raises(InputError, match=r"^readout\.group_bias: must lie within "):
+        quantise(checkpoint)
+
+
+@pytest.mark.parametrize("groups", [None, Groups(20, (15, 30), 4), Groups(0, (25, 40), 16)])
+def test_perplexity_is_that_of_the_float_network(groups):
+    """Within 0.3 %: on text that the demo network knows, with its words divided so that a group's rows predict it."""
+    checkpoint = load_checkpoint(DEMO)
+    ids = checkpoint.vocabulary.encode(read_text(TEXT))[:6001]
+    if groups is not None:
+        checkpoint = divided(checkpoint, groups, np.argsort(-np.bincount(ids, minlength=65), kind="stable"))
+    network = quantise(checkpoint)
+    floating = evaluate(FloatEngine(checkpoint), checkpoint_columns(checkpoint), ids, batch=60)
+    integer = evaluate(IntegerEngine(network), integer_columns(network), ids, batch=60)
+    assert floating.perplexity < 8
+    assert integer.perplexity == pytest.approx(floating.perplexity, rel=0.003)
+
+
+def divided(checkpoint, groups, order):
+    """The network with its words in groups, each of whose rows is the mean of a part of the group's words."""
+    weight, bias = checkpoint.tensors["embedding.weight"], checkpoint.tensors["readout.bias"]
+    rows, biases = [], []
+    for first, last in zip(groups.starts, groups.starts[1:], strict=False):
+        for part in np.array_split(order[first:last], groups.rows):
+            rows.append(weight[part].mean(axis=0))
+            biases.append(bias[part].mean() + np.log(len(part)))
+    return dataclasses.replace(
+        checkpoint,
+        configuration=dataclasses.replace(checkpoint.configuration, readout=groups),
+        tensors=checkpoint.tensors
+        | {
+            "readout.order": order.astype(np.float32),
+            "readout.group_weight": np.array(rows, np.float32),
+            "readout.group_bias": np.array(biases, np.float32),
+        },
+    )

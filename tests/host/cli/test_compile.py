@@ -1,10 +1,15 @@
 """The commands `egret quantise` and `egret compile`."""
 
+import dataclasses
 import json
 import os
 import re
 
+import pytest
+
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
+from egret.model.groups import Groups
+from egret.model.integer_file import load_integer
 from tests.support.command_line import CONFIGURATION
 
 
@@ -27,6 +32,31 @@ def test_quantise_and_compile_for_machines(egret, network):
     assert compiled["configuration"]["lanes"] == 2
     assert compiled["nonzeros"] == made["nonzero_integer"]
     assert compiled["slots_filled"] == compiled["nonzeros"] / (2 * compiled["words"])
+
+
+def test_read_outs_of_a_network(egret, network, random_checkpoint):
+    """In groups or not, the three engines agree; the command says what it has made."""
+    made = json.loads(egret("quantise", "network", "-o", "integer", "--weight-bits", 4, "--json")[1])
+    assert made["readout"] == {
+        "head": 3,
+        "groups": 0,
+        "rows": 0,
+        "codebook": len(load_integer("integer").readout_codebook),
+    }
+    configuration = dataclasses.replace(CONFIGURATION, readout=Groups(1, (2,), 4))
+    save_checkpoint(random_checkpoint(configuration, scale=0.5), "grouped")
+    made = json.loads(egret("quantise", "grouped", "-o", "integer", "--json")[1])
+    assert made["readout"] == {"head": 1, "groups": 1, "rows": 4, "codebook": 0}
+    results = {}
+    for source, engine in (("grouped", "float"), ("grouped", "integer"), ("integer", "integer"), ("integer", "native")):
+        result = json.loads(egret("evaluate", source, "--engine", engine, "--text", "text", "--json")[1])
+        assert result.pop("engine") == engine
+        results[source, engine] = result
+    assert results["grouped", "integer"] == results["integer", "integer"] == results["integer", "native"]
+    assert results["integer", "native"]["perplexity"] == pytest.approx(
+        results["grouped", "float"]["perplexity"], rel=0.01
+    )
+    assert re.search("words in the head, groups +│ 1, 1 +│", egret("quantise", "grouped", "-o", "integer")[1])
 
 
 def test_compile_writes_verilog(egret, network):

@@ -27,6 +27,7 @@ def test_evaluate(egret, network):
         assert len(result["activity"]) == 2
         assert result["macs_per_token_dense"] == 15 * (4 + 5) + 12 * (5 + 4)
         assert 0 < result["macs_per_token"] < result["macs_per_token_dense"]
+        assert 0 < result["macs_readout_per_token"] <= 3 * 4
     assert results["integer", "native"] == results["integer", "integer"] | {"engine": "native"}
     perplexities = [results["network", engine]["perplexity"] for engine in ("float", "integer")]
     assert perplexities[1] == pytest.approx(perplexities[0], rel=0.01)
@@ -56,8 +57,9 @@ def test_evaluate_in_streams_with_agreement(egret, network):
     result = json.loads(out)
     assert (status, result["tokens"], result["batch"]) == (0, len(TEXT) - 1, 4)
     assert len(result["event_agreement"]) == len(result["event_overlap"]) == 2
+    macs = result["macs_per_token"] + result["macs_readout_per_token"]
     status, out, _ = egret(*arguments)
-    assert status == 0
+    assert status == 0 and re.search(rf"│ MACs per whole token +│ {macs:,.0f} +│", out)
     assert f"│ {len(TEXT) - 1} in 4 streams" in out
     assert f"{result['perplexity']:.3f}" in out
 

@@ -15,6 +15,7 @@ from egret.model.compiler.layouts import memory_sections
 from egret.model.compiler.unpack import column_words, read_image
 from egret.model.errors import InputError
 from egret.model.integer import split
+from egret.model.readout import ReadOut
 from tests.support.memories import fields_of
 from tests.support.networks import few_values, random_network
 
@@ -337,3 +338,16 @@ def test_nothing_of_the_parameters_is_lost_by_a_file(tmp_path):
     image = compile_image(network, configuration_for(network))
     image.save(tmp_path / "a.image")
     assert_equal(read_image(type(image).load(tmp_path / "a.image")), network)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_host_makes_the_rounded_read_out(tied):
+    """Where the core makes none, the image has the weights that the network's codebook rounds to."""
+    network = random_network(3, vocabulary=20, embedding=6, hidden=(9, 6), tied=tied)
+    network = dataclasses.replace(network, readout_codebook=np.array([-70, -9, 3, 60], np.int8))
+    read = read_image(compile_image(network, configuration_for(network, lanes=2, readout=False)))
+    y = np.random.default_rng(1).integers(0, 256, (5, 6))
+    expected = ReadOut(network).all_log_probabilities(y).tolist()
+    assert ReadOut(read).all_log_probabilities(y).tolist() == expected
+    assert ReadOut(dataclasses.replace(network, readout_codebook=None)).all_log_probabilities(y).tolist() != expected
+    np.testing.assert_array_equal(read.embedding, network.embedding)
