@@ -11,12 +11,14 @@ from amaranth.lib.wiring import In, Out
 
 from egret.rtl.single_port import SinglePort
 
-__all__ = ["LATENCY", "BlockMemory", "block_words"]
+__all__ = ["LATENCY", "SIMULATOR", "BlockMemory", "block_words"]
 
 LATENCY = 2
 """Cycles from an address to its word."""
+SIMULATOR = "simulator"
+"""The platform for which a memory is left whole: a simulator needs time for every block."""
 MOST = 1 << 17
-"""Words; a deeper memory fits no device that this is built for, and is left whole for the simulator's sake."""
+"""Words; a deeper memory fits no device that this is built for, and is left whole, too."""
 
 
 def block_words(width: int, depth: int) -> int:
@@ -93,7 +95,8 @@ class BlockMemory(wiring.Component):
             ]
             m.d.sync += Value.cast(self.data).eq(cells.read_data)
             return m
-        size = self._depth if self._depth > MOST else block_words(width, self._depth)
+        whole = platform == SIMULATOR or self._depth > MOST
+        size = self._depth if whole else block_words(width, self._depth)
         words = []
         for number, base in enumerate(range(0, self._depth, size)):
             m.submodules[f"block_{number}"] = block = memory.Memory(

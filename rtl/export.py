@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 from unittest import mock
 
 from amaranth._toolchain.yosys import YosysError
@@ -37,7 +38,7 @@ _STYLE = {
 """What Verilator calls the style of the exported file, and why it is meant."""
 
 
-def to_verilog(component: wiring.Component, name: str) -> str:
+def to_verilog(component: wiring.Component, name: str, *, platform: Any = None) -> str:
     """Convert a component to Verilog with Amaranth's own Yosys.
 
     Amaranth would prefer a Yosys found on the machine, whatever its version. It also writes the initial content of
@@ -50,6 +51,8 @@ def to_verilog(component: wiring.Component, name: str) -> str:
         Its members become the ports.
     name : str
         Of the top module.
+    platform : object
+        What its parts may ask for when they are elaborated, such as `egret.rtl.blocks.SIMULATOR`.
 
     Returns
     -------
@@ -81,7 +84,7 @@ def to_verilog(component: wiring.Component, name: str) -> str:
     environment = mock.patch.dict(os.environ, tool_environment(AMARANTH_USE_YOSYS="builtin"), clear=True)
     try:
         with memories, modules, environment, _without_collector():
-            text = verilog.convert(component, name=name, strip_internal_attrs=True)
+            text = verilog.convert(component, name=name, platform=platform, strip_internal_attrs=True)
     except YosysError as error:
         raise InputError(f"Yosys failed: {str(error).strip().splitlines()[-1]}") from error
     return compact_repeats(compact_initial(text))

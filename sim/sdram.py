@@ -1,6 +1,8 @@
 """An SDRAM for simulation: it answers like the part, and says when it is used against its data sheet."""
 
 import dataclasses
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from amaranth.hdl import *
@@ -101,35 +103,39 @@ class SdramModel(wiring.Component):
         def wrong(name, condition):
             m.d.comb += violated[VIOLATIONS.index(name)].eq(condition)
 
-        def since(name, event, cycles):
-            """Whether fewer cycles have gone by since an event than there must."""
-            count = Signal(range(cycles + 1), name=f"since_{name}", init=cycles)
-            with m.If(event):
-                m.d.sync += count.eq(1)
-            with m.Elif(count != cycles):
-                m.d.sync += count.eq(count + 1)
-            return count < cycles
+        def since(name, events, cycles):
+            """Of each of several events, whether fewer cycles have gone by since than there must."""
+            # A register of what came in each of these cycles is simulated faster than a counter an event.
+            width = len(events)
+            came = Signal(width * (cycles - 1), name=f"since_{name}")
+            m.d.sync += came.eq(Cat(events, came))
+            return reduce(or_, (came.word_select(cycle, width) for cycle in range(cycles - 1)), Const(0, width))
 
         is_open = Signal(1 << BANK_BITS)
         rows = Array(Signal(ROW_BITS, name=f"row_{bank}") for bank in range(1 << BANK_BITS))
-        early = {name: Signal(1 << BANK_BITS, name=f"early_{name}") for name in ("rcd", "ras", "rp", "wr")}
         to_close = Signal(1 << BANK_BITS)  # banks that close on their own, as soon as they may
         closing = Signal(1 << BANK_BITS)
+        mine = Signal(1 << BANK_BITS)
+        closes, closed = Signal(1 << BANK_BITS), Signal(1 << BANK_BITS)
+        m.d.comb += [
+            mine.eq(1 << pins.ba),
+            closes.eq(Mux(every, ~0, mine)),
+            closed.eq(closing | Mux(precharge, closes, 0)),
+        ]
+        early = {
+            name: since(name, events, cycles)
+            for name, events, cycles in (
+                ("rcd", Mux(activate, mine, 0), t.rcd),
+                ("ras", Mux(activate, mine, 0), t.ras),
+                ("rp", closed, t.rp),
+                ("wr", Mux(writes, mine, 0), t.wr),
+            )
+        }
         m.d.comb += closing.eq(to_close & ~early["ras"] & ~early["wr"])
-        for bank in range(1 << BANK_BITS):
-            mine = pins.ba == bank
-            m.d.comb += [
-                early["rcd"][bank].eq(since(f"rcd_{bank}", activate & mine, t.rcd)),
-                early["ras"][bank].eq(since(f"ras_{bank}", activate & mine, t.ras)),
-                early["rp"][bank].eq(since(f"rp_{bank}", precharge & (mine | every) | closing[bank], t.rp)),
-                early["wr"][bank].eq(since(f"wr_{bank}", writes & mine, t.wr)),
-            ]
-        own = {name: bits.bit_select(pins.ba, 1) for name, bits in early.items()}
-        closes = Mux(every, ~0, 1 << pins.ba)[: 1 << BANK_BITS]
-        closed = closing | Mux(precharge, closes, 0)
+        own = {name: (bits & mine).any() for name, bits in early.items()}
         m.d.sync += [
-            is_open.eq((is_open | Mux(activate, 1 << pins.ba, 0)) & ~closed),
-            to_close.eq((to_close | Mux((reads | writes) & every, 1 << pins.ba, 0)) & ~closed),
+            is_open.eq((is_open | Mux(activate, mine, 0)) & ~closed),
+            to_close.eq((to_close | Mux((reads | writes) & every, mine, 0)) & ~closed),
         ]
         with m.If(activate):
             m.d.sync += rows[pins.ba].eq(pins.a)

@@ -160,9 +160,11 @@ class Build:
         return cache / key / "board"
 
     def _verilog(self):
+        from egret.rtl.blocks import SIMULATOR
         from egret.rtl.export import to_verilog
 
-        text = to_verilog(_for_speed(self.component(link_domain="link"), self.bit_cycles), "top")
+        board = _for_speed(self.component(link_domain="link"), self.bit_cycles)
+        text = to_verilog(board, "top", platform=SIMULATOR)
         # One evaluation a cycle rather than two: every change of a clock is an active edge.
         return re.sub(r"@\(posedge (\S+?) *\)", r"@(edge \1 )", text)
 

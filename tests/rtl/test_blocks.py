@@ -3,32 +3,34 @@
 import random
 
 import pytest
-from amaranth.hdl import signed
+from amaranth.hdl import Fragment, signed
 from amaranth.sim import Simulator
 
 from egret.rtl import blocks
-from egret.rtl.blocks import LATENCY, MOST, BlockMemory, block_words
+from egret.rtl.blocks import LATENCY, MOST, SIMULATOR, BlockMemory, block_words
 
 BLOCK = block_words(7, 1)
 DEEP = block_words(7, 1 << 14)
 
 
 @pytest.mark.parametrize(
-    "depth, most, single_port",
+    "depth, most, single_port, platform",
     [
-        (1, MOST, False),
-        (2, MOST, False),
-        (BLOCK, MOST, False),
-        (BLOCK + 1, MOST, False),
-        (2 * BLOCK + 5, MOST, False),
-        (2 * BLOCK + 5, 2 * BLOCK, False),
-        (1, MOST, True),
-        (2 * BLOCK + 5, MOST, True),
-        (2 * DEEP + 5, MOST, False),
+        (1, MOST, False, None),
+        (2, MOST, False, None),
+        (BLOCK, MOST, False, None),
+        (BLOCK + 1, MOST, False, None),
+        (2 * BLOCK + 5, MOST, False, None),
+        (2 * BLOCK + 5, 2 * BLOCK, False, None),
+        (1, MOST, False, SIMULATOR),
+        (2 * BLOCK + 5, MOST, False, SIMULATOR),
+        (1, MOST, True, None),
+        (2 * BLOCK + 5, MOST, True, None),
+        (2 * DEEP + 5, MOST, False, None),
     ],
 )
-def test_written_words_come_back(monkeypatch, depth, most, single_port):
-    """One address a cycle; with more than ``most`` words the memory is left whole."""
+def test_written_words_come_back(monkeypatch, depth, most, single_port, platform):
+    """One address a cycle; with more than ``most`` words, and for a simulator, the memory is left whole."""
     assert DEEP == 8 * BLOCK
     monkeypatch.setattr(blocks, "MOST", most)
     rng = random.Random(depth)
@@ -65,7 +67,7 @@ def test_written_words_come_back(monkeypatch, depth, most, single_port):
             await context.tick()
             found.append(context.get(dut.data))
 
-    simulator = Simulator(dut)
+    simulator = Simulator(Fragment.get(dut, platform))
     simulator.add_clock(1e-6)
     simulator.add_testbench(testbench)
     simulator.run()

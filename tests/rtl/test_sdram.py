@@ -179,6 +179,32 @@ def test_model_tells_what_is_wrong(steps, wrong):
     assert commands(T, *BEGIN, *steps) == wrong
 
 
+@pytest.mark.parametrize(
+    "before, name, cycles, wrong",
+    [
+        ([(100, "activate", 1, 2)], "read", T.rcd, "read or write too early after an activate"),
+        ([(100, "activate", 1, 2)], "precharge", T.ras, "precharge too early after an activate"),
+        (
+            [(100, "activate", 1, 2), (120, "precharge", 1, 0)],
+            "activate",
+            T.rp,
+            "activate too early after a precharge",
+        ),
+        ([(100, "activate", 1, 2), (110, "write", 1, 2)], "precharge", T.wr, "precharge too early after a write"),
+        ([(100, "refresh", 0, 0)], "activate", T.rfc, "command during a refresh"),
+    ],
+)
+def test_model_knows_each_time_to_the_cycle(before, name, cycles, wrong):
+    at = before[-1][0] + cycles
+    assert commands(T, *BEGIN, *before, (at, name, 1, 2)) == []
+    assert commands(T, *BEGIN, *before, (at - 1, name, 1, 2)) == [wrong]
+
+
+def test_model_knows_times_of_each_bank():
+    steps = [(100 + bank, "activate", bank, 2) for bank in range(4)]
+    assert commands(T, *BEGIN, *steps, (105, "precharge", 0, 0), (106, "write", 1, 2), (106, "precharge", 2, 0)) == []
+
+
 SINGLE = (*BEGIN[:-1], (90, "mode", 0, T.latency << 4))
 OWN = 1 << 10
 """Address bit of a read or write whose bank then closes on its own."""
