@@ -1,13 +1,14 @@
 """The results that Egret's documents state: measured by commands, kept in one file, written into the documents' tables.
 
 ``docs/results.json`` has an entry for each run: the command, and what its JSON says. ``--run`` runs the commands of
-some entries again and puts what they say into the file. Without options every table between ``<!-- results: NAME -->``
-and ``<!-- end -->`` in the documents is written anew from the file.
+some entries again and puts what they say into the file; ``--all`` does this for every entry, as a change of the core
+needs it. Without options every table between ``<!-- results: NAME -->`` and ``<!-- end -->`` in the documents is
+written anew from the file.
 
 What depends on the machine, such as tokens simulated a second, is kept apart, with the machine and the date.
 ``tests/test_figures.py`` runs the commands and compares everything else exactly.
 
-    python -m bench.results [--run ID]...
+    python -m bench.results [--run ID]... [--all]
 """
 
 import contextlib
@@ -118,9 +119,11 @@ def write(text: str, results: Results) -> str:
 
 @click.command()
 @click.option("--run", "names", multiple=True, help="Measure this entry of docs/results.json again; may be repeated.")
-def main(names: tuple[str, ...]) -> None:
+@click.option("--all", "every", is_flag=True, help="Measure all entries again.")
+def main(names: tuple[str, ...], every: bool) -> None:
     """Write the tables of the results in the documents."""
     results = json.loads(RESULTS.read_text())
+    names = (*results,) if every else names
     for name in names:
         if name not in results:
             raise click.UsageError(f"{name}: docs/results.json has {', '.join(results)}")
