@@ -23,7 +23,7 @@ A board with a read-out goes on to words::
 import struct
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, cast
 
@@ -41,11 +41,16 @@ if TYPE_CHECKING:
     from egret.model.compiler.image import Image
     from egret.sim.virtual import VirtualBoard
 
-__all__ = ["Board"]
+__all__ = ["MOST_AT_ONCE", "Board", "scores_at_once"]
 
 
 MOST_AT_ONCE = 16
 """Words that one GENERATE asks for once a text runs; a reply is then less than four bytes a word."""
+
+
+def scores_at_once(receive_bytes: int) -> int:
+    """Tokens in each SCORE for a board that holds so many bytes of further commands: one waits there meanwhile."""
+    return max((receive_bytes - protocol.COMMAND_OVERHEAD) // protocol.SCORE.size, 1)
 
 
 class Board(Exchange):
@@ -341,11 +346,11 @@ class Board(Exchange):
             The board has no read-out, or a token is not in the vocabulary.
         """
         self._needs_readout()
-        most = (self.identity.receive_bytes - protocol.COMMAND_OVERHEAD) // protocol.SCORE.size
+        most = scores_at_once(self.identity.receive_bytes)
         pairs = zip(tokens, targets, strict=True)
 
         def requests():
-            while batch := list(islice(pairs, max(most, 1))):
+            while batch := list(islice(pairs, most)):
                 yield Command.SCORE, b"".join(self._target(*pair) for pair in batch)
 
         def values():
@@ -363,7 +368,7 @@ class Board(Exchange):
         temperature: float = 1.0,
         top_k: int | None = None,
         stop: int | None = None,
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Generate words; as many as fit are under way at once, so that the board never waits for the host.
 
         Closed early, it leaves the board some words ahead, and in step with the client.
@@ -385,7 +390,7 @@ class Board(Exchange):
 
         Returns
         -------
-        iterator of int
+        generator of int
             The words, as they come; with the stop word. The last one has not been fed.
 
         Raises
@@ -393,10 +398,13 @@ class Board(Exchange):
         InputError
             The board has no read-out, or a parameter is out of range.
         """
-        top = 1 if not temperature else 0 if top_k is None else checked_top(top_k)
-        return self._generate(first, count, top, beta_of(temperature or 1.0), random_state(seed), stop)
+        k = 0 if top_k is None else checked_top(top_k)
+        top, beta = (k, beta_of(temperature)) if temperature else (1, beta_of(1.0))
+        return self._generate(first, count, top, beta, random_state(seed), stop)
 
-    def generate_as(self, sampler: Sampler, first: int, count: int, *, stop: int | None = None) -> Iterator[int]:
+    def generate_as(
+        self, sampler: Sampler, first: int, count: int, *, stop: int | None = None
+    ) -> Generator[int, None, None]:
         """Generate words as a sampler draws them from its state on, which stays as it is; else as `generate`.
 
         Parameters
@@ -407,7 +415,7 @@ class Board(Exchange):
 
         Returns
         -------
-        iterator of int
+        generator of int
         """
         return self._generate(first, count, sampler.top_k or 0, sampler.beta, sampler.state, stop)
 
@@ -433,6 +441,8 @@ class Board(Exchange):
 
         def words():
             nonlocal ended
+            if not count:
+                return
             replies = self._exchange(requests())
             next(replies)
             for payload in replies:
@@ -440,7 +450,7 @@ class Board(Exchange):
                 ended = ended or found[-1:] == [stop]
                 yield from found
 
-        return words() if count else iter(())
+        return words()
 
     def top(self, token: int, k: int) -> list[tuple[int, int]]:
         """Run one time step, and tell the most probable words behind it.

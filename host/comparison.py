@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from egret.host.counterparts import dense_counterpart, unpruned_counterpart
 from egret.host.measure import (
     DENSE_STEPS,
     Measurement,
-    dense_counterpart,
     measure,
     simulation_images,
-    unpruned_counterpart,
 )
 from egret.model.files import write_aside
 from egret.model.integer import IntegerNetwork

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from egret.host.measure import DENSE_STEPS, dense_counterpart, measure, simulation_images
+from egret.host.counterparts import dense_counterpart
+from egret.host.measure import DENSE_STEPS, measure, simulation_images
 from egret.host.session import generate_text, prompt_ids
 from egret.model import arithmetic as _model
 from egret.model.checkpoint import load_checkpoint

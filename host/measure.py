@@ -18,7 +18,7 @@ from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.lookups import estimate_lookups
 from egret.model.counts import integer_columns, integer_readout
 from egret.model.evaluate import Evaluation, evaluate, stream_steps
-from egret.model.integer import IntegerEngine, IntegerLayer, split
+from egret.model.integer import IntegerEngine, split
 from egret.model.readout import LOG_FRACTION, ReadOut, Sampler
 from egret.rtl.protocol import CAUSES
 
@@ -32,14 +32,12 @@ __all__ = [
     "Measurement",
     "Mismatch",
     "Stream",
-    "dense_counterpart",
     "measure",
     "measure_pipeline",
     "pipeline_images",
     "sample",
     "simulation_images",
     "stream",
-    "unpruned_counterpart",
 ]
 
 _SHOWN = 100  # steps between two reports of progress
@@ -50,22 +48,25 @@ DENSE_STEPS = 50
 
 @dataclass(frozen=True)
 class Mismatch:
-    """One event value that differs.
+    """One number that differs.
 
     Parameters
     ----------
     step : int
         From zero.
-    neuron : int
-        Of the last layer.
+    neuron : int or None
+        Of the last layer, where it is an event value.
     expected, actual : int
         Values of the integer network and of the board.
+    what : str
+        What it is, where it is no event value.
     """
 
     step: int
-    neuron: int
+    neuron: int | None
     expected: int
     actual: int
+    what: str = ""
 
     @classmethod
     def find(cls, step: int, expected: np.ndarray, actual: np.ndarray) -> "Mismatch | None":
@@ -77,10 +78,8 @@ class Mismatch:
         return cls(step, neuron, int(expected[neuron]), int(actual[neuron]))
 
     def __str__(self):
-        return (
-            f"step {self.step}, last layer, neuron {self.neuron}: the integer network says {self.expected}, "
-            f"the board {self.actual}"
-        )
+        where = self.what or f"last layer, neuron {self.neuron}"
+        return f"step {self.step}, {where}: the integer network says {self.expected}, the board {self.actual}"
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,8 @@ class Measurement:
     evaluation : Evaluation
         Perplexity of what the board sent; activity and operations of the integer network.
     mismatches : int
-        Event values of the last layer that differ from the integer network's.
+        Numbers that differ from the integer network's: event values of the last layer, or log-probabilities of a core
+        with a read-out.
     wrong_steps : int
         Steps with such values.
     first_mismatch : Mismatch or None
@@ -117,6 +117,11 @@ class Measurement:
     seconds: float
 
     @property
+    def compared(self) -> str:
+        """What the numbers are that were compared."""
+        return "log-probabilities" if "readout_macs" in self.counters else "event values"
+
+    @property
     def cycles_per_token(self) -> float:
         """Cycles of the core for a step."""
         return self.counters["cycles"] / self.counters["tokens"]
@@ -133,8 +138,14 @@ class Measurement:
 
     @property
     def macs_per_token(self) -> float:
-        """Multiplications that the core made."""
+        """Multiplications that the core made, for its read-out too."""
         return self.counters["macs"] / self.counters["tokens"]
+
+    @property
+    def macs_readout_per_token(self) -> float | None:
+        """Of these, those for its read-out; None where it has none."""
+        macs = self.counters.get("readout_macs")
+        return None if macs is None else macs / self.counters["tokens"]
 
     @property
     def bound(self) -> float:
@@ -216,6 +227,58 @@ class _CheckedBoard:
         return self.board.bytes_sent - sent, self.board.bytes_received - received
 
 
+class _CheckedScores:
+    """A board with a read-out in the place of the integer network, beside that network."""
+
+    def __init__(self, board, network, ids):
+        self.board, self._network, self._ids = board, network, ids
+        self.mismatches, self.first, self._compared = 0, None, 0
+        self._seen = []
+
+    def reset_state(self, batch):
+        assert batch == 1, "a board runs one stream"
+        self._network.reset_state(1)
+        self.board.clear()
+        self._bytes = self.board.bytes_sent, self.board.bytes_received
+        ids = [int(token) for token in self._ids]
+        self._scores = self.board.score(ids[:-1], map(self._network.readout.target, ids[1:]))
+
+    def step(self, tokens):
+        # The board is at work on what follows meanwhile.
+        self._seen.append(next(self._scores))
+        return self._network.step(tokens)
+
+    def log_probabilities(self, y, words):
+        actual, self._seen = np.array(self._seen, np.int64), []
+        expected = self._network.log_probabilities(y, words)
+        different = np.flatnonzero(actual != expected)
+        if different.size:
+            self.mismatches += different.size
+            place = int(different[0])
+            found = Mismatch(self._compared + place, None, int(expected[place]), int(actual[place]), "log-probability")
+            self.first = self.first or found
+        self._compared += len(actual)
+        return actual
+
+    @property
+    def wrong_steps(self):
+        return self.mismatches
+
+    @property
+    def words(self):
+        return self._network.words
+
+    @property
+    def bytes(self):
+        """Sent and received for the steps."""
+        sent, received = self._bytes
+        return self.board.bytes_sent - sent, self.board.bytes_received - received
+
+    def finish(self):
+        """Let the board end: nothing may be left over."""
+        assert next(self._scores, None) is None, "the board answered more steps than were asked for"
+
+
 class _CheckedPipeline:
     """Boards one behind the other in the place of the integer network, beside that network."""
 
@@ -259,6 +322,8 @@ def measure(
 ) -> "Measurement":
     """Run a text through a board, from zero state, and compare every step with the integer network.
 
+    Of a core with a read-out log-probabilities are compared, else the events of its last layer.
+
     Parameters
     ----------
     board : egret.host.board.Board
@@ -279,7 +344,12 @@ def measure(
     InputError
         The text has fewer than two tokens, or the board does not do what it should.
     """
-    (measurement,) = measure_pipeline([board], [image], network, ids, progress=progress)
+    if image.configuration.readout is None:
+        (measurement,) = measure_pipeline([board], [image], network, ids, progress=progress)
+        return measurement
+    board.load(image)
+    scores = _CheckedScores(board, IntegerEngine(network), ids)
+    (measurement,) = _measure([scores], [image], scores, network, ids, progress)
     return measurement
 
 
@@ -320,13 +390,18 @@ def measure_pipeline(
     ends = accumulate(image.configuration.layers for image in images)
     checked = [_CheckedBoard(board, end - 1) for board, end in zip(boards, ends, strict=True)]
     pipeline = _CheckedPipeline(checked, IntegerEngine(network), [int(token) for token in ids[:-1]])
-    before = [board.counters() for board in boards]
+    return _measure(checked, images, pipeline, network, ids, progress)
+
+
+def _measure(checked, images, engine, network, ids, progress):
+    """Measurements of boards, with what they said in an engine beside the network."""
+    before = [one.board.counters() for one in checked]
     begin = time.perf_counter()
-    evaluation = evaluate(pipeline, integer_columns(network), ids, readout=integer_readout(network), progress=progress)
+    evaluation = evaluate(engine, integer_columns(network), ids, readout=integer_readout(network), progress=progress)
     seconds = time.perf_counter() - begin
-    pipeline.finish()
+    engine.finish()
     traffic = [one.bytes for one in checked]  # before the counters are asked for
-    after = [board.counters() for board in boards]
+    after = [one.board.counters() for one in checked]
     return [
         Measurement(
             evaluation=evaluation,
@@ -370,11 +445,16 @@ def stream(
     pairs = stream_steps(ids, 1)
     board.clear()
     likelihood, total = 0, len(ids) - 1
+    tokens = (int(token) for token in ids[:-1])
     sent, received = board.bytes_sent, board.bytes_received
     begin = time.perf_counter()
-    steps = board.step_many(int(token) for token in ids[:-1])
-    for done, (events, (_, targets)) in enumerate(zip(steps, pairs, strict=True), 1):
-        likelihood += int(readout.log_probabilities(events[None], targets)[0])
+    if board.identity.head:
+        values = board.score(tokens, (readout.target(int(word)) for word in ids[1:]))
+    else:
+        steps = zip(board.step_many(tokens), pairs, strict=True)
+        values = (int(readout.log_probabilities(events[None], targets)[0]) for events, (_, targets) in steps)
+    for done, value in enumerate(values, 1):
+        likelihood += value
         if progress is not None and (done % _SHOWN == 0 or done == total):
             progress(done, total)
     return Stream(
@@ -462,65 +542,3 @@ def sample(network: "IntegerNetwork", count: int, *, seed: int = 0) -> np.ndarra
     while len(tokens) < count:
         tokens.append(sampler.sample(engine.step(np.array(tokens[-1:]))[-1].y[0]))
     return np.array(tokens, np.int32)
-
-
-def dense_counterpart(network: "IntegerNetwork", *, pruned: bool = False) -> "IntegerNetwork":
-    """A network of the same shape in which every neuron has an event in every step, and no weight is zero.
-
-    All weights are 1, inputs and thresholds such that every gate is open: the sums are positive, so the state before
-    reset is positive and above the threshold of zero from the first step on.
-
-    Parameters
-    ----------
-    network : IntegerNetwork
-    pruned : bool
-        Leave the weights zero that are zero.
-
-    Returns
-    -------
-    IntegerNetwork
-    """
-
-    def ones(weights):
-        return (weights != 0).astype(weights.dtype) if pruned else np.ones_like(weights)
-
-    layers = tuple(
-        IntegerLayer(
-            weight_x=ones(layer.weight_x),
-            weight_y=ones(layer.weight_y),
-            bias=np.full_like(layer.bias, 1 << 12),
-            threshold=np.zeros_like(layer.threshold),
-            shift=(1, 1, 1),
-        )
-        for layer in network.layers
-    )
-    return dataclasses.replace(network, embedding=np.full_like(network.embedding, 127), layers=layers)
-
-
-def unpruned_counterpart(network: "IntegerNetwork", *, seed: int = 0) -> "IntegerNetwork":
-    """A network of the same shape, and of nearly the same activity, in which no weight is zero.
-
-    The zeros become 1 or -1, at random: the least that an 8-bit weight can be.
-
-    Parameters
-    ----------
-    network : IntegerNetwork
-    seed : int
-
-    Returns
-    -------
-    IntegerNetwork
-    """
-    rng = np.random.default_rng(seed)
-
-    def fill(weights):
-        least = rng.integers(0, 2, weights.shape, np.int8) * 2 - 1
-        return np.where(weights == 0, least, weights).astype(np.int8)
-
-    return dataclasses.replace(
-        network,
-        layers=tuple(
-            dataclasses.replace(layer, weight_x=fill(layer.weight_x), weight_y=fill(layer.weight_y))
-            for layer in network.layers
-        ),
-    )

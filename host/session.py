@@ -40,6 +40,11 @@ class Session:
     counters : dict of str to int
         Of the board over these steps.
     seconds : float
+        Wall time, in which nothing was compared.
+    host_seconds : float
+        Of these, what this process worked.
+    bytes_sent, bytes_received : int
+        On the line.
     """
 
     tokens: int = 0
@@ -48,6 +53,9 @@ class Session:
     first_mismatch: Mismatch | None = None
     counters: dict = field(default_factory=dict)
     seconds: float = 0.0
+    host_seconds: float = 0.0
+    bytes_sent: int = 0
+    bytes_received: int = 0
 
     def lines(self) -> list[str]:
         """The figures as text, a list of lines."""
@@ -65,6 +73,15 @@ class Session:
         """Of the core."""
         return self.counters["cycles"] / self.counters["tokens"]
 
+    def end_to_end(self) -> dict[str, float]:
+        """What a whole token took from the host and back, by name; the seconds are wall time."""
+        return {
+            "tokens_per_second": self.steps / self.seconds,
+            "core_cycles_per_token": self.cycles_per_token,
+            "link_bytes_per_token": (self.bytes_sent + self.bytes_received) / self.steps,
+            "host_seconds_per_token": self.host_seconds / self.steps,
+        }
+
     def summary(self) -> dict[str, Any]:
         """The figures by name, for JSON."""
         first = None if self.first_mismatch is None else str(self.first_mismatch)
@@ -76,6 +93,7 @@ class Session:
             "cycles_per_token": self.cycles_per_token,
             "tokens_per_second": self.steps / self.seconds,
             "counters": self.counters,
+            "end_to_end": self.end_to_end(),
         }
 
 
@@ -151,6 +169,9 @@ def generate_text(
 ) -> "Session":
     """Generate text on a board that has the image loaded, from zero state.
 
+    A core with a read-out draws the words itself, and they are compared when all have come. Else the host draws them,
+    and each step is compared while the board runs the next one.
+
     Parameters
     ----------
     board : egret.host.board.Board
@@ -178,29 +199,92 @@ def generate_text(
         The board does not do what it should.
     """
     vocabulary = Vocabulary.from_bytes(image.vocabulary, image.vocabulary_kind, "image")
-    engine = None if network is None else IntegerEngine(network)
-    session, matching = Session(), 0
-
-    def observe(token: int, events: np.ndarray) -> None:
-        nonlocal matching
-        session.steps += 1
-        if engine is None:
-            return
-        expected = engine.step(np.array([token]))[-1].y[0]
-        found = Mismatch.find(session.steps - 1, expected, events)
-        matching += found is None
-        session.first_mismatch = session.first_mismatch or found
-
+    writer = (_HostDraws if image.configuration.readout is None else _BoardDraws)(board, network, sampler, ids)
+    session = Session()
     before = board.counters()
-    begin = time.perf_counter()
+    sent, received = board.bytes_sent, board.bytes_received
+    begin, worked = time.perf_counter(), time.process_time()
     # Closed here, whatever `write` raises: the board still answers.
-    with contextlib.closing(generate(board, sampler, ids, count, stop=stop, observe=observe)) as tokens:
+    with contextlib.closing(writer.words(count, stop)) as tokens:
         # From the prompt on, for what stands between it and the first word.
         for piece in islice(vocabulary.pieces(chain(ids, tokens)), len(ids), None):
             write(piece)
             session.tokens += 1
-    session.seconds = time.perf_counter() - begin
-    session.matching = None if engine is None else matching
+    session.seconds = time.perf_counter() - begin - writer.seconds
+    session.host_seconds = time.process_time() - worked - writer.host_seconds
+    session.bytes_sent, session.bytes_received = board.bytes_sent - sent, board.bytes_received - received
     after = board.counters()
     session.counters = {name: after[name] - before[name] for name in after}
+    writer.finish()
+    session.steps, session.first_mismatch = writer.steps, writer.first
+    session.matching = None if network is None else writer.matching
     return session
+
+
+class _HostDraws:
+    """Tokens that the host draws; each step's events are compared."""
+
+    def __init__(self, board, network, sampler, ids):
+        self._board, self._sampler, self._ids = board, sampler, ids
+        self._engine = None if network is None else IntegerEngine(network)
+        self.steps, self.matching, self.first = 0, 0, None
+        self.seconds = self.host_seconds = 0.0  # that went into comparing
+
+    def words(self, count, stop):
+        return generate(self._board, self._sampler, self._ids, count, stop=stop, observe=self._observe)
+
+    def _observe(self, token, events):
+        self.steps += 1
+        if self._engine is None:
+            return
+        begin, worked = time.perf_counter(), time.process_time()
+        expected = self._engine.step(np.array([token]))[-1].y[0]
+        found = Mismatch.find(self.steps - 1, expected, events)
+        self.matching += found is None
+        self.first = self.first or found
+        self.seconds += time.perf_counter() - begin
+        self.host_seconds += time.process_time() - worked
+
+    def finish(self):
+        pass
+
+
+class _BoardDraws:
+    """Tokens that the board draws; these are compared, and the log-probabilities of the prompt."""
+
+    seconds = host_seconds = 0.0
+
+    def __init__(self, board, network, sampler, ids):
+        self._board, self._sampler, self._ids, self._network = board, sampler, [int(token) for token in ids], network
+        self._scores, self._words = [], []
+        self.matching, self.first = 0, None
+
+    @property
+    def steps(self):
+        return len(self._scores) + len(self._words)
+
+    def words(self, count, stop):
+        *before, last = self._ids
+        self._board.clear()
+        targets = map(self._sampler.readout.target, self._ids[1:])
+        self._scores.extend(self._board.score(before, targets))
+        with contextlib.closing(self._board.generate_as(self._sampler, last, count, stop=stop)) as words:
+            for word in words:
+                self._words.append(word)
+                yield word
+
+    def finish(self):
+        """Compare with the integer network, whose sampler goes on from where it was."""
+        if self._network is None:
+            return
+        engine, drawing = IntegerEngine(self._network), len(self._scores)
+        for step, token in enumerate([*self._ids, *self._words][: self.steps]):
+            y = engine.step(np.array([token]))[-1].y
+            if step < drawing:
+                expected = int(engine.log_probabilities(y, np.array([self._ids[step + 1]]))[0])
+                actual, what = self._scores[step], "log-probability"
+            else:
+                expected, actual, what = self._sampler.sample(y[0]), self._words[step - drawing], "word"
+            self.matching += expected == actual
+            if expected != actual and self.first is None:
+                self.first = Mismatch(step, None, expected, actual, what)

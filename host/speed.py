@@ -19,9 +19,10 @@ USB_SECONDS = 1e-3
 class Speed:
     """Of a board with a UART, from what a simulated step takes on average.
 
-    Generation waits for each answer before it knows the next token. Streaming has as many steps under way as the board
-    allows; then the slowest of core, line to the board and line from the board sets the pace, unless these steps
-    are too few for the round trip. The host's own time is not counted.
+    Where the host draws the words, generation waits for each answer before it knows the next token. Streaming has as
+    many steps under way as the board allows; then the slowest of core, line to the board and line from the board sets
+    the pace, unless these steps are too few for the round trip. The host's own time is not
+    counted.
 
     Parameters
     ----------
@@ -35,6 +36,10 @@ class Speed:
         Of the core, a step.
     sent, received : float
         Bytes on the line to and from the board, a step, flags and escapes included.
+    batch : int
+        Steps of a command.
+    draws : bool
+        Whether the board draws the words: generation then is streaming.
     """
 
     hertz: float
@@ -44,6 +49,8 @@ class Speed:
     cycles: float
     sent: float
     received: float
+    batch: int = 1
+    draws: bool = False
 
     def _line(self, count: float) -> float:
         return count * BITS * self.divisor
@@ -51,21 +58,21 @@ class Speed:
     @property
     def _ahead(self) -> int:
         """Commands under way at once."""
-        return min(self.window, 1 + int(self.receive_bytes // self.sent))
+        return min(self.window, 1 + int(self.receive_bytes // (self.batch * self.sent)))
 
     def _round_trip(self, delay: float) -> float:
-        return self._line(self.sent + self.received) + self.cycles + delay * self.hertz
+        return self.batch * (self._line(self.sent + self.received) + self.cycles) + delay * self.hertz
 
     def generated(self, delay: float = 0.0) -> float:
         """Tokens a second of text generation, a round trip being longer by ``delay`` seconds."""
-        return self.hertz / self._round_trip(delay)
+        return self.streamed(delay) if self.draws else self.hertz / self._round_trip(delay)
 
     def _paces(self, delay: float) -> dict[str, float]:
         """Cycles between two steps that each part would need, by its name."""
         return {
             "core": self.cycles,
             "link": max(self._line(self.sent), self._line(self.received)),
-            "window": self._round_trip(delay) / self._ahead,
+            "window": self._round_trip(delay) / self._ahead / self.batch,
         }
 
     def streamed(self, delay: float = 0.0) -> float:
@@ -81,6 +88,26 @@ class Speed:
         """Share of the time that the busier direction of the line carries bits while streaming with that ``delay``."""
         paces = self._paces(delay)
         return paces["link"] / max(paces.values())
+
+    def end_to_end(self, host_seconds: float) -> dict[str, float]:
+        """What a whole token takes, and tokens a second, the host `USB_SECONDS` away and its own time counted, by name.
+
+        Parameters
+        ----------
+        host_seconds : float
+            What the host works for a token: while the board does where that draws the words, else in between.
+
+        Returns
+        -------
+        dict of str to float
+        """
+        board = 1 / self.generated(USB_SECONDS)
+        return {
+            "tokens_per_second": 1 / (max(board, host_seconds) if self.draws else board + host_seconds),
+            "core_cycles_per_token": self.cycles,
+            "link_bytes_per_token": self.sent + self.received,
+            "host_seconds_per_token": host_seconds,
+        }
 
     def summary(self) -> dict[str, Any]:
         """The figures by name, for JSON; ``usb`` are those with `USB_SECONDS`."""

@@ -515,6 +515,7 @@ class Sampler:
 
     Attributes
     ----------
+    readout : ReadOut
     beta : int
         The reciprocal of the temperature.
     top_k : int or None
@@ -530,9 +531,10 @@ class Sampler:
     """
 
     def __init__(self, readout: ReadOut, *, seed: int = 0, temperature: float = 1.0, top_k: int | None = None) -> None:
-        self._readout = readout
+        self.readout = readout
         self.beta = beta_of(temperature or 1.0)
-        self.top_k = 1 if not temperature else None if top_k is None else checked_top(top_k)
+        k = None if top_k is None else checked_top(top_k)
+        self.top_k = k if temperature else 1
         self.state = random_state(seed)
         self.groups_read = []
 
@@ -555,7 +557,7 @@ class Sampler:
 
     def sample(self, y: np.ndarray) -> int:
         """The word that follows, drawn from the last layer's events y, int [H]."""
-        readout = self._readout
+        readout = self.readout
         if self.top_k is not None:
             words, read = readout.top(y, self.top_k)
             self.groups_read += read

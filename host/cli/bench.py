@@ -6,7 +6,16 @@ from typing import Any
 
 import click
 
-from egret.host.cli.cores import board_speed, describe_measurement, measure_text, mismatch_status, open_board
+from egret.host.cli.cores import (
+    board_speed,
+    describe_measurement,
+    diverged,
+    generation_speed,
+    measure_text,
+    measure_whole,
+    mismatch_status,
+    open_board,
+)
 from egret.host.cli.options import as_json, core_options
 from egret.host.cli.outputs import check_files
 from egret.host.cli.show import Result, Table, progress_bar, show
@@ -14,6 +23,9 @@ from egret.host.cli.sources import Source, board_named
 from egret.model.errors import InputError, needs
 
 __all__ = ["bench"]
+
+MOST_GENERATED = 200
+"""Tokens that are generated to measure whole ones."""
 
 
 @click.command()
@@ -69,7 +81,10 @@ def bench(
             )
         return _bench_pipeline(checkpoint, source, split, board, text, tokens, as_json)
     image, network, ids = source.image, source.network, source.ids(text, tokens)
-    measurement = measure_text(source, ids)
+    if board is None:
+        measurement, session = measure_text(source, ids), None
+    else:
+        measurement, session = measure_whole(source, ids, min(tokens, MOST_GENERATED))
     read = weight_bytes_per_token(image, measurement, ids, network.embedding)
     macs = measurement.evaluation.macs
     measured = describe_measurement(measurement)
@@ -81,7 +96,7 @@ def bench(
         "weight_bits": image.configuration.weight_bits,
         "weight_memory_bytes": image.configuration.weight_memory_bytes,
         "bytes_per_token": read,
-        "macs_per_token": measurement.macs_per_token,
+        "macs_per_token": measurement.macs_per_token - (measurement.macs_readout_per_token or 0),
         "macs_per_token_dense": macs.dense,
         "bound_cycles_per_token": measurement.bound,
         "shares": shares,
@@ -89,16 +104,20 @@ def bench(
     }
     rows = [
         ("steps", f"{tokens:,}"),
-        ("MACs per token", f"{measurement.macs_per_token:,.0f} of {macs.dense:,}"),
+        ("MACs per token", f"{figures['macs_per_token']:,.0f} of {macs.dense:,}"),
         ("cycles per token", f"{measurement.cycles_per_token:,.0f}, bound {measurement.bound:,.0f}"),
         *(row for row in measured.rows if row[0] != "cycles per token"),
         *((f"lanes' cycles: {name}", f"{share:.2%}") for name, share in shares.items() if share),
         ("bytes read per token", f"{read:,.0f}"),
     ]
+    if measurement.macs_readout_per_token is not None:
+        figures["macs_readout_per_token"] = measurement.macs_readout_per_token
+        rows.insert(2, ("MACs of the read-out per token", f"{measurement.macs_readout_per_token:,.0f}"))
     result, variants = Result(figures, rows), []
-    if board is not None:
+    if board is not None and session is not None:
         speed = board_speed(board, measurement, board.hertz)
         result.add(Result({"speed": speed.summary()}, speed.rows()))
+        result.add(_describe_generation(generation_speed(board, session), session))
     if speed_ups:
         variants = comparison.compare(
             network,
@@ -125,10 +144,23 @@ def bench(
         comparison.plot(plot, f"{checkpoint}, {tokens:,} tokens", measurement, variants)
     show(result, f"{checkpoint}, {measurement.lanes} lanes, weights in {image.configuration.store}", as_json)
     statuses = [mismatch_status(one) for one in (measurement, *(variant.measurement for variant in variants))]
+    if session is not None and session.first_mismatch is not None:
+        statuses.append(diverged(f"of a text that was generated, the first: {session.first_mismatch}"))
     if wrong is not None:
         click.echo(f"egret: not as the integer network says: {wrong}", err=True)
         statuses.append(1)
     return max(statuses)
+
+
+def _describe_generation(figures, session):
+    """Whole tokens, generated on the board with the host's own time."""
+    speed, own = figures["tokens_per_second"], figures["host_seconds_per_token"] * 1e6
+    cycles, count = figures["core_cycles_per_token"], figures["link_bytes_per_token"]
+    rows = [
+        ("expected whole tokens a second, generated", f"{speed:,.0f} (host 1 ms away, its own {own:,.0f} µs counted)"),
+        ("cycles, bytes to and from the board, per whole token", f"{cycles:,.0f}, {count:.1f}"),
+    ]
+    return Result({"end_to_end": {**figures, "matching": session.matching, "tokens": session.tokens}}, rows)
 
 
 def _estimate_energy(image, measurement, ids, network, hertz, board):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from egret.host.cli.show import Result, progress_bar
+from egret.host.cli.show import Result, progress_bar, working
 from egret.model.errors import InputError, needs
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from egret.host.board import Board
     from egret.host.cli.sources import Source
     from egret.host.measure import Measurement, Stream
+    from egret.host.session import Session
     from egret.host.speed import Speed
     from egret.model.compiler.configuration import Configuration
     from egret.model.compiler.image import Image
@@ -25,9 +26,11 @@ __all__ = [
     "board_speed",
     "describe_measurement",
     "diverged",
+    "generation_speed",
     "lockstep",
     "measure_text",
     "measure_under_icarus",
+    "measure_whole",
     "mismatch_status",
     "open_board",
     "stream_text",
@@ -73,6 +76,26 @@ def open_board(
     if port is not None:
         return Board(open_serial(port, **({} if baud_rate is None else {"baud_rate": baud_rate})))
     return Board(open_virtual(configuration, console=Console(stderr=True), trace=trace, bit_cycles=bit_cycles))
+
+
+def measure_whole(source: "Source", ids: "np.ndarray", count: int) -> "tuple[Measurement, Session]":
+    """Measure the tokens ``ids`` on a virtual board, and generate ``count`` tokens on it, with the image of ``source``.
+
+    These are drawn at temperature 1, and compared with the integer network's.
+    """
+    from egret.host.measure import measure
+    from egret.host.session import generate_text, prompt_ids
+    from egret.model.readout import ReadOut, Sampler
+
+    image, network = source.image, source.network
+    with open_board(image.configuration) as board:
+        with progress_bar("loading") as progress:
+            board.load(image, progress=progress)
+        with progress_bar("simulated core") as progress:
+            measurement = measure(board, image, network, ids, progress=progress)
+        with working("generating"):
+            prompt, sampler = prompt_ids(source.vocabulary, None), Sampler(ReadOut(network))
+            return measurement, generate_text(board, image, network, prompt, count, sampler, lambda piece: None)
 
 
 def measure_text(source: "Source", ids: "np.ndarray", port: str | None = None, *where: Any) -> "Measurement":
@@ -145,7 +168,7 @@ def mismatch_status(measurement: "Measurement") -> int:
     """Exit status after a ``measurement``, after saying where the board first differed if it did."""
     if not measurement.mismatches:
         return 0
-    return diverged(f"{measurement.mismatches} event values, the first: {measurement.first_mismatch}")
+    return diverged(f"{measurement.mismatches} {measurement.compared}, the first: {measurement.first_mismatch}")
 
 
 def describe_measurement(measurement: "Measurement") -> Result:
@@ -159,7 +182,7 @@ def describe_measurement(measurement: "Measurement") -> Result:
         "counters": measurement.counters,
     }
     rows = [
-        ("event values unlike the integer network's", f"{measurement.mismatches:,}"),
+        (f"{measurement.compared} unlike the integer network's", f"{measurement.mismatches:,}"),
         ("cycles per token", f"{measurement.cycles_per_token:,.0f}"),
         (f"utilisation of {measurement.lanes} lanes", f"{measurement.lane_utilisation:.1%}"),
         ("simulated tokens a second", f"{measurement.tokens_per_second:,.0f}"),
@@ -172,16 +195,34 @@ def describe_measurement(measurement: "Measurement") -> Result:
 
 def board_speed(board: "BoardDefinition", measurement: "Measurement", hertz: float) -> "Speed":
     """Tokens a second of a ``board`` at some clock, ``hertz``, from the ``measurement`` of its core in simulation."""
+    from egret.host.board import scores_at_once
+
+    steps, draws = measurement.evaluation.tokens, measurement.macs_readout_per_token is not None
+    batch = scores_at_once(board.receive_bytes) if draws else 1
+    return _speed(board, measurement, steps, hertz, batch, draws)
+
+
+def generation_speed(board: "BoardDefinition", session: "Session") -> dict[str, float]:
+    """What a whole token takes on a ``board`` that generates as a virtual one did in the ``session``, by name."""
+    from egret.host.board import MOST_AT_ONCE
+
+    draws = "readout_macs" in session.counters
+    speed = _speed(board, session, session.steps, board.hertz, MOST_AT_ONCE if draws else 1, draws)
+    return speed.end_to_end(session.host_seconds / session.steps)
+
+
+def _speed(board, figures, steps, hertz, batch, draws):
     from egret.host.speed import Speed
     from egret.rtl.uart import divisor_for
 
-    tokens = measurement.evaluation.tokens
     return Speed(
         hertz=hertz,
         divisor=divisor_for(hertz, board.baud),
         window=board.window,
         receive_bytes=board.receive_bytes,
-        cycles=measurement.cycles_per_token,
-        sent=measurement.bytes_sent / tokens,
-        received=measurement.bytes_received / tokens,
+        cycles=figures.cycles_per_token,
+        sent=figures.bytes_sent / steps,
+        received=figures.bytes_received / steps,
+        batch=batch,
+        draws=draws,
     )

@@ -153,7 +153,7 @@ def _run_text(source: Source, ids: "np.ndarray", title: str, where: tuple[Any, .
         ("bytes to and from the board, per token", f"{sent:.1f} and {received:.1f}"),
     ]
     if measured:
-        rows.append(("event values unlike the integer network's", f"{measured.mismatches:,}"))
+        rows.append((f"{measured.compared} unlike the integer network's", f"{measured.mismatches:,}"))
     if port is not None:
         rows.append(("link busy", f"{figures['link_busy']:.0%}"))
     show(Result(figures, rows), title, as_json)

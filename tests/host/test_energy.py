@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from egret.boards.catalogue import board_named
+from egret.host.counterparts import dense_counterpart
 from egret.host.energy import COSTS, FPGA, HERTZ, SHEETS, activity, energy, rows_opened
-from egret.host.measure import dense_counterpart
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.configuration import MATRIX_KINDS
 from egret.model.compiler.unpack import column_words

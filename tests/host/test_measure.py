@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from egret.host.comparison import compare, plot
+from egret.host.counterparts import dense_counterpart, unpruned_counterpart
 from egret.host.demo import run
-from egret.host.measure import Mismatch, dense_counterpart, measure, sample, stream, unpruned_counterpart
+from egret.host.measure import Mismatch, measure, sample, stream
 from egret.host.session import generate_text, prompt_ids, prompt_text
 from egret.host.traffic import weight_bytes_per_token
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
@@ -22,6 +23,7 @@ from egret.model.integer import IntegerEngine
 from egret.model.quantise import quantise
 from egret.model.readout import ReadOut, Sampler
 from egret.model.tokens import Vocabulary
+from egret.rtl import protocol
 
 CONFIGURATION = NetworkConfiguration("egru", "char", 6, 5, (7, 5))
 IDS = np.random.default_rng(7).integers(0, 6, 101).astype(np.int32)
@@ -31,6 +33,7 @@ class FakeBoard:
     """Answers like a board whose core takes ten cycles a step."""
 
     bytes_sent = bytes_received = 0
+    identity = protocol.Identity(bytes(8), 2, 508, 64, 6, 5, 10, 0)
 
     def __init__(self, network, lies=()):
         self._network, self._lies = IntegerEngine(network), dict(lies)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from egret.host import peers
-from egret.host.measure import dense_counterpart
+from egret.host.counterparts import dense_counterpart
 from egret.host.peers import ENGINES, NATIVE, PUBLISHED, TorchNetwork, run_engines
 from egret.model.integer import IntegerEngine
 from tests.support.networks import random_network, random_shape

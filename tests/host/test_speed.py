@@ -1,5 +1,6 @@
 """Tokens a second as computed, against the link in hardware behind its UART, cycle by cycle, with the client."""
 
+import dataclasses
 from collections import deque
 
 import numpy as np
@@ -159,3 +160,17 @@ def test_share_of_a_real_line():
         bytes_sent, bytes_received, seconds = 10, 300, 0.002
 
     assert line_share(Traffic, 3_000_000) == pytest.approx(0.5)
+
+
+def test_a_board_that_draws_the_words():
+    """Sixteen words a command: the core sets the pace, until the host is slower or the line is."""
+    speed = Speed(25e6, 25, 2, 64, cycles=40_000, sent=1.0, received=2.8, batch=16, draws=True)
+    assert speed.generated(1e-3) == pytest.approx(25e6 / 40_000)
+    whole = speed.end_to_end(1e-4)
+    assert whole["tokens_per_second"] == pytest.approx(625) and whole["link_bytes_per_token"] == pytest.approx(3.8)
+    assert speed.end_to_end(4e-3)["tokens_per_second"] == pytest.approx(250)
+    assert dataclasses.replace(speed, cycles=100).generated() == pytest.approx(25e6 / (2.8 * BITS * 25))  # the line
+    even = dataclasses.replace(speed, cycles=100, sent=1.9, received=1.9)
+    assert even.generated() == pytest.approx(2 * 25e6 / (3.8 * BITS * 25 + 100))  # two commands under way
+    alone = dataclasses.replace(speed, batch=1, draws=False)
+    assert 1 / alone.end_to_end(4e-3)["tokens_per_second"] == pytest.approx(1 / alone.generated(1e-3) + 4e-3)

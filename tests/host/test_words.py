@@ -1,5 +1,6 @@
 """Words of a board with a read-out: the client, over good and bad lines, against the integer network."""
 
+import dataclasses
 import itertools
 import random
 import re
@@ -8,9 +9,13 @@ import numpy as np
 import pytest
 
 from egret.host.board import Board
+from egret.host.measure import measure, stream
+from egret.host.session import generate_text
 from egret.host.transport import open_program, open_virtual
 from egret.model.compiler.compile import compile_image, configuration_for
+from egret.model.counts import integer_columns
 from egret.model.errors import InputError
+from egret.model.evaluate import evaluate
 from egret.model.integer import IntegerEngine
 from egret.model.readout import ReadOut, Sampler, random_state
 from egret.rtl import protocol
@@ -21,6 +26,11 @@ from tests.host.faults import FaultyPort, ModelPort, ModelTransport
 from tests.support.networks import random_groups, random_network
 
 WORDS = 60
+
+
+@pytest.fixture(scope="module")
+def image(network):
+    return compile_image(network, configuration_for(network, lanes=2, readout=True))
 
 
 @pytest.fixture(scope="module")
@@ -207,9 +217,8 @@ def test_faults_between_host_and_hardware():
     assert sum(port.faults.values()) > 20
 
 
-def test_a_core_with_a_readout_behind_its_link(network):
+def test_a_core_with_a_readout_behind_its_link(network, image):
     """Words and log-probabilities of the virtual board are the integer network's; so are steps in between."""
-    image = compile_image(network, configuration_for(network, lanes=2, readout=True))
     text = text_of(network, 4, 120, seed=6, temperature=0.7)
     greedy = text_of(network, 4, 20, temperature=0)
     engine, readout = IntegerEngine(network), ReadOut(network)
@@ -230,3 +239,27 @@ def test_a_core_with_a_readout_behind_its_link(network):
     assert counters["tokens"] == 120 + 20 + 119 + 3
     assert counters["groups"] > 0 and counters["readout_macs"] > 0
     assert counters["cycles"] == counters["words"] + sum(counters.get(cause, 0) for cause in protocol.CAUSES)
+
+
+def test_sessions_and_measurements_of_a_core_with_a_readout(network, image):
+    """They use what the board does, and find where it differs: here it runs another network."""
+    ids = np.array(random.Random(4).choices(range(WORDS), k=31), np.int32)
+    other = dataclasses.replace(network, readout_bias=network.readout_bias[::-1].copy())
+    expected = evaluate(IntegerEngine(network), integer_columns(network), ids)
+    sampler = Sampler(ReadOut(network), seed=2)
+    pieces = []
+    with Board(open_virtual(image.configuration)) as board:
+        measurement = measure(board, image, network, ids)
+        streamed = stream(board, ReadOut(network), ids)
+        session = generate_text(board, image, network, [3, 1, 4], 40, sampler, pieces.append)
+        assert measure(board, image, other, ids).mismatches == 30
+        wrong = generate_text(board, image, other, [3, 1, 4], 40, Sampler(ReadOut(other), seed=2), pieces.append)
+        unchecked = generate_text(board, image, None, [3], 10, Sampler(ReadOut(network), seed=2), pieces.append)
+    assert measurement.evaluation == expected and measurement.mismatches == 0
+    assert measurement.compared == "log-probabilities" and measurement.macs_readout_per_token > 0
+    assert streamed.perplexity == pytest.approx(expected.perplexity, rel=1e-12)
+    assert (session.tokens, session.steps, session.matching, session.first_mismatch) == (40, 42, 42, None)
+    assert len(pieces) == 40 + 40 + 10
+    assert wrong.matching < 42 and str(wrong.first_mismatch).startswith("step 0, log-probability: the integer network")
+    assert (unchecked.matching, unchecked.steps) == (None, 10)
+    assert session.end_to_end()["link_bytes_per_token"] < 9  # of a text so short

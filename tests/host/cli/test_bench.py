@@ -24,6 +24,13 @@ def test_bench_of_a_board(egret, refused, network):
     assert speed["at_once"]["generated_tokens_per_second"] == pytest.approx(
         1 / (sent + received + speed["cycles_per_token"] / 80e6)
     )
+    whole = result["end_to_end"]
+    assert (whole["tokens"], whole["matching"]) == (30, 30) and whole["core_cycles_per_token"] > 0
+    # The host draws the words: a round trip, a millisecond, and its own time.
+    cycles = whole["core_cycles_per_token"] / 80e6
+    assert 1 / whole["tokens_per_second"] == pytest.approx(
+        whole["link_bytes_per_token"] * byte + cycles + 1e-3 + whole["host_seconds_per_token"]
+    )
     status, out, _ = egret("bench", "network", "--board", "ulx3s-85f", "--tokens", 30)
     assert status == 0 and "expected tokens a second" in out
     assert refused("bench", "network", "--board", "x") == (

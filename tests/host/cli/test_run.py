@@ -39,6 +39,10 @@ def test_simulated_core(egret, network):
     result = json.loads(out)
     assert (status, result["tokens"], result["steps"], result["matching"]) == (0, 20, 20, 20)
     assert len(result["text"]) == 20 and result["first_mismatch"] is None and result["cycles_per_token"] > 0
+    whole = result["end_to_end"]
+    assert whole["core_cycles_per_token"] == result["cycles_per_token"]
+    assert whole["tokens_per_second"] == result["tokens_per_second"] > 0
+    assert 0 < whole["host_seconds_per_token"] and 27 < whole["link_bytes_per_token"] < 40
     status, out, _ = egret("bench", "image", "--tokens", 30, "--json")
     result = json.loads(out)
     assert (status, result["tokens"], result["mismatches"], result["lanes"]) == (0, 30, 0, 8)
