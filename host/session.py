@@ -71,15 +71,16 @@ class Session:
     @property
     def cycles_per_token(self) -> float:
         """Of the core."""
-        return self.counters["cycles"] / self.counters["tokens"]
+        return self.counters["cycles"] / max(self.counters["tokens"], 1)
 
     def end_to_end(self) -> dict[str, float]:
         """What a whole token took from the host and back, by name; the seconds are wall time."""
+        steps = max(self.steps, 1)  # of no text, nothing
         return {
             "tokens_per_second": self.steps / self.seconds,
             "core_cycles_per_token": self.cycles_per_token,
-            "link_bytes_per_token": (self.bytes_sent + self.bytes_received) / self.steps,
-            "host_seconds_per_token": self.host_seconds / self.steps,
+            "link_bytes_per_token": (self.bytes_sent + self.bytes_received) / steps,
+            "host_seconds_per_token": self.host_seconds / steps,
         }
 
     def summary(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from egret.host.measure import measure, stream
 from egret.host.session import generate_text
 from egret.host.transport import open_program, open_virtual
 from egret.model.compiler.compile import compile_image, configuration_for
-from egret.model.counts import integer_columns
+from egret.model.counts import integer_columns, integer_readout
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
 from egret.model.integer import IntegerEngine
@@ -245,7 +245,7 @@ def test_sessions_and_measurements_of_a_core_with_a_readout(network, image):
     """They use what the board does, and find where it differs: here it runs another network."""
     ids = np.array(random.Random(4).choices(range(WORDS), k=31), np.int32)
     other = dataclasses.replace(network, readout_bias=network.readout_bias[::-1].copy())
-    expected = evaluate(IntegerEngine(network), integer_columns(network), ids)
+    expected = evaluate(IntegerEngine(network), integer_columns(network), ids, readout=integer_readout(network))
     sampler = Sampler(ReadOut(network), seed=2)
     pieces = []
     with Board(open_virtual(image.configuration)) as board:
@@ -254,6 +254,7 @@ def test_sessions_and_measurements_of_a_core_with_a_readout(network, image):
         session = generate_text(board, image, network, [3, 1, 4], 40, sampler, pieces.append)
         assert measure(board, image, other, ids).mismatches == 30
         wrong = generate_text(board, image, other, [3, 1, 4], 40, Sampler(ReadOut(other), seed=2), pieces.append)
+        nothing = generate_text(board, image, network, [3], 0, sampler, pieces.append)
         unchecked = generate_text(board, image, None, [3], 10, Sampler(ReadOut(network), seed=2), pieces.append)
     assert measurement.evaluation == expected and measurement.mismatches == 0
     assert measurement.compared == "log-probabilities" and measurement.macs_readout_per_token > 0
@@ -261,5 +262,6 @@ def test_sessions_and_measurements_of_a_core_with_a_readout(network, image):
     assert (session.tokens, session.steps, session.matching, session.first_mismatch) == (40, 42, 42, None)
     assert len(pieces) == 40 + 40 + 10
     assert wrong.matching < 42 and str(wrong.first_mismatch).startswith("step 0, log-probability: the integer network")
+    assert nothing.lines()[0] == "0 of 0 tokens match the integer network"
     assert (unchecked.matching, unchecked.steps) == (None, 10)
     assert session.end_to_end()["link_bytes_per_token"] < 9  # of a text so short
