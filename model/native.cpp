@@ -1,36 +1,21 @@
-// The integer network on a processor: what integer.py and readout.py define, event by event, bit for bit (native.py
-// drives it).
+// What integer.py and readout.py define, event by event, bit for bit, for native.py.
 //
 // Only columns of active sources are read, and of these only the non-zero weights: a weight is 8 bits, its row 16. What
 // a token's embedding adds to layer 1 is kept once it was computed (folded rows), where that is asked for.
-// The read-out reads whole columns of active sources, a block of entries at a time for several predictions.
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <cstdint>
-#include <cstring>
-#include <memory>
 #include <mutex>
 #include <thread>
-#include <vector>
+#include <utility>
 
-#ifdef __AVX2__
-#include <immintrin.h>
-#endif
+#include "native_readout.h"
 
 namespace {
 
-constexpr size_t BLOCK = 64;        // entries of a matrix of the read-out
-constexpr size_t PREDICTIONS = 8;   // whose read-out is done together
-constexpr int EVENT_MAX = 255, SCORE_BITS = 18, SCORE_FRACTION = 10;
-
-struct Event {
-    uint32_t source;
-    int32_t value;
-};
-using Events = std::vector<Event>;
+constexpr size_t PREDICTIONS = 8;  // whose read-out is done together
+constexpr int EVENT_MAX = 255;
 
 // The non-zero weights of a matrix, column by column.
 struct Columns {
@@ -57,7 +42,15 @@ struct Columns {
     void add(const Events &active, int32_t *__restrict sums) const {
         const uint16_t *__restrict row = rows.data();
         const int8_t *__restrict weight = weights.data();
-        for (const auto [source, value] : active) {
+        for (size_t number = 0; number < active.size(); number++) {
+            const auto [source, value] = active[number];
+            if (number + 1 < active.size()) {  // the next column is on its way meanwhile
+                const uint32_t next = active[number + 1].source;
+                for (size_t at = begin[next]; at < begin[next + 1]; at += 32) {
+                    __builtin_prefetch(row + at);
+                    __builtin_prefetch(weight + at);
+                }
+            }
             const size_t end = begin[source + 1];
             for (size_t at = begin[source]; at < end; at++) sums[row[at]] += weight[at] * value;
         }
@@ -68,21 +61,6 @@ struct Layer {
     size_t size;
     Columns x, y, s;
     const int32_t *bias, *threshold, *shift;
-};
-
-// The head of the read-out, or a group.
-struct Matrix {
-    size_t entries, first;        // place of its first word
-    std::vector<int8_t> weights;  // [block][source][entry in block]
-    std::vector<int32_t> bias;
-};
-
-struct ReadOut {
-    size_t outputs = 0, head = 0, rows = 1;
-    int shift = 0;  // from an accumulator to a score
-    std::vector<Matrix> matrices;
-    std::vector<int32_t> exponential, logarithm;
-    std::vector<uint32_t> order, matrix, entry;  // the word at each place; where each word is
 };
 
 struct Network {
@@ -203,197 +181,6 @@ struct Stream {
     }
 };
 
-// Add the columns of active sources, in a block of words.
-void add_block(const int8_t *columns, const Events &events, int32_t *sums) {
-#ifdef __AVX2__
-    // Two sources a multiplication, which adds their products.
-    __m256i total[BLOCK / 8] = {};
-    for (size_t at = 0; at < events.size(); at += 2) {
-        const Event one = events[at], other = at + 1 < events.size() ? events[at + 1] : Event{0, 0};
-        const __m256i values = _mm256_set1_epi32(one.value | other.value << 16);
-        const int8_t *left = columns + one.source * BLOCK, *right = columns + other.source * BLOCK;
-        for (size_t part = 0; part < BLOCK / 16; part++) {
-            const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i *>(left) + part);
-            const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i *>(right) + part);
-            const __m256i low = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(a, b));
-            const __m256i high = _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(a, b));
-            total[2 * part] = _mm256_add_epi32(total[2 * part], _mm256_madd_epi16(low, values));
-            total[2 * part + 1] = _mm256_add_epi32(total[2 * part + 1], _mm256_madd_epi16(high, values));
-        }
-    }
-    std::memcpy(sums, total, sizeof total);
-#else
-    std::fill_n(sums, BLOCK, 0);
-    for (const auto [source, value] : events) {
-        const int8_t *column = columns + source * BLOCK;
-        for (size_t word = 0; word < BLOCK; word++) sums[word] += column[word] * value;
-    }
-#endif
-}
-
-// Scores of a block of entries.
-void score(const ReadOut &readout, const Matrix &matrix, size_t block, const Events &events, int32_t *scores) {
-    constexpr int32_t HALF = 1 << (SCORE_BITS - 1);
-    int32_t sums[BLOCK];
-    add_block(matrix.weights.data() + block * readout.outputs * BLOCK, events, sums);
-    const int32_t *bias = matrix.bias.data() + block * BLOCK;
-    if (const int shift = readout.shift; shift > 0) {
-        for (int32_t &sum : sums) sum = (sum + (1 << (shift - 1))) >> shift;
-    } else {
-        const int32_t most = 4 * HALF >> -shift;
-        for (int32_t &sum : sums) sum = std::min(std::max(sum, -most), most) * (1 << -shift);
-    }
-    for (size_t entry = 0; entry < BLOCK; entry++) {
-        scores[entry] = std::min(std::max(sums[entry] + bias[entry], -HALF), HALF - 1);
-    }
-}
-
-using Scores = std::vector<int32_t>;
-
-// Scores of all entries, and some behind them.
-void score(const ReadOut &readout, const Matrix &matrix, const Events &events, Scores &scores) {
-    scores.resize(matrix.bias.size());
-    for (size_t block = 0; block * BLOCK < matrix.entries; block++) {
-        score(readout, matrix, block, events, scores.data() + block * BLOCK);
-    }
-}
-
-// The logarithm of a sum of exponentials.
-int64_t log_sum(const ReadOut &readout, const int32_t *scores, size_t count) {
-    const int32_t largest = *std::max_element(scores, scores + count), *table = readout.exponential.data();
-    int64_t total = 0;
-    for (size_t begin = 0; begin < count; begin += BLOCK) {
-        const size_t end = std::min(begin + BLOCK, count);
-        int32_t sum = 0;  // of 64 powers of up to 2^23
-        for (size_t at = begin; at < end; at++) sum += table[std::min((largest - scores[at] + 8) >> 4, 1023)];
-        total += sum;
-    }
-    int place = 0;
-    while (total >> (place + 24)) place++;
-    int64_t mantissa = (total + (int64_t{1} << (12 + place))) >> (13 + place);
-    if (mantissa >> 11) mantissa >>= 1, place++;
-    return int64_t{largest} * 64 + 45426 * place + readout.logarithm[static_cast<size_t>(mantissa - 1024)];
-}
-
-// A prediction whose read-out is still to be done.
-struct Prediction {
-    Events events;
-    size_t word;
-    int64_t *result;
-    Scores head;
-};
-
-// Log-probabilities of words, for several predictions at once.
-void read_out(const ReadOut &readout, std::vector<Prediction> &predictions, size_t count) {
-    const Matrix &head = readout.matrices[0];
-    Scores scores;
-    for (size_t at = 0; at < count; at++) predictions[at].head.resize(head.bias.size());
-    for (size_t block = 0; block * BLOCK < head.entries; block++) {
-        for (size_t at = 0; at < count; at++) {
-            score(readout, head, block, predictions[at].events, predictions[at].head.data() + block * BLOCK);
-        }
-    }
-    for (size_t at = 0; at < count; at++) {
-        const Prediction &one = predictions[at];
-        const size_t number = readout.matrix[one.word], entry = readout.entry[one.word];
-        int64_t found = -log_sum(readout, one.head.data(), head.entries);
-        if (number == 0) {
-            found += int64_t{one.head[entry]} * 64;
-        } else {
-            const Matrix &group = readout.matrices[number];
-            score(readout, group, one.events, scores);
-            found += log_sum(readout, one.head.data() + readout.head + (number - 1) * readout.rows, readout.rows);
-            found += int64_t{scores[entry]} * 64 - log_sum(readout, scores.data(), group.entries);
-        }
-        *one.result = found;
-    }
-}
-
-// How words are drawn: by factors, or, where `top` is not 0, of so many that are the most probable.
-struct Sampler {
-    uint64_t *state;
-    int32_t beta;
-    size_t top;
-
-    uint64_t draw(uint64_t total) const {
-        uint64_t mask = 0, drawn;
-        while (mask < total - 1) mask = 2 * mask + 1;
-        do {
-            *state ^= *state << 13, *state ^= *state >> 7, *state ^= *state << 17;
-            drawn = *state >> 24 & mask;
-        } while (drawn >= total);
-        return drawn;
-    }
-
-    // The place of one of several scores.
-    size_t pick(const ReadOut &readout, const int32_t *scores, size_t count) const {
-        const int32_t largest = *std::max_element(scores, scores + count), *table = readout.exponential.data();
-        const auto power = [&](size_t at) {
-            return static_cast<uint64_t>(table[std::min((((largest - scores[at]) * beta >> 8) + 8) >> 4, 1023)]);
-        };
-        uint64_t total = 0, sum = 0;
-        for (size_t at = 0; at < count; at++) total += power(at);
-        const uint64_t number = draw(total);
-        size_t at = 0;
-        while ((sum += power(at)) <= number) at++;
-        return at;
-    }
-
-    size_t sample(const ReadOut &readout, const Events &events) const {
-        Scores scores;
-        score(readout, readout.matrices[0], events, scores);
-        if (top) return sample_top(readout, events, scores);
-        const size_t entry = pick(readout, scores.data(), readout.matrices[0].entries);
-        if (entry < readout.head) return readout.order[entry];
-        const size_t group = (entry - readout.head) / readout.rows;
-        const Matrix &words = readout.matrices[group + 1];
-        score(readout, words, events, scores);
-        return readout.order[words.first + pick(readout, scores.data(), words.entries)];
-    }
-
-    size_t sample_top(const ReadOut &readout, const Events &events, const Scores &head) const {
-        struct Word {
-            int64_t value;
-            size_t place;
-            bool operator<(const Word &other) const {
-                return value != other.value ? value > other.value : place < other.place;
-            }
-        };
-        std::vector<Word> best, groups;
-        const auto keep = [&] {
-            const size_t kept = std::min(top, best.size());
-            std::partial_sort(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(kept), best.end());
-            best.resize(kept);
-        };
-        const int64_t whole = log_sum(readout, head.data(), readout.matrices[0].entries);
-        for (size_t at = 0; at < readout.head; at++) best.push_back({int64_t{head[at]} * 64 - whole, at});
-        keep();
-        for (size_t group = 0; group + 1 < readout.matrices.size(); group++) {
-            const int32_t *rows = head.data() + readout.head + group * readout.rows;
-            groups.push_back({log_sum(readout, rows, readout.rows) - whole, group});
-        }
-        std::sort(groups.begin(), groups.end());
-        Scores scores;
-        for (const auto [bound, group] : groups) {
-            if (best.size() == top && bound < best.back().value) break;
-            const Matrix &words = readout.matrices[group + 1];
-            score(readout, words, events, scores);
-            const int64_t own = bound - log_sum(readout, scores.data(), words.entries);
-            for (size_t word = 0; word < words.entries; word++) {
-                best.push_back({int64_t{scores[word]} * 64 + own, words.first + word});
-            }
-            keep();
-        }
-        if (best.size() == 1) return readout.order[best[0].place];
-        scores.clear();
-        for (const Word &word : best) {
-            constexpr int64_t HALF = 1 << (SCORE_BITS - 1);
-            scores.push_back(static_cast<int32_t>(std::min(std::max((word.value + 32) >> 6, -HALF), HALF - 1)));
-        }
-        return readout.order[best[pick(readout, scores.data(), scores.size())].place];
-    }
-};
-
 // Work in `threads` threads; meanwhile, in this one, `report` ten times a second. True from it stops the work.
 template <typename Work, typename Report>
 bool spread(unsigned threads, const Work &work, const Report &report, std::atomic<bool> &stop) {
@@ -409,14 +196,13 @@ bool spread(unsigned threads, const Work &work, const Report &report, std::atomi
             ended.notify_one();
         });
     }
-    {
-        std::unique_lock<std::mutex> lock(mutex);
-        while (!ended.wait_for(lock, std::chrono::milliseconds(100), [&] { return left == 0; })) {
-            lock.unlock();
-            if (report()) stop = true;
-            lock.lock();
-        }
+    std::unique_lock<std::mutex> lock(mutex);
+    while (!ended.wait_for(lock, std::chrono::milliseconds(100), [&] { return left == 0; })) {
+        lock.unlock();
+        if (report()) stop = true;
+        lock.lock();
     }
+    lock.unlock();
     for (std::thread &thread : running) thread.join();
     return !stop;
 }
@@ -515,10 +301,10 @@ size_t stream_sample(const Stream *stream, uint64_t *state, int32_t beta, size_t
 void network_log_probabilities(const Network *network, size_t count, const int32_t *y, const int32_t *words,
                                int64_t *result) {
     std::vector<Prediction> predictions(1);
+    Events events;
     for (size_t at = 0; at < count; at++) {
-        sparse(y + at * network->readout.outputs, network->readout.outputs, predictions[0].events);
-        predictions[0].word = static_cast<size_t>(words[at]);
-        predictions[0].result = result + at;
+        sparse(y + at * network->readout.outputs, network->readout.outputs, events);
+        predictions[0].set(events, words[at], result + at);
         read_out(network->readout, predictions, 1);
     }
 }
@@ -562,28 +348,22 @@ bool network_run(Network *network, const int32_t *ids, size_t streams, const siz
                         to += memory.y.size();
                     }
                 }
-                const size_t word = static_cast<size_t>(ids[at + 1]);
-                if (const size_t group = readout.matrix[word]) {
+                if (const size_t group = readout.matrix[static_cast<size_t>(ids[at + 1])]) {
                     to += (group - 1) * readout.outputs;
                     for (const Event &event : stream.memories.back().events) to[event.source]++;
                 }
-                predictions[waiting].events = stream.memories.back().events;
-                predictions[waiting].word = word;
-                predictions[waiting++].result = result + at;
-                if (waiting == PREDICTIONS || at + 1 == starts[number] + steps[number]) {
-                    read_out(readout, predictions, waiting);
-                    waiting = 0;
-                }
+                predictions[waiting++].set(stream.memories.back().events, ids[at + 1], result + at);
+                if (waiting == PREDICTIONS) read_out(readout, predictions, std::exchange(waiting, 0));
                 done++;
             }
+            read_out(readout, predictions, waiting);
         }
         const std::lock_guard<std::mutex> lock(mutex);
         for (size_t at = 0; at < counted.size(); at++) counts[at] += counted[at];
     };
     const auto tell = [&] { return report(done); };
     if (!spread(threads, fold, tell, stop)) return false;
-    next = 0;
-    return spread(threads, run, tell, stop);
+    return next = 0, spread(threads, run, tell, stop);
 }
 
 // Seconds of each of so many steps of one stream from zero state, in this thread: without the read-out, or with it, a
@@ -596,9 +376,7 @@ void network_time(Network *network, const int32_t *ids, size_t steps, bool whole
         const auto begin = std::chrono::steady_clock::now();
         stream_step(&stream, static_cast<size_t>(ids[at]));
         if (whole) {
-            predictions[0].events = stream.memories.back().events;
-            predictions[0].word = static_cast<size_t>(ids[at + 1]);
-            predictions[0].result = &result;
+            predictions[0].set(stream.memories.back().events, ids[at + 1], &result);
             read_out(network->readout, predictions, 1);
         }
         seconds[at] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();

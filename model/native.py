@@ -37,7 +37,7 @@ from egret.model.readout import LOG_FRACTION, ReadOut, Sampler, exponential_tabl
 if TYPE_CHECKING:
     from egret.model.integer import IntegerNetwork
 
-__all__ = ["FLAGS", "FOLDED_BYTES", "SOURCE", "TUNED", "NativeEngine", "library"]
+__all__ = ["FLAGS", "FOLDED_BYTES", "SOURCES", "TUNED", "NativeEngine", "library"]
 
 FLAGS = ("-std=gnu++17", "-O3", "-shared", "-fPIC", "-pthread")
 """Of the C++ compiler."""
@@ -48,7 +48,7 @@ TUNED = ("-march=native",)
 FOLDED_BYTES = 256 << 20
 """Of folded rows that an engine keeps at most."""
 
-SOURCE = Path(__file__).parent / "native.cpp"
+SOURCES = tuple(Path(__file__).parent / name for name in ("native.cpp", "native_readout.h"))
 _MOST_NEURONS = (1 << 16) // 3  # rows of a layer are 16 bits
 
 _Report = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_size_t)
@@ -84,7 +84,9 @@ def library() -> ctypes.CDLL:
     """The compiled engine, from the cache or compiled now; raises `InputError` where there is no C++ compiler."""
     compiler = find_compiler()
     tuned, predefined = _predefined(compiler)
-    content = json.dumps([SOURCE.read_text(), FLAGS, tuned, predefined, sysconfig.get_platform()])
+    content = json.dumps(
+        [[source.read_text() for source in SOURCES], FLAGS, tuned, predefined, sysconfig.get_platform()]
+    )
     name = f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.so"
     # What a cache holds is used whether it can be written or not.
     path = users_cache() / "native" / name
@@ -116,7 +118,7 @@ def _predefined(compiler):
 def _compile(command, path):
     with safe_directory("egret-native-") as work:
         try:
-            run_tools([[*command, "-o", "native.so", str(SOURCE)]], work, work / "native.log")
+            run_tools([[*command, "-o", "native.so", str(SOURCES[0])]], work, work / "native.log")
         except InputError as error:
             raise InputError(f"native engine: compiling it failed: {error}") from error
         write_aside(path, (work / "native.so").read_bytes())

@@ -250,7 +250,7 @@ def test_no_compiler(empty_cache, monkeypatch):
 
 def test_a_source_that_does_not_compile(empty_cache, tmp_path, monkeypatch):
     (tmp_path / "native.cpp").write_text("int main() { return none; }\n")
-    monkeypatch.setattr(native, "SOURCE", tmp_path / "native.cpp")
+    monkeypatch.setattr(native, "SOURCES", [tmp_path / "native.cpp"])
     with pytest.raises(InputError, match="^native engine: compiling it failed: .*native.cpp:1:21: error: .none"):
         NativeEngine(random_network(1))
     assert not list(empty_cache.glob("native/*"))
