@@ -25,8 +25,8 @@ def item_layout(entry_bits: int) -> data.StructLayout:
 class Best(wiring.Component):
     """Keeps the k largest values of those that come, sorted; of equal ones that of the smallest entry.
 
-    A value that does not belong into the list takes two cycles, another one two more for each place that it moves up
-    and three to end.
+    A value that does not belong into the list takes two cycles, another one three more for each place that it moves up
+    and six to end.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Best(wiring.Component):
     count : Out(range(MOST_TOP + 1)), last : Out(item_layout(entry_bits))
         Number of places in use, and what is in the last of them; only while not ``busy``.
     place : In(range(MOST_TOP)), item : Out(item_layout(entry_bits))
-        What is in a place, in the next cycle; only while not ``busy``.
+        What is in a place, two cycles later; only while not ``busy``.
     """
 
     start: Signal
@@ -85,10 +85,10 @@ class Best(wiring.Component):
         m.d.comb += [
             full.eq(self.count == self.most),
             write.addr.eq(slot),
-            write.data.eq(read.data),
+            write.data.eq(self.item),
             read.addr.eq(self.place),
-            self.item.eq(read.data),
         ]
+        m.d.sync += self.item.eq(read.data)  # nothing but a register is behind the memory
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.i.ready.eq(1)
@@ -104,10 +104,13 @@ class Best(wiring.Component):
                     m.next = "IDLE"
             with m.State("ASK"):
                 m.d.comb += [self.busy.eq(1), read.addr.eq(slot - 1)]
+                m.next = "HOLD"
+            with m.State("HOLD"):
+                m.d.comb += self.busy.eq(1)
                 m.next = "MOVE"
             with m.State("MOVE"):
                 m.d.comb += self.busy.eq(1)
-                with m.If((slot != 0) & above(read.data)):
+                with m.If((slot != 0) & above(self.item)):
                     m.d.comb += write.en.eq(1)
                     m.d.sync += slot.eq(slot - 1)
                     m.next = "ASK"
@@ -117,10 +120,13 @@ class Best(wiring.Component):
                     m.next = "LOOK"
             with m.State("LOOK"):
                 m.d.comb += [self.busy.eq(1), read.addr.eq(self.count - 1)]
+                m.next = "HOLD_LAST"
+            with m.State("HOLD_LAST"):
+                m.d.comb += self.busy.eq(1)
                 m.next = "LAST"
             with m.State("LAST"):
                 m.d.comb += self.busy.eq(1)
-                m.d.sync += self.last.eq(read.data)
+                m.d.sync += self.last.eq(self.item)
                 m.next = "IDLE"
         with m.If(self.start):
             m.d.sync += self.count.eq(0)

@@ -311,8 +311,12 @@ class ReadOut(wiring.Component):
                 # Rounded up to the next power of two?
                 m.d.sync += sum_.eq(sum_ + Mux(mantissa[-1], LN_2, 0))
                 m.next = "FRACTION"
+        fraction = Signal(LOG_FRACTION, reset_less=True)
+        m.d.sync += fraction.eq(read.data)
         with m.State("FRACTION"):
-            m.d.sync += self._log.eq(sum_ + read.data)
+            m.next = "ADD"
+        with m.State("ADD"):
+            m.d.sync += self._log.eq(sum_ + fraction)
             m.next = "LOGGED"
 
     def _logged(self, m: Module) -> None:
@@ -410,7 +414,7 @@ class ReadOut(wiring.Component):
         words = Mux(self._of == _Of.HEAD, shape.head, self._matrix.size)
         with m.State("SORT"):
             with m.If(self._at != words):
-                m.next = "GIVE"
+                m.next = "FETCH"
             with m.Elif(~best.busy):
                 with m.If(shape.groups == 0):
                     m.next = "LISTED"
@@ -419,6 +423,8 @@ class ReadOut(wiring.Component):
                 with m.Else():
                     m.next = "CHOOSE"
                 m.d.sync += [self._rows_of.eq(0), have.eq(0)]
+        with m.State("FETCH"):
+            m.next = "GIVE"
         with m.State("GIVE"):
             m.d.comb += best.i.valid.eq(1)
             with m.If(best.i.ready):
@@ -431,11 +437,15 @@ class ReadOut(wiring.Component):
                 m.next = "CHOOSE"
             with m.Else():
                 m.next = "ROWS"
+        bound = Signal(read.data.shape(), reset_less=True)
+        m.d.sync += bound.eq(read.data)
         with m.State("CHOOSE"):
+            m.next = "FETCH_BOUND"
+        with m.State("FETCH_BOUND"):
             m.next = "COMPARE"
         with m.State("COMPARE"):
-            with m.If(~read.data.read & (~have | (read.data.value > most))):
-                m.d.sync += [have.eq(1), most.eq(read.data.value), which.eq(self._rows_of)]
+            with m.If(~bound.read & (~have | (bound.value > most))):
+                m.d.sync += [have.eq(1), most.eq(bound.value), which.eq(self._rows_of)]
             m.d.sync += self._rows_of.eq(self._rows_of + 1)
             with m.If(last_group):
                 m.next = "CHOSEN"
@@ -459,6 +469,8 @@ class ReadOut(wiring.Component):
             with m.Else():
                 m.next = "COPY"
         with m.State("COPY"):
+            m.next = "FETCH_COPY"
+        with m.State("FETCH_COPY"):
             m.next = "PUT"
         with m.State("PUT"):
             m.d.comb += [
@@ -483,11 +495,15 @@ class ReadOut(wiring.Component):
             self.o.p.end.eq(~top | (self._at == self._best.count - 1)),
         ]
         with m.State("READ"):
+            m.next = "FETCH_SCORE"
+        with m.State("FETCH_SCORE"):
             m.next = "SCORED"
         with m.State("SCORED"):
             m.d.sync += self._value.eq(self._offset + (self._walk.score << FINER))
             m.next = "ANSWER"
         with m.State("ITEM"):
+            m.next = "FETCH_ITEM"
+        with m.State("FETCH_ITEM"):
             m.next = "FOUND"
         with m.State("FOUND"):
             m.d.sync += [self._entry.eq(self._best.item.entry), self._value.eq(Mux(top, self._best.item.value, 0))]

@@ -59,7 +59,7 @@ class Walk(wiring.Component):
     busy : Out(1)
         A walk is not over.
     place : In(range(most)), score : Out(SCORE)
-        A score, in the next cycle; only while not ``busy``.
+        A score, two cycles later; only while not ``busy``.
     """
 
     i: stream.Interface
@@ -97,7 +97,7 @@ class Walk(wiring.Component):
         )
 
     def elaborate(self, platform: Any) -> Module:
-        # SCORE (memory), DISTANCE, SCALE, INDEX, POWER (memory), SUM, PICK.
+        # SCORE (memory), HOLD, DISTANCE, SCALE, INDEX, POWER (memory), HOLD, SUM, PICK: a register behind each memory.
         m = Module()
         m.submodules.scores = scores = memory.Memory(shape=SCORE, depth=max(self._most, 2), init=[])
         write, read = scores.write_port(), scores.read_port()
@@ -107,40 +107,45 @@ class Walk(wiring.Component):
         power = powers.read_port()
         at, end = Signal.like(self.begin), Signal.like(self.end)
         kind = Signal(Walking)
+        score, held = Signal(SCORE, reset_less=True), Signal(POWER_FRACTION + 1, reset_less=True)
+        new, writing = Signal(self.i.p.shape(), reset_less=True), Signal()
         distance = Signal(SCORE_BITS, reset_less=True)
         scaled = Signal(SCORE_BITS + MOST_BETA.bit_length(), reset_less=True)
         rounded = Signal(len(scaled) - BETA_ONE.bit_length() + 2)
         index = Signal(INDEX_BITS, reset_less=True)
         farthest = (1 << INDEX_BITS) - 1
-        valids = Signal(6)
+        valids = Signal(8)
         place, found, larger = Signal.like(self.picked), Signal(), Signal()
         lowest = -(1 << (SCORE_BITS - 1))
         m.d.comb += [
-            write.addr.eq(self.i.p.place),
-            write.data.eq(self.i.p.score),
-            write.en.eq(self.i.valid),
+            write.addr.eq(new.place),
+            write.data.eq(new.score),
+            write.en.eq(writing),
             read.addr.eq(Mux(self.busy, at, self.place)),
-            self.score.eq(read.data),
+            self.score.eq(score),
             self.busy.eq((at != end) | valids.any()),
             rounded.eq((scaled >> (BETA_ONE.bit_length() - 1)) + (1 << (SCORE_FRACTION - INDEX_FRACTION - 1))),
             power.addr.eq(index),
-            larger.eq(Mux(self.i.valid, self.i.p.score, read.data) > self.largest),
+            larger.eq(Mux(writing, new.score, score) > self.largest),
         ]
         m.d.sync += [
             valids.eq(Cat(at != end, valids)),
-            distance.eq(self.largest - read.data),
+            Cat(new, writing).eq(Cat(self.i.payload, self.i.valid)),
+            score.eq(read.data),
+            held.eq(power.data),
+            distance.eq(self.largest - score),
             scaled.eq(distance * self.beta),
             index.eq(Mux((rounded >> (SCORE_FRACTION - INDEX_FRACTION)) > farthest, farthest, rounded[4:])),
         ]
         with m.If(at != end):
             m.d.sync += at.eq(at + 1)
-        with m.If(self.i.valid & ((self.i.p.place == 0) | larger)):
-            m.d.sync += self.largest.eq(self.i.p.score)
-        with m.If(valids[0] & (kind == Walking.LARGEST) & larger):
-            m.d.sync += self.largest.eq(read.data)
-        with m.If(valids[4]):
-            m.d.sync += self.total.eq(self.total + power.data)
-        with m.If(valids[5]):
+        with m.If(writing & ((new.place == 0) | larger)):
+            m.d.sync += self.largest.eq(new.score)
+        with m.If(valids[1] & (kind == Walking.LARGEST) & larger):
+            m.d.sync += self.largest.eq(score)
+        with m.If(valids[6]):
+            m.d.sync += self.total.eq(self.total + held)
+        with m.If(valids[7]):
             m.d.sync += place.eq(place + 1)
             with m.If((kind == Walking.PICK) & ~found & (self.total > self.number)):
                 m.d.sync += [found.eq(1), self.picked.eq(place)]
