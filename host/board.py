@@ -49,7 +49,7 @@ MOST_AT_ONCE = 16
 
 
 def scores_at_once(receive_bytes: int) -> int:
-    """Tokens in each SCORE for a board that holds so many bytes of further commands: one waits there meanwhile."""
+    """Tokens in each SCORE for a board that holds ``receive_bytes`` of further commands: one waits there meanwhile."""
     return max((receive_bytes - protocol.COMMAND_OVERHEAD) // protocol.SCORE.size, 1)
 
 

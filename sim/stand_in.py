@@ -73,11 +73,11 @@ class StandInModel:
         ]
 
     def sampling(self, top: int, beta: int, state: int) -> None:
-        """Say how words are drawn."""
+        """Say how words are drawn: ``top``, ``beta`` and ``state`` of the sampling layout."""
         self.drawn = (top, beta, state)
 
     def score(self, token: int, group: int, index: int) -> int:
-        """Run a step with ``token``; returns what `score_of` does."""
+        """Run a step with ``token``; returns what `score_of` does of ``group`` and ``index``."""
         self.step(token)
         return self.score_of(group, index)
 
@@ -87,12 +87,12 @@ class StandInModel:
         return self.draw()
 
     def top(self, token: int, count: int) -> list[tuple[int, int]]:
-        """Run a step with ``token``; returns what `top_of` does."""
+        """Run a step with ``token``; returns what `top_of` does of ``count``."""
         self.step(token)
         return self.top_of(count)
 
     def score_of(self, group: int, index: int) -> int:
-        """A number, signed, that depends on the target."""
+        """A number, signed, that depends on the target, ``index`` of a ``group``."""
         value = (self.state << 16 | self.state ^ group) ^ index << 4
         return value - (value >> 31 << 32)
 
@@ -104,7 +104,7 @@ class StandInModel:
         return (self.state ^ state >> 32) & 0x3F
 
     def top_of(self, count: int) -> list[tuple[int, int]]:
-        """Pairs of a word and a number."""
+        """So many pairs, ``count``, of a word and a number."""
         return [((self.state + 7 * place) & 0xFF, -1 - place - (self.state << 4)) for place in range(count)]
 
     def clear(self) -> None:
@@ -173,12 +173,12 @@ class IntegerCore:
         return [self.steps]
 
     def sampling(self, top: int, beta: int, state: int) -> None:
-        """Say how words are drawn."""
+        """Say how words are drawn: ``top``, ``beta`` and ``state`` of the sampling layout."""
         self._sampler = Sampler(self._readout, temperature=BETA_ONE / beta, top_k=top or None)
         self._sampler.state = state
 
     def score(self, token: int, group: int, index: int) -> int:
-        """Run a step with ``token``; returns the log-probability of a word, or of an entry of the head."""
+        """Run a step with ``token``; returns the log-probability of word ``index`` of a ``group``, or of the head."""
         readout, y = self._readout, self._step(token)[None]
         if group:
             word = readout.order[readout.starts[group - 1] + index]

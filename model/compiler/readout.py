@@ -57,7 +57,7 @@ class PackedReadout:
 
 
 def readout_shape(readout: ReadOut) -> ReadoutShape:
-    """Shape of a read-out for a `Configuration`. Raises `InputError` where no core can have it."""
+    """Shape of a ``readout`` for a `Configuration`. Raises `InputError` where no core can have it."""
     return ReadoutShape(
         head=readout.head,
         groups=readout.groups,
@@ -67,7 +67,7 @@ def readout_shape(readout: ReadOut) -> ReadoutShape:
 
 
 def readout_bytes(configuration: Configuration) -> int:
-    """Block RAM that a read-out's memories take beside those of a core without one: bytes, whole blocks of 2 KiB."""
+    """Bytes of block RAM, whole blocks, that a core of a ``configuration`` has for the memories of its read-out."""
     read = configuration.readout
     if read is None:
         return 0
@@ -76,7 +76,7 @@ def readout_bytes(configuration: Configuration) -> int:
 
 
 def score_shift(network: IntegerNetwork) -> int:
-    """How far a core shifts an accumulator of the read-out to a score: 1 to 15.
+    """How far a core shifts an accumulator of the read-out of a ``network`` to a score: 1 to 15.
 
     Raises
     ------
@@ -93,13 +93,24 @@ def score_shift(network: IntegerNetwork) -> int:
 
 
 def readout_values(readout: ReadOut) -> np.ndarray:
-    """The different non-zero weights of a read-out, rising: int8."""
+    """The different non-zero weights of a ``readout``, rising: int8."""
     values = np.unique(np.concatenate([np.unique(weight) for weight in readout.weights]))
     return values[values != 0]
 
 
 def readout_codebook(readout: ReadOut, weight_bits: int) -> np.ndarray | None:
-    """The non-zero weights of a read-out, rising, where weights have 4 bits.
+    """The non-zero weights of a read-out, rising, for a core with weights of 4 bits.
+
+    Parameters
+    ----------
+    readout : ReadOut
+    weight_bits : int
+        Of the core.
+
+    Returns
+    -------
+    np.ndarray of int8 or None
+        None where weights have 8 bits.
 
     Raises
     ------

@@ -58,7 +58,7 @@ class ReadOutCore(DeviceCore, Protocol):
     """What `Device` asks of a core with a read-out."""
 
     def sampling(self, top: int, beta: int, state: int) -> None:
-        """Say how words are drawn from now on: the fields of the sampling layout."""
+        """Say how words are drawn from now on: ``top``, ``beta`` and ``state`` of the sampling layout."""
         ...
 
     def score(self, token: int, group: int, index: int) -> int:

@@ -18,7 +18,7 @@ LOG = signed(SCORE_BITS + LOG_FRACTION - SCORE_FRACTION + 4)
 
 
 def item_layout(entry_bits: int) -> data.StructLayout:
-    """A value, and the number of what it belongs to."""
+    """A value, and the number of what it belongs to, ``entry_bits`` wide."""
     return data.StructLayout({"value": LOG, "entry": entry_bits})
 
 

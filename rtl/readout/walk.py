@@ -49,7 +49,8 @@ class Walk(wiring.Component):
     -------
     i : In(stream.Signature(score_layout(most), always_ready=True))
         Scores; only while not ``busy``. The largest one is found on the way, from place 0 on.
-    start : In(1), kind : In(Walking), begin, end : In(range(most + 1)), beta : In(range(MOST_BETA + 1))
+    start : In(1), kind : In(Walking), beta : In(range(MOST_BETA + 1))
+    begin : In(range(most + 1)), end : In(range(most + 1))
         While ``start`` is high, begins a walk from ``begin`` up to but without ``end``; only while not ``busy``.
         ``beta`` must hold still until it is over. Powers are those of the distance to ``largest``.
     number : In(DRAWN_BITS)
