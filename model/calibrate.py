@@ -109,7 +109,7 @@ def scale_readout(checkpoint: Checkpoint, scale: float) -> Checkpoint:
     """
     tied = checkpoint.configuration.tied
     factors = {"embedding.weight": scale, "layers.0.weight_x": 1 / scale} if tied else {"readout.weight": scale}
-    factors["readout.bias"] = scale
+    factors |= dict.fromkeys(("readout.bias", "readout.group_weight", "readout.group_bias"), scale)
     with np.errstate(over="ignore"):
         tensors = {name: tensor * np.float32(factors.get(name, 1)) for name, tensor in checkpoint.tensors.items()}
     for name, tensor in tensors.items():

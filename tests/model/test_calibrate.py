@@ -11,6 +11,7 @@ from egret.model.counts import checkpoint_columns
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
 from egret.model.floating import FloatEngine
+from egret.model.groups import Groups
 from egret.model.tokens import Vocabulary
 
 SHAPES = {
@@ -67,6 +68,21 @@ def test_a_scaled_network_differs_in_its_logits_alone(checkpoint, ids):
         assert np.array_equal(y != 0, same != 0) and np.allclose(y, same, rtol=1e-4, atol=1e-6)
         assert np.allclose(other.read_out(same), 0.7 * one.read_out(y), rtol=1e-4, atol=1e-5)
     assert all(np.array_equal(scaled.tensors[name] == 0, tensor == 0) for name, tensor in checkpoint.tensors.items())
+
+
+def test_a_read_out_in_groups_is_scaled_as_a_whole(random_checkpoint):
+    """All scores of the head and of the groups, so that what words of one of them differ by is scaled."""
+    groups = Groups(3, (2, 4), 1)
+    plain = random_checkpoint(NetworkConfiguration("egru", "char", 9, 6, (6,), readout=groups))
+    y = np.random.default_rng(1).random((4, 6)).astype(np.float32)
+    order = plain.tensors["readout.order"].astype(int)
+    one, other = (FloatEngine(one).read_out(y)[:, order] for one in (plain, scale_readout(plain, 0.7)))
+    for first, last in ((0, 3), (3, 5), (5, 9)):
+        differences = (np.diff(logits[:, first:last]) for logits in (other, one))
+        np.testing.assert_allclose(next(differences), 0.7 * next(differences), rtol=1e-4, atol=1e-5)
+    shares = [[np.exp(logits[:, first:last]).sum(1) for first, last in ((3, 5), (5, 9))] for logits in (other, one)]
+    odds = [np.log(share[0] / share[1]) for share in shares]
+    np.testing.assert_allclose(odds[0], 0.7 * odds[1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("sure, end", [(0.001, 2), (1000, 0.5)])
