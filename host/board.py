@@ -45,12 +45,14 @@ __all__ = ["MOST_AT_ONCE", "Board", "scores_at_once"]
 
 
 MOST_AT_ONCE = 16
-"""Words that one GENERATE asks for once a text runs; a reply is then less than four bytes a word."""
+"""Words that one GENERATE asks for once a text runs, and most tokens of a SCORE: it takes less than four bytes a word,
+and few enough words that several commands are under way."""
 
 
 def scores_at_once(receive_bytes: int) -> int:
     """Tokens in each SCORE for a board that holds ``receive_bytes`` of further commands: one waits there meanwhile."""
-    return max((receive_bytes - protocol.COMMAND_OVERHEAD) // protocol.SCORE.size, 1)
+    fit = (receive_bytes - protocol.COMMAND_OVERHEAD) // protocol.SCORE.size
+    return min(max(fit, 1), MOST_AT_ONCE)
 
 
 class Board(Exchange):
