@@ -61,7 +61,7 @@ def load_teacher(path: str | Path, vocabulary: Vocabulary) -> Checkpoint:
 
 
 @torch.no_grad()
-def teach(paths: Sequence[str], vocabulary: Vocabulary, streams: torch.Tensor) -> torch.Tensor:
+def teach(paths: Sequence[str], vocabulary: Vocabulary, streams: torch.Tensor, pupil: LanguageModel) -> torch.Tensor:
     """Mean of the teachers' probabilities for what follows each token, with their states carried.
 
     Parameters
@@ -71,10 +71,13 @@ def teach(paths: Sequence[str], vocabulary: Vocabulary, streams: torch.Tensor) -
     vocabulary : Vocabulary
     streams : torch.Tensor of int64, shape [N, B]
         On the device that the teachers run on.
+    pupil : LanguageModel
+        The network in training, on that device.
 
     Returns
     -------
     torch.Tensor of float16, shape [N - 1, B, V]
+        As `LanguageModel.arrange` of the pupil gives them, which may be a few more.
 
     Raises
     ------
@@ -85,7 +88,8 @@ def teach(paths: Sequence[str], vocabulary: Vocabulary, streams: torch.Tensor) -
     for teacher in teachers:
         teacher.eval()
     steps, batch = streams.shape
-    taught = torch.empty(steps - 1, batch, vocabulary.size, dtype=torch.float16, device=streams.device)
+    width = pupil.arrange(torch.zeros(vocabulary.size, device=streams.device)).numel()
+    taught = torch.empty(steps - 1, batch, width, dtype=torch.float16, device=streams.device)
     states = [teacher.zero_state(batch) for teacher in teachers]
     for start in range(0, steps - 1, _STEPS):
         tokens = streams[start : min(start + _STEPS, steps - 1)]
@@ -93,5 +97,5 @@ def teach(paths: Sequence[str], vocabulary: Vocabulary, streams: torch.Tensor) -
         for number, teacher in enumerate(teachers):
             hidden, states[number], _ = teacher(tokens, states[number])
             total = total + teacher.logits(hidden).softmax(-1)
-        taught[start : start + len(tokens)] = total / len(teachers)
+        taught[start : start + len(tokens)] = pupil.arrange(total / len(teachers))
     return taught

@@ -26,6 +26,7 @@ class Graphs:
     def clear(self) -> None:
         """Forget all graphs, because what they computed has changed."""
         self._graphs.clear()
+        self._pool = None  # it went with the last of them
 
     def run_step(self, key: Hashable, compute: Callable[..., None], inputs: Sequence[torch.Tensor]) -> None:
         """Run an optimiser step.

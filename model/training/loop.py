@@ -22,6 +22,7 @@ from egret.model.training.distillation import teach
 from egret.model.training.graphs import Graphs
 from egret.model.training.network import LanguageModel
 from egret.model.training.options import TrainingOptions, by_content
+from egret.model.training.rounding import Rounding
 from egret.model.training.schedule import QUANTUM, equal_streams, learning_rate_factor, segment_lengths
 from egret.model.training.state import (
     Position,
@@ -140,7 +141,7 @@ class Trainer:
             raise InputError(f"{options.text.valid}: the validation text needs at least 2 tokens")
         self._train = torch.from_numpy(equal_streams(train_ids, loop.batch)).to(self.device)
         teachers = options.distillation.teachers
-        self.taught = teach(teachers, vocabulary, self._train) if teachers else None
+        self.taught = teach(teachers, vocabulary, self._train, self.model) if teachers else None
         self._known = by_content(options.flat())
         streams = max(1, min(loop.eval_batch, len(valid_ids) // 2))
         self._valid = torch.from_numpy(equal_streams(valid_ids, streams)).to(self.device)
@@ -150,16 +151,28 @@ class Trainer:
             for layer in self.model.layers:
                 layer.threshold.requires_grad_()
         self._make_optimiser()
+        rounding = options.rounding
+        self.rounding = Rounding(self.model, vocabulary, **vars(rounding)) if rounding.weight_bits else None
         self.masks: list[torch.Tensor] | None = None
         horizon = loop.averaging * len(self._train) / loop.bptt
-        self.average = Average(self.model.named_parameters(), horizon) if loop.averaging else None
+        self.average = Average(self._learned().items(), horizon) if loop.averaging else None
         self.state = self.model.zero_state(loop.batch)
-        self._event_weights = torch.tensor(model.event_weights, dtype=torch.float32, device=self.device)
+        shape, counts = model.configuration.readout, np.bincount(train_ids, minlength=vocabulary.size)
+        self._readout_rows = 0.0 if shape is None else shape.entries + shape.expected_size(counts[model.order()])
+        self._event_weights = torch.zeros(model.configuration.layers, device=self.device)
+        self._weigh_events()
         self._sums = torch.zeros(1 + len(options.network.hidden_sizes), dtype=torch.float32, device=self.device)
         self._graphs = Graphs(self.device)
         self.position = Position()
         self._best: dict[str, torch.Tensor] | None = None
         self._best_is_saved = True
+
+    def _weigh_events(self) -> None:
+        self._event_weights.copy_(torch.tensor(self.model.event_weights(self._readout_rows)))
+
+    def _learned(self) -> dict[str, torch.Tensor]:
+        """What the optimiser changes: the parameters, exact where the model holds rounded ones."""
+        return {**dict(self.model.named_parameters()), **({} if self.rounding is None else self.rounding.exact)}
 
     def _make_optimiser(self) -> None:
         loop = self.options.training
@@ -167,9 +180,9 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
                 kind = name.rsplit(".", 1)[1]
-                groups["biases" if kind == "bias" else "thresholds" if kind == "threshold" else "weights"].append(
-                    parameter
-                )
+                groups[
+                    "biases" if kind.endswith("bias") else "thresholds" if kind == "threshold" else "weights"
+                ].append(parameter)
         decay = {"weights": loop.weight_decay, "biases": loop.weight_decay_bias, "thresholds": 0.0}
         on_gpu = self.device.type == "cuda"
         # A graph reads the rate from a tensor.
@@ -214,6 +227,8 @@ class Trainer:
                     weight.grad.mul_(mask)
             if loop.clip:
                 torch.nn.utils.clip_grad_norm_(self._parameters, loop.clip, foreach=True)
+            if self.rounding is not None:
+                self.rounding.restore()
             self.optimiser.step()
             if self.masks is not None:
                 for weight, mask in zip(model.prunable_weights, self.masks, strict=True):
@@ -223,6 +238,8 @@ class Trainer:
                     layer.threshold.clamp_(min=0)
             if loop.embedding_limit:
                 model.embedding.weight.clamp_(-loop.embedding_limit, loop.embedding_limit)
+            if self.rounding is not None:
+                self.rounding.take()
             _carry(self.state, state)
             self._sums.add_(torch.cat([loss.detach().view(1), activity.detach()]), alpha=len(tokens))
 
@@ -306,10 +323,15 @@ class Trainer:
         own = dict(self.model.named_parameters())
         kept = copy_parameters(own)
         try:
-            _put(parameters, own)
+            if self.rounding is None:
+                _put(parameters, own)
+            else:
+                self.rounding.put(parameters)
             return self.evaluate()
         finally:
             _put(kept, own)
+            if self.rounding is not None:
+                self.rounding.round()
 
     # The run
 
@@ -397,8 +419,14 @@ class Trainer:
         position.summed = 0
         if position.epoch in self.prune_at:
             assert self._prune is not None
+            if self.rounding is not None:
+                self.rounding.restore()
             self._prune(self.model, self.prune_at[position.epoch])
             self.use_zeros_as_masks()
+            self._weigh_events()
+            if self.rounding is not None:
+                self.rounding.take()
+                self.rounding.fit()
             position.best_loss, position.best_activity, self._best = None, None, None
             if self.average is not None:
                 self.average.restart()
@@ -432,6 +460,8 @@ class Trainer:
         if self.average is not None and self.average.updates:
             other, other_activity = self.evaluate_other(self.average.tensors)
             found.append((other, other_activity, self.average.tensors))
+            if self.rounding is not None:
+                found[-1] = other, other_activity, self.rounding.rounded(self.average.tensors)
             averaged = _perplexity(other)
         position.epoch += 1
         position.segment = 0
@@ -492,11 +522,13 @@ class Trainer:
             If the directory cannot be written.
         """
         if self._best is not None and not self._best_is_saved:
-            kept = LanguageModel(self.model.configuration)
-            kept.load_state_dict({name: tensor.cpu() for name, tensor in self._best.items()})
-            save_checkpoint(kept.to_checkpoint(self.vocabulary), directory)
+            save_checkpoint(self.model.to_checkpoint(self.vocabulary, self._best), directory)
             self._best_is_saved = True
-        tensors = {f"parameter.{name}": tensor for name, tensor in self.model.named_parameters()}
+        tensors = {f"parameter.{name}": tensor for name, tensor in self._learned().items()}
+        if self.model.configuration.readout is not None:
+            tensors["order"] = torch.from_numpy(self.model.order())
+        if self.rounding is not None:
+            tensors |= {f"rounding.{name}": values for name, values in self.rounding.values.items()}
         tensors |= optimiser_tensors(self.model, self.optimiser)
         for index, parts in enumerate(self.state):
             for number, part in enumerate(parts):
@@ -538,8 +570,13 @@ class Trainer:
             return False
         position, averaged, tensors = saved
         with refuse_damage(directory), torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(tensors[f"parameter.{name}"])
+            _put({name: tensors[f"parameter.{name}"] for name in self._learned()}, self._learned())
+            if self.model.configuration.readout is not None:
+                self.model.put_order(tensors["order"])
+            if self.rounding is not None:
+                values = self.rounding.values
+                _put({name: tensors[f"rounding.{name}"] for name in values}, values)
+                self.rounding.round()
             for index, parts in enumerate(self.state):
                 for number, part in enumerate(parts):
                     part.copy_(tensors[f"state.{index}.{number}"])
@@ -551,6 +588,7 @@ class Trainer:
                 _put({name: tensors[f"average.{name}"] for name in self.average.tensors}, self.average.tensors)
             if any(epoch < position.epoch or (epoch == position.epoch and position.segment) for epoch in self.prune_at):
                 self.use_zeros_as_masks()
+                self._weigh_events()
         self.position = position
         if position.best_loss is not None:
             best = load_checkpoint(directory)

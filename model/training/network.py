@@ -11,7 +11,7 @@ the same gradients. The read-out and its loss are `egret.model.training.readout`
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, cast
 
 import numpy as np
@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from egret.model.checkpoint import Checkpoint, NetworkConfiguration
+from egret.model.groups import Groups
 from egret.model.tokens import Vocabulary
 from egret.model.training import readout
 from egret.model.training.cells import SLOPE, WIDTH, State, egru_layer, lstm_layer
@@ -50,6 +51,29 @@ class _Table(nn.Module):
             self.bias = nn.Parameter(torch.zeros(bias))
 
 
+class _GroupTable(_Table):
+    """Parameters of a read-out in groups beside the words' own, and where each word is."""
+
+    order: torch.Tensor
+    places: torch.Tensor
+    starts: torch.Tensor
+
+    def __init__(self, weight: tuple[int, int] | None, groups: Groups, size: int):
+        super().__init__(weight, groups.words)
+        rows = len(groups.groups) * groups.rows
+        self.group_weight = nn.Parameter(torch.zeros(rows, size))
+        self.group_bias = nn.Parameter(torch.zeros(rows))
+        self.register_buffer("order", torch.arange(groups.words))
+        self.register_buffer("places", torch.arange(groups.words), persistent=False)
+        self.register_buffer("starts", torch.from_numpy(groups.starts - groups.head), persistent=False)
+
+    def put(self, order: torch.Tensor) -> None:
+        """Take an `order` [V] of the words."""
+        with torch.no_grad():
+            self.order.copy_(order)
+            self.places[self.order] = torch.arange(len(self.order), device=self.order.device)
+
+
 class LanguageModel(nn.Module):
     """Embedding, recurrent layers and (tied) read-out.
 
@@ -69,6 +93,8 @@ class LanguageModel(nn.Module):
     matrix_dtype : torch.dtype
         Of the matrix products on a CUDA device, bfloat16 unless set otherwise; states, sums, gradients and parameters
         are always float32. On a CPU everything keeps the dtype of the parameters.
+    readout_offset : torch.Tensor, shape [V, H], or None
+        What a tied read-out in groups adds to the embedding, where it is rounded more than the embedding is.
     """
 
     def __init__(
@@ -86,6 +112,7 @@ class LanguageModel(nn.Module):
         self.slope, self.width = slope, width
         self.fused = fused
         self.matrix_dtype = torch.bfloat16
+        self.readout_offset: torch.Tensor | None = None
         self.embedding = _Table((configuration.vocab_size, configuration.embedding_size))
         layers = nn.ModuleList(
             _Layer(inputs, size, configuration.gates, configuration.cell == "egru")
@@ -93,11 +120,23 @@ class LanguageModel(nn.Module):
         )
         self.layers = cast(Sequence[_Layer], layers)  # a ModuleList does not know what it holds
         shape = None if configuration.tied else (configuration.vocab_size, configuration.hidden_sizes[-1])
-        self.readout = _Table(shape, configuration.vocab_size)
+        groups = configuration.readout
+        self.readout = (
+            _Table(shape, configuration.vocab_size)
+            if groups is None
+            else _GroupTable(shape, groups, configuration.hidden_sizes[-1])
+        )
 
     # Making and saving
 
-    def initialise(self, seed: int, *, threshold_mean: float = 0.01, embedding_scale: float = 0.1) -> None:
+    def initialise(
+        self,
+        seed: int,
+        *,
+        threshold_mean: float = 0.01,
+        embedding_scale: float = 0.1,
+        order: np.ndarray | None = None,
+    ) -> None:
         """Draw all parameters.
 
         Weights are uniform within 1 / sqrt(H), biases zero (1 for the LSTM's forget gate), thresholds come from a
@@ -110,6 +149,8 @@ class LanguageModel(nn.Module):
             Mean of the Beta distribution, from 0 (all thresholds zero) to below 1; its alpha is 3.
         embedding_scale : float
             Embedding weights are uniform within +- this.
+        order : np.ndarray of int64, shape [V], optional
+            Of the words of a read-out in groups.
         """
         random = np.random.default_rng(seed)
 
@@ -135,19 +176,29 @@ class LanguageModel(nn.Module):
         if not self.configuration.tied:
             uniform(self.readout.weight, embedding_scale)
         fill(self.readout.bias, np.zeros(self.configuration.vocab_size))
+        if isinstance(self.readout, _GroupTable):
+            uniform(self.readout.group_weight, embedding_scale)
+            fill(self.readout.group_bias, np.zeros(len(self.readout.group_bias)))
+            if order is not None:
+                self.put_order(torch.from_numpy(order))
 
-    def to_checkpoint(self, vocabulary: Vocabulary) -> Checkpoint:
+    def to_checkpoint(self, vocabulary: Vocabulary, parameters: Mapping[str, torch.Tensor] | None = None) -> Checkpoint:
         """The parameters as a checkpoint.
 
         Parameters
         ----------
         vocabulary : egret.model.tokens.Vocabulary
+        parameters : dict of str to torch.Tensor, optional
+            Instead of the model's own, named as those.
 
         Returns
         -------
         Checkpoint
         """
-        tensors = {name: parameter.detach().float().cpu().numpy().copy() for name, parameter in self.named_parameters()}
+        found: dict[str, torch.Tensor] = dict(self.named_parameters() if parameters is None else parameters)
+        if isinstance(self.readout, _GroupTable):
+            found["readout.order"] = self.readout.order
+        tensors = {name: parameter.detach().float().cpu().numpy().copy() for name, parameter in found.items()}
         return Checkpoint(self.configuration, tensors, vocabulary)
 
     @classmethod
@@ -169,7 +220,20 @@ class LanguageModel(nn.Module):
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(torch.from_numpy(checkpoint.tensors[name]))
+        if model.configuration.readout is not None:
+            model.put_order(torch.from_numpy(checkpoint.tensors["readout.order"]))
         return model
+
+    def order(self) -> np.ndarray:
+        """Order of the words of a read-out in groups, int64 [V]; as they come where it is plain."""
+        if isinstance(self.readout, _GroupTable):
+            return self.readout.order.cpu().numpy()
+        return np.arange(self.configuration.vocab_size)
+
+    def put_order(self, order: torch.Tensor) -> None:
+        """Take an `order` [V] of the words, for a read-out in groups."""
+        if isinstance(self.readout, _GroupTable):
+            self.readout.put(order)
 
     # Running
 
@@ -327,7 +391,7 @@ class LanguageModel(nn.Module):
         hidden : torch.Tensor, shape [T, B, H]
         targets : torch.Tensor of int64, shape [T, B]
         taught : torch.Tensor, shape [T, B, V], optional
-            Teachers' probabilities, to be predicted beside the targets.
+            Teachers' probabilities, to be predicted beside the targets, as `arrange` gives them.
         share : float
             Of the loss that is the cross-entropy with `taught`.
 
@@ -336,19 +400,46 @@ class LanguageModel(nn.Module):
         torch.Tensor
             Scalar, nats a token.
         """
-        return readout.loss(
-            hidden.flatten(0, 1),
-            self.readout_weight,
-            self.readout.bias,
-            targets.flatten(),
-            None if taught is None else taught.flatten(0, 1),
-            share,
-            fused_dtype=self.matrix_dtype if self.fused and hidden.is_cuda else None,
+        hidden, targets = hidden.flatten(0, 1), targets.flatten()
+        taught = None if taught is None else taught.flatten(0, 1)
+        dtype = self.matrix_dtype if self.fused and hidden.is_cuda else None
+        groups = self.configuration.readout
+        if groups is None:
+            weight, bias = self.readout_weight, self.readout.bias
+            return readout.loss(hidden, weight, bias, targets, taught, share, fused_dtype=dtype)
+        table = cast(_GroupTable, self.readout)
+        places = table.places.index_select(0, targets)
+        return readout.group_loss(
+            hidden, *self._group_weights(groups), groups, table.starts, places, taught, share, fused_dtype=dtype
         )
 
+    def _group_weights(self, groups: Groups) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights and biases of a read-out in groups, in the order of its scores."""
+        table = cast(_GroupTable, self.readout)
+        weight = self.readout_weight if self.readout_offset is None else self.readout_weight + self.readout_offset
+        weight, bias = weight.index_select(0, table.order), table.bias.index_select(0, table.order)
+        return (
+            torch.cat([weight[: groups.head], table.group_weight, weight[groups.head :]]),
+            torch.cat([bias[: groups.head], table.group_bias, bias[groups.head :]]),
+        )
+
+    def arrange(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """Teachers' `probabilities` [..., V] of all tokens as `loss` takes them; of a plain read-out as they are."""
+        groups = self.configuration.readout
+        if groups is None:
+            return probabilities
+        return readout.arrange(probabilities, cast(_GroupTable, self.readout).order, groups)
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Scores of all tokens [..., V] from outputs of the last layer `hidden` [..., H]."""
-        return readout.logits(hidden, self.readout_weight, self.readout.bias)
+        """Scores of all tokens [..., V] from outputs of the last layer `hidden` [..., H].
+
+        Of a read-out in groups they are log-probabilities.
+        """
+        groups = self.configuration.readout
+        if groups is None:
+            return readout.logits(hidden, self.readout_weight, self.readout.bias)
+        scores = readout.logits(hidden, *self._group_weights(groups))
+        return readout.group_log_probabilities(scores, groups).index_select(-1, cast(_GroupTable, self.readout).places)
 
     # Weights
 
@@ -357,16 +448,31 @@ class LanguageModel(nn.Module):
         """Weights that pruning acts on: weight_x and weight_y of each recurrent layer."""
         return [weight for layer in self.layers for weight in (layer.weight_x, layer.weight_y)]
 
-    @property
-    def event_weights(self) -> list[float]:
-        """Share of the weights behind events that is behind each layer's, zeros included; their sum is 1.
+    def event_weights(self, readout_rows: float = 0.0) -> list[float]:
+        """Share of the weights behind events that is behind each layer's; their sum is 1.
 
-        A layer's events drive its own weight_y and the next layer's weight_x; the read-out is left out, as in all
-        counts of MACs.
+        A layer's events drive its own weight_y and the next layer's weight_x, and the last layer's a read-out in
+        groups, too. Beside that one zeros do not count. A plain read-out is left out, as in all counts of MACs, and
+        then zeros do count.
+
+        Parameters
+        ----------
+        readout_rows : float
+            Scores of a read-out in groups that a token takes on average.
+
+        Returns
+        -------
+        list of float
         """
-        behind = [layer.weight_y.numel() for layer in self.layers]
+        plain = self.configuration.readout is None
+
+        def size(weight: torch.Tensor) -> int:
+            return weight.numel() if plain else int((weight != 0).sum())
+
+        behind = [float(size(layer.weight_y)) for layer in self.layers]
         for index, layer in enumerate(self.layers[1:]):
-            behind[index] += layer.weight_x.numel()
+            behind[index] += size(layer.weight_x)
+        behind[-1] += readout_rows * self.configuration.hidden_sizes[-1]
         return [weights / sum(behind) for weights in behind]
 
     def sparsity(self) -> float:
@@ -383,13 +489,14 @@ def configuration_of(
     hidden_sizes: tuple[int, ...],
     reset: str = "before",
     tied: bool = True,
+    readout: Groups | None = None,
 ) -> NetworkConfiguration:
     """The configuration of a network over a vocabulary.
 
     Parameters
     ----------
     vocabulary : Vocabulary
-    cell, embedding_size, hidden_sizes, reset, tied
+    cell, embedding_size, hidden_sizes, reset, tied, readout
         As in `NetworkConfiguration`.
 
     Returns
@@ -404,4 +511,5 @@ def configuration_of(
         hidden_sizes=hidden_sizes,
         reset=reset,
         tied=tied,
+        readout=readout,
     )

@@ -118,7 +118,7 @@ def observe(
         done += count
         if waiting >= rows or done == total:
             targets = torch.from_numpy(np.concatenate(wanted).astype(np.int64)).to(device)
-            logits = functional.linear(torch.cat(outputs), model.readout_weight, model.readout.bias)
+            logits = model.logits(torch.cat(outputs))
             loss += functional.cross_entropy(logits, targets, reduction="none").double().sum()
             outputs, wanted, waiting = [], [], 0
             if progress is not None:

@@ -1,9 +1,10 @@
 """Options of a training, in groups that are the tables of a configuration file.
 
 A configuration file (TOML; those in ``model/configs`` but for ``study-*.toml``) has the tables ``[text]``,
-``[network]``, ``[training]``, ``[dropout]``, ``[events]``, ``[distillation]`` and ``[machine]``, one for each group of
-`TrainingOptions`. Names are unique, so that ``--set`` and a study's ``set`` need no group: ``epochs`` or
-``training.epochs``, ``dropout_words`` or ``dropout.words``. Tables are for the reader: a field is accepted in any.
+``[network]``, ``[readout]``, ``[training]``, ``[dropout]``, ``[events]``, ``[distillation]``, ``[rounding]`` and
+``[machine]``, one for each group of `TrainingOptions`. Names are unique, so that ``--set`` and a study's ``set`` need
+no group: ``epochs`` or ``training.epochs``, ``dropout_words`` or ``dropout.words``. Tables are for the reader: a field is
+accepted in any.
 """
 
 import os
@@ -15,13 +16,14 @@ from typing import Any, Self
 from egret.model.checkpoint import CELLS, RESETS, model_file
 from egret.model.errors import InputError
 from egret.model.files import digest, read_toml
+from egret.model.groups import MOST_ROWS
 from egret.model.tokens import KINDS
 from egret.model.training.cells import SLOPE, WIDTH
 from egret.model.training.dropout import Dropout
 
 __all__ = [
     "CHANGEABLE", "PATHS", "DistillationOptions", "EventOptions", "LoopOptions", "MachineOptions", "NetworkOptions",
-    "TextOptions", "TrainingOptions", "by_content", "flat_name", "relative_paths",
+    "ReadoutOptions", "RoundingOptions", "TextOptions", "TrainingOptions", "by_content", "flat_name", "relative_paths",
 ]  # fmt: skip
 
 PATHS = ("train", "valid", "vocabulary", "teachers")
@@ -35,7 +37,7 @@ _RENAMED = {
 }
 
 
-def _check_choices(group: Any, choices: Mapping[str, Collection[str]]) -> None:
+def _check_choices(group: Any, choices: Mapping[str, Collection[Any]]) -> None:
     for name, accepted in choices.items():
         value = getattr(group, name)
         if value not in accepted:
@@ -217,7 +219,8 @@ class EventOptions:
         The loss has this times the mean activity of the layers added.
     mac_weight : float
         The loss has this times the share of weights behind events that a step needs added: the mean activity of the
-        layers, each weighted by the weights behind it, zeros included. That is what a core's cycles go by.
+        layers, each weighted by the weights behind it, zeros included. Where the read-out is in groups, the last
+        layer's events have its rows behind them, too, and zeros do not count.
     """
 
     threshold_mean: float = 0.01
@@ -283,13 +286,57 @@ class MachineOptions:
             _check_counts(self, ("shard_mib",))
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReadoutOptions:
+    """A read-out in groups (`egret.model.groups`): table ``[readout]``.
+
+    Parameters
+    ----------
+    head : int
+        Frequent words in the head.
+    groups : int
+        Number of groups of the other words; 0 for a plain read-out.
+    rows : int
+        Rows of a group in the head: 1, 2, 4, 8 or 16.
+    """
+
+    head: int = 50
+    groups: int = 0
+    rows: int = 8
+
+    def __post_init__(self) -> None:
+        _check_counts(self, ("head", "groups"), least=0)
+        _check_choices(self, {"rows": tuple(1 << power for power in range(MOST_ROWS.bit_length()))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundingOptions:
+    """Weights that are rounded in training as quantisation rounds them: table ``[rounding]``.
+
+    Parameters
+    ----------
+    weight_bits : int
+        4, or 0 for weights that are not rounded. Only for an EGRU with reset "before".
+    embedding_bits : int
+        4 to 8.
+    """
+
+    weight_bits: int = 0
+    embedding_bits: int = 6
+
+    def __post_init__(self) -> None:
+        _check_choices(self, {"weight_bits": (0, 4), "embedding_bits": range(4, 9)})
+
+
 _GROUPS = {
     "text": TextOptions,
     "network": NetworkOptions,
+    "readout": ReadoutOptions,
     "training": LoopOptions,
     "dropout": Dropout,
     "events": EventOptions,
     "distillation": DistillationOptions,
+    "rounding": RoundingOptions,
     "machine": MachineOptions,
 }
 # Names that need no group: the fields' own, but for those of `Dropout`, which get ``dropout_``.
@@ -337,19 +384,23 @@ class TrainingOptions:
     ----------
     text : TextOptions
     network : NetworkOptions
+    readout : ReadoutOptions
     training : LoopOptions
     dropout : Dropout
     events : EventOptions
     distillation : DistillationOptions
+    rounding : RoundingOptions
     machine : MachineOptions
     """
 
     text: TextOptions
     network: NetworkOptions = field(default_factory=NetworkOptions)
+    readout: ReadoutOptions = field(default_factory=ReadoutOptions)
     training: LoopOptions = field(default_factory=LoopOptions)
     dropout: Dropout = field(default_factory=Dropout)
     events: EventOptions = field(default_factory=EventOptions)
     distillation: DistillationOptions = field(default_factory=DistillationOptions)
+    rounding: RoundingOptions = field(default_factory=RoundingOptions)
     machine: MachineOptions = field(default_factory=MachineOptions)
 
     @classmethod

@@ -23,6 +23,7 @@ import torch
 
 from egret.model.errors import InputError
 from egret.model.training.distillation import load_network
+from egret.model.training.grouping import with_groups
 from egret.model.training.loop import Trainer, TrainingResult
 from egret.model.training.network import LanguageModel
 from egret.model.training.options import TrainingOptions
@@ -151,7 +152,7 @@ def prune(
         Output.
     training : TrainingOptions
         Texts, batch, dropout, weight decay and so on; epochs, learning rate and decay are `pruning`'s, and the
-        network's shape the checkpoint's.
+        network's shape the checkpoint's, but that a plain read-out comes in groups if `training` says so.
     pruning : PruningOptions
     progress : bool
     limit_seconds : float, optional
@@ -174,6 +175,9 @@ def prune(
     fixed = {"epochs": pruning.epochs, "learning_rate": pruning.learning_rate, "warmup": 0.0, "decay_from": 0.0}
     options = training.with_values(**shape, **fixed)
     vocabulary, train_ids, valid_ids = read_texts(options, parent.vocabulary)
+    readout = options.readout
+    if readout.groups and parent.configuration.readout is None:
+        parent = with_groups(parent, train_ids, readout.head, readout.groups, readout.rows)
     model = LanguageModel.from_checkpoint(
         parent, options.dropout, slope=options.events.slope, width=options.events.width
     )

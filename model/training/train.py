@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from egret.model.errors import InputError
+from egret.model.groups import Groups
 from egret.model.tokens import Vocabulary, read_text
+from egret.model.training.grouping import group_words, neighbours
 from egret.model.training.loop import Trainer, TrainingResult
 from egret.model.training.network import LanguageModel, configuration_of
 from egret.model.training.options import TrainingOptions
@@ -59,7 +61,13 @@ def train(
         If the training diverges.
     """
     vocabulary, train_ids, valid_ids = read_texts(options)
-    network, events = options.network, options.events
+    network, events, readout = options.network, options.events, options.readout
+    order, groups = None, None
+    if readout.groups:
+        counts = np.bincount(train_ids, minlength=vocabulary.size)
+        vectors = neighbours(train_ids, vocabulary.size)
+        order, sizes = group_words(vectors, counts, readout.head, readout.groups)
+        groups = Groups(readout.head, sizes, readout.rows)
     configuration = configuration_of(
         vocabulary,
         cell=network.cell,
@@ -67,12 +75,14 @@ def train(
         hidden_sizes=network.hidden_sizes,
         reset=network.reset,
         tied=network.tied,
+        readout=groups,
     )
     model = LanguageModel(configuration, options.dropout, slope=events.slope, width=events.width)
     model.initialise(
         options.training.seed,
         threshold_mean=events.threshold_mean,
         embedding_scale=options.training.embedding_scale,
+        order=order,
     )
     trainer = Trainer(options, model, vocabulary, train_ids, valid_ids)
     trainer.resume(directory)
