@@ -2,9 +2,9 @@
 
 A configuration file (TOML; those in ``model/configs`` but for ``study-*.toml``) has the tables ``[text]``,
 ``[network]``, ``[readout]``, ``[training]``, ``[dropout]``, ``[events]``, ``[distillation]``, ``[rounding]`` and
-``[machine]``, one for each group of `TrainingOptions`. Names are unique, so that ``--set`` and a study's ``set`` need
-no group: ``epochs`` or ``training.epochs``, ``dropout_words`` or ``dropout.words``. Tables are for the reader: a field is
-accepted in any.
+``[machine]``, one for each group of `TrainingOptions`. Names are unique, so that ``--set`` and a study's
+``set`` need no group: ``epochs`` or ``training.epochs``, ``dropout_words`` or ``dropout.words``. Tables are for the
+reader: a field is accepted in any.
 """
 
 import os
