@@ -44,7 +44,8 @@ def _group_cross_entropy(logits, bias, starts, places, target_groups, taught, lo
     entry = tl.load(logits + places_of_rows, mask=used[:, None], other=0.0).to(tl.float32)
     entry = tl.where(used[:, None], entry + tl.load(bias + places_of_rows, mask=used[:, None], other=0.0), -1e30)
     largest = tl.max(entry, axis=1)
-    sums = largest + tl.log(tl.sum(tl.exp(entry - largest[:, None]), axis=1))
+    below = entry - tl.expand_dims(largest, 1)
+    sums = largest + tl.log(tl.sum(tl.exp(below), axis=1))
     top = tl.maximum(tl.max(word, axis=0), tl.max(sums, axis=0))
     total = tl.sum(tl.where(held, tl.exp(word - top), 0.0), axis=0)
     total += tl.sum(tl.where(used, tl.exp(sums - top), 0.0), axis=0)
@@ -62,7 +63,9 @@ def _group_cross_entropy(logits, bias, starts, places, target_groups, taught, lo
     if GRADIENT:
         gradient = weight * tl.exp(word - normaliser) - wanted_word
         tl.store(logits + words, gradient.to(logits.dtype.element_ty), mask=held)
-        gradients = weight * tl.exp(entry - normaliser) - wanted_group[:, None] * tl.exp(entry - sums[:, None])
+        gradients = weight * tl.exp(entry - normaliser) - wanted_group[:, None] * tl.exp(
+            entry - tl.expand_dims(sums, 1)
+        )
         tl.store(logits + places_of_rows, gradients.to(logits.dtype.element_ty), mask=used[:, None])
         tail = COUNT + tl.arange(0, TAIL)
         tl.store(logits + tail, tl.zeros((TAIL,), dtype=tl.float32).to(logits.dtype.element_ty), mask=tail < STRIDE)
@@ -84,7 +87,7 @@ def _group_cross_entropy(logits, bias, starts, places, target_groups, taught, lo
         mass = tl.sum(asked, axis=0)
         peak = tl.max(score, axis=0)
         log_sum = peak + tl.log(tl.sum(tl.where(inside, tl.exp(score - peak), 0.0), axis=0))
-        loss += mass * log_sum - tl.sum(tl.where(inside, asked * score, 0.0), axis=0)
+        loss += mass * log_sum - tl.sum(tl.where(inside, asked * score, 0.0), axis=0)  # pyright: ignore[reportOperatorIssue]
         if GRADIENT:
             slopes = mass * tl.exp(score - log_sum) - asked
             tl.store(logits + columns, slopes.to(logits.dtype.element_ty), mask=inside)
