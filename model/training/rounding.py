@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from egret.model.quantise import CODEBOOK, dequantise, quantise, to_codebook
+from egret.model.quantise import CODEBOOK, dequantise, quantise
 from egret.model.tokens import Vocabulary
 from egret.model.training.averaging import copy_parameters
 from egret.model.training.network import LanguageModel
@@ -68,11 +68,10 @@ class Rounding:
         step = float(2.0 ** (8 - self._bits["embedding_bits"])) * _unit(plain["embedding.weight"], network.embedding)
         found["embedding.weight"] = np.array([step], np.float32)
         if self._in_groups:
+            assert network.readout_codebook is not None
             name = "embedding.weight" if self._model.configuration.tied else "readout.weight"
             unit = _unit(plain[name], network.embedding if network.readout_weight is None else network.readout_weight)
-            group = np.clip(np.rint(checkpoint.tensors["readout.group_weight"] / unit), -127, 127)
-            words = np.rint(plain[name] / unit)
-            found["readout"] = _spread(to_codebook(np.concatenate([words, group]).astype(np.float32)) * unit)
+            found["readout"] = _spread(network.readout_codebook * unit)
         for name, array in found.items():
             values = torch.from_numpy(array.astype(np.float32))
             if name in self.values:
