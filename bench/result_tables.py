@@ -9,6 +9,9 @@ __all__ = ["TABLES", "Results", "Table"]
 Results = dict[str, dict[str, Any]]
 """Entries of the file by their ids: ``command``, ``result`` and, where something depends on it, ``machine``."""
 
+NATIVE = "native engine, folded rows"
+"""What `egret bench --peers` calls the fastest way on one core of a processor."""
+
 HERTZ = 80_000_000
 """Clock that the ULX3S closes."""
 
@@ -104,18 +107,62 @@ def _operations(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _readme(entries: list[dict[str, Any]]) -> str:
     results = _results(entries)
-    columns = [
-        [
-            ("perplexity, integer network", f"{text['perplexity']:.2f}"),
-            ("MACs a token, dense", f"{text['macs_per_token_dense']:,}"),
-            ("MACs a token, made", f"{text['macs_per_token']:,.0f}"),
-            ("weights in; lanes", f"{'SDRAM' if core.get('store') == 'sdram' else 'block RAM'}; {core['lanes']}"),
-            ("cycles a token", f"{_per_token(core, 'cycles'):,.0f}"),
-            ("tokens a second at 80 MHz, core alone", _core_speed(core)),
-        ]
-        for text, core in zip(results[::2], results[1::2], strict=True)
-    ]
+    columns = []
+    for text, core, energy in zip(results[0:3], results[3:6], (None, *entries[6:8]), strict=True):
+        joules, native = "", ""
+        if energy is not None:
+            joules = " to ".join(f"{1e6 * bound:,.0f}" for bound in energy["result"]["energy"]["joules_per_token"])
+            native = f"{energy['machine']['peers'][NATIVE]['tokens_per_second']:,.0f}"
+        columns.append(
+            [
+                ("perplexity, integer network", f"{text['perplexity']:.2f}"),
+                ("MACs a token of the layers, dense", f"{text['macs_per_token_dense']:,}"),
+                ("... made", f"{text['macs_per_token']:,.0f}"),
+                ("MACs a token of the read-out", f"{text['macs_readout_per_token']:,.0f}"),
+                ("read-out made by", "the core" if "readout_macs" in core["counters"] else "the host"),
+                ("weights in; lanes", f"{'SDRAM' if core.get('store') == 'sdram' else 'block RAM'}; {core['lanes']}"),
+                ("cycles a token", f"{_per_token(core, 'cycles'):,.0f}"),
+                ("tokens a second at 80 MHz", _core_speed(core)),
+                ("µJ a token, an estimate", joules),
+                ("tokens a second, native engine on one core of a server", native),
+            ]
+        )
     return _columns(("demo: Shakespeare, characters", "Penn Treebank, 85 %", "Penn Treebank, 95 %"), columns)
+
+
+def _whole_token(entries: list[dict[str, Any]]) -> str:
+    columns = []
+    for text, core, board, energy in zip(entries[0:2], entries[2:4], entries[4:6], entries[6:8], strict=True):
+        text, core, energy, whole = text["result"], core["result"], energy["result"], board["result"]["end_to_end"]
+        layers = _per_token(core, "macs") - _per_token(core, "readout_macs")
+        columns.append(
+            [
+                ("test perplexity, 64 streams, over all words", f"**{text['perplexity']:.2f}**"),
+                ("activity by layer", ", ".join(_percent(share) for share in text["activity"])),
+                ("MACs per token over the test text: layers, no folded row", f"{text['macs_per_token']:,.0f}"),
+                ("... read-out", f"{text['macs_readout_per_token']:,.0f}"),
+                ("on the core, 60 tokens: folded rows beside the rest", f"{core['folded']:,}"),
+                ("... MACs per token, layers", f"{layers:,.0f}"),
+                ("... MACs per token, read-out", f"{_per_token(core, 'readout_macs'):,.0f}"),
+                ("... groups read per token", f"{_per_token(core, 'groups'):.2f}"),
+                ("... cycles per token", f"**{_per_token(core, 'cycles'):,.0f}**"),
+                ("... of these, waiting for the read-out alone", f"{_per_token(core, 'read_out'):,.0f}"),
+                ("... log-probabilities unlike the integer network's", f"{core['mismatches']}"),
+                ("tokens a second at 80 MHz, core alone", _core_speed(core)),
+                ("generated: cycles per token, of a text of its own", f"{whole['core_cycles_per_token']:,.0f}"),
+                ("... words like the integer network's", f"{whole['matching']} of {whole['tokens']}"),
+                ("... bytes on the link per token", f"{whole['link_bytes_per_token']:.2f}"),
+                (
+                    "... tokens a second, host counted",
+                    f"**{board['machine']['end_to_end']['tokens_per_second']:,.0f}**",
+                ),
+                (
+                    "µJ a token, an estimate",
+                    " to ".join(_microjoules(one) for one in energy["energy"]["joules_per_token"]),
+                ),
+            ]
+        )
+    return _columns(("`ptb-egru-85-groups.egret`", "`ptb-egru-95-groups.egret`"), columns)
 
 
 def _demo(entries: list[dict[str, Any]]) -> str:
@@ -333,9 +380,21 @@ def _runs(sparsity: str) -> tuple[str, ...]:
 
 TABLES: dict[str, Table] = {
     "readme": Table(
-        ("demo-integer", "demo-2000", "85-perplexity", "85-sdram", "95-perplexity", "95-sdram"),
+        (
+            *("demo-integer", "85-groups-perplexity", "95-groups-perplexity"),
+            *("demo-2000", "85-groups-sdram", "95-groups-sdram"),
+            *("85-groups-energy", "95-groups-energy"),
+        ),
         _readme,
         commands=False,
+    ),
+    "whole-token": Table(
+        tuple(
+            f"{sparsity}-groups-{run}"
+            for run in ("perplexity", "sdram", "board", "energy")
+            for sparsity in ("85", "95")
+        ),
+        _whole_token,
     ),
     "demo": Table(("demo-float", "demo-integer", "demo-20000"), _demo),
     "speed-ups": Table(("demo-speed-ups",), _speed_ups),
@@ -350,6 +409,7 @@ TABLES: dict[str, Table] = {
     "in-a-row": Table(("85-one-board", "85-split-1", "85-split-1-2"), _in_a_row),
     "energy": Table(("85-energy", "95-energy"), _energy),
     "peers": Table(("85-energy", "95-energy"), _peers, commands=False),
+    "peers-whole-token": Table(("85-groups-energy", "95-groups-energy"), _peers, commands=False),
     "packing": Table(tuple(f"85-{goal}-{lanes}" for goal, lanes in PACKING), _packing, commands=False),
     "simulation": Table(
         ("demo-20000", "demo-icarus", "85-8-lanes", "85-sdram", "95-sdram"), _simulation, commands=False

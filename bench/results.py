@@ -69,6 +69,10 @@ def split_by_machine(figures: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
             continue  # paths
         if name == "simulated_tokens_per_second":
             machine[name] = value
+        elif name == "end_to_end":
+            here = ("tokens_per_second", "host_seconds_per_token")  # the host's time is measured
+            machine[name] = {figure: value[figure] for figure in here}
+            same[name] = {figure: one for figure, one in value.items() if figure not in here}
         elif name == "peers":
             here = [peer for peer in value if "threads" in peer]
             kept = ("steps_per_second", "tokens_per_second", "threads")

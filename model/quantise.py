@@ -183,8 +183,21 @@ class _ReadOutRounding:
         """At most `CODEBOOK` numbers that their weights are rounded to; None where they stay as they are."""
         if not self._in_codebook:
             return None
+        if (trained := self._trained(power)) is not None:
+            return trained
         values = np.unique(to_codebook(self._weights(words, power).astype(np.float32)))
         return values[values != 0] if values.any() else None
+
+    def _trained(self, power):
+        """The codebook of a network that was trained rounded, whose rows for groups have no other values; or None."""
+        if self._shape is None:
+            return None
+        rows = self._tensors["readout.group_weight"]
+        values = np.unique(rows[rows != 0])
+        if not 0 < len(values) <= CODEBOOK or rows.size < 4 * CODEBOOK:
+            return None
+        values = np.unique(_table(values, power, 8))
+        return values[values != 0]
 
     def fits(self, words, power):
         """Whether no accumulator can overflow. Without groups the read-out need not run on a core."""

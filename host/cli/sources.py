@@ -73,7 +73,7 @@ class Source:
         """The error of an image that lacks something."""
         return InputError(
             f"{self._path}: the image of a part of a network, which {what}; give the whole network: a checkpoint, an "
-            "integer network, or the image of all its layers"
+            "integer network, or the image of all its layers and the read-out"
         )
 
     @cached_property

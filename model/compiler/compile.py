@@ -262,7 +262,10 @@ def compile_image(
             )
         memories["rows"] = row_words(folded_rows(network, c.folded_tokens), c)
     vocabulary, bias, weight = network.vocabulary, network.readout_bias, network.readout_weight
-    if read is None and network.readout_codebook is not None:
+    if read is None and network.groups is not None:
+        # The host's sections hold a read-out over all words, which this network has not.
+        bias = weight = None
+    elif read is None and network.readout_codebook is not None:
         # Rounded, for a host that makes the read-out.
         weight = nearest(network.embedding if weight is None else weight, network.readout_codebook)
     return Image(

@@ -40,7 +40,7 @@ def score_layout(most: int) -> data.StructLayout:
 class Scan(wiring.Component):
     """Reads the accumulators of a matrix in the order of its entries, sets them to zero, and makes scores of them.
 
-    At most one entry a cycle; its score comes three cycles after its accumulator. It also says which word an entry is.
+    At most one entry a cycle; its score comes four cycles after its accumulator. It also says which word an entry is.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class Scan(wiring.Component):
         )
 
     def elaborate(self, platform: Any) -> Module:
-        # FOUND, SHIFT, ROUND (the bias comes), SCORE.
+        # FOUND, SHIFT, ROUND (the bias comes), HOLD, SCORE.
         c = self._c
         m = Module()
         sections = memory_sections(c)
@@ -132,17 +132,21 @@ class Scan(wiring.Component):
         with m.If(self.access.valid & self.access.ready):
             m.d.sync += [asked.eq(asked - 1), bank.eq(bank.rotate_left(1)), address.eq(address + bank[-1])]
 
-        valids, quiet = Signal(3), Signal()
+        valids, quiet = Signal(4), Signal()
         shifted, rounded = (
             Signal(signed(c.accumulator_bits), name=name, reset_less=True) for name in ("shifted", "rounded")
         )
+        held = Signal.like(rounded, name="held", reset_less=True)
+        bias = Signal.like(entries.data.bias, name="bias", reset_less=True)
         exact = Signal(signed(c.accumulator_bits + 1))
         half = 1 << (SCORE_BITS - 1)
-        m.d.comb += [exact.eq(rounded + entries.data.bias), self.o.valid.eq(valids[-1] & ~quiet)]
+        m.d.comb += [exact.eq(held + bias), self.o.valid.eq(valids[-1] & ~quiet)]
         m.d.sync += [
             valids.eq(Cat(self.found.valid & self.busy, valids)),
             shifted.eq(self.found.payload >> shift),
             rounded.eq((shifted + 1) >> 1),
+            held.eq(rounded),
+            bias.eq(entries.data.bias),
             self.o.p.score.eq(Mux(exact > half - 1, half - 1, Mux(exact < -half, -half, exact))),
         ]
         with m.If(self.found.valid & self.busy):

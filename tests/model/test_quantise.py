@@ -406,3 +406,19 @@ def divided(checkpoint, groups, order):
             "readout.group_bias": np.array(biases, np.float32),
         },
     )
+
+
+def test_a_network_trained_rounded_keeps_its_codebook(random_checkpoint):
+    """Rows for groups that have 15 values say that these are the read-out's, whatever the words' weights are."""
+    checkpoint = random_checkpoint(configuration(readout=Groups(2, (3, 1, 3), 4)), 3)
+    values = np.array([-96, -64, -40, -24, -16, -9, -5, -2, 2, 5, 9, 16, 24, 40, 96])
+    rows = checkpoint.tensors["readout.group_weight"]
+    power = quantise(checkpoint, weight_bits=4).readout_fraction - 8
+    rows[:] = np.random.default_rng(1).choice(values, rows.shape) * 2.0**-power
+    network = quantise(checkpoint, weight_bits=4)
+    assert network.readout_fraction == power + 8
+    assert network.readout_codebook.tolist() == values.tolist()
+    assert np.isin(network.groups.weight, values).all()
+    # One more value, and it is no such network.
+    rows[0, 0] = 11 * 2.0**-power
+    assert quantise(checkpoint, weight_bits=4).readout_codebook.tolist() != values.tolist()

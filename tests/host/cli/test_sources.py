@@ -54,7 +54,7 @@ def test_missing_checkpoint(arguments, refused, network):
     assert sorted(os.listdir()) == ["network", "text"]
 
 
-WHOLE = "; give the whole network: a checkpoint, an integer network, or the image of all its layers"
+WHOLE = "; give the whole network: a checkpoint, an integer network, or the image of all its layers and the read-out"
 NO_READOUT = "the image of a part of a network, which has no read-out"
 EVENTS = "the image of a part of a network, which takes events, not tokens"
 

@@ -138,3 +138,10 @@ def test_a_readout_that_does_not_fit_is_refused():
     small = dataclasses.replace(image.configuration, weight_words=image.configuration.weight_words - 1)
     with pytest.raises(InputError, match="bytes of weight memory"):
         compile_image(network, small)
+
+
+def test_an_image_without_the_readout_of_groups_has_none():
+    network, _ = image_of(1)
+    image = compile_image(network, configuration_for(network, lanes=2, readout=False))
+    assert image.configuration.readout is None and image.readout_bias == b"" == image.readout_weight
+    assert read_image(image).readout_bias is None
