@@ -24,7 +24,7 @@ from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.configuration import TARGETS, TINY
 from egret.model.compiler.layouts import memory_sections
 from egret.model.compiler.unpack import read_image
-from egret.model.counts import integer_columns
+from egret.model.counts import integer_columns, integer_readout
 from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
 from egret.model.integer import IntegerEngine, sigmoid_table
@@ -389,7 +389,7 @@ def test_boards_in_a_pipeline(store):
         with pytest.raises(InputError, match=r"events of 300 neurons enter the board, not \[299\]"):
             boards[1].step(events[1:])
         np.testing.assert_array_equal(boards[1].step(events), part.step(events[None])[-1].y[0])
-    evaluation = evaluate(IntegerEngine(whole), integer_columns(whole), ids)
+    evaluation = evaluate(IntegerEngine(whole), integer_columns(whole), ids, readout=integer_readout(whole))
     for measurement in measurements:
         assert (measurement.mismatches, measurement.counters["tokens"]) == (0, 40)
         assert measurement.evaluation == evaluation
