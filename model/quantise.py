@@ -78,15 +78,7 @@ def quantise(
         Weights saturate at less than half of their value; it counts them.
     """
     configuration = checkpoint.configuration
-    if configuration.cell != "egru" or configuration.reset != "before":
-        raise InputError(
-            f"only an EGRU with reset 'before' has an integer network, not "
-            f"{configuration.cell!r} with reset {configuration.reset!r}"
-        )
-    if weight_bits not in (4, 8):
-        raise InputError(f"weight_bits must be 4 or 8, not {weight_bits!r}")
-    if embedding_bits not in range(4, 9):
-        raise InputError(f"embedding_bits must be 4 to 8, not {embedding_bits!r}")
+    _check(configuration, weight_bits, embedding_bits)
     tensors = checkpoint.tensors
 
     def layer(number, power=0, weight_bits=weight_bits):
@@ -136,11 +128,7 @@ def quantise(
         raise readout.too_large()
     _, power, embedding = min(choices, key=lambda choice: choice[0])
     layers = [layer(0, power), *(layer(number) for number in range(1, configuration.layers))]
-    scales = {"embedding.weight": 2.0 ** (EMBEDDING_FRACTION - power)}
-    for number, quantised in enumerate(layers):
-        scale = np.repeat(2.0 ** _weight_fractions(quantised.shift, gate_index_bits), len(quantised.threshold))[:, None]
-        scales[f"layers.{number}.weight_x"] = scale * 2.0 ** (0 if number else power)
-        scales[f"layers.{number}.weight_y"] = scale
+    scales = _scales(layers, power, gate_index_bits)
     readout_weight = None
     if not configuration.tied:
         power, readout_weight = readout.best()
@@ -161,6 +149,29 @@ def quantise(
         groups=readout.groups(power, readout_fraction),
         readout_codebook=readout.codebook(embedding if readout_weight is None else readout_weight, power),
     )
+
+
+def _check(configuration, weight_bits, embedding_bits):
+    """Raise `InputError` for what has no integer network."""
+    if configuration.cell != "egru" or configuration.reset != "before":
+        raise InputError(
+            f"only an EGRU with reset 'before' has an integer network, not "
+            f"{configuration.cell!r} with reset {configuration.reset!r}"
+        )
+    if weight_bits not in (4, 8):
+        raise InputError(f"weight_bits must be 4 or 8, not {weight_bits!r}")
+    if embedding_bits not in range(4, 9):
+        raise InputError(f"embedding_bits must be 4 to 8, not {embedding_bits!r}")
+
+
+def _scales(layers, power, gate_index_bits):
+    """By name, what the weights of the embedding and the layers were multiplied with."""
+    scales = {"embedding.weight": 2.0 ** (EMBEDDING_FRACTION - power)}
+    for number, layer in enumerate(layers):
+        scale = np.repeat(2.0 ** _weight_fractions(layer.shift, gate_index_bits), len(layer.threshold))[:, None]
+        scales[f"layers.{number}.weight_x"] = scale * 2.0 ** (0 if number else power)
+        scales[f"layers.{number}.weight_y"] = scale
+    return scales
 
 
 class _ReadOutRounding:

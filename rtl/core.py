@@ -218,7 +218,10 @@ class Core(wiring.Component):
         settled: Signal,
         resetting: Signal,
     ) -> dict[str, Signal]:
-        """Run the phases of each layer; return, for each cause, whether it is why no weight word is due."""
+        """Run the phases of each layer; return, for each cause, whether it is why no weight word is due.
+
+        It is long because one machine's states are easiest to follow in one place, in their order.
+        """
         c = self.configuration
         layer, last, idle = Signal(layer_bits(c)), Signal(), Signal()
         token = Signal(16)

@@ -261,21 +261,29 @@ def compile_image(
                 f"the network's have {bits} and {shift}"
             )
         memories["rows"] = row_words(folded_rows(network, c.folded_tokens), c)
-    vocabulary, bias, weight = network.vocabulary, network.readout_bias, network.readout_weight
-    if read is None and network.groups is not None:
-        # The host's sections hold a read-out over all words, which this network has not.
-        bias = weight = None
-    elif read is None and network.readout_codebook is not None:
-        # Rounded, for a host that makes the read-out.
-        weight = nearest(network.embedding if weight is None else weight, network.readout_codebook)
+    vocabulary, (bias, weight) = network.vocabulary, _readout_of_the_host(network, read is not None)
     return Image(
         configuration=c,
         memories=memories,
         vocabulary_kind="word" if vocabulary is None else vocabulary.kind,
         vocabulary=b"" if vocabulary is None else vocabulary.to_bytes(),
         readout_fraction=network.readout_fraction,
-        readout_bias=b"" if bias is None else bias.astype("<i4").tobytes(),
-        readout_weight=b"" if weight is None else weight.astype(np.int8).tobytes(),
+        readout_bias=bias,
+        readout_weight=weight,
+    )
+
+
+def _readout_of_the_host(network: IntegerNetwork, made: bool) -> tuple[bytes, bytes]:
+    """Biases and weights for a host that makes the read-out, unless it is ``made`` by the core; empty without one."""
+    bias, weight = network.readout_bias, network.readout_weight
+    if not made and network.groups is not None:
+        # The host's sections hold a read-out over all words, which this network has not.
+        bias = weight = None
+    elif not made and network.readout_codebook is not None:
+        weight = nearest(network.embedding if weight is None else weight, network.readout_codebook)
+    return (
+        b"" if bias is None else bias.astype("<i4").tobytes(),
+        b"" if weight is None else weight.astype(np.int8).tobytes(),
     )
 
 

@@ -5,7 +5,7 @@ On a CUDA device one optimiser step, from dropout to AdamW, is one CUDA graph fo
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from egret.model.training.rounding import Rounding
 from egret.model.training.schedule import QUANTUM, equal_streams, learning_rate_factor, segment_lengths
 from egret.model.training.state import (
     Position,
+    carry_state,
     optimiser_tensors,
+    put_tensors,
     random_tensors,
     read_state,
     refuse_damage,
@@ -240,7 +242,7 @@ class Trainer:
                 model.embedding.weight.clamp_(-loop.embedding_limit, loop.embedding_limit)
             if self.rounding is not None:
                 self.rounding.take()
-            _carry(self.state, state)
+            carry_state(self.state, state)
             self._sums.add_(torch.cat([loss.detach().view(1), activity.detach()]), alpha=len(tokens))
 
     def _train_segment(self, start: int, length: int) -> None:
@@ -290,7 +292,7 @@ class Trainer:
             hidden, after, activity = self.model(tokens, state)
             loss = self.model.loss(hidden, targets)
             kept[-1].add_(torch.cat([loss.view(1), activity]), alpha=len(tokens))
-            _carry(state, after)
+            carry_state(state, after)
 
         self.model.eval()
         try:
@@ -324,12 +326,12 @@ class Trainer:
         kept = copy_parameters(own)
         try:
             if self.rounding is None:
-                _put(parameters, own)
+                put_tensors(parameters, own)
             else:
                 self.rounding.put(parameters)
             return self.evaluate()
         finally:
-            _put(kept, own)
+            put_tensors(kept, own)
             if self.rounding is not None:
                 self.rounding.round()
 
@@ -570,12 +572,12 @@ class Trainer:
             return False
         position, averaged, tensors = saved
         with refuse_damage(directory), torch.no_grad():
-            _put({name: tensors[f"parameter.{name}"] for name in self._learned()}, self._learned())
+            put_tensors({name: tensors[f"parameter.{name}"] for name in self._learned()}, self._learned())
             if self.model.configuration.readout is not None:
                 self.model.put_order(tensors["order"])
             if self.rounding is not None:
                 values = self.rounding.values
-                _put({name: tensors[f"rounding.{name}"] for name in values}, values)
+                put_tensors({name: tensors[f"rounding.{name}"] for name in values}, values)
                 self.rounding.round()
             for index, parts in enumerate(self.state):
                 for number, part in enumerate(parts):
@@ -585,7 +587,7 @@ class Trainer:
             restore_random(self.device, tensors)
             if self.average is not None and averaged:
                 self.average.updates = averaged
-                _put({name: tensors[f"average.{name}"] for name in self.average.tensors}, self.average.tensors)
+                put_tensors({name: tensors[f"average.{name}"] for name in self.average.tensors}, self.average.tensors)
             if any(epoch < position.epoch or (epoch == position.epoch and position.segment) for epoch in self.prune_at):
                 self.use_zeros_as_masks()
                 self._weigh_events()
@@ -595,16 +597,3 @@ class Trainer:
             self._best = {name: torch.from_numpy(best.tensors[name]).to(self.device) for name in best.tensors}
             self._best_is_saved = True
         return True
-
-
-def _carry(state: Sequence[Sequence[torch.Tensor]], after: Sequence[Sequence[torch.Tensor]]) -> None:
-    """Copy a state into the tensors that the next segment reads."""
-    for old, new in zip(state, after, strict=True):
-        for old_part, new_part in zip(old, new, strict=True):
-            old_part.copy_(new_part)
-
-
-def _put(parameters: Mapping[str, torch.Tensor], into: Mapping[str, torch.Tensor]) -> None:
-    with torch.no_grad():
-        for name, tensor in into.items():
-            tensor.copy_(parameters[name])

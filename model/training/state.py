@@ -7,7 +7,7 @@ is replaced to name them, so a kill at any moment leaves a whole state.
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from egret.model.files import json_text, write_aside
 from egret.model.training.options import CHANGEABLE
 
 __all__ = [
-    "STATE", "Position", "optimiser_tensors", "random_tensors", "read_state", "refuse_damage", "restore_optimiser",
-    "restore_random", "write_state",
+    "STATE", "Position", "carry_state", "optimiser_tensors", "put_tensors", "random_tensors", "read_state",
+    "refuse_damage", "restore_optimiser", "restore_random", "write_state",
 ]  # fmt: skip
 
 STATE = "training.json"
@@ -225,3 +225,17 @@ def restore_random(device: torch.device, tensors: Mapping[str, torch.Tensor]) ->
     torch.set_rng_state(tensors["random.cpu"])
     if device.type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"], device)
+
+
+def carry_state(state: Sequence[Sequence[torch.Tensor]], after: Sequence[Sequence[torch.Tensor]]) -> None:
+    """Copy the ``state`` ``after`` a segment into the tensors that the next one reads."""
+    for old, new in zip(state, after, strict=True):
+        for old_part, new_part in zip(old, new, strict=True):
+            old_part.copy_(new_part)
+
+
+def put_tensors(parameters: Mapping[str, torch.Tensor], into: Mapping[str, torch.Tensor]) -> None:
+    """Copy ``parameters`` ``into`` the tensors of the same names."""
+    with torch.no_grad():
+        for name, tensor in into.items():
+            tensor.copy_(parameters[name])
