@@ -23,12 +23,12 @@ from egret.model.compiler.layouts import memory_sections, word_layouts
 from egret.model.compiler.lookups import estimate_lookups
 from egret.model.compiler.pack import SKIP, matrices, most_values, pack_matrices, words_by_width
 from egret.model.compiler.readout import (
-    PackedReadout,
     pack_readout,
     readout_bytes,
     readout_codebook,
     readout_shape,
     readout_values,
+    readout_words,
     score_shift,
 )
 from egret.model.errors import InputError
@@ -95,13 +95,14 @@ def configuration_for(
     """
     if readout is None:
         readout = network.groups is not None and options.get("store") != "spram"
+    read = ReadOut(network) if readout else None
     if goal not in GOALS:
         raise InputError(f"the goal of packing must be {' or '.join(GOALS)}, not {goal!r}")
     options |= _shape(network)
     if weight_bits is None:
         values = most_values(network)
-        if readout:
-            values = max(values, len(readout_values(ReadOut(network))))
+        if read is not None:
+            values = max(values, len(readout_values(read)))
         weight_bits = 4 if values <= CODEBOOK else 8
     folded = options.pop("folded_tokens", None)
     options.setdefault("compact", options.get("store") == "spram")
@@ -109,8 +110,8 @@ def configuration_for(
         options.setdefault("lanes", 4)
     elif folded is None:
         folded = 0
-    if readout:
-        options["readout"] = _shape_of_readout(network, weight_bits)
+    if read is not None:
+        options["readout"] = _shape_of_readout(network, read, weight_bits)
     bare = Configuration(**options, weight_bits=weight_bits)
     parts = matrices(network, bare)
     widths, packed = pack_matrices(parts, weight_bits, bare.lanes, goal if bare.store == "bram" else None)
@@ -121,8 +122,7 @@ def configuration_for(
     resident = min(words, 8 * resident_bytes // (bare.lanes * bare.narrow_bits)) if bare.store == "sdram" else 0
     # Which words are resident is for the image to say: the SDRAM has room for all of them, unless there is no choice.
     weight_words = 1 if words == resident else words
-    if readout:
-        weight_words += len(pack_readout(ReadOut(network), bare).codes)
+    weight_words += readout_words(bare)
     needed = Configuration(
         **options, weight_bits=weight_bits, weight_words=max(1, weight_words), wide_words=wide, resident_words=resident
     )
@@ -141,9 +141,8 @@ def configuration_for(
     return dataclasses.replace(needed, weight_words=narrow)
 
 
-def _shape_of_readout(network: IntegerNetwork, weight_bits: int) -> ReadoutShape:
+def _shape_of_readout(network: IntegerNetwork, readout: ReadOut, weight_bits: int) -> ReadoutShape:
     """Shape of the read-out of a network for a core with such weights; `InputError` where no core can make it."""
-    readout = ReadOut(network)
     if (reach := readout.reach()) >= 1 << (network.accumulator_bits - 1):
         raise InputError(
             f"a row of the read-out can reach {reach}; an accumulator of {network.accumulator_bits} bits holds "
@@ -181,6 +180,8 @@ def compile_image(
     for name, value in _shape(network).items():
         if getattr(c, name) != value:
             raise InputError(f"the core is built for {name} {getattr(c, name)}; the network has {value}")
+    if c.readout is not None and (shape := _shape_of_readout(network, ReadOut(network), c.weight_bits)) != c.readout:
+        raise InputError(f"the core is built for {c.readout}; the network has {shape}")
     parts = matrices(network, c)
     codebooks = [np.unique(part.weight) for part in parts]
     if c.weight_bits == 4 and (most := max(map(len, codebooks))) > CODEBOOK:
@@ -207,9 +208,8 @@ def compile_image(
     for columns, base in ((resident, 0), (others, c.resident_words)):
         starts[columns] = base + np.cumsum(counts[columns]) - counts[columns]
     need = int(counts[others].sum())
-    read = None if c.readout is None else _packed_readout(network, c)
-    if need + (0 if read is None else len(read.codes)) > c.weight_words:
-        raise _too_small(c, need + (0 if read is None else len(read.codes)), c.weight_memory_bytes)
+    if need + readout_words(c) > c.weight_words:
+        raise _too_small(c, need + readout_words(c), c.weight_memory_bytes)
 
     def words_of(columns):
         own = counts[columns]
@@ -251,8 +251,8 @@ def compile_image(
         for book, values in zip(books, codebooks, strict=True):
             book[1 : 1 + len(values)] = values
         memories["codebook"] = layouts["codebook"].pack({"weight": books.ravel()})
-    if read is not None:
-        _add_readout(memories, network, c, read, c.resident_words + need)
+    if c.readout is not None:
+        _add_readout(memories, network, c, c.resident_words + need)
     if c.folded_tokens:
         bits, shift = row_format(network, c.folded_tokens)
         if shift < c.row_shift or bits + shift > c.row_bits + c.row_shift:
@@ -261,7 +261,7 @@ def compile_image(
                 f"the network's have {bits} and {shift}"
             )
         memories["rows"] = row_words(folded_rows(network, c.folded_tokens), c)
-    vocabulary, (bias, weight) = network.vocabulary, _readout_of_the_host(network, read is not None)
+    vocabulary, (bias, weight) = network.vocabulary, _readout_of_the_host(network, c.readout is not None)
     return Image(
         configuration=c,
         memories=memories,
@@ -287,19 +287,10 @@ def _readout_of_the_host(network: IntegerNetwork, made: bool) -> tuple[bytes, by
     )
 
 
-def _packed_readout(network: IntegerNetwork, c: Configuration) -> PackedReadout:
-    """The packed read-out of a network, for a core that makes one of this shape."""
-    shape = _shape_of_readout(network, c.weight_bits)
-    if shape != c.readout:
-        raise InputError(f"the core is built for {c.readout}; the network has {shape}")
-    return pack_readout(ReadOut(network), c)
-
-
-def _add_readout(
-    memories: dict[str, bytes], network: IntegerNetwork, c: Configuration, read: PackedReadout, start: int
-) -> None:
-    """Append the words of a packed read-out, which begin at word ``start``, and fill its own memories."""
+def _add_readout(memories: dict[str, bytes], network: IntegerNetwork, c: Configuration, start: int) -> None:
+    """Append the words of a read-out, which begin at word ``start``, and fill its own memories."""
     readout, layouts = ReadOut(network), word_layouts(c)
+    read = pack_readout(readout, c)
     if (codebook := readout_codebook(readout, c.weight_bits)) is not None:
         book = np.zeros(CODEBOOK + 1, np.int64)
         book[1 : 1 + len(codebook)] = codebook

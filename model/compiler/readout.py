@@ -28,6 +28,7 @@ __all__ = [
     "readout_codebook",
     "readout_shape",
     "readout_values",
+    "readout_words",
     "score_shift",
     "unpack_readout",
 ]
@@ -73,6 +74,14 @@ def readout_bytes(configuration: Configuration) -> int:
         return 0
     # Entries in blocks of 1,024 words, two block RAMs wide; tables, scores, the list, bounds and groups.
     return 2048 * (2 * -(-(configuration.vocabulary + read.groups * read.rows) // 1024) + 9)
+
+
+def readout_words(configuration: Configuration) -> int:
+    """Words of weights that the read-out of a core of a ``configuration`` takes; 0 without one."""
+    c = configuration
+    groups = 0 if c.readout is None else c.readout.groups
+    depth = c.readout_depth("head") + groups * c.readout_depth("group")
+    return c.hidden[-1] * depth * (1 if c.weight_bits == 4 else 2)
 
 
 def score_shift(network: IntegerNetwork) -> int:
