@@ -1,6 +1,11 @@
 """What the arithmetic of the integer network fixes for everything below it: gates, widths and fractions."""
 
-__all__ = ["CODEBOOK", "EVENT_MAX", "GATES", "STATE_FRACTION", "VALUE_BITS", "VALUE_FRACTION", "WEIGHT_BITS"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["CODEBOOK", "EVENT_MAX", "GATES", "STATE_FRACTION", "VALUE_BITS", "VALUE_FRACTION", "WEIGHT_BITS", "half_up"]
 
 GATES = ("u", "r", "z")
 """Order of the gates in every file and memory: update, reset, candidate."""
@@ -22,3 +27,8 @@ EVENT_MAX = 255
 
 STATE_FRACTION = 14
 """Fraction bits of a neuron's state."""
+
+
+def half_up(value: "np.ndarray", bits: "int | np.ndarray") -> "np.ndarray":
+    """``value / 2^bits`` rounded to the nearest integer, halves upwards; ``bits`` >= 1."""
+    return (value + (1 << (bits - 1))) >> bits

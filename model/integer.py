@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from egret.model.arithmetic import CODEBOOK, EVENT_MAX, STATE_FRACTION, VALUE_FRACTION
+from egret.model.arithmetic import CODEBOOK, EVENT_MAX, STATE_FRACTION, VALUE_FRACTION, half_up
 from egret.model.errors import InputError
 from egret.model.readout import LOG_FRACTION, IntegerGroups, ReadOut
 from egret.model.tokens import Vocabulary
@@ -39,7 +39,6 @@ __all__ = [
     "LayerTrace",
     "fire",
     "gate_index",
-    "half_up",
     "reset_value",
     "sigmoid_table",
     "split",
@@ -49,11 +48,6 @@ __all__ = [
 
 INPUT_MAX = 254
 THRESHOLD_MAX = (1 << 15) - 1
-
-
-def half_up(value: np.ndarray, bits: int) -> np.ndarray:
-    """``value / 2^bits`` rounded to the nearest integer, halves upwards; ``bits`` >= 1."""
-    return (value + (1 << (bits - 1))) >> bits
 
 
 def sigmoid_table(index_bits: int) -> list[int]:

@@ -4,20 +4,17 @@ import warnings
 
 import numpy as np
 
-from egret.model.arithmetic import EVENT_MAX, STATE_FRACTION, VALUE_FRACTION
+from egret.model.arithmetic import CODEBOOK, EVENT_MAX, STATE_FRACTION, VALUE_FRACTION
 from egret.model.checkpoint import Checkpoint, NetworkConfiguration
 from egret.model.errors import EgretWarning, InputError
 from egret.model.groups import Groups
 from egret.model.integer import THRESHOLD_MAX, IntegerLayer, IntegerNetwork
 from egret.model.readout import IntegerGroups, nearest
 
-__all__ = ["CODEBOOK", "dequantise", "quantise", "to_codebook"]
+__all__ = ["dequantise", "quantise", "to_codebook"]
 
 EMBEDDING_FRACTION = 7
 """Fraction bits of the 8-bit embedding, after division by a power of two."""
-
-CODEBOOK = 15
-"""Non-zero values of a 4-bit weight."""
 
 SMALL_VOCABULARY = 1024
 """Most words of a read-out without groups that gets a codebook."""

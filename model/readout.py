@@ -16,7 +16,7 @@ the head or a group:
 ``log_sum = (largest << 6) + logarithm(total)``                         LSB 2^-16 nats, with beta = 256
 ======================================================================  ===============================================
 
-``half_up`` is that of `egret.model.integer`. ``beta`` is 256 over the temperature; log-probabilities know beta = 256
+``half_up`` is that of `egret.model.arithmetic`. ``beta`` is 256 over the temperature; log-probabilities know beta = 256
 alone. ``logarithm`` is that of total / 2^23: with k the place of total's leading one, counted from bit 23, and
 ``m = half_up(total, 13 + k)``, 1024 to 2048, it is ``45426 k + logarithm_table[m - 1024]``.
 
@@ -46,7 +46,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from egret.model.arithmetic import EVENT_MAX
+from egret.model.arithmetic import EVENT_MAX, half_up
 from egret.model.errors import InputError
 from egret.model.groups import MOST_ROWS
 
@@ -150,7 +150,7 @@ def logarithm(total: np.ndarray) -> np.ndarray:
     # Exact: a float64 holds every total.
     places = np.frexp(total.astype(np.float64))[1].astype(np.int64) - 1 - POWER_FRACTION
     dropped = places + POWER_FRACTION - INDEX_BITS
-    mantissa = (total + (np.int64(1) << (dropped - 1))) >> dropped
+    mantissa = half_up(total, dropped)
     over = mantissa >> (INDEX_BITS + 1)  # rounded up to the next power of two
     return LN_2 * (places + over) + _LOGARITHM[(mantissa >> over) - (1 << INDEX_BITS)]
 
@@ -565,7 +565,7 @@ class Sampler:
                 return words[0][0]
             shift = LOG_FRACTION - SCORE_FRACTION
             half = 1 << (SCORE_BITS - 1)
-            scores = np.array([(value + (1 << (shift - 1))) >> shift for _, value in words]).clip(-half, half - 1)
+            scores = half_up(np.array([value for _, value in words]), shift).clip(-half, half - 1)
             return words[self._pick(scores)][0]
         entry = self._pick(readout.scores(y[None])[0])
         if entry < readout.head:

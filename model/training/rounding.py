@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from egret.model.quantise import CODEBOOK, dequantise, quantise
+from egret.model.arithmetic import CODEBOOK
+from egret.model.quantise import dequantise, quantise
 from egret.model.tokens import Vocabulary
 from egret.model.training.averaging import copy_parameters
 from egret.model.training.network import LanguageModel

@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 
+from egret.model.arithmetic import half_up
 from egret.model.errors import InputError
 from egret.model.integer import (
     IntegerEngine,
     IntegerNetwork,
     fire,
     gate_index,
-    half_up,
     reset_value,
     sigmoid_table,
     split,
