@@ -141,6 +141,10 @@ def _whole_token(entries: list[dict[str, Any]]) -> str:
                 ("activity by layer", ", ".join(_percent(share) for share in text["activity"])),
                 ("MACs per token over the test text: layers, no folded row", f"{text['macs_per_token']:,.0f}"),
                 ("... read-out", f"{text['macs_readout_per_token']:,.0f}"),
+                (
+                    "... whole token, with the folded rows that fit in 32 MB",
+                    f"**{text['macs_whole_per_token']:,.0f}**",
+                ),
                 ("on the core, 60 tokens: folded rows beside the rest", f"{core['folded']:,}"),
                 ("... MACs per token, layers", f"{layers:,.0f}"),
                 ("... MACs per token, read-out", f"{_per_token(core, 'readout_macs'):,.0f}"),

@@ -27,6 +27,7 @@ __all__ = [
     "checkpoint_columns",
     "checkpoint_readout",
     "count_macs",
+    "folded_macs",
     "integer_columns",
     "integer_readout",
 ]
@@ -273,3 +274,24 @@ def count_macs(columns: "list[ColumnCounts]", sources: "SourceCounts") -> "MacCo
         event_driven_pruned=sum(layers),
         layers=tuple(layers),
     )
+
+
+def folded_macs(network: "IntegerNetwork", tokens: np.ndarray, folded: int) -> float:
+    """MACs per token that folded rows save: those of the first layer's inputs, where the token has a row.
+
+    Parameters
+    ----------
+    network : IntegerNetwork
+        With tokens as its input.
+    tokens : np.ndarray of int, shape [N]
+        Those that enter, at least one.
+    folded : int
+        Tokens, from the first one on, that have a row.
+
+    Returns
+    -------
+    float
+    """
+    columns = np.count_nonzero(network.layers[0].weight_x, axis=0)
+    entered = np.bincount(tokens, minlength=len(network.embedding))[:folded]
+    return float(entered @ (network.embedding[:folded] != 0) @ columns) / len(tokens)

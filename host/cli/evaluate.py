@@ -46,28 +46,41 @@ def evaluate(
     The state is zero at the start of each stream and carried along it; every token after the first is predicted.
     CHECKPOINT is a checkpoint directory; for all engines but float also an integer network's file or an image. The
     engine native is the integer network as machine code; its streams are spread over the processor's cores. The engine
-    rtl is the simulated core: its events are compared with the integer network's, step by step. The options that shape
-    a core, and the simulator, are for this engine.
+    rtl is the simulated core: its events are compared with the integer network's, step by step. Of the options that
+    shape a core the others need the folded rows alone: a core with these saves the MACs of a token's embedding.
     """
-    from egret.model.counts import checkpoint_columns, checkpoint_readout, integer_columns, integer_readout
+    from egret.model.counts import (
+        checkpoint_columns,
+        checkpoint_readout,
+        folded_macs,
+        integer_columns,
+        integer_readout,
+    )
     from egret.model.evaluate import evaluate, event_agreement
     from egret.model.floating import FloatEngine
     from egret.model.integer import IntegerEngine
 
-    if engine != "rtl" and core:
+    if engine == "float" and core:
         raise InputError(
-            "--lanes, --store, --weight-bits, --folded and --resident-bytes are for the core: --engine must be rtl, "
-            f"not {engine}"
+            "--lanes, --store, --weight-bits, --folded and --resident-bytes are for a core, which computes in integers: "
+            "--engine must be integer, native or rtl, not float"
         )
     if agreement and engine != "integer":
         raise InputError(f"--agreement compares the integer network with the float one; --engine is {engine}")
     source, title = Source(checkpoint, core), f"{checkpoint}, {engine}, {text}"
+    folded = source.configuration.folded_tokens if core else 0
+
+    def describe(evaluation, ids):
+        saved = folded_macs(source.network, ids[:-1], folded) if folded else 0.0
+        return _describe(evaluation, engine, batch, folded, saved)
+
     if engine == "rtl":
         if batch != 1:
             raise InputError(f"the core runs one stream: --batch must be 1 with --engine rtl, not {batch}")
         measure = measure_text if simulator == "verilator" else measure_under_icarus
-        measurement = measure(source, source.ids(text, tokens))
-        result = _describe(measurement.evaluation, engine, batch)
+        ids = source.ids(text, tokens)
+        measurement = measure(source, ids)
+        result = describe(measurement.evaluation, ids)
         result.add(describe_measurement(measurement))
         show(result, title, as_json)
         return mismatch_status(measurement)
@@ -77,7 +90,7 @@ def evaluate(
         runs, ids = NativeEngine(source.network), source.ids(text, tokens)
         with progress_bar("native engine") as progress:
             evaluation = runs.evaluate(ids, batch=batch, progress=progress)
-        show(_describe(evaluation, engine, batch), title, as_json)
+        show(describe(evaluation, ids), title, as_json)
         return 0
     floating = FloatEngine(source.checkpoint) if agreement or engine == "float" else None
     if engine == "float":
@@ -89,7 +102,7 @@ def evaluate(
     ids = source.ids(text, tokens)
     with progress_bar(f"{engine} network") as progress:
         evaluation = evaluate(runs, columns, ids, readout=readout, batch=batch, progress=progress)
-    result = _describe(evaluation, engine, batch)
+    result = describe(evaluation, ids)
     if agreement:
         with progress_bar("agreement of events") as progress:
             layers = event_agreement(floating, runs, ids, batch=batch, progress=progress)
@@ -103,8 +116,10 @@ def evaluate(
     return 0
 
 
-def _describe(evaluation: "Evaluation", engine: str, batch: int) -> Result:
+def _describe(evaluation: "Evaluation", engine: str, batch: int, folded: int, saved: float) -> Result:
+    """What is to be shown; ``folded`` rows of the core save ``saved`` MACs a token."""
     macs = evaluation.macs
+    whole = macs.event_driven_pruned - saved + (evaluation.macs_readout or 0)
     figures = {
         "engine": engine,
         "tokens": evaluation.tokens,
@@ -118,6 +133,8 @@ def _describe(evaluation: "Evaluation", engine: str, batch: int) -> Result:
         "macs_per_token_pruned": macs.pruned,
         "macs_per_token_event_driven": macs.event_driven,
         "macs_readout_per_token": evaluation.macs_readout,
+        "macs_whole_per_token": whole,
+        "folded": folded,
     }
     rows = [
         ("tokens predicted", f"{evaluation.tokens:,} in {batch} stream{'s' if batch > 1 else ''}"),
@@ -128,6 +145,6 @@ def _describe(evaluation: "Evaluation", engine: str, batch: int) -> Result:
         ("event-driven only", f"{macs.event_driven:,.0f}"),
         ("event-driven and pruned", f"{macs.event_driven_pruned:,.0f}"),
         ("MACs per token of the read-out", f"{evaluation.macs_readout:,.0f}"),
-        ("MACs per whole token", f"{macs.event_driven_pruned + (evaluation.macs_readout or 0):,.0f}"),
+        ("MACs per whole token", f"{whole:,.0f}" + (f", {folded:,} rows folded" if folded else "")),
     ]
     return Result(figures, rows)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from egret.boards.definition import BoardDefinition
     from egret.model.checkpoint import Checkpoint
+    from egret.model.compiler.configuration import Configuration
     from egret.model.compiler.image import Image
     from egret.model.integer import IntegerNetwork
     from egret.model.tokens import Vocabulary
@@ -131,6 +132,13 @@ class Source:
                     f"{self._path}: the image is compiled for {name} {compiled}, not {value}; give its checkpoint"
                 )
         return self._compiled
+
+    @property
+    def configuration(self) -> "Configuration":
+        """Of the core: that of `image`, which is not compiled for it."""
+        from egret.model.compiler.compile import configuration_for
+
+        return configuration_for(self.network, **self.options) if self._compiled is None else self.image.configuration
 
     def compile(self) -> "Image":
         """Compile the network now, even where an image was named."""

@@ -10,6 +10,7 @@ from egret.model.counts import (
     checkpoint_columns,
     checkpoint_readout,
     count_macs,
+    folded_macs,
     integer_columns,
     integer_readout,
 )
@@ -127,3 +128,18 @@ def test_macs_of_a_read_out(tied, groups, random_checkpoint):
             expected += sum(int(weight != 0) for row in read for weight, value in zip(row, y, strict=True) if value)
         assert evaluate(engine, columns, ids, readout=readout).macs_readout == expected / 30
         assert expected > 0 and evaluate(engine, columns, ids).macs_readout is None
+
+
+def test_macs_that_folded_rows_save(random_checkpoint):
+    """Weight by weight, of the tokens that have a row."""
+    checkpoint = random_checkpoint(NetworkConfiguration("egru", "char", 9, 6, (8, 6)), 3, 0.6)
+    checkpoint.tensors["embedding.weight"][:, 1:] *= np.random.default_rng(1).random((9, 5)) < 0.5
+    network = quantise(checkpoint)
+    tokens = np.random.default_rng(2).integers(0, 9, 31)
+    for folded in (0, 4, 9):
+        expected = 0
+        for token in tokens[tokens < folded].tolist():
+            inputs = np.flatnonzero(network.embedding[token])
+            expected += sum(int(weight != 0) for row in network.layers[0].weight_x for weight in row[inputs])
+        assert folded_macs(network, tokens, folded) == pytest.approx(expected / 31, rel=1e-12)
+        assert (expected > 0) == (folded > 0)

@@ -29,6 +29,9 @@ def test_evaluate(egret, network):
         assert 0 < result["macs_per_token"] < result["macs_per_token_dense"]
         assert 0 < result["macs_readout_per_token"] <= 3 * 4
     assert results["integer", "native"] == results["integer", "integer"] | {"engine": "native"}
+    for result in results.values():
+        whole = result["macs_per_token"] + result["macs_readout_per_token"]
+        assert (result["macs_whole_per_token"], result["folded"]) == (whole, 0)
     perplexities = [results["network", engine]["perplexity"] for engine in ("float", "integer")]
     assert perplexities[1] == pytest.approx(perplexities[0], rel=0.01)
 
@@ -78,3 +81,21 @@ def test_agreement_needs_both_networks(refused, network):
     assert refused("evaluate", "network", "--text", "text", "--engine", "float", "--agreement") == (
         "--agreement compares the integer network with the float one; --engine is float"
     )
+
+
+def test_whole_tokens_of_a_core_with_folded_rows(egret, network):
+    """As the core counts its MACs, whatever the engine; it alone may be asked for too many."""
+    arguments = ("evaluate", "network", "--text", "text", "--tokens", 40, "--json", "--engine")
+    results = {}
+    for folded in (0, 2, 3):
+        runs = [json.loads(egret(*arguments, engine, "--folded", folded)[1]) for engine in ("integer", "native")]
+        assert runs[0] == runs[1] | {"engine": "integer"}
+        results[folded] = runs[0]
+    assert [result["folded"] for result in results.values()] == [0, 2, 3]
+    layers = [results[folded]["macs_whole_per_token"] - results[0]["macs_readout_per_token"] for folded in results]
+    assert results[0]["macs_per_token"] == layers[0] > layers[1] > layers[2] > 0
+    (_, out, _) = egret(*arguments, "rtl", "--folded", 3)
+    core = json.loads(out)
+    assert core["macs_whole_per_token"] == results[3]["macs_whole_per_token"]
+    # Columns of y are taken before the token is known: those of the last step are not counted by both.
+    assert core["counters"]["macs"] / 40 == pytest.approx(layers[2], rel=0.05)
