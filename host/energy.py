@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from egret.host.measure import Measurement
-from egret.host.traffic import column_lookups
+from egret.host.traffic import column_lookups, readout_words_per_token
 from egret.model.arithmetic import WEIGHT_BITS
 from egret.model.compiler.configuration import SDRAM_BITS
 from egret.model.compiler.image import Image
@@ -182,6 +182,7 @@ def activity(
         scanned = c.readout.entries * steps + c.readout.group_size * counters["groups"]
         entry = memory_sections(c)["entries"].word_bits
         bits["read-out"] = (2 * c.accumulator_bits + entry + 2 * SCORE_BITS + POWER_FRACTION + 1) * scanned
+    read = steps * readout_words_per_token(image, measurement)
     embedded = (steps - folded) * c.embedding * WEIGHT_BITS
     result = {}
     if c.store == "sdram":
@@ -206,9 +207,9 @@ def activity(
         }
         bits["resident weights"] = c.lanes * c.narrow_bits * float((words * ~outside) @ lookups)
         # Words of the others go through a queue, as does the embedding.
-        bits["queues"] = 2 * embedded + 2 * SDRAM_BITS * float(beats @ lookups)
+        bits["queues"] = 2 * embedded + 2 * SDRAM_BITS * (float(beats @ lookups) + c.word_beats * read)
     else:
-        bits["weights"] = float((8 * column_bytes(image) - pointer) @ lookups)
+        bits["weights"] = float((8 * column_bytes(image) - pointer) @ lookups) + c.lanes * c.narrow_bits * read
         bits["embedding"] = embedded
         bits["folded rows"] = folded * row * c.row_bits
     result |= {name: ("bits", count) for name, count in bits.items() if count}

@@ -6,9 +6,10 @@ from egret.host.measure import Measurement
 from egret.model.compiler import lookups
 from egret.model.compiler.configuration import SDRAM_BITS
 from egret.model.compiler.image import Image
+from egret.model.compiler.layouts import word_layouts
 from egret.model.compiler.unpack import column_bytes
 
-__all__ = ["column_lookups", "weight_bytes_per_token"]
+__all__ = ["column_lookups", "readout_words_per_token", "weight_bytes_per_token"]
 
 
 def column_lookups(image: Image, measurement: Measurement, ids: np.ndarray, embedding: np.ndarray) -> np.ndarray:
@@ -38,11 +39,23 @@ def column_lookups(image: Image, measurement: Measurement, ids: np.ndarray, embe
 
 
 def weight_bytes_per_token(image: Image, measurement: Measurement, ids: np.ndarray, embedding: np.ndarray) -> float:
-    """Bytes of weight words, folded rows and pointers that the core reads for a token of a text.
+    """Bytes of weight words, the read-out's too, folded rows and pointers that the core reads for a token of a text.
 
     ``image``, ``measurement``, ``ids`` and ``embedding`` are those of `column_lookups`.
     """
     c = image.configuration
     columns = float(column_lookups(image, measurement, ids, embedding) @ column_bytes(image))
     row = c.layer_depth(0) * (SDRAM_BITS * c.row_beats if c.store == "sdram" else c.banks * c.row_bits) / 8
-    return (columns + row * int((ids[:-1] < c.folded_tokens).sum())) / (len(ids) - 1)
+    words = readout_words_per_token(image, measurement) * c.lanes * c.narrow_bits / 8
+    return (columns + row * int((ids[:-1] < c.folded_tokens).sum())) / (len(ids) - 1) + words
+
+
+def readout_words_per_token(image: Image, measurement: Measurement) -> float:
+    """Words of weights that the core of an ``image`` reads for its read-out, a token of a ``measurement``."""
+    counts = measurement.evaluation.readout
+    if image.configuration.readout is None:
+        return 0.0
+    assert counts is not None
+    head, *groups = word_layouts(image.configuration)["groups"].unpack(image.memories["groups"])["count"].tolist()
+    # All groups have columns of one length.
+    return head * counts.head_columns + (groups[0] * counts.group_columns if groups else 0.0)

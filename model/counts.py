@@ -10,7 +10,7 @@ weights, or both.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = [
     "ColumnCounts",
     "MacCounts",
     "ReadoutColumns",
+    "ReadoutCounts",
     "SourceCounts",
     "checkpoint_columns",
     "checkpoint_readout",
@@ -125,8 +126,8 @@ class ReadoutColumns:
         matrices[order] = np.repeat(np.arange(len(sizes)), sizes)
         return cls(head + np.count_nonzero(rows, axis=0), np.array(groups, np.int64).reshape(-1, len(head)), matrices)
 
-    def macs(self, y: np.ndarray, words: np.ndarray) -> int:
-        """MACs of the probabilities of one word for each row of outputs.
+    def count(self, y: np.ndarray, words: np.ndarray) -> "ReadoutCounts":
+        """What the probability of one word for each row of outputs takes, all rows together.
 
         Parameters
         ----------
@@ -136,12 +137,45 @@ class ReadoutColumns:
 
         Returns
         -------
-        int
+        ReadoutCounts
         """
         active, matrices = y != 0, self.matrices[words]
         in_groups = np.flatnonzero(matrices)
-        grouped = self.groups[matrices[in_groups] - 1][active[in_groups]]
-        return int(np.count_nonzero(active, axis=0) @ self.head + grouped.sum())
+        inside = active[in_groups]
+        grouped = self.groups[matrices[in_groups] - 1][inside]
+        return ReadoutCounts(
+            macs=float(np.count_nonzero(active, axis=0) @ self.head + grouped.sum()),
+            head_columns=float(np.count_nonzero(active)),
+            groups=float(len(in_groups)),
+            group_columns=float(np.count_nonzero(inside)),
+        )
+
+
+@dataclass(frozen=True)
+class ReadoutCounts:
+    """What a read-out takes for log-probabilities.
+
+    Attributes
+    ----------
+    macs : float
+        Non-zero weights of columns of active sources.
+    head_columns, group_columns : float
+        These columns of the head, and of groups.
+    groups : float
+        Groups that are read.
+    """
+
+    macs: float = 0.0
+    head_columns: float = 0.0
+    groups: float = 0.0
+    group_columns: float = 0.0
+
+    def __add__(self, other: "ReadoutCounts") -> "ReadoutCounts":
+        return ReadoutCounts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+    def per_token(self, tokens: int) -> "ReadoutCounts":
+        """The same a token, of so many ``tokens`` together."""
+        return ReadoutCounts(*(count / tokens for count in astuple(self)))
 
 
 def checkpoint_readout(checkpoint: "Checkpoint") -> ReadoutColumns:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from egret.model.counts import MacCounts, SourceCounts, count_macs
+from egret.model.counts import MacCounts, ReadoutCounts, SourceCounts, count_macs
 from egret.model.errors import InputError
 from egret.model.readout import LOG_FRACTION
 
@@ -40,8 +40,8 @@ class Evaluation:
     activity : list of float
         Share of neurons with an event per step, 0 to 1, one a layer.
     macs : MacCounts
-    macs_readout : float or None
-        MACs of the read-out a token, where they were counted.
+    readout : ReadoutCounts or None
+        What the read-out takes a token, where that was counted.
     sources : SourceCounts or None
         How often each source was active, where that was counted.
     """
@@ -50,13 +50,18 @@ class Evaluation:
     loss: float
     activity: list[float]
     macs: MacCounts
-    macs_readout: float | None = None
+    readout: ReadoutCounts | None = None
     sources: SourceCounts | None = field(default=None, compare=False, repr=False)
 
     @property
     def perplexity(self) -> float:
         """Exponential of the loss; infinite where that is too large for a float."""
         return math.exp(self.loss) if self.loss < 709 else math.inf
+
+    @property
+    def macs_readout(self) -> float | None:
+        """MACs of the read-out a token, where they were counted."""
+        return None if self.readout is None else self.readout.macs
 
 
 def stream_steps(ids: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -137,7 +142,7 @@ def evaluate(
     ids : np.ndarray of int, shape [N + 1]
         The text; every token after the first is predicted.
     readout : ReadoutColumns, optional
-        Of this network's read-out, to count its MACs.
+        Of this network's read-out, to count what it takes.
     batch : int
         Number of streams that the text is cut into (`stream_steps`).
     progress : callable, optional
@@ -153,10 +158,11 @@ def evaluate(
         See `stream_steps`; or the float network's logits are too large for float32.
     """
     sources = SourceCounts(columns)
-    likelihood, macs, total = 0.0, 0, len(ids) - 1
+    likelihood, counts, total = 0.0, ReadoutCounts(), len(ids) - 1
     for y, targets in outputs(engine, ids, batch, sources=sources, progress=progress):
         found = engine.log_probabilities(y, targets)
-        macs += 0 if readout is None else readout.macs(y, targets)
+        if readout is not None:
+            counts += readout.count(y, targets)
         # Sums of integers are exact, however many are taken at once.
         likelihood += float(found.sum()) * (2.0**-LOG_FRACTION if np.issubdtype(found.dtype, np.integer) else 1)
     if not math.isfinite(likelihood):
@@ -166,7 +172,7 @@ def evaluate(
         loss=-likelihood / total,
         activity=sources.activity,
         macs=count_macs(columns, sources),
-        macs_readout=None if readout is None else macs / total,
+        readout=None if readout is None else counts.per_token(total),
         sources=sources,
     )
 

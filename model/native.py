@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from egret.model.counts import SourceCounts, count_macs, integer_columns, integer_readout
+from egret.model.counts import ReadoutCounts, SourceCounts, count_macs, integer_columns, integer_readout
 from egret.model.errors import InputError
 from egret.model.evaluate import Evaluation, stream_starts
 from egret.model.files import write_aside
@@ -367,7 +367,12 @@ class NativeEngine:
             loss=-float(result.sum()) * 2.0**-LOG_FRACTION / total,
             activity=sources.activity,
             macs=count_macs(columns, sources),
-            macs_readout=float(readout.head @ x + readout.groups.ravel() @ counts) / total,
+            readout=ReadoutCounts(
+                macs=float(readout.head @ x + readout.groups.ravel() @ counts),
+                head_columns=float(x.sum()),
+                groups=float(np.count_nonzero(readout.matrices[ids[1:]])),
+                group_columns=float(counts.sum()),
+            ).per_token(total),
             sources=sources,
         )
 

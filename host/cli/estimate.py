@@ -28,13 +28,18 @@ def estimate(network: str, name: str | None, core: dict[str, Any], text: str | N
 
     Cycles are those of a model that was fitted to simulated cores (docs/scaling.md); `egret bench` counts them.
     """
-    from egret.host.cost.work import Work, columns_taken, count_sources, resident_shares
+    from egret.host.cost.work import ReadoutWork, Work, columns_taken, resident_shares
+    from egret.model.counts import integer_columns, integer_readout
+    from egret.model.evaluate import evaluate
+    from egret.model.integer import IntegerEngine
 
     board = None if name is None else board_named(name, core)
     source = Source(network, core, board)
     image, integer, ids = source.image, source.network, source.ids(text, tokens)
     c = image.configuration
-    sources = count_sources(integer, ids)
+    evaluation = evaluate(IntegerEngine(integer), integer_columns(integer), ids, readout=integer_readout(integer))
+    sources = evaluation.sources
+    assert sources is not None
     taken = columns_taken(integer, sources, ids, c.folded_tokens)
     work = Work.of(
         integer,
@@ -45,6 +50,7 @@ def estimate(network: str, name: str | None, core: dict[str, Any], text: str | N
         weight_bits=c.weight_bits,
         folded_tokens=c.folded_tokens,
         resident=resident_shares(image, taken) if c.store == "sdram" else (),
+        readout=ReadoutWork.of(integer, evaluation) if c.readout is not None else None,
     )
     result = Result({"network": network, "tokens": tokens, "lanes": c.lanes, "store": c.store})
     result.add(_memories(c))
@@ -78,6 +84,12 @@ def _cycles(work: "Work", c: "Configuration", board: "BoardDefinition | None") -
         ("cycles per token", f"{found:,.0f}"),
         ("bytes read per token", f"{read['bytes']:,.0f}"),
     ]
+    if work.readout is not None:
+        own = work.readout.counts.macs
+        figures |= {"macs_readout_per_token": own, "macs_whole_per_token": macs + own}
+        figures["readout_memory_bytes"] = read["readout"]
+        rows.insert(1, ("MACs of the read-out per token", f"{own:,.0f}"))
+        rows.append(("block RAM of the read-out's own memories", f"{read['readout']:,.0f} bytes"))
     if board is not None:
         speed = board_speed(work, board, board.hertz)
         figures["speed"] = speed.summary()

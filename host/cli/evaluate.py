@@ -62,8 +62,8 @@ def evaluate(
 
     if engine == "float" and core:
         raise InputError(
-            "--lanes, --store, --weight-bits, --folded and --resident-bytes are for a core, which computes in integers: "
-            "--engine must be integer, native or rtl, not float"
+            "--lanes, --store, --weight-bits, --folded and --resident-bytes are for a core, which computes in "
+            "integers: --engine must be integer, native or rtl, not float"
         )
     if agreement and engine != "integer":
         raise InputError(f"--agreement compares the integer network with the float one; --engine is {engine}")

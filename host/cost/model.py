@@ -8,6 +8,7 @@ Of a network it knows what the columns hold and how often each is taken, of a co
 - `cycles` adds the phases of a step up. Each is as long as its words or, where that is more, what the words wait for: a
   memory, save for the words that are in block RAM beside it; an element of the embedding a cycle; the gates of a reset
   pass; the update pass beside it. Its five `Constants` are fitted by `bench.scaling` (docs/scaling.md).
+- Of a read-out that the core makes, columns are whole, and scores are walked over twice: nothing is fitted there.
 """
 
 import json
@@ -18,17 +19,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from egret.host.cost.work import Columns, Work
+from egret.host.cost.work import Columns, ReadoutWork, Work
 from egret.host.speed import Speed
 from egret.model.compiler.configuration import MATRIX_KINDS, RUN_BITS, pointer_bits
 from egret.model.compiler.layouts import pointer_layout
 from egret.model.compiler.pack import SPEED_SHARE, farthest, widest
+from egret.model.compiler.readout import readout_bytes
 
 if TYPE_CHECKING:
     from egret.boards.definition import BoardDefinition
 
 __all__ = [
     "FITTED",
+    "READING",
     "Constants",
     "Words",
     "board_speed",
@@ -73,6 +76,9 @@ class Constants:
 
 FITTED = Constants(**json.loads((Path(__file__).parent / "constants.json").read_text())["constants"])
 """What `bench.scaling` fitted to its runs; ``constants.json`` says how."""
+
+READING = 55.0
+"""Cycles that a matrix of the read-out takes beside those of its columns and scores: pipelines and a logarithm."""
 
 Words = list[list[tuple[np.ndarray, int]]]
 """Of each layer and matrix: words of its columns, and bits of its runs."""
@@ -196,21 +202,48 @@ def cycles(work: Work, constants: Constants = FITTED, words: Words | None = None
 
     gate = max(1, k.gate / in_flight)
 
-    def waits(layer: int, *beside: Columns) -> float:
-        """Cycles that a layer's update pass goes on after the columns beside it."""
+    def waits(layer: int, *beside: float) -> float:
+        """Cycles that a layer's update pass goes on after so many columns beside it."""
         passes = k.passes + (k.gaps if external else 0)
-        return gate * max(0, work.hidden[layer] - passes * sum(float(columns.taken.sum()) for columns in beside))
+        return gate * max(0, work.hidden[layer] - passes * sum(beside))
 
-    total = 0.0
+    total, head = 0.0, 0.0
+    if work.readout is not None:
+        head = work.readout.counts.head_columns
+        total += _readout_cycles(work, work.readout, k)
     for layer, (x, y, _) in enumerate(work.matrices):
         total += takes(layer, 1)
         if layer:
-            total += takes(layer, 0) + waits(layer - 1, y, x)
+            total += takes(layer, 0) + waits(layer - 1, y.taken.sum(), x.taken.sum())
         else:
-            total += inputs() + (waits(-1, y) if len(work.hidden) > 1 else waits(0))
+            total += inputs() + (waits(-1, y.taken.sum(), head) if len(work.hidden) > 1 else waits(0))
         total += max(takes(layer, 2), gate * float(y.taken.sum()))
         total += k.layer
     return total
+
+
+def _readout_cycles(work: Work, readout: ReadoutWork, k: Constants) -> float:
+    """Cycles of a token's log-probability behind the last layer."""
+    shape, counts = readout.shape, readout.counts
+
+    def column(entries: int) -> float:
+        sent = 2 * -(-entries // (2 * work.lanes))  # each lane's two banks in turn
+        if work.store == "bram":
+            return sent
+        return max(sent, _readout_words(work, entries) * _word_bits(work) / work.width + k.burst)
+
+    scores = shape.entries + counts.groups * (shape.rows + readout.group)
+    columns = counts.head_columns * column(shape.entries) + counts.group_columns * column(shape.group_size)
+    return columns + 2 * scores + READING * (1 + counts.groups)
+
+
+def _readout_words(work: Work, entries: int) -> int:
+    """Words of a column of the read-out: with weights of 4 bits each serves both banks of a lane."""
+    return -(-entries // (2 * work.lanes)) * (1 if work.weight_bits == 4 else 2)
+
+
+def _word_bits(work: Work) -> int:
+    return work.lanes * (work.weight_bits + RUN_BITS)
 
 
 def traffic(work: Work, words: Words | None = None) -> dict[str, float]:
@@ -226,7 +259,8 @@ def traffic(work: Work, words: Words | None = None) -> dict[str, float]:
     -------
     dict of str to float
         ``words`` and ``bytes`` of a token, as `egret.host.traffic.weight_bytes_per_token` counts them; ``weights``,
-        ``columns``, ``embedding`` and ``rows``: bytes of these memories; one row has ``row`` of them.
+        ``columns``, ``embedding``, ``rows`` and ``readout``, the read-out's own: bytes of these memories; one row has
+        ``row`` of them.
     """
     words = words or packed(work)
     total = read = stored = used = 0.0
@@ -237,6 +271,15 @@ def traffic(work: Work, words: Words | None = None) -> dict[str, float]:
             read += columns.taken @ own * size
             stored += columns.number @ own * size
             used += columns.number @ own
+    if work.readout is not None:
+        shape, counts = work.readout.shape, work.readout.counts
+        head, group = (_readout_words(work, entries) for entries in (shape.entries, shape.group_size))
+        taken = counts.head_columns * head + counts.group_columns * group
+        total += taken * (2 if work.weight_bits == 4 else 1)  # sent for one bank, and for the other one
+        read += taken * _word_bits(work) / 8
+        every = round(work.hidden[-1]) * (head + shape.groups * group)
+        stored += every * _word_bits(work) / 8
+        used += every
     depth, span = depth_of(max(work.hidden), work.lanes, "x")
     pointer = pointer_layout(*pointer_bits(round(float(used)), span), work.lanes).bits
     columns = sum(columns.number.sum() for layer in work.matrices for columns in layer)
@@ -253,14 +296,20 @@ def traffic(work: Work, words: Words | None = None) -> dict[str, float]:
         "embedding": float(work.vocabulary * work.embedding),
         "row": float(row),
         "rows": float(work.folded_tokens * row),
+        "readout": float(readout_bytes(work.vocabulary, work.readout and work.readout.shape)),
     }
 
 
 def link_bytes(work: Work) -> tuple[float, float]:
     """Bytes to and from the board, a token of ``work``."""
-    from egret.rtl.protocol import bitmap_bytes
+    from egret.host.board import scores_at_once
+    from egret.rtl.protocol import COMMAND_OVERHEAD, DEFAULT_RECEIVE_BYTES, SCORE, SCORE_VALUE, bitmap_bytes
 
-    answer = 12 + _ESCAPED * (bitmap_bytes(round(work.hidden[-1])) + work.events[-1])
+    reply = COMMAND_OVERHEAD + 1  # its status
+    if work.readout is not None:
+        batch = scores_at_once(DEFAULT_RECEIVE_BYTES)
+        return SCORE.size + COMMAND_OVERHEAD / batch, _ESCAPED * SCORE_VALUE.size + reply / batch
+    answer = reply + _ESCAPED * (bitmap_bytes(round(work.hidden[-1])) + work.events[-1])
     if work.vocabulary:
         return 15.0, answer
     count = float(work.matrices[0][0].taken.sum())
@@ -283,8 +332,20 @@ def board_speed(work: Work, board: "BoardDefinition", hertz: float, constants: C
     -------
     Speed
     """
+    from egret.host.board import scores_at_once
+    from egret.rtl.protocol import DEFAULT_RECEIVE_BYTES
     from egret.rtl.uart import divisor_for
 
-    divisor = divisor_for(hertz, board.baud)
+    divisor, draws = divisor_for(hertz, board.baud), work.readout is not None
     sent, received = link_bytes(work)
-    return Speed(hertz, divisor, board.window, board.receive_bytes, cycles(work, constants), sent, received)
+    return Speed(
+        hertz=hertz,
+        divisor=divisor,
+        window=board.window,
+        receive_bytes=board.receive_bytes,
+        cycles=cycles(work, constants),
+        sent=sent,
+        received=received,
+        batch=scores_at_once(DEFAULT_RECEIVE_BYTES) if draws else 1,
+        draws=draws,
+    )

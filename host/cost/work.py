@@ -7,15 +7,27 @@ from typing import Any, Self
 
 import numpy as np
 
-from egret.model.compiler.configuration import SDRAM_BITS
+from egret.model.compiler.configuration import SDRAM_BITS, ReadoutShape
 from egret.model.compiler.folded import row_format
 from egret.model.compiler.image import Image
 from egret.model.compiler.lookups import column_lookups
+from egret.model.compiler.readout import readout_shape
 from egret.model.compiler.unpack import column_words
-from egret.model.counts import SourceCounts, integer_columns
+from egret.model.counts import ReadoutCounts, SourceCounts, integer_columns
+from egret.model.evaluate import Evaluation
 from egret.model.integer import IntegerEngine, IntegerNetwork
+from egret.model.readout import ReadOut
 
-__all__ = ["Columns", "TextShares", "Work", "columns_taken", "count_sources", "resident_shares", "text_shares"]
+__all__ = [
+    "Columns",
+    "ReadoutWork",
+    "TextShares",
+    "Work",
+    "columns_taken",
+    "count_sources",
+    "resident_shares",
+    "text_shares",
+]
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,37 @@ class Columns:
 
 
 @dataclass(frozen=True)
+class ReadoutWork:
+    """A read-out that a core makes, as the model sees it.
+
+    Attributes
+    ----------
+    shape : ReadoutShape
+    group : float
+        Words of a group, on average.
+    counts : ReadoutCounts
+        What the log-probability of a token takes.
+    """
+
+    shape: ReadoutShape
+    group: float
+    counts: ReadoutCounts
+
+    @classmethod
+    def of(cls, network: IntegerNetwork, evaluation: Evaluation) -> Self:
+        """Of a ``network`` over the text of an ``evaluation``, which has counted its read-out."""
+        assert evaluation.readout is not None
+        readout = ReadOut(network)
+        return cls(readout_shape(readout), float(np.mean(readout.sizes or [0])), evaluation.readout)
+
+    def scaled(self, factor: int) -> "ReadoutWork":
+        """Of a network ``factor`` times as wide, as dense and as active, with as many words."""
+        counts = self.counts
+        more = {name: factor * getattr(counts, name) for name in ("macs", "head_columns", "group_columns")}
+        return dataclasses.replace(self, counts=dataclasses.replace(counts, **more))
+
+
+@dataclass(frozen=True)
 class Work:
     """A network and a core, as the model sees them.
 
@@ -82,6 +125,8 @@ class Work:
         Bits a cycle that the memory brings, where that is not block RAM.
     resident : tuple of tuple of float
         Of each matrix: which share of the words that are taken comes from block RAM beside such a memory.
+    readout : ReadoutWork or None
+        What the core makes of the last layer's events; None where it ends with these.
     """
 
     hidden: tuple[int, ...]
@@ -97,6 +142,7 @@ class Work:
     row_bits: int = 24
     width: int = SDRAM_BITS
     resident: tuple[tuple[float, ...], ...] = ()
+    readout: ReadoutWork | None = None
 
     @classmethod
     def of(
@@ -110,6 +156,7 @@ class Work:
         weight_bits: int = 4,
         folded_tokens: int = 0,
         resident: tuple[tuple[float, ...], ...] = (),
+        readout: ReadoutWork | None = None,
     ) -> Self:
         """Of a text on a core.
 
@@ -120,7 +167,7 @@ class Work:
             Over the text.
         ids : np.ndarray of int, shape [N + 1]
             The text.
-        lanes, store, weight_bits, folded_tokens, resident
+        lanes, store, weight_bits, folded_tokens, resident, readout
             Of the core, as the attributes say.
 
         Returns
@@ -152,6 +199,7 @@ class Work:
             folded_share=float(np.mean(tokens < folded_tokens)),
             row_bits=row_format(network, folded_tokens or None)[0],
             resident=resident,
+            readout=readout,
         )
 
     def wider(self, factor: int) -> "Work":
@@ -162,6 +210,7 @@ class Work:
             embedding=self.embedding * factor,
             matrices=tuple(tuple(columns.scaled(factor) for columns in layer) for layer in self.matrices),
             events=tuple(factor * count for count in self.events),
+            readout=self.readout and self.readout.scaled(factor),
         )
 
     def part(self, first: int, last: int) -> "Work":
@@ -177,6 +226,7 @@ class Work:
             matrices=self.matrices[first:last],
             events=self.events[first:last],
             resident=self.resident[first:last],
+            readout=self.readout if last == len(self.hidden) else None,
             **inputs,
         )
 
@@ -204,9 +254,14 @@ class Work:
             weights, number, taken = (np.array(one[name]) for name in ("weights", "number", "taken"))
             return Columns(one["rows"], weights, number, taken, tuple(map(tuple, one["regions"])))
 
+        readout = values.get("readout")
+        if readout is not None:
+            shape, counts = ReadoutShape(**readout["shape"]), ReadoutCounts(**readout["counts"])
+            readout = ReadoutWork(shape, readout["group"], counts)
         return cls(
             **values
             | {
+                "readout": readout,
                 "hidden": tuple(values["hidden"]),
                 "events": tuple(values["events"]),
                 "resident": tuple(map(tuple, values["resident"])),

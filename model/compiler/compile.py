@@ -118,7 +118,7 @@ def configuration_for(
     words, *wide = words_by_width(widths, packed)
     wide = tuple(count for count in wide if count)
     if resident_bytes is None:
-        resident_bytes = max(RESIDENT_BYTES - readout_bytes(bare), 0)
+        resident_bytes = max(RESIDENT_BYTES - readout_bytes(bare.vocabulary, bare.readout), 0)
     resident = min(words, 8 * resident_bytes // (bare.lanes * bare.narrow_bits)) if bare.store == "sdram" else 0
     # Which words are resident is for the image to say: the SDRAM has room for all of them, unless there is no choice.
     weight_words = 1 if words == resident else words

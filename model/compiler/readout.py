@@ -67,13 +67,23 @@ def readout_shape(readout: ReadOut) -> ReadoutShape:
     )
 
 
-def readout_bytes(configuration: Configuration) -> int:
-    """Bytes of block RAM, whole blocks, that a core of a ``configuration`` has for the memories of its read-out."""
-    read = configuration.readout
-    if read is None:
+def readout_bytes(vocabulary: int, shape: ReadoutShape | None) -> int:
+    """Bytes of block RAM, whole blocks, of a read-out's own memories in a core.
+
+    Parameters
+    ----------
+    vocabulary : int
+    shape : ReadoutShape or None
+        None of a core without a read-out.
+
+    Returns
+    -------
+    int
+    """
+    if shape is None:
         return 0
     # Entries in blocks of 1,024 words, two block RAMs wide; tables, scores, the list, bounds and groups.
-    return 2048 * (2 * -(-(configuration.vocabulary + read.groups * read.rows) // 1024) + 9)
+    return 2048 * (2 * -(-(vocabulary + shape.groups * shape.rows) // 1024) + 9)
 
 
 def readout_words(configuration: Configuration) -> int:

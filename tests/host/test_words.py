@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from egret.host.board import Board
+from egret.host.cost.model import cycles
+from egret.host.cost.work import ReadoutWork, Work
 from egret.host.measure import measure, stream
 from egret.host.session import generate_text
+from egret.host.traffic import readout_words_per_token, weight_bytes_per_token
 from egret.host.transport import open_program, open_virtual
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.counts import integer_columns, integer_readout
@@ -257,6 +260,28 @@ def test_sessions_and_measurements_of_a_core_with_a_readout(network, image):
         nothing = generate_text(board, image, network, [3], 0, sampler, pieces.append)
         unchecked = generate_text(board, image, None, [3], 10, Sampler(ReadOut(network), seed=2), pieces.append)
     assert measurement.evaluation == expected and measurement.mismatches == 0
+    # What the core reads of its read-out, word by word, and the model of its cost.
+    readout, y = (
+        ReadOut(network),
+        np.array([trace[-1].y[0] for trace in map(IntegerEngine(network).step, ids[:-1, None])]),
+    )
+    events, groups = np.count_nonzero(y, axis=1), [readout.target(int(word))[0] for word in ids[1:]]
+    width = {0: 2 * -(-27 // 4)} | dict.fromkeys((1, 2, 3), 2 * -(-30 // 4))  # words of 8-bit weights for 4 banks
+    words = sum(
+        int(count) * (width[0] + (width[group] if group else 0)) for count, group in zip(events, groups, strict=True)
+    )
+    assert readout_words_per_token(image, measurement) == pytest.approx(words / 30, rel=1e-12)
+    assert weight_bytes_per_token(image, measurement, ids, network.embedding) > words / 30 * 2 * 12 / 8
+    work = Work.of(
+        network,
+        measurement.evaluation.sources,
+        ids,
+        lanes=2,
+        store="bram",
+        weight_bits=8,
+        readout=ReadoutWork.of(network, expected),
+    )
+    assert cycles(work) == pytest.approx(measurement.cycles_per_token, rel=0.2)  # nearly all are fixed costs
     assert measurement.compared == "log-probabilities" and measurement.macs_readout_per_token > 0
     assert streamed.perplexity == pytest.approx(expected.perplexity, rel=1e-12)
     assert (session.tokens, session.steps, session.matching, session.first_mismatch) == (40, 42, 42, None)

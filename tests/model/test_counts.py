@@ -6,6 +6,7 @@ import pytest
 from egret.model.checkpoint import NetworkConfiguration
 from egret.model.counts import (
     ColumnCounts,
+    ReadoutCounts,
     SourceCounts,
     checkpoint_columns,
     checkpoint_readout,
@@ -119,14 +120,20 @@ def test_macs_of_a_read_out(tied, groups, random_checkpoint):
             network.groups.weight if groups else [],
         ),
     ):
-        expected = 0
+        expected = head_columns = groups_read = group_columns = 0
         engine.reset_state()
         for token, target in zip(ids[:-1].tolist(), ids[1:].tolist(), strict=True):
             y = engine.step(np.array([token]))[-1].y[0]
             read = [*rows, *(words[word] for word in matrices[0])]
             read += [words[word] for matrix in matrices[1:] if target in matrix for word in matrix]
             expected += sum(int(weight != 0) for row in read for weight, value in zip(row, y, strict=True) if value)
-        assert evaluate(engine, columns, ids, readout=readout).macs_readout == expected / 30
+            events, grouped = np.count_nonzero(y), target not in matrices[0]
+            head_columns, groups_read = head_columns + events, groups_read + grouped
+            group_columns += grouped * events
+        evaluation = evaluate(engine, columns, ids, readout=readout)
+        assert evaluation.macs_readout == expected / 30
+        counts = ReadoutCounts(expected, head_columns, groups_read, group_columns)
+        assert evaluation.readout == counts.per_token(30) and (group_columns > 0) == (groups is not None)
         assert expected > 0 and evaluate(engine, columns, ids).macs_readout is None
 
 

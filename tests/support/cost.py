@@ -4,9 +4,12 @@ import numpy as np
 
 from egret.host.cost.model import Constants
 from egret.host.cost.work import Columns, Work, count_sources
+from egret.model.counts import integer_columns, integer_readout
+from egret.model.evaluate import evaluate
+from egret.model.integer import IntegerEngine
 from tests.support.networks import few_values, random_network
 
-__all__ = ["EXACT", "columns", "counted", "small", "work"]
+__all__ = ["EXACT", "columns", "counted", "evaluated", "small", "work"]
 
 EXACT = Constants(layer=50, passes=1.5, gate=20, burst=2, gaps=1.2)
 
@@ -32,6 +35,11 @@ def work(hidden=(100,), *, inputs=50, weights=60, taken=20.0, **others):
 
 def small(seed=1, **options):
     return few_values(random_network(seed, **{"embedding": 64, "hidden": (96, 80), "density": 0.2} | options))
+
+
+def evaluated(network, steps=12):
+    ids = np.random.default_rng(3).integers(0, network.embedding.shape[0], steps + 1)
+    return evaluate(IntegerEngine(network), integer_columns(network), ids, readout=integer_readout(network)), ids
 
 
 def counted(network, steps=12):

@@ -1,17 +1,22 @@
 """The model's arithmetic, by hand and against the compiler."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 from egret.boards.catalogue import board_named
-from egret.host.cost.model import FITTED, board_speed, cycles, depth_of, link_bytes, packed, traffic, words_of
-from egret.host.cost.work import Work
+from egret.host.cost.model import FITTED, READING, board_speed, cycles, depth_of, link_bytes, packed, traffic, words_of
+from egret.host.cost.work import ReadoutWork, Work
 from egret.model.compiler.compile import configuration_for
+from egret.model.compiler.configuration import ReadoutShape
 from egret.model.compiler.layouts import memory_sections
 from egret.model.compiler.pack import matrices, pack_matrix
-from tests.support.cost import EXACT, columns, counted, small, work
+from egret.model.compiler.readout import readout_bytes
+from egret.model.counts import ReadoutCounts
+from tests.support.cost import EXACT, columns, counted, evaluated, small, work
+from tests.support.networks import random_groups
 
 
 @pytest.mark.parametrize("weights, lanes, words", [(0, 4, 0), (1, 4, 1), (300, 4, 75), (299, 4, 75), (300, 1, 300)])
@@ -112,6 +117,61 @@ def test_cycles_with_resident_words():
     saved = 0.25 * comes(x, 50) + 0.5 * comes(y, 20) + comes(s, 20) - 20 * s[0]
     assert cycles(own, EXACT) - cycles(shares, EXACT) == pytest.approx(saved)
     assert shares.part(0, 1).resident == shares.resident
+
+
+READ = ReadoutWork(
+    ReadoutShape(head=30, groups=5, group_size=90, rows=2),
+    80.0,
+    ReadoutCounts(macs=1000.0, head_columns=12.0, groups=0.5, group_columns=7.0),
+)
+"""Of 40 entries, and of groups of 80 words on average."""
+
+
+@pytest.mark.parametrize("store, lanes", [("bram", 4), ("sdram", 4), ("sdram", 2)])
+def test_cycles_of_a_read_out(store, lanes):
+    """Whole columns, each word of 4-bit weights for two banks; the scores twice; what it saves the update pass."""
+    bare = work((100, 100), lanes=lanes, store=store)
+    own = dataclasses.replace(bare, readout=READ)
+    head, group = -(-40 // (2 * lanes)), -(-90 // (2 * lanes))
+    if store == "bram":
+        columns = 12 * 2 * head + 7 * 2 * group
+    else:
+        beats = lanes * 8 // 16  # of 16 bits
+        columns = 12 * max(2 * head, beats * head + 2) + 7 * max(2 * group, beats * group + 2)
+    walks = 2 * (40 + 0.5 * (2 + 80)) + 1.5 * READING
+    passes = EXACT.passes + (EXACT.gaps if store == "sdram" else 0)
+    gate = 20 / min(4 * lanes, 32)
+    saved = gate * (max(0, 100 - passes * 20) - max(0, 100 - passes * 32))
+    assert saved > 0
+    assert cycles(own, EXACT) - cycles(bare, EXACT) == pytest.approx(columns + walks - saved)
+    read, plain = traffic(own), traffic(bare)
+    assert read["words"] - plain["words"] == 2 * (12 * head + 7 * group)
+    assert read["weights"] - plain["weights"] == 100 * (head + 5 * group) * lanes
+    # Pointers may be a bit wider.
+    assert read["bytes"] - plain["bytes"] == pytest.approx((12 * head + 7 * group) * lanes, rel=0.05)
+    assert (read["readout"], plain["readout"]) == (2048 * (2 + 9), 0)
+
+
+def test_a_read_out_in_parts_and_on_the_line():
+    own = work((100, 80), readout=READ)
+    assert (own.part(0, 1).readout, own.part(1, 2).readout) == (None, READ)
+    assert own.wider(3).readout.counts == dataclasses.replace(READ.counts, macs=3000, head_columns=36, group_columns=21)
+    assert Work.from_json(json.loads(json.dumps(own.to_json()))).readout == READ
+    # Six log-probabilities a command, in less than half of the bytes that events would take.
+    assert link_bytes(own) == pytest.approx((8 + 11 / 6, 4.08 + 2))
+    assert board_speed(own, board_named("ulx3s-85f"), 80e6).draws
+
+
+@pytest.mark.parametrize("weight_bits, store", [(4, "bram"), (8, "bram"), (4, "sdram")])
+def test_memory_of_a_read_out_is_that_of_the_compiler(weight_bits, store):
+    network = random_groups(small(vocabulary=120), head=30, sizes=(40, 50), codebook=np.array([-9, -1, 1, 9], np.int8))
+    evaluation, ids = evaluated(network)
+    options = {"lanes": 4, "store": store, "weight_bits": weight_bits, "folded_tokens": 0}
+    c = configuration_for(network, resident_bytes=0, **options)
+    own = Work.of(network, evaluation.sources, ids, readout=ReadoutWork.of(network, evaluation), **options)
+    assert traffic(own)["weights"] == pytest.approx(c.weight_memory_bytes, rel=0.12)
+    assert own.readout.shape == c.readout and own.readout.group == 45
+    assert traffic(own)["readout"] == readout_bytes(120, c.readout)
 
 
 def test_fitted_constants():
