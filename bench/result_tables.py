@@ -330,7 +330,9 @@ def _peers(entries: list[dict[str, Any]]) -> str:
         result, machine = entry["result"], entry["machine"]
         speeds = {name: peer["steps_per_second"] for name, peer in machine["peers"].items()}
         whole = {name: peer.get("tokens_per_second") for name, peer in machine["peers"].items()}
-        best = max(speed for name, speed in speeds.items() if name.startswith("PyTorch"))
+        # A core that makes the read-out is compared by whole tokens.
+        own = whole if "readout_macs" in result["counters"] else speeds
+        best = max(speed for name, speed in own.items() if name.startswith("PyTorch"))
         columns.append(
             [
                 ("this core at 80 MHz, before the link", f"**{_core_speed(result)}**"),
@@ -344,6 +346,23 @@ def _peers(entries: list[dict[str, Any]]) -> str:
                 ("date", machine["date"]),
             ]
         )
+    return _columns(("85 %", "95 %"), columns)
+
+
+def _estimate(entries: list[dict[str, Any]]) -> str:
+    columns = []
+    half = len(entries) // 2
+    for core, predicted in zip(_results(entries[:half]), _results(entries[half:]), strict=True):
+        rows = [("folded rows", f"{core['folded']:,}")]
+        for name, figure in (("cycles", "cycles_per_token"), ("bytes", "bytes_per_token")):
+            share = 100 * (predicted[figure] / core[figure] - 1)
+            rows += [
+                (f"{name} per token: run", f"{core[figure]:,.0f}"),
+                ("... predicted", f"{predicted[figure]:,.0f}"),
+                ("... error", f"{share:+.1f} %".replace("-", "−")),
+            ]
+        rows.append(("block RAM of the read-out's own memories, bytes", f"{predicted['readout_memory_bytes']:,.0f}"))
+        columns.append(rows)
     return _columns(("85 %", "95 %"), columns)
 
 
@@ -415,6 +434,9 @@ TABLES: dict[str, Table] = {
     "peers": Table(("85-energy", "95-energy"), _peers, commands=False),
     "peers-whole-token": Table(("85-groups-energy", "95-groups-energy"), _peers, commands=False),
     "packing": Table(tuple(f"85-{goal}-{lanes}" for goal, lanes in PACKING), _packing, commands=False),
+    "estimate": Table(
+        ("85-groups-sdram", "95-groups-sdram", "85-groups-estimate", "95-groups-estimate"), _estimate, commands=False
+    ),
     "simulation": Table(
         ("demo-20000", "demo-icarus", "85-8-lanes", "85-sdram", "95-sdram"), _simulation, commands=False
     ),

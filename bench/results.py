@@ -65,7 +65,7 @@ def split_by_machine(figures: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     """
     same, machine = {}, {}
     for name, value in figures.items():
-        if name in ("source", "image", "verilog"):
+        if name in ("source", "image", "verilog", "network"):
             continue  # paths
         if name == "simulated_tokens_per_second":
             machine[name] = value

@@ -1,8 +1,9 @@
 """Peers: the same network on this processor, in PyTorch and as machine code, and what others have published.
 
 PyTorch computes in float32 with the integer network's numbers, which is exact (see `IntegerEngine`), so that every
-event must be equal. It ends at the last layer's events: the read-out is not in its time. The native engine is timed
-both ways: to these events, and to the log-probability of the next token.
+event must be equal. Its read-out is that of the network, head and groups, each matrix multiplied like those of the
+layers, and the logarithms are float32's. All are timed both ways: to the last layer's events, and to the
+log-probability of the next token.
 """
 
 import time
@@ -16,11 +17,12 @@ import numpy as np
 from egret.model.arithmetic import EVENT_MAX
 from egret.model.integer import IntegerEngine, IntegerNetwork, sigmoid_table, tanh_table
 from egret.model.native import NativeEngine
+from egret.model.readout import LOG_FRACTION, SCORE_BITS, SCORE_FRACTION, ReadOut
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ENGINES", "NATIVE", "PUBLISHED", "Published", "Run", "TorchNetwork", "run_engines"]
+__all__ = ["CLOSE", "ENGINES", "NATIVE", "PUBLISHED", "Published", "Run", "TorchNetwork", "run_engines"]
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,10 @@ those of the values (only the columns of active sources are read), or both."""
 NATIVE = {"native engine": False, "native engine, folded rows": True}
 """Ways to run the native engine: whether what a token adds to the first layer is read from a table."""
 
+CLOSE = 1 / 32
+"""Nats between a log-probability of float32 and that of the integers, whose three sums of exponentials come from a
+table with steps of 1/64."""
+
 PASSES = 3
 """Over the text."""
 
@@ -157,6 +163,10 @@ class TorchNetwork:
                     tensor(np.repeat(0.5 ** np.array(layer.shift), size)),
                 )
             )
+        self._readout = readout = ReadOut(network)
+        self._matrices = [
+            (multiplier(weight), tensor(bias)) for weight, bias in zip(readout.weights, readout.biases, strict=True)
+        ]
         self.reset()
 
     def reset(self) -> None:
@@ -181,6 +191,25 @@ class TorchNetwork:
             events.append(x)
         return events
 
+    def log_probability(self, y: "torch.Tensor", word: int) -> float:
+        """Of a ``word``, in nats, behind the last layer's events y, float32 [H]."""
+        readout = self._readout
+        matrix, entry = readout.target(word)
+        head = self._scores(0, y)
+        whole = head.logsumexp(0)
+        if matrix == 0:
+            return float(head[entry] - whole)
+        group = self._scores(matrix, y)
+        rows = head[readout.group_rows(matrix - 1)]
+        return float(rows.logsumexp(0) - whole + group[entry] - group.logsumexp(0))
+
+    def _scores(self, matrix: int, y: "torch.Tensor") -> "torch.Tensor":
+        """Of the entries of a matrix, in nats."""
+        times, bias = self._matrices[matrix]
+        half = 1 << (SCORE_BITS - 1)
+        scores = _half_up(times(y), 2.0 ** (SCORE_FRACTION - self._readout.fraction)).add_(bias)
+        return scores.clamp_(-half, half - 1).mul_(2.0**-SCORE_FRACTION)
+
     def _index(self, sums: "torch.Tensor", scale: "torch.Tensor") -> "torch.Tensor":
         # A negative index counts from the end, as in two's complement.
         return _half_up(sums, scale).clamp_(self._lowest, self._highest).long()
@@ -198,26 +227,27 @@ class Run:
     ----------
     name : str
     threads : int
-        That did best.
+        That did best with whole tokens.
     seconds : float
-        A step of the layers, with these.
+        A step of the layers, with as many threads as did best.
     mismatches : int
-        Event values and log-probabilities that are wrong, with any number of threads.
-    whole_seconds : float or None
-        A whole token: a step and its read-out; None where that was not run.
+        Event values and log-probabilities that are wrong, with any number of threads: those of the native engine are
+        equal, those of PyTorch within `CLOSE`.
+    whole_seconds : float
+        A whole token: a step and its read-out.
     """
 
     name: str
     threads: int
     seconds: float
     mismatches: int
-    whole_seconds: float | None = None
+    whole_seconds: float
 
 
 def run_engines(
     network: IntegerNetwork, ids: np.ndarray, *, progress: Callable[[int, int], object] | None = None
 ) -> list[Run]:
-    """Run a text in every way of `NATIVE`, and of `ENGINES` that there is here, at batch 1, and compare every event.
+    """Run a text in every way of `NATIVE`, and of `ENGINES` that there is here, at batch 1, and compare everything.
 
     The native engine runs in one thread. PyTorch runs with one thread, and with as many as it takes by itself unless
     these are much slower. The time of each step is the least of `PASSES` over the text, so that what else the machine
@@ -247,9 +277,8 @@ def run_engines(
         name: engine for name, engine in ENGINES.items() if engine is not _pruned or torch.backends.mkl.is_available()
     }
     usual = torch.get_num_threads()
-    runs = _run_native(
-        network, ids, expected, integer.log_probabilities(np.stack([one[-1] for one in expected]), ids[1:])
-    )
+    scores = integer.log_probabilities(np.stack([one[-1] for one in expected]), ids[1:])
+    runs = _run_native(network, ids, expected, scores)
     total = len(runs) + len(engines)
     try:
         with torch.inference_mode():
@@ -257,11 +286,12 @@ def run_engines(
                 runner, times, mismatches = TorchNetwork(network, engine), {}, 0
                 for threads in sorted({1, usual}):
                     torch.set_num_threads(threads)
-                    limit = 2 * len(expected) * min(times.values(), default=float("inf"))
-                    times[threads], wrong = _time(runner, ids[:-1], expected, limit)
+                    limit = 2 * len(expected) * min((whole for _, whole in times.values()), default=float("inf"))
+                    *times[threads], wrong = _time(runner, ids, expected, scores * 2.0**-LOG_FRACTION, limit)
                     mismatches += wrong
-                best = min(times, key=lambda threads: times[threads])
-                runs.append(Run(f"PyTorch, {name}", best, times[best], mismatches))
+                best = min(times, key=lambda threads: times[threads][1])
+                layers = min(layers for layers, _ in times.values())
+                runs.append(Run(f"PyTorch, {name}", best, layers, mismatches, times[best][1]))
                 if progress is not None:
                     progress(done, total)
     finally:
@@ -290,20 +320,27 @@ def _run_native(network, ids, expected, expected_results):
 
 
 def _time(
-    network: TorchNetwork, tokens: np.ndarray, expected: list[list[np.ndarray]], limit: float
-) -> tuple[float, int]:
-    """Seconds of a step, infinite where a pass takes longer than ``limit``; and event values unlike those expected."""
-    least, mismatches = np.full(len(tokens), np.inf), 0
+    network: TorchNetwork, ids: np.ndarray, expected: list[list[np.ndarray]], scores: np.ndarray, limit: float
+) -> tuple[float, float, int]:
+    """Seconds of a step and of a whole token, and what is wrong of the events and log-probabilities expected.
+
+    Seconds are infinite where a pass takes longer than ``limit``.
+    """
+    least, mismatches = np.full((2, len(ids) - 1), np.inf), 0
     for _ in range(PASSES):
         network.reset()
         left = limit
-        for step, (token, right) in enumerate(zip(tokens, expected, strict=True)):
+        for step, (token, word, right) in enumerate(zip(ids[:-1].tolist(), ids[1:].tolist(), expected, strict=True)):
             begin = time.perf_counter()
-            events = network.step(int(token))
-            seconds = time.perf_counter() - begin
-            least[step] = min(least[step], seconds)
+            events = network.step(token)
+            stepped = time.perf_counter()
+            score = network.log_probability(events[-1], word)
+            end = time.perf_counter()
+            least[:, step] = np.minimum(least[:, step], (stepped - begin, end - begin))
             mismatches += sum(np.count_nonzero(one.numpy() != other) for one, other in zip(events, right, strict=True))
-            left -= seconds
+            mismatches += not abs(score - scores[step]) <= CLOSE
+            left -= end - begin
             if left < 0:
-                return float("inf"), int(mismatches)
-    return float(least.mean()), int(mismatches)
+                return float("inf"), float("inf"), int(mismatches)
+    layers, whole = least.mean(axis=1).tolist()
+    return layers, whole, int(mismatches)

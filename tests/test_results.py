@@ -163,6 +163,14 @@ def test_no_result_is_a_place_on_a_machine():
     assert '"/' not in RESULTS.read_text()
 
 
+@pytest.mark.parametrize("sparsity", ["85", "95"])
+def test_a_whole_token_is_what_the_model_of_cost_says(sparsity):
+    """Cycles, bytes and MACs, with the read-out's: those of the simulated core within 3 %."""
+    predicted, core = (ENTRIES[f"{sparsity}-groups-{run}"]["result"] for run in ("estimate", "sdram"))
+    for figure in ("cycles_per_token", "bytes_per_token", "macs_per_token", "macs_readout_per_token"):
+        assert predicted[figure] == pytest.approx(core[figure], rel=0.03)
+
+
 @pytest.mark.parametrize("sparsity, least, most", [("85", 300, 480_000), ("95", 550, 260_000)])
 def test_the_networks_whose_words_are_in_groups(sparsity, least, most):
     """The card, and the goals that the documents may speak of: MACs, words generated a second, and bytes of each."""

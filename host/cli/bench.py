@@ -208,10 +208,9 @@ def _compare_peers(measurement, network, ids, hertz, joules):
         for name, (cycles, energy) in core.items()
     ]
     for run in runs:
-        whole = run.whole_seconds and 1 / run.whole_seconds
         counts = {"threads": run.threads, "mismatches": run.mismatches}
         how = f"measured, threads: {run.threads}"
-        peers.append(peer(run.name, "this", 1 / run.seconds, None, how, whole, **counts))
+        peers.append(peer(run.name, "this", 1 / run.seconds, None, how, 1 / run.whole_seconds, **counts))
     peers += [peer(one.name, one.network, 1 / one.seconds, one.joules, one.source) for one in PUBLISHED]
 
     def millijoules(value):
