@@ -29,6 +29,8 @@ class NativeSession:
         Tokens generated.
     seconds : float
         That the native engine took for them and for the prompt.
+    host_seconds : float
+        Of these, what this process worked.
     matching : int or None
         Tokens that were the integer network's; None where nothing was compared.
     first_mismatch : str or None
@@ -36,6 +38,7 @@ class NativeSession:
 
     tokens: int = 0
     seconds: float = 0.0
+    host_seconds: float = 0.0
     matching: int | None = None
     first_mismatch: str | None = None
 
@@ -49,6 +52,15 @@ class NativeSession:
         lines.append(f"{self.tokens / self.seconds:,.0f} tokens per second")
         return lines
 
+    def end_to_end(self) -> dict[str, float | None]:
+        """What a whole token took, by name, as of a board (`egret.host.session.Session`): without core and link."""
+        return {
+            "tokens_per_second": self.tokens / self.seconds,
+            "core_cycles_per_token": None,
+            "link_bytes_per_token": None,
+            "host_seconds_per_token": self.host_seconds / max(self.tokens, 1),  # of no text, nothing
+        }
+
     def summary(self) -> dict[str, Any]:
         """The figures by name, for JSON."""
         return {
@@ -56,6 +68,7 @@ class NativeSession:
             "matching": self.matching,
             "first_mismatch": self.first_mismatch,
             "tokens_per_second": self.tokens / self.seconds,
+            "end_to_end": self.end_to_end(),
         }
 
 
@@ -105,9 +118,10 @@ def generate_natively(
     def tokens():
         generated, given = engine.generate(sampler, ids, count, stop=stop), list(ids)
         while True:
-            begin = time.perf_counter()
+            begin, worked = time.perf_counter(), time.process_time()
             token = next(generated, None)
             session.seconds += time.perf_counter() - begin
+            session.host_seconds += time.process_time() - worked
             if token is None:
                 return
             if integer is not None:

@@ -62,6 +62,12 @@ def test_the_native_engine(egret, refused, network):
     status, out, _ = egret("run", "network", "--engine", "native", "--tokens", 20, "--json")
     result = json.loads(out)
     assert (status, result["tokens"], result["matching"], len(result["text"])) == (0, 20, 20, 20)
+    whole = result["end_to_end"]
+    assert whole["tokens_per_second"] == result["tokens_per_second"] > 0
+    assert 0 < whole["host_seconds_per_token"] < 1
+    assert whole["core_cycles_per_token"] is whole["link_bytes_per_token"] is None
+    status, out, _ = egret("run", "network", "--engine", "native", "--tokens", 0, "--json")
+    assert (status, json.loads(out)["end_to_end"]["host_seconds_per_token"]) == (0, 0)
     for options, name in (
         (("--port", "x"), "--port"),
         (("--text", "text"), "--text"),
