@@ -330,8 +330,9 @@ def _peers(entries: list[dict[str, Any]]) -> str:
         result, machine = entry["result"], entry["machine"]
         speeds = {name: peer["steps_per_second"] for name, peer in machine["peers"].items()}
         whole = {name: peer.get("tokens_per_second") for name, peer in machine["peers"].items()}
-        # A core that makes the read-out is compared by whole tokens.
-        own = whole if "readout_macs" in result["counters"] else speeds
+        # A core that makes the read-out is compared by whole tokens, where these were measured.
+        own = {name: whole[name] or speed for name, speed in speeds.items()}
+        own = own if "readout_macs" in result["counters"] else speeds
         best = max(speed for name, speed in own.items() if name.startswith("PyTorch"))
         columns.append(
             [
