@@ -31,7 +31,8 @@ drawn in one of two ways:
 
 by factors
     An entry of the head is picked, and if it stands for a group, a word of the group. At beta = 256 that draws from the
-    full distribution; at another one the temperature is applied to each of the two factors.
+    full distribution; at another one the temperature is applied to each of the two factors, and the words differ from
+    those of the full distribution at that temperature as often as docs/integer.md says.
 top-k
     The k words of the largest log-probability, of equal ones the first in the order of places; of these one is picked,
     their scores being log-probabilities, rounded to 10 fraction bits and saturated. With k = 1 nothing is drawn. Groups
