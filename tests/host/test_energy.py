@@ -12,7 +12,7 @@ from egret.host.energy import COSTS, FPGA, HERTZ, SHEETS, activity, energy, rows
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.configuration import MATRIX_KINDS
 from egret.model.compiler.unpack import column_words
-from egret.model.counts import integer_columns
+from egret.model.counts import integer_columns, integer_readout
 from egret.model.evaluate import evaluate
 from egret.model.integer import IntegerEngine
 from tests.support.networks import few_values, random_groups, random_network
@@ -53,7 +53,7 @@ def test_rows_opened(start, words, rows):
 
 def measured(network, ids, **counters):
     """What `activity` reads of a measurement."""
-    evaluation = evaluate(IntegerEngine(network), integer_columns(network), ids)
+    evaluation = evaluate(IntegerEngine(network), integer_columns(network), ids, readout=integer_readout(network))
     return SimpleNamespace(counters=counters, evaluation=evaluation)
 
 
@@ -147,12 +147,15 @@ def test_activity_of_a_readout(store):
     )
     ids = np.array([0, 2, 4, 3, 1])
     counters = {"macs": 100, "words": 60, "cycles": 800, "beats": 1024, "groups": 3, "events_0": 12}
-    done, plain = (
-        activity(one, measured(network, ids, **counters), ids, network.embedding, 1e6) for one in (image, without)
-    )
+    measurement = measured(network, ids, **counters)
+    done, plain = (activity(one, measurement, ids, network.embedding, 1e6) for one in (image, without))
     # 8 entries of the head in each step, and 3 times the larger group; 24 bits twice, 32, 18 twice and 24.
     assert done["read-out"] == ("bits", (4 * 8 + 3 * 3) * (48 + 32 + 36 + 24) / 4)
     assert "read-out" not in plain
+    # Columns of the head and of a group have a word of four codes and runs each, through a queue where it comes in two.
+    columns = measurement.evaluation.readout.head_columns + measurement.evaluation.readout.group_columns
+    name, bits = ("weights", 32) if store == "bram" else ("queues", 2 * 32)
+    assert columns > 0 and done[name][1] - plain[name][1] == pytest.approx(bits * columns)
     if store == "sdram":
         # All lies in the first row, so that each of 12 columns opens it, and again for 3 groups in 4 steps.
         rows = {name: one["SDRAM, rows"][1][1] for name, one in (("with", done), ("without", plain))}
