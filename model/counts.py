@@ -155,7 +155,7 @@ class ReadoutColumns:
 class ReadoutCounts:
     """What a read-out takes for log-probabilities.
 
-    Attributes
+    Parameters
     ----------
     macs : float
         Non-zero weights of columns of active sources.
