@@ -46,7 +46,7 @@ def test_the_report_is_that_of_the_results(tmp_path):
     """The tables to the last digit; figures depend on matplotlib's version."""
     report = write_report(STUDY, tmp_path / "report.html")
     assert (report.finished, report.missing) == (22, 0)
-    assert sum(goal["gap"] <= 0 for goal in report.goals) == 12 and len(report.goals) == 13
+    assert sum(goal["gap"] <= 0 for goal in report.goals) == 32 and len(report.goals) == 37
     for path in map(Path, report.tables):
         assert path.read_text() == (STUDY / path.name).read_text()
     assert all((STUDY / Path(path).name).exists() for path in report.figures)

@@ -61,7 +61,9 @@ def load_teacher(path: str | Path, vocabulary: Vocabulary) -> Checkpoint:
 
 
 @torch.no_grad()
-def teach(paths: Sequence[str], vocabulary: Vocabulary, streams: torch.Tensor, pupil: LanguageModel) -> torch.Tensor:
+def teach(
+    paths: Sequence[str], vocabulary: Vocabulary, streams: torch.Tensor, pupil: LanguageModel, kept: int = 0
+) -> tuple[torch.Tensor, ...]:
     """Mean of the teachers' probabilities for what follows each token, with their states carried.
 
     Parameters
@@ -73,23 +75,31 @@ def teach(paths: Sequence[str], vocabulary: Vocabulary, streams: torch.Tensor, p
         On the device that the teachers run on.
     pupil : LanguageModel
         The network in training, on that device.
+    kept : int
+        Words whose probabilities are kept for each token, the likeliest ones; 0 for all.
 
     Returns
     -------
-    torch.Tensor of float16, shape [N - 1, B, V]
-        As `LanguageModel.arrange` of the pupil gives them, which may be a few more.
+    probabilities : torch.Tensor of float16, shape [N - 1, B, V or kept]
+        As `LanguageModel.arrange` of the pupil gives them, which may be a few more than V.
+    words : torch.Tensor of int32, shape [N - 1, B, kept]
+        Only with `kept`: whose probabilities they are.
 
     Raises
     ------
     InputError
-        As for `load_teacher`.
+        As for `load_teacher`, and if words are to be kept but the pupil's read-out is in groups.
     """
+    if kept and pupil.configuration.readout is not None:
+        raise InputError(f"teacher_words must be 0 for a read-out in groups, not {kept}")
     teachers = [LanguageModel.from_checkpoint(load_teacher(path, vocabulary)).to(streams.device) for path in paths]
     for teacher in teachers:
         teacher.eval()
     steps, batch = streams.shape
-    width = pupil.arrange(torch.zeros(vocabulary.size, device=streams.device)).numel()
+    kept = min(kept, vocabulary.size)
+    width = kept or pupil.arrange(torch.zeros(vocabulary.size, device=streams.device)).numel()
     taught = torch.empty(steps - 1, batch, width, dtype=torch.float16, device=streams.device)
+    words = torch.empty(*taught.shape, dtype=torch.int32, device=streams.device) if kept else None
     states = [teacher.zero_state(batch) for teacher in teachers]
     for start in range(0, steps - 1, _STEPS):
         tokens = streams[start : min(start + _STEPS, steps - 1)]
@@ -97,5 +107,9 @@ def teach(paths: Sequence[str], vocabulary: Vocabulary, streams: torch.Tensor, p
         for number, teacher in enumerate(teachers):
             hidden, states[number], _ = teacher(tokens, states[number])
             total = total + teacher.logits(hidden).softmax(-1)
-        taught[start : start + len(tokens)] = pupil.arrange(total / len(teachers))
-    return taught
+        mean, span = total / len(teachers), slice(start, start + len(tokens))
+        if words is None:
+            taught[span] = pupil.arrange(mean)
+        else:
+            taught[span], words[span] = mean.topk(kept, sorted=False)
+    return (taught,) if words is None else (taught, words)

@@ -109,8 +109,8 @@ class Trainer:
     ----------
     position : Position
     average : Average or None
-    taught : torch.Tensor of float16, shape [N - 1, B, V], or None
-        The teachers' probabilities.
+    taught : tuple of torch.Tensor
+        What `egret.model.training.distillation.teach` returns; empty without teachers.
 
     Raises
     ------
@@ -142,8 +142,8 @@ class Trainer:
         if len(valid_ids) < 2:
             raise InputError(f"{options.text.valid}: the validation text needs at least 2 tokens")
         self._train = torch.from_numpy(equal_streams(train_ids, loop.batch)).to(self.device)
-        teachers = options.distillation.teachers
-        self.taught = teach(teachers, vocabulary, self._train, self.model) if teachers else None
+        paths, words = options.distillation.teachers, options.distillation.teacher_words
+        self.taught = teach(paths, vocabulary, self._train, self.model, words) if paths else ()
         self._known = by_content(options.flat())
         streams = max(1, min(loop.eval_batch, len(valid_ids) // 2))
         self._valid = torch.from_numpy(equal_streams(valid_ids, streams)).to(self.device)
@@ -201,11 +201,11 @@ class Trainer:
     # One optimiser step
 
     def _losses(
-        self, hidden: torch.Tensor, activity: torch.Tensor, targets: torch.Tensor, taught: torch.Tensor | None
+        self, hidden: torch.Tensor, activity: torch.Tensor, targets: torch.Tensor, taught: tuple[torch.Tensor, ...]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss of the predictions, and the same with all that is penalised."""
         events, loop = self.options.events, self.options.training
-        loss = self.model.loss(hidden, targets, taught, self.options.distillation.distillation_weight)
+        loss = self.model.loss(hidden, targets, *taught, share=self.options.distillation.distillation_weight)
         total = loss + events.activity_weight * activity.mean() if events.activity_weight else loss
         if events.mac_weight:
             total = total + events.mac_weight * (activity * self._event_weights).sum()
@@ -215,7 +215,7 @@ class Trainer:
             total = total + loop.temporal_activation_regularisation * hidden.float().diff(dim=0).square().mean()
         return loss, total
 
-    def _compute(self, tokens: torch.Tensor, targets: torch.Tensor, taught: torch.Tensor | None = None) -> None:
+    def _compute(self, tokens: torch.Tensor, targets: torch.Tensor, *taught: torch.Tensor) -> None:
         """Everything of one optimiser step; on a GPU this is what a graph captures."""
         loop, model = self.options.training, self.model
         self.optimiser.zero_grad(set_to_none=True)
@@ -250,8 +250,7 @@ class Trainer:
         rate = loop.learning_rate * length / loop.bptt
         rate *= learning_rate_factor(position.epoch + start / len(self._train), loop)
         inputs = [self._train[start : start + length], self._train[start + 1 : start + length + 1]]
-        if self.taught is not None:
-            inputs.append(self.taught[start : start + length])
+        inputs += [part[start : start + length] for part in self.taught]
         if self._rate is None:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate

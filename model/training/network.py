@@ -382,6 +382,8 @@ class LanguageModel(nn.Module):
         hidden: torch.Tensor,
         targets: torch.Tensor,
         taught: torch.Tensor | None = None,
+        words: torch.Tensor | None = None,
+        *,
         share: float = 0.0,
     ) -> torch.Tensor:
         """Mean cross-entropy of the read-out.
@@ -390,8 +392,10 @@ class LanguageModel(nn.Module):
         ----------
         hidden : torch.Tensor, shape [T, B, H]
         targets : torch.Tensor of int64, shape [T, B]
-        taught : torch.Tensor, shape [T, B, V], optional
+        taught : torch.Tensor, shape [T, B, V or K], optional
             Teachers' probabilities, to be predicted beside the targets, as `arrange` gives them.
+        words : torch.Tensor of int32, shape [T, B, K], optional
+            Whose probabilities they are where they are not those of all; only for a plain read-out.
         share : float
             Of the loss that is the cross-entropy with `taught`.
 
@@ -402,11 +406,12 @@ class LanguageModel(nn.Module):
         """
         hidden, targets = hidden.flatten(0, 1), targets.flatten()
         taught = None if taught is None else taught.flatten(0, 1)
+        words = None if words is None else words.flatten(0, 1)
         dtype = self.matrix_dtype if self.fused and hidden.is_cuda else None
         groups = self.configuration.readout
         if groups is None:
             weight, bias = self.readout_weight, self.readout.bias
-            return readout.loss(hidden, weight, bias, targets, taught, share, fused_dtype=dtype)
+            return readout.loss(hidden, weight, bias, targets, taught, share, words=words, fused_dtype=dtype)
         table = cast(_GroupTable, self.readout)
         places = table.places.index_select(0, targets)
         return readout.group_loss(

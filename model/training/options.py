@@ -245,13 +245,17 @@ class DistillationOptions:
     teachers : tuple of str
         Networks of the same vocabulary, as checkpoint directories or integer networks' files, whose mean prediction
         of the training text is to be predicted beside the text itself. Their probabilities take two bytes for each
-        token of the text and word of the vocabulary of the device's memory.
+        token of the text and word of the vocabulary of the device's memory, or six for each word kept.
     distillation_weight : float
         Share of the loss that is the cross-entropy with the teachers' prediction, 0 to 1; unused without teachers.
+    teacher_words : int
+        Words whose probabilities are kept for each token, the likeliest ones, for a large vocabulary; the others are
+        then predicted as one event, that it is none of these. 0 keeps all, as a read-out in groups needs it.
     """
 
     teachers: tuple[str, ...] = ()
     distillation_weight: float = 0.7
+    teacher_words: int = 0
 
     def __post_init__(self) -> None:
         teachers = [self.teachers] if isinstance(self.teachers, str | os.PathLike) else self.teachers
@@ -259,6 +263,7 @@ class DistillationOptions:
             raise InputError(f"teachers must be paths of networks, not {self.teachers!r}")
         object.__setattr__(self, "teachers", tuple(map(str, teachers)))
         _check_ranges(self, {"distillation_weight": (0, 1)})
+        _check_counts(self, ("teacher_words",), least=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,11 @@ from torch.nn import functional
 
 from egret.model.groups import Groups
 
-__all__ = ["arrange", "group_log_probabilities", "group_loss", "logits", "loss"]
+__all__ = ["LEAST", "arrange", "group_log_probabilities", "group_loss", "logits", "loss"]
+
+
+LEAST = 1e-6
+"""Probability that all words together, beside those of which teachers' probabilities are known, have at least."""
 
 
 def logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -40,6 +44,7 @@ def loss(
     taught: torch.Tensor | None = None,
     share: float = 0.0,
     *,
+    words: torch.Tensor | None = None,
     fused_dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
     """Mean cross-entropy with the text, and with teachers' probabilities where there are any.
@@ -50,10 +55,13 @@ def loss(
     weight, bias : torch.Tensor
         Shapes [V, H] and [V].
     targets : torch.Tensor of int64, shape [N]
-    taught : torch.Tensor, shape [N, V], optional
+    taught : torch.Tensor, shape [N, V or K], optional
         Probabilities to be predicted beside the targets.
     share : float
         Of the loss that is the cross-entropy with `taught`.
+    words : torch.Tensor of int, shape [N, K], optional
+        Whose probabilities they are, each word at most once in a row. What they lack to one is the probability that
+        the teachers give all other words together.
     fused_dtype : torch.dtype, optional
         Of the matrix products of the fused kernels; without one the plain path runs.
 
@@ -65,12 +73,18 @@ def loss(
     if fused_dtype is not None:
         from egret.model.training.kernels.loss import readout_loss
 
-        return readout_loss(hidden, weight, bias, targets, fused_dtype, taught=taught, share=share)
+        return readout_loss(hidden, weight, bias, targets, fused_dtype, taught=taught, words=words, share=share)
     scores = logits(hidden, weight, bias)
     hard = functional.cross_entropy(scores, targets)
     if taught is None:
         return hard
-    soft = -(taught.to(scores.dtype) * functional.log_softmax(scores, dim=-1)).sum(-1).mean()
+    taught, own = taught.to(scores.dtype), functional.log_softmax(scores, dim=-1)
+    if words is not None:
+        own = own.gather(-1, words.long())
+        others, own_others = ((1 - part.sum(-1, keepdim=True)) for part in (taught, own.exp()))
+        taught = torch.cat([taught, others.clamp(min=0)], dim=-1)
+        own = torch.cat([own, own_others.clamp(min=LEAST).log()], dim=-1)
+    soft = -(taught * own).sum(-1).mean()
     return (1 - share) * hard + share * soft
 
 

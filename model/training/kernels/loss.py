@@ -10,21 +10,24 @@ import triton
 import triton.language as tl
 
 from egret.model.training.kernels.stack import launch, pad_last, padded_size, sum_product
+from egret.model.training.readout import LEAST
 
 __all__ = ["readout_loss"]
 
 
 @triton.jit
-def _cross_entropy(logits, bias, targets, taught, losses, vocab, share, STRIDE: tl.constexpr, TAUGHT: tl.constexpr,
-                   GRADIENT: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+def _cross_entropy(logits, bias, targets, taught, words, losses, vocab, share, least, STRIDE: tl.constexpr,
+                   TAUGHT: tl.constexpr, KEPT: tl.constexpr, GRADIENT: tl.constexpr, BLOCK: tl.constexpr,
+                   KEPT_BLOCK: tl.constexpr):  # fmt: skip
     """Loss of one row; with GRADIENT the logits are replaced by the gradient of the row's loss.
 
     With TAUGHT the share `share` of the loss is the cross-entropy with the row's probabilities in `taught`, which need
-    not sum to exactly one.
+    not sum to exactly one. With KEPT it is that with as many probabilities, those of the row's `words`, and with what
+    they lack to one, which is that of all other words together.
     """
     row = tl.program_id(0)
     logits += row.to(tl.int64) * STRIDE
-    taught += row.to(tl.int64) * vocab
+    taught += row.to(tl.int64) * (KEPT if KEPT else vocab)
     largest = tl.full((BLOCK,), float("-inf"), dtype=tl.float32)
     total = tl.zeros((BLOCK,), dtype=tl.float32)
     mass = tl.zeros((BLOCK,), dtype=tl.float32)
@@ -52,6 +55,23 @@ def _cross_entropy(logits, bias, targets, taught, losses, vocab, share, STRIDE: 
         hard = 1.0 - share
         weight = hard + share * tl.sum(mass, axis=0)
         loss = weight * normaliser - hard * chosen - share * tl.sum(expected, axis=0)
+    if KEPT:
+        hard = 1.0 - share
+        column = tl.arange(0, KEPT_BLOCK)
+        inside = column < KEPT
+        word = tl.load(words + row.to(tl.int64) * KEPT + column, mask=inside, other=0)
+        asked = tl.load(taught + column, mask=inside, other=0.0).to(tl.float32)
+        score = tl.load(logits + word, mask=inside, other=0.0).to(tl.float32)
+        score += tl.load(bias + word, mask=inside, other=0.0)
+        own = tl.where(inside, tl.exp(score - normaliser), 0.0)
+        others = tl.maximum(1.0 - tl.sum(asked, axis=0), 0.0)  # pyright: ignore[reportOperatorIssue]
+        own_others = 1.0 - tl.sum(own, axis=0)  # pyright: ignore[reportOperatorIssue]
+        learnt = tl.where(own_others > least, others, 0.0)
+        own_others = tl.maximum(own_others, least)
+        soft = tl.sum(asked * (normaliser - score), axis=0) - others * tl.log(own_others)  # pyright: ignore[reportOperatorIssue]
+        loss = hard * (normaliser - chosen) + share * soft
+        known = hard + share * (tl.sum(asked, axis=0) + learnt)
+        weight = known - share * learnt / own_others  # of all other words' probabilities
     tl.store(losses + row, loss)
     if GRADIENT:
         for start in range(0, STRIDE, BLOCK):
@@ -64,6 +84,10 @@ def _cross_entropy(logits, bias, targets, taught, losses, vocab, share, STRIDE: 
             if TAUGHT:
                 gradient -= share * tl.load(taught + columns, mask=held, other=0.0).to(tl.float32)
             tl.store(logits + columns, gradient.to(logits.dtype.element_ty), mask=columns < STRIDE)
+        if KEPT:
+            tl.debug_barrier()  # the stores above come first
+            slope = known * own - share * asked - tl.where(word == target, hard, 0.0)  # pyright: ignore[reportOperatorIssue, reportPossiblyUnboundVariable]
+            tl.store(logits + word, slope.to(logits.dtype.element_ty), mask=inside)  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
 class _ReadoutLoss(torch.autograd.Function):
@@ -77,10 +101,12 @@ class _ReadoutLoss(torch.autograd.Function):
         bias: torch.Tensor,
         targets: torch.Tensor,
         taught: torch.Tensor | None,
+        words: torch.Tensor | None,
         share: float,
         dtype: torch.dtype,
     ) -> torch.Tensor:
         count, size = hidden.shape
+        kept = 0 if words is None else words.shape[1]
         vocab = weight.shape[0]
         left = pad_last(hidden, padded_size(size), dtype)
         right = torch.zeros(padded_size(vocab), padded_size(size), dtype=dtype, device=weight.device)
@@ -90,8 +116,10 @@ class _ReadoutLoss(torch.autograd.Function):
         training = any(ctx.needs_input_grad)
         launch(
             _cross_entropy, (count,),
-            logits, bias, targets, bias if taught is None else taught, losses, vocab, share, STRIDE=padded_size(vocab),
-            TAUGHT=taught is not None, GRADIENT=training, BLOCK=min(2048, triton.next_power_of_2(vocab)), num_warps=4,
+            logits, bias, targets, bias if taught is None else taught, targets if words is None else words, losses,
+            vocab, share, LEAST, STRIDE=padded_size(vocab), TAUGHT=taught is not None and not kept, KEPT=kept,
+            GRADIENT=training, BLOCK=min(2048, triton.next_power_of_2(vocab)),
+            KEPT_BLOCK=triton.next_power_of_2(max(1, kept)), num_warps=4,
         )  # fmt: skip
         if training:
             ctx.save_for_backward(logits, left, right)
@@ -107,7 +135,7 @@ class _ReadoutLoss(torch.autograd.Function):
         d_hidden = sum_product(d_logits, right)[:, :size] * scale
         d_weight = sum_product(d_logits.t(), left)[:vocab, :size] * scale
         d_bias = d_logits.sum(0, dtype=torch.float32)[:vocab] * scale
-        return d_hidden, d_weight, d_bias, None, None, None, None
+        return d_hidden, d_weight, d_bias, *[None] * 5
 
 
 def readout_loss(
@@ -118,6 +146,7 @@ def readout_loss(
     dtype: torch.dtype = torch.bfloat16,
     *,
     taught: torch.Tensor | None = None,
+    words: torch.Tensor | None = None,
     share: float = 0.0,
 ) -> torch.Tensor:
     """Mean cross-entropy of a read-out, with the logits in memory only once and in `dtype`.
@@ -130,8 +159,10 @@ def readout_loss(
     targets : torch.Tensor of int64, shape [N]
     dtype : torch.dtype
         Of the logits, and of the operands of matrix products.
-    taught : torch.Tensor, shape [N, V], optional
+    taught : torch.Tensor, shape [N, V or K], optional
         Probabilities to be predicted beside the targets; contiguous.
+    words : torch.Tensor of int, shape [N, K], optional
+        Whose probabilities they are, see `egret.model.training.readout.loss`; contiguous.
     share : float
         Of the loss that is the cross-entropy with `taught`.
 
@@ -140,4 +171,4 @@ def readout_loss(
     torch.Tensor
         Scalar.
     """
-    return _ReadoutLoss.apply(hidden, weight, bias, targets, taught, float(share), dtype)
+    return _ReadoutLoss.apply(hidden, weight, bias, targets, taught, words, float(share), dtype)

@@ -247,17 +247,14 @@ def _gap(goal: Mapping[str, Any]) -> _Cell:
     return ("good" if goal["gap"] <= 0 else "short", text.replace("-", "\N{MINUS SIGN}"))
 
 
-def _summary(goals: Sequence[Mapping[str, Any]], corpus: str | None) -> str:
+def _summary(goals: Sequence[Mapping[str, Any]]) -> str:
     quantities = {
         "perplexity": "test perplexity",
         "macs": "MACs per token",
         "macs_dense": "MACs per token, all neurons active",
     }
     if not goals:
-        reason = NOTES.get(
-            str(corpus), "The study names no corpus of the papers, so there are no goals to compare with."
-        )
-        return f'<p class="note">{escape(reason)}</p>'
+        return '<p class="note">The study names no corpus of the papers, so there are no goals to compare with.</p>'
     rows = []
     for goal in goals:
         zero = "dense" if goal["sparsity"] == 0 else f"{percent(goal['sparsity'])} of weights zero"
@@ -335,7 +332,7 @@ def _page(
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="lead">{escape(lead)}</p>',
-        _summary(goals, corpus),
+        _summary(goals),
     ]
     for section in _SECTIONS:
         figure = drawn.get(section.name, "<p>Missing: no such point is finished.</p>")

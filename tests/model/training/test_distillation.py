@@ -24,18 +24,30 @@ def test_teachers_are_predicted_beside_the_text(texts, tmp_path):
         model = LanguageModel(load_checkpoint(tmp_path / "other").configuration)
         return Trainer(options, model, vocabulary, train_ids, valid_ids)
 
-    taught = trainer(made).taught
+    (taught,) = trainer(made).taught
     assert taught.shape == (len(train_ids) // 4 - 1, 4, vocabulary.size)
     torch.testing.assert_close(taught.sum(-1), torch.ones(taught.shape[:2]).half(), rtol=2e-3, atol=0)
     tokens = torch.from_numpy(equal_streams(train_ids, 4))[:-1]
     for path in teachers:
-        alone = trainer(small_options(texts, teachers=path)).taught
+        (alone,) = trainer(small_options(texts, teachers=path)).taught
         model = LanguageModel.from_checkpoint(load_checkpoint(path)).eval()
         with torch.no_grad():
             expected = model.logits(model(tokens, model.zero_state(4))[0]).softmax(-1)
         torch.testing.assert_close(alone.float(), expected, rtol=2e-3, atol=1e-6)
         taught = taught - alone / 2
     assert taught.abs().max() < 1e-3
+
+    # Of the likeliest words alone the probabilities are the same, and are learnt as well.
+    (everything,) = trainer(made).taught
+    probabilities, words = trainer(small_options(texts, teachers=teachers, teacher_words=3)).taught
+    assert probabilities.shape == words.shape == (*taught.shape[:2], 3)
+    assert torch.equal(everything.gather(-1, words.long()), probabilities)
+    assert torch.equal(probabilities.sort(descending=True).values, everything.sort(descending=True).values[..., :3])
+    few = small_options(texts, teachers=teachers, distillation_weight=1.0, epochs=4, teacher_words=3)
+    result = train(few, tmp_path / "few")
+    assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
+    with pytest.raises(InputError, match="teacher_words must be 0 for a read-out in groups, not 3"):
+        train(small_options(texts, teachers=teachers, teacher_words=3, head=2, groups=2, rows=1), tmp_path / "groups")
 
     # Alone, the teachers' prediction is learnt; killed runs go on exactly.
     student = small_options(texts, teachers=teachers, distillation_weight=1.0, epochs=4)
@@ -69,5 +81,7 @@ def test_teachers_need_the_vocabulary(texts, tmp_path):
         train(small_options(texts, teachers=[str(tmp_path / "none")]), tmp_path / "student")
     with pytest.raises(InputError, match="teachers must be paths of networks, not 3"):
         small_options(texts, teachers=3)
+    with pytest.raises(InputError, match="teacher_words must be an integer of at least 0, not -1"):
+        small_options(texts, teacher_words=-1)
     with pytest.raises(InputError, match="distillation_weight must be a number from 0 to 1, not 1.5"):
         small_options(texts, distillation_weight=1.5)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from egret.model.training import readout
 from egret.model.training.cells import egru_layer, lstm_layer
 from tests.support.layers import random_layer
 
@@ -191,6 +192,42 @@ def test_fused_readout_loss_equals_cross_entropy(count, size, vocab):
         torch.testing.assert_close(leaf.grad.double().cpu(), expected.grad, rtol=1e-4, atol=1e-6)
     with torch.no_grad():
         assert abs(readout_loss(*leaves, targets.to(DEVICE), torch.float32).item() - loss.item()) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "vocab", "kept", "share"), [(7, 70, 65, 5, 0.7), (5, 64, 2100, 130, 1.0), (3, 5, 10, 10, 0.4)]
+)
+def test_fused_readout_loss_takes_the_likeliest_words(count, size, vocab, kept, share):
+    """With all words kept there are no others; the target is among the kept words in some rows only."""
+    generator = torch.Generator().manual_seed(vocab)
+    hidden, weight = torch.randn(count, size, generator=generator), torch.randn(vocab, size, generator=generator)
+    bias, targets = torch.randn(vocab, generator=generator), torch.randint(0, vocab, (count,), generator=generator)
+    taught, words = (2 * torch.randn(count, vocab, generator=generator)).softmax(-1).topk(kept, sorted=False)
+    targets[0], taught = words[0, 0], taught.half()
+    reference = [tensor.double().requires_grad_() for tensor in (hidden / size**0.5, weight, bias)]
+    likelihood = (reference[0] @ reference[1].T + reference[2]).softmax(-1)
+    hard = -likelihood[torch.arange(count), targets].log().mean()
+    soft = (taught.double() * likelihood.gather(1, words).log()).sum(-1)
+    if kept < vocab:
+        others = torch.ones(count, vocab, dtype=torch.float64).scatter(1, words, 0.0)
+        soft = soft + (1 - taught.double().sum(-1)) * (likelihood * others).sum(-1).log()
+    loss = (1 - share) * hard - share * soft.mean()
+    loss.backward()
+    words = words.int()
+    plain = [tensor.detach().clone().requires_grad_() for tensor in reference]
+    fused = [tensor.detach().float().to(DEVICE).requires_grad_() for tensor in reference]
+    got = [
+        readout.loss(*plain, targets, taught, share, words=words),
+        readout_loss(
+            *fused, targets.to(DEVICE), torch.float32, taught=taught.to(DEVICE), words=words.to(DEVICE), share=share
+        ),
+    ]
+    for own, leaves in zip(got, (plain, fused), strict=True):
+        own.backward()
+        assert abs(own.item() - loss.item()) < (1e-5 if kept < vocab else 1e-2) * max(1, loss.item())
+        for leaf, expected in zip(leaves, reference, strict=True):
+            tolerance = {"rtol": 1e-4, "atol": 2e-6} if kept < vocab else {"rtol": 1e-2, "atol": 1e-3}
+            torch.testing.assert_close(leaf.grad.double().cpu(), expected.grad, **tolerance)
 
 
 @pytest.mark.parametrize(("count", "size", "vocab", "share"), [(7, 70, 65, 0.7), (5, 64, 2100, 1.0), (3, 5, 10, 0.0)])

@@ -118,7 +118,7 @@ def test_flat_options_make_the_same_options(texts):
     plan = small_options(texts, teachers="a", clip=0.5)
     values = plan.flat()
     assert TrainingOptions.of(**values) == plan
-    assert len(values) == sum(len(vars(group)) for group in vars(plan).values()) == 50
+    assert len(values) == sum(len(vars(group)) for group in vars(plan).values()) == 51
     other = plan.with_values(epochs=7, dropout_words=0.5)
     assert (other.training.epochs, other.dropout.words, other.network) == (7, 0.5, plan.network)
     assert {name for name, value in other.flat().items() if value != values[name]} == {"epochs", "dropout_words"}
