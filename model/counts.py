@@ -159,10 +159,12 @@ class ReadoutCounts:
     ----------
     macs : float
         Non-zero weights of columns of active sources.
-    head_columns, group_columns : float
-        These columns of the head, and of groups.
+    head_columns : float
+        These columns of the head.
     groups : float
         Groups that are read.
+    group_columns : float
+        Columns of active sources in these.
     """
 
     macs: float = 0.0
