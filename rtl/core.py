@@ -34,7 +34,12 @@ from egret.rtl.sdram import TIMING, Sdram, SdramPins, Timing, burst_layout
 from egret.rtl.update import UpdatePass
 from egret.rtl.weights import WeightStore
 
-__all__ = ["Core"]
+__all__ = ["DRAIN", "RESTING", "Core"]
+
+RESTING = ("tables", "passes", "read_out")
+"""Parts of a core that wait most of the time: embedding and folded rows; gates, reset and update pass; the read-out."""
+DRAIN = 64
+"""Cycles after which a part that has been resting all the time has nothing left in its pipelines."""
 
 
 class Core(wiring.Component):
@@ -51,6 +56,9 @@ class Core(wiring.Component):
         Shape of the core.
     timing : egret.rtl.sdram.Timing
         Of the SDRAM, where that is the store.
+    resting : bool
+        Give each part of `RESTING` a clock domain of that name. It must be the clock ``sync``, save for cycles left out
+        while the part's bit of ``rests`` is high, and has been for `DRAIN` cycles.
 
     Members
     -------
@@ -77,6 +85,8 @@ class Core(wiring.Component):
         `Counters`.
     sdram : Out(SdramPins), ready : Out(1)
         Of the store ``sdram``: its pins, and whether it has been started, before which nothing may be loaded.
+    rests : Out(len(RESTING))
+        Where `resting`: nothing comes to this part, and it waits.
     """
 
     load: Any
@@ -93,10 +103,12 @@ class Core(wiring.Component):
     counters_settled: Signal
     sdram: Any
     ready: Signal
+    rests: Signal
 
-    def __init__(self, configuration: Configuration, *, timing: Timing = TIMING) -> None:
+    def __init__(self, configuration: Configuration, *, timing: Timing = TIMING, resting: bool = False) -> None:
         self.configuration = c = configuration
         self._timing = timing
+        self._resting = resting
         self._counters = counter_names(c.layers, sdram=c.store == "sdram", readout=c.readout is not None)
         members = {
             "load": In(load_layout(c)),
@@ -117,25 +129,28 @@ class Core(wiring.Component):
             }
         if c.store == "sdram":
             members |= {"sdram": Out(SdramPins), "ready": Out(1)}
+        if resting:
+            members["rests"] = Out(len(RESTING))
         super().__init__(members)
 
     def elaborate(self, platform: Any) -> Module:
         c = self.configuration
         m = Module()
-        m.submodules.embedding = embedding = Embedding(c)
+        clock_of = {name: DomainRenamer(name if self._resting else "sync") for name in RESTING}
+        m.submodules.embedding = clock_of["tables"](embedding := Embedding(c))
         m.submodules.events = events = EventQueue(c)
         m.submodules.weights = weights = WeightStore(c)
         m.submodules.lanes = lanes = Lanes(c)
         m.submodules.accumulators = accumulators = Accumulators(c)
-        m.submodules.gate_u = gate_u = Gate(c, GATES.index("u"))
-        m.submodules.gate_r = gate_r = Gate(c, GATES.index("r"))
-        m.submodules.gate_z = gate_z = Gate(c, GATES.index("z"))
-        m.submodules.reset_pass = reset_pass = ResetPass(c)
-        m.submodules.update_pass = update_pass = UpdatePass(c)
-        m.submodules.biases = biases = Biases(c)
+        m.submodules.gate_u = clock_of["passes"](gate_u := Gate(c, GATES.index("u")))
+        m.submodules.gate_r = clock_of["passes"](gate_r := Gate(c, GATES.index("r")))
+        m.submodules.gate_z = clock_of["passes"](gate_z := Gate(c, GATES.index("z")))
+        m.submodules.reset_pass = clock_of["passes"](reset_pass := ResetPass(c))
+        m.submodules.update_pass = clock_of["passes"](update_pass := UpdatePass(c))
+        m.submodules.biases = clock_of["passes"](biases := Biases(c))
         rows = None
         if c.folded_tokens:
-            m.submodules.rows = rows = FoldedRows(c)
+            m.submodules.rows = clock_of["tables"](rows := FoldedRows(c))
             connect(m, rows.o, accumulators.row)
 
         connect(m, biases.o, update_pass.bias)
@@ -175,7 +190,10 @@ class Core(wiring.Component):
         with m.If(~gate_r.i.valid | gate_r.i.ready):
             m.d.sync += chosen.eq(resetting)
 
-        read_out = self._read_out(m, gate_z.access, accumulators) if c.readout else None
+        read_out = None
+        if c.readout:
+            m.submodules.read_out = clock_of["read_out"](read_out := ReadOut(c))
+            self._read_out(m, read_out, gate_z.access, accumulators)
 
         # A cycle late: nobody looks in the cycle in which the last column is taken.
         settled = Signal(init=1)
@@ -183,6 +201,17 @@ class Core(wiring.Component):
         causes = self._sequence(
             m, embedding, rows, events, weights, reset_pass, update_pass, read_out, settled, resetting
         )
+        if self._resting:
+            token_tables = (embedding, *([rows] if rows else []))
+            in_tables = [moves for table in token_tables for moves in (table.start, ~table.done)]
+            in_passes = [update_pass.start, update_pass.busy, resetting, reset_pass.busy]
+            m.d.comb += self.rests.eq(
+                Cat(
+                    ~Cat(self.load_valid, *in_tables).any(),
+                    ~Cat(self.load_valid, *in_passes).any(),
+                    read_out.rests if read_out else 1,
+                )
+            )
         amounts = {
             "tokens": self.i_tokens.valid & self.i_tokens.ready,
             "cycles": self.busy,
@@ -389,9 +418,8 @@ class Core(wiring.Component):
             with m.If(~read_out.busy):
                 m.next = "LAYER"
 
-    def _read_out(self, m: Module, gate: stream.Interface, accumulators: Accumulators) -> ReadOut:
-        """Make the read-out, which shares gate z's access to the accumulators."""
-        m.submodules.read_out = read_out = ReadOut(self.configuration)
+    def _read_out(self, m: Module, read_out: ReadOut, gate: stream.Interface, accumulators: Accumulators) -> None:
+        """Connect the read-out, which shares gate z's access to the accumulators."""
         number = GATES.index("z")
         access = accumulators.access[number]
         m.d.comb += [
@@ -407,7 +435,6 @@ class Core(wiring.Component):
             read_out.found.payload.eq(accumulators.found[number].payload),
         ]
         connect(m, read_out.o, flipped(self.o_result))
-        return read_out
 
     def _feed(self, weights: WeightStore, layer: Signal, source: stream.Interface, kind: str) -> list[Any]:
         """Ask for the columns of a source's events in a matrix of a layer."""

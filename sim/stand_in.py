@@ -330,7 +330,7 @@ class StandInBoard(wiring.Component):
     Parameters
     ----------
     window : int
-    link_domain : str
+    resting : bool
         As for `egret.rtl.link.accelerator.Accelerator`.
     input_section : int or None
         As for `egret.rtl.link.link.Link`.
@@ -338,20 +338,22 @@ class StandInBoard(wiring.Component):
 
     Members
     -------
-    i : In(stream), o : Out(stream), busy : Out(1), link_waiting : Out(1)
+    i : In(stream), o : Out(stream), busy : Out(1)
         As those of `egret.rtl.link.accelerator.Accelerator`.
+    rests : Out(1)
+        The same, of the link alone.
     """
 
     i: stream.Interface
     o: stream.Interface
     busy: Signal
-    link_waiting: Signal
+    rests: Signal
 
     def __init__(
         self,
         *,
         window: int = protocol.DEFAULT_WINDOW,
-        link_domain: str = "sync",
+        resting: bool = False,
         input_section: int | None = None,
         readout: bool = False,
     ) -> None:
@@ -360,11 +362,11 @@ class StandInBoard(wiring.Component):
                 "i": In(stream.Signature(8)),
                 "o": Out(stream.Signature(8)),
                 "busy": Out(1),
-                "link_waiting": Out(1),
+                **({"rests": Out(1)} if resting else {}),
             }
         )
         self._window, self._input_section = window, input_section
-        self._link_domain, self._readout = link_domain, readout
+        self._resting, self._readout = resting, readout
 
     def elaborate(self, platform: Any) -> "Module":
         m = Module()
@@ -381,12 +383,11 @@ class StandInBoard(wiring.Component):
             window=self._window,
             input_section=self._input_section,
         )
-        m.submodules.link = DomainRenamer(self._link_domain)(link)
+        m.submodules.link = DomainRenamer("link" if self._resting else "sync")(link)
         wiring.connect(m, wiring.flipped(self.i), link.i)
         wiring.connect(m, wiring.flipped(self.o), link.o)
         wiring.connect(m, link.core, core.link)
-        m.d.comb += [
-            self.busy.eq(link.busy),
-            self.link_waiting.eq(link.waiting),
-        ]
+        m.d.comb += self.busy.eq(link.busy)
+        if self._resting:
+            m.d.comb += self.rests.eq(link.waiting)
         return m

@@ -55,7 +55,7 @@ class Build:
     Parameters
     ----------
     component : callable
-        With the parameter ``link_domain``; returns the top component, with the ports of
+        With the parameter ``resting``; returns the top component, with the ports of
         `egret.rtl.link.accelerator.Accelerator`.
     parameters : str
         What decides, together with the generator's sources, what `component` returns.
@@ -97,8 +97,13 @@ class Build:
 
     @property
     def _defines(self) -> list[str]:
+        from egret.rtl.core import DRAIN
+        from egret.rtl.link.accelerator import DOMAINS
+
         return [
             f"FLAG={protocol.FLAG}",
+            f"PARTS={len(DOMAINS)}",
+            f"DRAIN={DRAIN}",
             *([] if self.bit_cycles is None else [f"BIT_CYCLES={self.bit_cycles}"]),
             *([f"MEMORY={_MEMORY}"] if self.memory else []),
         ]
@@ -163,7 +168,7 @@ class Build:
         from egret.rtl.blocks import SIMULATOR
         from egret.rtl.export import to_verilog
 
-        board = _for_speed(self.component(link_domain="link"), self.bit_cycles)
+        board = _for_speed(self.component(resting=True), self.bit_cycles)
         text = to_verilog(board, "top", platform=SIMULATOR)
         # One evaluation a cycle rather than two: every change of a clock is an active edge.
         return re.sub(r"@\(posedge (\S+?) *\)", r"@(edge \1 )", text)
@@ -173,18 +178,21 @@ def _for_speed(board: Any, bit_cycles: int | None) -> "wiring.Component":
     """The board with several clocks and no reset, for a faster simulation, and the pins of a UART if it shall have one.
 
     Verilator starts registers at their initial values, so nothing needs the reset, on which all logic would depend.
-    The link waits in most cycles; its clock, ``link_clk``, can stand still in them. A UART has a clock of its own,
-    ``uart_clk``; while ``busy`` is low no other is needed.
+    Parts that rest in most cycles have clocks of their own, the bits of ``clocks``, which can stand still in them. A
+    UART has one, too, ``uart_clk``; while ``busy`` is low no other is needed.
     """
-    from amaranth.hdl import ClockDomain, ClockSignal, Const, DomainRenamer, Module
+    from amaranth.hdl import ClockDomain, ClockSignal, Const, DomainRenamer, Module, Mux
     from amaranth.lib import wiring
     from amaranth.lib.wiring import In, Out
 
+    from egret.rtl.link.accelerator import DOMAINS
     from egret.rtl.uart import Uart
 
-    clocks, members = {"sync": "clk", "link": "link_clk"}, board.signature.members
+    members = board.signature.members
+    parts = DOMAINS[: len(board.rests)]
+    inputs = {"clk": In(1), "clocks": In(len(parts))}
     if bit_cycles is not None:
-        clocks["uart"] = "uart_clk"
+        inputs["uart_clk"] = In(1)
         members = {name: member for name, member in members.items() if name not in ("i", "o")}
         members |= {"rx": In(1, init=1), "tx": Out(1)}  # pyright: ignore[reportCallIssue]: the stubs lack `init`
 
@@ -195,16 +203,22 @@ def _for_speed(board: Any, bit_cycles: int | None) -> "wiring.Component":
         rx: Any
         tx: Any
         busy: Any
-        link_waiting: Any
+        rests: Any
+        clk: Any
+        clocks: Any
+        uart_clk: Any
 
         def __init__(self):
-            super().__init__({**{clock: In(1) for clock in clocks.values()}, **members})
+            super().__init__({**inputs, **members})
 
         def elaborate(self, platform):
             m = Module()
+            clocks = {"sync": self.clk, **dict(zip(parts, self.clocks, strict=True))}
+            if bit_cycles is not None:
+                clocks["uart"] = self.uart_clk
             for domain, clock in clocks.items():
                 m.domains += ClockDomain(domain, reset_less=True)
-                m.d.comb += ClockSignal(domain).eq(getattr(self, clock))
+                m.d.comb += ClockSignal(domain).eq(clock)
             m.submodules.board = board
             if "violations" in members:
                 m.d.comb += self.violations.eq(board.violations)
@@ -218,7 +232,7 @@ def _for_speed(board: Any, bit_cycles: int | None) -> "wiring.Component":
                 wiring.connect(m, board.o, uart.i)
                 m.d.comb += [uart.rx.eq(self.rx), self.tx.eq(uart.tx)]
                 received = uart.o.valid
-            m.d.comb += [self.busy.eq(board.busy | received), self.link_waiting.eq(board.link_waiting & ~received)]
+            m.d.comb += [self.busy.eq(board.busy | received), self.rests.eq(Mux(received, 0, board.rests))]
             return m
 
     return Simulated()

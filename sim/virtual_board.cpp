@@ -18,7 +18,8 @@
 //   r                                            resets the design, and its memory
 //   m, first word, length (4 bytes each), bytes  writes them to the memory, as if they had been there already
 //   c, first word, length                        prints the CRC-32 (4 bytes) of what the memory holds there
-// FLAG is the byte that ends a frame. With MEMORY defined the design has an SDRAM for simulation.
+// FLAG is the byte that ends a frame; PARTS is how many parts of a design can rest at most, and DRAIN the cycles after
+// which one that has rested can stand still. With MEMORY defined the design has an SDRAM for simulation.
 
 #include <fcntl.h>
 #include <poll.h>
@@ -38,13 +39,14 @@
 #include <vector>
 
 #include "Vboard.h"
-#include "verilated.h"
-#ifdef MEMORY
 #include "Vboard___024root.h"
-#endif
+#include "verilated.h"
 #if VM_TRACE
 #include "verilated_vcd_c.h"
 #endif
+
+// What `eval` does once the design has been started, without what it does for threads, messages and waveforms.
+void Vboard___024root___eval(Vboard___024root*);
 
 namespace {
 
@@ -90,6 +92,23 @@ private:
     uint8_t last_ = FLAG;
 };
 
+// The clock, and those of parts that can rest: each stands still when its part has rested for DRAIN cycles.
+class Clocks {
+public:
+    void tick(Vboard& top, bool all) {
+        top.clk = !top.clk;
+        for (unsigned part = 0; part < PARTS; ++part) {
+            if (all || !(top.rests >> part & 1)) left_[part] = DRAIN;
+            else if (!left_[part]) continue;
+            else --left_[part];
+            top.clocks ^= 1 << part;
+        }
+    }
+
+private:
+    unsigned left_[PARTS] = {};     // cycles that each will go on
+};
+
 // What moves bytes to and from the design gives its inputs the values before the next active edge, takes its outputs,
 // and makes the edges that this cycle needs. `rests` tells that nothing is on its way.
 #ifdef BIT_CYCLES
@@ -124,13 +143,11 @@ public:
             if (!--left_ && (received_ & 0x201) == 0x200) bytes.put(received_ >> 1);
         }
         top.uart_clk = !top.uart_clk;
-        if (top.busy) {
-            if (!top.link_waiting) top.link_clk = !top.link_clk;
-            top.clk = !top.clk;
-        }
+        if (top.busy) clocks_.tick(top, false);
     }
 
 private:
+    Clocks clocks_;
     unsigned sent_ = 0, send_wait_ = 0;                      // bits still to send, from the one on the line
     unsigned received_ = 0, receive_wait_ = 0, left_ = 0;    // bits still to come; at rest a bit after the last one
 };
@@ -149,9 +166,11 @@ public:
             bytes.in_taken += top.i___05Fready;
         }
         if (top.o___05Fvalid) bytes.put(top.o___05Fpayload);
-        if (offers || !top.link_waiting) top.link_clk = !top.link_clk;
-        top.clk = !top.clk;
+        clocks_.tick(top, offers);
     }
+
+private:
+    Clocks clocks_;
 };
 #endif
 
@@ -189,9 +208,11 @@ public:
         for (size_t i = 0; i < BURST; ++i) {
             if (idle() || (framed && bytes_.framed)) return;
             line_.cycle(top_, bytes_);
-            top_.eval();
 #if VM_TRACE
+            top_.eval();
             if (trace_) trace_->dump(cycles_);
+#else
+            Vboard___024root___eval(top_.rootp);
 #endif
             ++cycles_;
 #ifdef MEMORY

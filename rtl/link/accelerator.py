@@ -9,11 +9,14 @@ from amaranth.lib.wiring import In, Out
 from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.layouts import input_section, memory_sections
 from egret.rtl import protocol
-from egret.rtl.core import Core
+from egret.rtl.core import RESTING, Core
 from egret.rtl.link.link import Link
 from egret.rtl.sdram import TIMING, SdramPins, Timing
 
-__all__ = ["Accelerator"]
+__all__ = ["DOMAINS", "Accelerator"]
+
+DOMAINS = ("link", *RESTING)
+"""Clock domains of the parts of an accelerator that can rest."""
 
 
 class Accelerator(wiring.Component):
@@ -25,9 +28,8 @@ class Accelerator(wiring.Component):
         Of the core.
     window, receive_bytes : int
         As for `egret.rtl.link.link.Link`.
-    link_domain : str
-        Clock domain of the link; another one than ``sync`` must be the same clock, save for cycles left out while
-        ``link_waiting`` is high and ``i.valid`` low.
+    resting : bool
+        As for `egret.rtl.core.Core`, for the parts of `DOMAINS`; and in no cycle that is left out ``i.valid`` is high.
     timing : Timing
         Of the SDRAM, where that is the store.
 
@@ -35,8 +37,10 @@ class Accelerator(wiring.Component):
     -------
     i, o : In(stream.Signature(8)), Out(stream.Signature(8))
         Bytes from and to the host, as ``docs/protocol.md`` has them.
-    busy, link_waiting : Out(1)
-        As ``busy`` and ``waiting`` of `egret.rtl.link.link.Link`; ``busy``, too, while an SDRAM is being started.
+    busy : Out(1)
+        As that of `egret.rtl.link.link.Link`; also while an SDRAM is being started.
+    rests : Out(len(DOMAINS))
+        Where `resting`: as that of `egret.rtl.core.Core`, for the parts of `DOMAINS`.
     sdram : Out(SdramPins)
         Pins of the store ``sdram``. Until it has been started no byte is taken.
     """
@@ -44,7 +48,7 @@ class Accelerator(wiring.Component):
     i: stream.Interface
     o: stream.Interface
     busy: Signal
-    link_waiting: Signal
+    rests: Signal
     sdram: Any
 
     def __init__(
@@ -53,19 +57,20 @@ class Accelerator(wiring.Component):
         *,
         window: int = protocol.DEFAULT_WINDOW,
         receive_bytes: int = protocol.DEFAULT_RECEIVE_BYTES,
-        link_domain: str = "sync",
+        resting: bool = False,
         timing: Timing = TIMING,
     ) -> None:
         self.configuration = configuration
         self._timing = timing
-        self._link_domain = link_domain
+        self._resting = resting
         self._limits: dict[str, Any] = {"window": window, "receive_bytes": receive_bytes}
         members = {
             "i": In(stream.Signature(8)),
             "o": Out(stream.Signature(8)),
             "busy": Out(1),
-            "link_waiting": Out(1),
         }
+        if resting:
+            members["rests"] = Out(len(DOMAINS))
         if configuration.store == "sdram":
             members["sdram"] = Out(SdramPins)
         super().__init__(members)
@@ -73,7 +78,7 @@ class Accelerator(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         c = self.configuration
         m = Module()
-        m.submodules.core = core = Core(c, timing=self._timing)
+        m.submodules.core = core = Core(c, timing=self._timing, resting=self._resting)
         sections = [*memory_sections(c).values(), *([input_section(c)] if c.takes_events else [])]
         sizes = {}
         if c.readout is not None:
@@ -89,7 +94,7 @@ class Accelerator(wiring.Component):
             **sizes,
             **self._limits,
         )
-        m.submodules.link = DomainRenamer(self._link_domain)(link)
+        m.submodules.link = DomainRenamer("link" if self._resting else "sync")(link)
         ready = Const(1, 1)
         if c.store == "sdram":
             ready = core.ready
@@ -112,6 +117,7 @@ class Accelerator(wiring.Component):
             link.core.counter_read.eq(core.counter_read),
             link.core.counters_settled.eq(core.counters_settled),
             self.busy.eq(link.busy | ~ready),
-            self.link_waiting.eq(link.waiting),
         ]
+        if self._resting:
+            m.d.comb += self.rests.eq(Cat(link.waiting, core.rests))
         return m

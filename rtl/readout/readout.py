@@ -89,6 +89,8 @@ class ReadOut(wiring.Component):
         Results.
     busy : Out(1)
         A task is not over.
+    rests : Out(1)
+        It waits for columns or a task, and nothing comes to it.
     """
 
     load: Any
@@ -105,6 +107,7 @@ class ReadOut(wiring.Component):
     scanning: Signal
     o: stream.Interface
     busy: Signal
+    rests: Signal
 
     def __init__(self, configuration: Configuration) -> None:
         assert configuration.readout is not None
@@ -126,6 +129,7 @@ class ReadOut(wiring.Component):
                 "scanning": Out(1),
                 "o": Out(stream.Signature(result_layout())),
                 "busy": Out(1),
+                "rests": Out(1),
             }
         )
 
@@ -199,7 +203,9 @@ class ReadOut(wiring.Component):
             self._walk.i.p.place.eq(self._scan.o.p.place),
             self._walk.i.p.score.eq(self._scan.o.p.score),
         ]
-        with m.FSM(name="sequencer"):
+        comes = Cat(self.load_valid, self.sampling_load, self.start, self.clear, self.fed).any()
+        with m.FSM(name="sequencer") as sequencer:
+            m.d.comb += self.rests.eq((sequencer.ongoing("IDLE") | sequencer.ongoing("FEEDING")) & ~comes)
             with m.State("IDLE"):
                 m.d.comb += self.busy.eq(0)
                 m.d.sync += [

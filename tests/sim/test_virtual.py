@@ -31,7 +31,7 @@ from egret.model.integer import IntegerEngine, sigmoid_table
 from egret.model.integer_file import load_integer
 from egret.model.quantise import quantise
 from egret.model.readout import ReadOut, Sampler
-from egret.rtl import gates
+from egret.rtl import core, gates
 from egret.rtl.link.accelerator import Accelerator
 from egret.rtl.protocol import COMMAND_OVERHEAD, bitmap_bytes
 from egret.rtl.sdram import TIMING
@@ -40,7 +40,7 @@ from egret.sim import verilate, virtual
 from egret.sim.sdram import with_memory
 from egret.sim.stand_in import DIGEST, SECTIONS, TOKENS
 from egret.sim.virtual import Build, VirtualBoard, board_build, stand_in_build
-from tests.support.networks import few_values, random_network
+from tests.support.networks import few_values, random_groups, random_network
 
 ROOT = Path(__file__).parents[2]
 NETWORKS = ROOT / "model" / "networks"
@@ -310,6 +310,28 @@ def test_the_real_core_on_the_virtual_board(few, folded, bit_cycles):
         # No step is answered in fewer cycles than its reply takes: header, status, CRC, flags, bitmap and values.
         reply_bytes = 400 * (COMMAND_OVERHEAD + 1 + bitmap_bytes(board.identity.outputs)) + active
         assert transport.board.cycles > 10 * bit_cycles * reply_bytes
+
+
+@pytest.mark.parametrize(
+    "store, folded", [("sdram", 9), *(pytest.param(store, 0, marks=pytest.mark.slow) for store in ("bram", "spram"))]
+)
+def test_parts_that_rest(store, folded, monkeypatch):
+    """A board whose parts rest does in every cycle what one does whose clocks all go on, and tells the same."""
+    network = few_values(random_network(5, hidden=(90, 70), vocabulary=19, embedding=12))
+    network = random_groups(network, head=6, sizes=(8, 5), codebook=np.arange(1, 16, dtype=np.int8))
+    (image,) = simulation_images(network, store=store, folded_tokens=folded)
+    build = board_build(image.configuration)
+    told = []
+    for drain in (core.DRAIN, 1 << 30):
+        monkeypatch.setattr(core, "DRAIN", drain)
+        program = dataclasses.replace(build, parameters=f"{build.parameters} drain {drain}").program()
+        with Board(open_program(program)) as board:
+            measurement = measure(board, image, network, sample(network, 30))
+            words = [list(board.generate(1, 40, seed=3, **options)) for options in ({}, {"top_k": 4})]
+            told.append([measurement.counters, words, board.top(2, 19), list(board.step(3)), board.counters()])
+        told[-1].append(board.virtual.cycles)
+        assert measurement.mismatches == 0
+    assert told[0] == told[1]
 
 
 @pytest.mark.slow
