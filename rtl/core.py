@@ -30,7 +30,7 @@ from egret.rtl.protocol import CAUSES, counter_names
 from egret.rtl.readout.readout import ReadOut
 from egret.rtl.reset import ResetPass
 from egret.rtl.rows import FoldedRows
-from egret.rtl.sdram import TIMING, Sdram, SdramPins, Timing, burst_layout
+from egret.rtl.sdram import Sdram, Timing, burst_layout, default_timing, sdram_pins
 from egret.rtl.update import UpdatePass
 from egret.rtl.weights import WeightStore
 
@@ -54,8 +54,8 @@ class Core(wiring.Component):
     ----------
     configuration : Configuration
         Shape of the core.
-    timing : egret.rtl.sdram.Timing
-        Of the SDRAM, where that is the store.
+    timing : egret.rtl.sdram.Timing, optional
+        Of the SDRAM, where that is the store; `egret.rtl.sdram.default_timing` when not given.
     resting : bool
         Give each part of `RESTING` a clock domain of that name. It must be the clock ``sync``, save for cycles left out
         while the part's bit of ``rests`` is high, and has been for `DRAIN` cycles.
@@ -83,7 +83,7 @@ class Core(wiring.Component):
     counter_byte : In(range(8 * counters)), counter_read : Out(8), counters_settled : Out(1)
         The performance counters, see `egret.rtl.protocol.counter_names`: as ``byte``, ``read`` and ``settled`` of
         `Counters`.
-    sdram : Out(SdramPins), ready : Out(1)
+    sdram : Out(sdram_pins(c.memory_ratio)), ready : Out(1)
         Of the store ``sdram``: its pins, and whether it has been started, before which nothing may be loaded.
     rests : Out(len(RESTING))
         Where `resting`: nothing comes to this part, and it waits.
@@ -105,9 +105,9 @@ class Core(wiring.Component):
     ready: Signal
     rests: Signal
 
-    def __init__(self, configuration: Configuration, *, timing: Timing = TIMING, resting: bool = False) -> None:
+    def __init__(self, configuration: Configuration, *, timing: Timing | None = None, resting: bool = False) -> None:
         self.configuration = c = configuration
-        self._timing = timing
+        self._timing = timing or default_timing(c.memory_ratio)
         self._resting = resting
         self._counters = counter_names(c.layers, sdram=c.store == "sdram", readout=c.readout is not None)
         members = {
@@ -128,7 +128,7 @@ class Core(wiring.Component):
                 "sampling_load": In(1),
             }
         if c.store == "sdram":
-            members |= {"sdram": Out(SdramPins), "ready": Out(1)}
+            members |= {"sdram": Out(sdram_pins(c.memory_ratio)), "ready": Out(1)}
         if resting:
             members["rests"] = Out(len(RESTING))
         super().__init__(members)
@@ -462,9 +462,9 @@ class Core(wiring.Component):
         ]
 
     def _memory(self, m: Module, sources: list[Any]) -> Value:
-        """Connect the SDRAM to the units that ask for bursts, and to the load bus; return whether it sends a word."""
+        """Connect the SDRAM to the units that ask for bursts, and to the load bus; return whether it sends a beat."""
         c = self.configuration
-        m.submodules.memory = memory = Sdram(self._timing)
+        m.submodules.memory = memory = Sdram(self._timing, c.memory_ratio)
         connect(m, memory.sdram, flipped(self.sdram))
         burst, asked = Signal(burst_layout()), Signal()
         m.d.comb += [memory.i.valid.eq(asked), memory.i.payload.eq(burst), self.ready.eq(memory.ready)]

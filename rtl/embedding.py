@@ -15,7 +15,6 @@ from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.layouts import input_section, memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.layouts import ahead, input_layout, memory_layout
-from egret.rtl.sdram import WORD_BITS
 from egret.rtl.table import TokenTable
 
 __all__ = ["Embedding", "inputs_of"]
@@ -28,7 +27,7 @@ class Embedding(TokenTable):
     """Streams the non-zero elements of a row of the table, doubled to the LSB of event values.
 
     One element a cycle, zero or not; the first one comes five cycles after ``start``. With the store ``sdram`` the row
-    comes in one burst, two elements a word.
+    comes in one burst, two or four elements a beat.
 
     Where the input is events, a memory holds those of a step instead, and a token is how many there are.
 
@@ -56,30 +55,30 @@ class Embedding(TokenTable):
         return m
 
     def _from_sdram(self, m: Module) -> None:
-        # Room for the whole row, as beats do not wait, and for a word between the queue's memory and its output.
+        # Room for the whole row, as beats do not wait, and for a beat between the queue's memory and its output.
         c = self._c
-        words = c.embedding // 2
-        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=WORD_BITS, depth=words + 2)
-        has, half, taken = Signal(), Signal(), Signal()
-        word = Signal(data.ArrayLayout(memory_layout(c, "embedding"), 2), reset_less=True)
+        elements = c.beat_bits // WEIGHT_BITS
+        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=c.beat_bits, depth=c.embedding_beats + 2)
+        has, place, taken = Signal(), Signal(range(elements)), Signal()
+        beat = Signal(data.ArrayLayout(memory_layout(c, "embedding"), elements), reset_less=True)
         element = Signal(signed(WEIGHT_BITS))
         index = Signal(self.o.p.index.shape())
         left = Signal(range(c.embedding + 1))
         m.d.comb += [
-            queue.w_data.eq(self.beat.p.word),
-            queue.w_en.eq(self._row_of_a_burst(m, "embedding", words)),
-            taken.eq(has & (~self.o.valid | self.o.ready)),
-            queue.r_en.eq(~has | (taken & half)),
-            element.eq(word[half].value),
+            queue.w_data.eq(self.beat.p.words),
+            queue.w_en.eq(self._row_of_a_burst(m, "embedding", c.embedding_beats)),
+            taken.eq(has & (left != 0) & (~self.o.valid | self.o.ready)),
+            queue.r_en.eq(~has | (taken & (place == elements - 1))),
+            element.eq(beat[place].value),
             self.done.eq((left == 0) & ~self.o.valid),
         ]
         with m.If(queue.r_en):
-            m.d.sync += [has.eq(queue.r_rdy), word.eq(queue.r_data)]
+            m.d.sync += [has.eq(queue.r_rdy), beat.eq(queue.r_data)]
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(taken):
             m.d.sync += [
-                half.eq(~half),
+                place.eq(place + 1),
                 index.eq(index + 1),
                 left.eq(left - 1),
                 self.o.valid.eq(element != 0),
@@ -87,7 +86,8 @@ class Embedding(TokenTable):
                 self.o.p.value.eq(element << 1),
             ]
         with m.If(self.start):
-            m.d.sync += [left.eq(c.embedding), index.eq(0)]
+            # What is left of the beat in which the last row ended are zeros.
+            m.d.sync += [left.eq(c.embedding), index.eq(0), has.eq(0), place.eq(0)]
 
     def _from_blocks(self, m: Module) -> None:
         c = self._c

@@ -10,7 +10,6 @@ from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.layouts import memory_sections
 from egret.rtl.blocks import LATENCY, BlockMemory
 from egret.rtl.layouts import memory_layout, row_layout
-from egret.rtl.sdram import WORD_BITS
 from egret.rtl.table import TokenTable
 
 __all__ = ["FoldedRows"]
@@ -19,7 +18,7 @@ __all__ = ["FoldedRows"]
 class FoldedRows(TokenTable):
     """Streams the row of a token, one address of all banks a cycle; the first one comes four cycles after ``start``.
 
-    With the store ``sdram`` the row comes in one burst, several words an address.
+    With the store ``sdram`` the row comes in one burst, several beats an address.
 
     Parameters
     ----------
@@ -58,7 +57,7 @@ class FoldedRows(TokenTable):
         part = Signal(range(c.row_beats))
         left = Signal(range(height + 1))
         target = Signal.like(self.o.p.address)
-        words = [Signal(WORD_BITS, name=f"word_{place}", reset_less=True) for place in range(c.row_beats)]
+        beats = [Signal(c.beat_bits, name=f"beat_{place}", reset_less=True) for place in range(c.row_beats)]
         m.d.comb += [
             mine.eq(self._row_of_a_burst(m, "rows", height * c.row_beats)),
             self.coming.eq(whole),
@@ -72,12 +71,12 @@ class FoldedRows(TokenTable):
         with m.If(mine):
             m.d.sync += [
                 part.eq(Mux(part == c.row_beats - 1, 0, part + 1)),
-                Cat(words).eq(Cat(words[1:], self.beat.p.word)),
+                Cat(beats).eq(Cat(beats[1:], self.beat.p.words)),
             ]
         with m.If(whole):
             m.d.sync += [
                 self.o.p.address.eq(target),
-                *self._addends(Cat(words)),
+                *self._addends(Cat(beats)),
                 target.eq(target + 1),
                 left.eq(left - 1),
             ]

@@ -1,8 +1,14 @@
-"""Controller of an SDRAM of 16 bits, single data rate: bursts of any length, read at a word a cycle."""
+"""Controller of an SDRAM of 16 bits, single data rate: bursts of any length, read at a beat a cycle.
+
+The memory's clock is that of the core, or twice as fast (the ``ratio``). What it brings in a cycle of the core is a beat:
+one word of 16 bits, or two. The core gives a command a cycle, so every time between two commands is a whole number of
+its cycles.
+"""
 
 # What the stubs of Amaranth lack: `init` of members, members of a Signal of a layout, streams and levels of FIFOs.
 # pyright: reportArgumentType=false
 
+import dataclasses
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, Self
@@ -20,23 +26,26 @@ __all__ = [
     "ROW_BITS",
     "TAGS",
     "TAG_BITS",
-    "TIMING",
+    "RATIOS",
     "WORD_BITS",
     "Part",
     "Sdram",
-    "SdramPins",
     "Timing",
     "beat_layout",
     "burst_layout",
+    "default_timing",
+    "sdram_pins",
     "write_layout",
 ]
 
 WORD_BITS = 16
 ROW_BITS, BANK_BITS, COLUMN_BITS = 13, 2, 9
 """Of 32 MB. A larger part is used up to there."""
+RATIOS = (1, 2)
+"""Clock of the memory, over that of the core."""
 ADDRESS_BITS = ROW_BITS + BANK_BITS + COLUMN_BITS
 COUNT_BITS = 17
-"""A burst has less than 2^17 words."""
+"""A burst has less than 2^17 beats."""
 TAGS = ("weights", "embedding", "rows")
 """Who asked for a burst, in the core."""
 TAG_BITS = 2
@@ -93,7 +102,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of a part in cycles of a clock.
+    """Times of a part in cycles of its clock.
 
     Parameters
     ----------
@@ -130,35 +139,74 @@ class Timing:
             part.latency,
         )
 
+    def every(self, ratio: int) -> Self:
+        """The same times in cycles of a core whose clock is ``ratio`` times slower, no shorter; ``latency`` is kept."""
 
-TIMING = Timing.of(PARTS["any"], 100e6)
-"""Of a core that is told nothing else."""
+        def cycles(time: int) -> int:
+            return -(-time // ratio)
 
-SdramPins = wiring.Signature(
-    {
-        "cs": Out(1),
-        "ras": Out(1),
-        "cas": Out(1),
-        "we": Out(1),
-        "ba": Out(BANK_BITS),
-        "a": Out(ROW_BITS),
-        "dq_o": Out(WORD_BITS),
-        "dq_oe": Out(1),
-        "dq_i": In(WORD_BITS),
-    }
-)
-"""An SDRAM's pins, seen from the core: registers at the device's edge, which are the board's, lie between them and the
-memory each way. All commands are active high here. The clock and its enable are the board's, too."""
+        return dataclasses.replace(
+            self,
+            rcd=max(cycles(self.rcd), 2),
+            rp=max(cycles(self.rp), 2),
+            ras=cycles(self.ras),
+            rfc=cycles(self.rfc),
+            wr=max(cycles(self.wr), 2),
+            refresh=self.refresh // ratio,
+            start=cycles(self.start),
+        )
+
+    def phase(self, ratio: int) -> int:
+        """Cycle of the memory, of the ``ratio`` in one of the core, in which a command is given.
+
+        The first word of a burst then comes in the first one.
+        """
+        return (self.latency + 1) % ratio
+
+    def delay(self, ratio: int) -> int:
+        """Cycles of the core from a command, as it leaves the controller's pins, to ``dq_i`` with the first beat.
+
+        The registers at the device's edge are counted: one each way, and with two words a cycle one more, in which both
+        have come.
+        """
+        return 1 + (self.phase(ratio) + self.latency + 1) // ratio + (ratio > 1)
+
+
+def default_timing(ratio: int = 1) -> Timing:
+    """Times for a core that is told nothing else: of the slowest part at 100 MHz, or with two words a cycle 125 MHz."""
+    return Timing.of(PARTS["any"], min(ratio * 100e6, PARTS["any"].megahertz * 1e6))
+
+
+def sdram_pins(ratio: int = 1) -> wiring.Signature:
+    """An SDRAM's pins, seen from a core whose clock is ``ratio`` times slower than the memory's.
+
+    Registers at the device's edge, which are the board's, lie between them and the memory each way. They give a command
+    in one of the memory's cycles alone, that of `Timing.phase`, and gather its words, the first one in the lowest bits of
+    ``dq_i``. All commands are active high here. The clock and its enable are the board's, too.
+    """
+    return wiring.Signature(
+        {
+            "cs": Out(1),
+            "ras": Out(1),
+            "cas": Out(1),
+            "we": Out(1),
+            "ba": Out(BANK_BITS),
+            "a": Out(ROW_BITS),
+            "dq_o": Out(WORD_BITS),
+            "dq_oe": Out(1),
+            "dq_i": In(ratio * WORD_BITS),
+        }
+    )
 
 
 def burst_layout() -> data.StructLayout:
-    """Words from ``address`` on, ``count`` of them, 1 or more; ``tag`` comes back with each."""
+    """Beats from ``address`` on, counted in beats, ``count`` of them, 1 or more; ``tag`` comes back with each."""
     return data.StructLayout({"address": ADDRESS_BITS, "count": COUNT_BITS, "tag": TAG_BITS})
 
 
-def beat_layout() -> data.StructLayout:
-    """A word that was read, and the tag of its burst."""
-    return data.StructLayout({"word": WORD_BITS, "tag": TAG_BITS})
+def beat_layout(ratio: int = 1) -> data.StructLayout:
+    """What was read in a cycle, ``ratio`` words of 16 bits, the first one in the lowest bits; and the tag of its burst."""
+    return data.StructLayout({"words": ratio * WORD_BITS, "tag": TAG_BITS})
 
 
 def write_layout() -> data.StructLayout:
@@ -184,7 +232,7 @@ def _segment_layout() -> data.StructLayout:
 class Sdram(wiring.Component):
     """Reads bursts without a gap where the memory allows it, and writes single words.
 
-    Consecutive addresses lie in a row of one bank, then in the same row of the next bank. While a burst is read, the
+    Bursts are counted in beats, words to write in words of 16 bits. Consecutive addresses lie in a row of one bank, then in the same row of the next bank. While a burst is read, the
     row of what follows is opened, where it lies in another bank; a row stays open until its bank needs another. The
     memory is set to bursts of a whole row, which the next command cuts off, so that reading takes a command a burst.
     Refreshes are done while nothing is to be read, and at the latest when `OWED` of them are due.
@@ -192,21 +240,23 @@ class Sdram(wiring.Component):
     Parameters
     ----------
     timing : Timing
-        Of the memory, in cycles of the clock.
+        Of the memory, in cycles of its clock.
+    ratio : int
+        Of `RATIOS`: cycles of the memory in one of the core.
 
     Members
     -------
     i : In(stream.Signature(burst_layout()))
         Bursts to read.
-    o : Out(stream.Signature(beat_layout(), always_ready=True))
-        Their words, in order; the first word of a burst whose row is open comes ``latency`` + 6 cycles after it.
+    o : Out(stream.Signature(beat_layout(ratio), always_ready=True))
+        Their beats, in order; the first one of a burst whose row is open comes `Timing.delay` + 4 cycles after it.
     write : In(stream.Signature(write_layout()))
         Words to write; done before bursts that come later.
     ready : Out(1)
         The memory has been started.
     busy : Out(1)
         Something is to be read or written, or on its way.
-    sdram : Out(SdramPins)
+    sdram : Out(sdram_pins(ratio))
         The memory's pins.
     """
 
@@ -217,16 +267,17 @@ class Sdram(wiring.Component):
     busy: Signal
     sdram: Any
 
-    def __init__(self, timing: Timing) -> None:
-        self._t = timing
+    def __init__(self, timing: Timing, ratio: int = 1) -> None:
+        self._t, self._delay = timing.every(ratio), timing.delay(ratio)
+        self._skipped = RATIOS.index(ratio)  # bits of a word's address within a beat
         super().__init__(
             {
                 "i": In(stream.Signature(burst_layout())),
-                "o": Out(stream.Signature(beat_layout(), always_ready=True)),
+                "o": Out(stream.Signature(beat_layout(ratio), always_ready=True)),
                 "write": In(stream.Signature(write_layout())),
                 "ready": Out(1),
                 "busy": Out(1),
-                "sdram": Out(SdramPins),
+                "sdram": Out(sdram_pins(ratio)),
             }
         )
 
@@ -244,13 +295,14 @@ class Sdram(wiring.Component):
         burst = Signal(burst_layout())  # what is left of it
         left = Signal()
         segment, filled = Signal(_segment_layout()), Signal()
-        row_end = Signal(COLUMN_BITS + 1)
+        beat_bits = COLUMN_BITS - self._skipped
+        row_end = Signal(beat_bits + 1)
         place = data.StructLayout({"column": COLUMN_BITS, "bank": BANK_BITS, "row": ROW_BITS})
-        at = data.View(place, Mux(left, burst.address, written.address))
+        at = data.View(place, Mux(left, burst.address << self._skipped, written.address)[:ADDRESS_BITS])
         m.d.comb += [
             segments.w_data.eq(segment),
             segments.w_en.eq(filled),
-            row_end.eq((1 << COLUMN_BITS) - burst.address[:COLUMN_BITS]),
+            row_end.eq((1 << beat_bits) - burst.address[:beat_bits]),
             self.i.ready.eq(~left & ~writes.r_rdy),
         ]
         with m.If(~filled | segments.w_rdy):
@@ -268,7 +320,7 @@ class Sdram(wiring.Component):
                     segment.count.eq(Mux(burst.count < row_end, burst.count, row_end)),
                     burst.count.eq(burst.count - row_end),
                     left.eq(burst.count > row_end),
-                    burst.address.eq(Cat(C(0, COLUMN_BITS), burst.address[COLUMN_BITS:] + 1)),
+                    burst.address.eq(Cat(C(0, beat_bits), burst.address[beat_bits:] + 1)),
                 ]
             with m.Else():
                 m.d.comb += writes.r_en.eq(1)
@@ -324,13 +376,13 @@ class Sdram(wiring.Component):
         may_precharge = at_least("since_activate", t.ras, activates) & at_least("since_write", t.wr, writing)
         opened, closed = at_least("opening", t.rcd, activates), at_least("closing", t.rp, precharges)
 
-        # A burst being read: command cycles left that are its own, and words on their way.
+        # A burst being read: command cycles left that are its own, and beats on their way.
         left = Signal(COLUMN_BITS + 1)
         runs = Signal()  # the memory goes on reading until it is stopped
         reading_bank = Signal(BANK_BITS)
         reads = Signal()
         tag = Signal(TAG_BITS)
-        stages = t.latency + 3
+        stages = 1 + self._delay
         coming = Signal(stages)
         tags = [Signal(TAG_BITS, name=f"tag_{stage}", reset_less=True) for stage in range(stages)]
         slot = reads | (left != 0)
@@ -338,7 +390,7 @@ class Sdram(wiring.Component):
             self.busy.eq(waits | slot | coming.any()),
             tag.eq(Mux(reads, head.tag, tags[0])),
             self.o.valid.eq(coming[-1]),
-            self.o.p.word.eq(pins.dq_i),
+            self.o.p.words.eq(pins.dq_i),
             self.o.p.tag.eq(tags[-1]),
         ]
         m.d.sync += [coming.eq(Cat(slot, coming)), Cat(tags).eq(Cat(tag, tags))]

@@ -39,7 +39,7 @@ class TokenTable(wiring.Component):
         The row is over: nothing is left to come.
     burst : Out(stream.Signature(burst_layout()))
         Where `bursts`: asks the SDRAM for a row.
-    beat : In(stream.Signature(beat_layout(), always_ready=True))
+    beat : In(stream.Signature(beat_layout(c.memory_ratio), always_ready=True))
         Where `bursts`: the words that come, of all bursts; only those with a tag of its own are taken.
     """
 
@@ -63,24 +63,24 @@ class TokenTable(wiring.Component):
         if bursts:
             members |= {
                 "burst": Out(stream.Signature(burst_layout())),
-                "beat": In(stream.Signature(beat_layout(), always_ready=True)),
+                "beat": In(stream.Signature(beat_layout(configuration.memory_ratio), always_ready=True)),
             }
         super().__init__(members)
 
-    def _row_of_a_burst(self, m: Module, table: str, words: int) -> Value:
-        """Ask for the row of a token, ``words`` words of a memory, at each start; return whether one comes."""
+    def _row_of_a_burst(self, m: Module, table: str, beats: int) -> Value:
+        """Ask for the row of a token, of so many ``beats``, at each start; return whether one comes."""
         asks = Signal()
         product, address = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
         starting = Signal(2)
         m.d.comb += [
             self.burst.valid.eq(asks),
             self.burst.p.address.eq(address),
-            self.burst.p.count.eq(words),
+            self.burst.p.count.eq(beats),
             self.burst.p.tag.eq(TAGS.index(table)),
         ]
         m.d.sync += [
-            product.eq(self.token * words),
-            address.eq(self._c.sdram_base[table] + product),
+            product.eq(self.token * beats),
+            address.eq(self._c.sdram_base[table] // self._c.memory_ratio + product),
             starting.eq(Cat(self.start, starting)),
         ]
         with m.If(self.burst.ready):

@@ -63,9 +63,9 @@ class WeightStore(wiring.Component):
     bias_ask : In(stream.Signature(unsigned)), bias_found : Out(stream.Signature(memory_layout(c, "bias").size))
         With the store ``spram``: numbers of neurons, and their biases, which share the pointers' memory.
     burst : Out(stream.Signature(burst_layout()))
-        With the store ``sdram``: asks the SDRAM for words.
-    beat : In(stream.Signature(beat_layout(), always_ready=True))
-        With the store ``sdram``: the words that come, of all bursts; only those with a tag of its own are taken.
+        With the store ``sdram``: asks the SDRAM for beats.
+    beat : In(stream.Signature(beat_layout(c.memory_ratio), always_ready=True))
+        With the store ``sdram``: the beats that come, of all bursts; only those with a tag of its own are taken.
     waits : Out(1)
         With the store ``sdram``: it has been asked for words that are to be sent next.
     """
@@ -101,7 +101,7 @@ class WeightStore(wiring.Component):
         if c.store == "sdram":
             members |= {
                 "burst": Out(stream.Signature(burst_layout())),
-                "beat": In(stream.Signature(beat_layout(), always_ready=True)),
+                "beat": In(stream.Signature(beat_layout(c.memory_ratio), always_ready=True)),
                 "waits": Out(1),
             }
         super().__init__(members)
@@ -177,7 +177,7 @@ class WeightStore(wiring.Component):
         asked, asked_valid = Signal(column, reset_less=True), Signal()
         m.submodules.under_way = under_way = fifo.SyncFIFO(width=column.size, depth=UNDER_WAY)
         m.submodules.arrived = arrived = fifo.SyncFIFOBuffered(width=c.lanes * c.narrow_bits, depth=ARRIVED)
-        pointer = asked.of.pointer
+        pointer, base = asked.of.pointer, c.sdram_base["weights"] // c.memory_ratio
         # Words that are still to leave the queue. A column that finds nothing before it can have more than fit: it is
         # sent faster than it comes.
         owed = Signal(range(ARRIVED + (1 << c.count_bits)))
@@ -187,7 +187,7 @@ class WeightStore(wiring.Component):
         m.d.comb += [
             waiting.eq(asked_valid & under_way.w_rdy),
             self.burst.valid.eq(waiting & ~asked.resident & room),
-            self.burst.p.address.eq(c.sdram_base["weights"] + (pointer.start - c.resident_words) * c.word_beats),
+            self.burst.p.address.eq(base + (pointer.start - c.resident_words) * c.word_beats),
             self.burst.p.count.eq(pointer.count * c.word_beats),
             self.burst.p.tag.eq(TAGS.index("weights")),
             moves.eq(Mux(asked.resident, waiting, self.burst.valid & self.burst.ready)),
@@ -204,7 +204,7 @@ class WeightStore(wiring.Component):
             ]
 
         mine, whole = Signal(), Signal()
-        beats = [self.beat.p.word]
+        beats = [self.beat.p.words]
         m.d.comb += mine.eq(self.beat.valid & (self.beat.p.tag == TAGS.index("weights")))
         if c.word_beats > 1:
             part = Signal(range(c.word_beats))

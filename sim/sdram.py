@@ -10,17 +10,19 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.rtl.core import Core
-from egret.rtl.sdram import BANK_BITS, COLUMN_BITS, PARTS, ROW_BITS, WORD_BITS, SdramPins, Timing
+from egret.rtl.sdram import BANK_BITS, COLUMN_BITS, PARTS, RATIOS, ROW_BITS, WORD_BITS, Timing, default_timing, sdram_pins
 
 if TYPE_CHECKING:
     from amaranth.hdl import Module
 
     from egret.model.compiler.configuration import Configuration
 
-__all__ = ["QUICK", "VIOLATIONS", "SdramModel", "core_with_memory", "with_memory"]
+__all__ = ["VIOLATIONS", "SdramModel", "core_with_memory", "quick_timing", "with_memory"]
 
-QUICK = Timing.of(dataclasses.replace(PARTS["any"], start=400), 100e6)
-"""Times of a memory that starts at once: nobody wants to wait for 200 us in a simulation."""
+def quick_timing(ratio: int = 1) -> Timing:
+    """Times of `egret.rtl.sdram.default_timing`, of a memory that starts at once: nobody wants to wait for 200 us."""
+    return dataclasses.replace(default_timing(ratio), start=40)
+
 
 VIOLATIONS = (
     "command before the memory has been started",
@@ -45,6 +47,10 @@ _LATE = 10
 class SdramModel(wiring.Component):
     """An SDRAM of four banks with bursts of whole rows and single written words, cycle by cycle.
 
+    With a ``ratio`` of two its clock is twice as fast as that of the core, and each cycle of the core is two of its own:
+    it takes the command of one of them and drives two words. Times are held in its own cycles. The registers at the
+    device's edge are part of the model.
+
     Set to bursts of one word, which `egret.rtl.sdram.Sdram` does not use, it also knows the precharge that follows a
     read or write with address bit 10.
 
@@ -52,12 +58,14 @@ class SdramModel(wiring.Component):
     ----------
     timing : egret.rtl.sdram.Timing
         What is held against the commands, and the CAS latency.
+    ratio : int
+        Of `egret.rtl.sdram.RATIOS`.
     row_bits : int
         Rows of a bank, as a power of two, that have memory; further ones are the same again.
 
     Members
     -------
-    pins : In(SdramPins)
+    pins : In(sdram_pins(ratio))
     violations : Out(len(VIOLATIONS))
         Bits of `VIOLATIONS`, which stay set.
     """
@@ -65,23 +73,26 @@ class SdramModel(wiring.Component):
     pins: Any
     violations: Signal
 
-    def __init__(self, timing: Timing, *, row_bits: int = ROW_BITS) -> None:
-        self._t, self._row_bits = timing, row_bits
-        super().__init__({"pins": In(SdramPins), "violations": Out(len(VIOLATIONS))})
+    def __init__(self, timing: Timing, ratio: int = 1, *, row_bits: int = ROW_BITS) -> None:
+        self._t, self._ratio, self._row_bits = timing, ratio, row_bits
+        super().__init__({"pins": In(sdram_pins(ratio)), "violations": Out(len(VIOLATIONS))})
 
     def elaborate(self, platform: Any) -> "Module":
         # One long method: nearly every line is about one of the commands, which all see the same banks and times.
-        t = self._t
+        t, ratio = self._t, self._ratio
+        skipped = RATIOS.index(ratio)  # bits of a word's address within a beat
         m = Module()
         # The registers at the device's edge; that of the data that come in is at the end.
         pins = Signal(
-            data.StructLayout({name: member.shape for name, member in SdramPins.members.items() if member.flow == Out})
+            data.StructLayout(
+                {name: member.shape for name, member in sdram_pins(ratio).members.items() if member.flow == Out}
+            )
         )
         m.d.sync += [pins[name].eq(getattr(self.pins, name)) for name in pins.shape().members]
         m.submodules.cells = cells = memory.Memory(
-            shape=WORD_BITS, depth=1 << self._row_bits + BANK_BITS + COLUMN_BITS, init=[]
+            shape=ratio * WORD_BITS, depth=1 << self._row_bits + BANK_BITS + COLUMN_BITS - skipped, init=[]
         )
-        read, write = cells.read_port(domain="sync"), cells.write_port()
+        read, write = cells.read_port(domain="sync"), cells.write_port(granularity=WORD_BITS)
         command = Cat(pins.ras, pins.cas, pins.we)
         activate, reads, writes, precharge, refresh, mode, stop = (
             Signal(name=name) for name in ("activate", "reads", "writes", "precharge", "refresh", "mode", "stop")
@@ -103,10 +114,11 @@ class SdramModel(wiring.Component):
         def wrong(name, condition):
             m.d.comb += violated[VIOLATIONS.index(name)].eq(condition)
 
-        def since(name, events, cycles):
-            """Of each of several events, whether fewer cycles have gone by since than there must."""
-            # A register of what came in each of these cycles is simulated faster than a counter an event.
-            width = len(events)
+        def since(name, events, time):
+            """Of each of several events, whether fewer of the memory's cycles have gone by since than there must."""
+            # Commands are a whole number of the core's cycles apart. A register of what came in each of these is
+            # simulated faster than a counter an event.
+            width, cycles = len(events), -(-time // ratio)
             came = Signal(width * (cycles - 1), name=f"since_{name}")
             m.d.sync += came.eq(Cat(events, came))
             return reduce(or_, (came.word_select(cycle, width) for cycle in range(cycles - 1)), Const(0, width))
@@ -142,42 +154,43 @@ class SdramModel(wiring.Component):
 
         # A burst goes on, around the end of its row, until something cuts it off, unless the mode is of single words.
         bursting, single = Signal(), Signal()
-        burst_bank, burst_column = Signal(BANK_BITS), Signal(COLUMN_BITS)
-        bank, column = Mux(reads, pins.ba, burst_bank), Mux(reads, pins.a[:COLUMN_BITS], burst_column)
+        burst_bank, burst_column = Signal(BANK_BITS), Signal(COLUMN_BITS - skipped)
+        bank, column = Mux(reads, pins.ba, burst_bank), Mux(reads, pins.a[skipped:COLUMN_BITS], burst_column)
         drives = reads | (bursting & ~stop & ~writes & ~(precharge & closes.bit_select(burst_bank, 1)))
         m.d.sync += [bursting.eq(drives & ~single), burst_bank.eq(bank), burst_column.eq(column + 1)]
         m.d.comb += [
             read.addr.eq(Cat(column, bank, Value.cast(rows[bank])[: self._row_bits])),
             read.en.eq(drives),
-            write.addr.eq(Cat(pins.a[:COLUMN_BITS], pins.ba, Value.cast(rows[pins.ba])[: self._row_bits])),
-            write.data.eq(pins.dq_o),
-            write.en.eq(writes & pins.dq_oe),
+            write.addr.eq(Cat(pins.a[skipped:COLUMN_BITS], pins.ba, Value.cast(rows[pins.ba])[: self._row_bits])),
+            write.data.eq(pins.dq_o.replicate(ratio)),
+            write.en.eq(Mux(writes & pins.dq_oe, 1 << pins.a[:skipped], 0)),
         ]
-        # The port's own register is the first cycle of the latency, the register at the device's edge comes last.
-        words = [Signal(WORD_BITS, name=f"word_{stage}", reset_less=True) for stage in range(t.latency - 1)]
-        driven = Signal(t.latency)
+        # The port's own register is the first cycle of the delay behind the one above, that at the device's edge the last.
+        stages = t.delay(ratio) - 3
+        words = [Signal(ratio * WORD_BITS, name=f"word_{stage}", reset_less=True) for stage in range(stages)]
+        driven = Signal(stages + 1)
         m.d.sync += [Cat(words, self.pins.dq_i).eq(Cat(read.data, words)), driven.eq(Cat(drives, driven))]
 
         started, told = Signal(), Signal(range(10))
-        powered = Signal(range(t.start + 1))
-        with m.If(powered != t.start):
-            m.d.sync += powered.eq(powered + 1)
+        powered = Signal(range(t.start + ratio))
+        with m.If(powered < t.start):
+            m.d.sync += powered.eq(powered + ratio)
         with m.If(refresh & (told != 9)):
             m.d.sync += told.eq(told + 1)
         with m.If(mode):
             m.d.sync += [started.eq(told >= 2), single.eq(pins.a[:3] == 0)]
-        age = Signal(range(t.refresh * _LATE + 1))
+        age, oldest = Signal(range(t.refresh * _LATE + ratio)), t.refresh * _LATE
         with m.If(refresh & (age > t.refresh)):
             m.d.sync += age.eq(age - t.refresh)
         with m.Elif(refresh):
             m.d.sync += age.eq(0)
-        with m.Elif(started & (age != t.refresh * _LATE)):
-            m.d.sync += age.eq(age + 1)
+        with m.Elif(started & (age < oldest)):
+            m.d.sync += age.eq(age + ratio)
         refreshing = since("refresh", refresh, t.rfc)
 
         wrong(
             "command before the memory has been started",
-            pins.cs & ((powered != t.start) | (~started & (activate | reads | writes))),
+            pins.cs & ((powered < t.start) | (~started & (activate | reads | writes))),
         )
         wrong("activate of a bank that is open", activate & is_open.bit_select(pins.ba, 1))
         wrong("activate too early after a precharge", activate & own["rp"])
@@ -193,19 +206,20 @@ class SdramModel(wiring.Component):
         )
         wrong("command during a refresh", pins.cs & refreshing)
         wrong("write while the memory drives its pins", pins.dq_oe & (driven.any() | (bursting & ~writes & ~stop)))
-        wrong("rows not refreshed in time", age == t.refresh * _LATE)
+        wrong("rows not refreshed in time", age >= oldest)
         wrong(
             "mode that is not modelled",
             (mode & (pins.a != (1 << 9 | t.latency << 4 | 7)) & (pins.a != t.latency << 4))
-            | ((reads | writes) & every & ~single),
+            | ((reads | writes) & every & ~single)
+            | (reads & pins.a[:skipped].any()),
         )
         return m
 
 
-def with_memory(component: Any, timing: Timing, **options: Any) -> wiring.Component:
-    """A component with the member ``sdram`` (of `SdramPins`), and the memory that it drives.
+def with_memory(component: Any, timing: Timing, ratio: int = 1, **options: Any) -> wiring.Component:
+    """A component with the member ``sdram`` (of `egret.rtl.sdram.sdram_pins`), and the memory that it drives.
 
-    The other members are its own; ``violations`` joins them. The memory is an `SdramModel` of ``timing`` and
+    The other members are its own; ``violations`` joins them. The memory is an `SdramModel` of ``timing``, ``ratio`` and
     ``options``.
     """
     members = {name: member for name, member in component.signature.members.items() if name != "sdram"}
@@ -219,7 +233,7 @@ def with_memory(component: Any, timing: Timing, **options: Any) -> wiring.Compon
         def elaborate(self, platform):
             m = Module()
             m.submodules.inner = component
-            m.submodules.memory = model = SdramModel(timing, **options)
+            m.submodules.memory = model = SdramModel(timing, ratio, **options)
             wiring.connect(m, component.sdram, model.pins)
             m.d.comb += self.violations.eq(model.violations)
             for name, member in members.items():
@@ -243,4 +257,5 @@ def core_with_memory(configuration: "Configuration") -> wiring.Component:
     if configuration.store != "sdram":
         return Core(configuration)
     row_bits = max((configuration.sdram_words - 1).bit_length() - BANK_BITS - COLUMN_BITS, 1)
-    return with_memory(Core(configuration, timing=QUICK), QUICK, row_bits=row_bits)
+    timing, ratio = quick_timing(configuration.memory_ratio), configuration.memory_ratio
+    return with_memory(Core(configuration, timing=timing), timing, ratio, row_bits=row_bits)

@@ -260,9 +260,11 @@ public:
 #endif
     }
 
-    uint16_t& word([[maybe_unused]] size_t index) {
+    // Its bytes, from a word on: Verilator stores what it brings in a cycle, one word or two, as one number of the
+    // machine, whose lowest byte comes first.
+    uint8_t* bytes([[maybe_unused]] size_t first) {
 #ifdef MEMORY
-        return top_.rootp->MEMORY[index];
+        return reinterpret_cast<uint8_t*>(top_.rootp->MEMORY.m_storage) + 2 * first;
 #else
         std::abort();
 #endif
@@ -371,17 +373,11 @@ void step(std::unique_ptr<Board>& board, const char* trace_file, Clock::duration
                 std::exit(1);
             }
             if (command == 'm') {
-                content.resize(length);
-                if (std::fread(content.data(), 1, content.size(), stdin) != content.size()) return;
-                for (size_t at = 0; at < length; at += 2) {
-                    board->word(first + at / 2) = content[at] | content[at + 1] << 8;
-                }
+                if (std::fread(board->bytes(first), 1, length, stdin) != length) return;
             } else {
                 Crc crc;
-                for (size_t index = first; index < first + length / 2; ++index) {
-                    crc.add(board->word(index));
-                    crc.add(board->word(index) >> 8);
-                }
+                const uint8_t* bytes = board->bytes(first);
+                for (size_t at = 0; at < length; ++at) crc.add(bytes[at]);
                 put(crc.value());
                 std::fflush(stdout);
             }

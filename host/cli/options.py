@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from egret.model.compiler.configuration import GOALS, RESIDENT_BYTES, STORES
+from egret.model.compiler.configuration import GOALS, MEMORY_RATIOS, RESIDENT_BYTES, STORES
 
 __all__ = ["as_json", "core_options", "port_options", "simulator_option"]
 
@@ -25,9 +25,14 @@ _CORE = {
     "lanes": click.option(
         "--lanes",
         type=int,
-        help="Multiply-accumulate lanes, a power of two from 1 to 32; 8, or 4 with sdram, by default.",
+        help="Multiply-accumulate lanes, a power of two from 1 to 32; 8 by default.",
     ),
     "store": click.option("--store", type=click.Choice(STORES), help="Where the weights are; bram by default."),
+    "memory_ratio": click.option(
+        "--memory-ratio",
+        type=click.Choice(MEMORY_RATIOS),
+        help="With the store sdram: its clock over the core's; 2 by default, where the lanes fit it.",
+    ),
     "weight_bits": click.option(
         "--weight-bits", type=int, help="Bits of a stored weight, 4 or 8; 4 where the network allows."
     ),
@@ -52,7 +57,7 @@ _CORE = {
         help="Whether the core makes the read-out; where the network's words are divided into groups, by default.",
     ),
 }
-_SHARED = ("lanes", "store", "weight_bits", "folded_tokens", "resident_bytes", "readout")
+_SHARED = ("lanes", "store", "memory_ratio", "weight_bits", "folded_tokens", "resident_bytes", "readout")
 
 
 def core_options(*more: str) -> Callable[[Command], Command]:

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from egret.model.arithmetic import CODEBOOK, GATES
+from egret.model.arithmetic import CODEBOOK, GATES, WEIGHT_BITS
 from egret.model.compiler.configuration import (
     GOALS,
+    MEMORY_RATIOS,
     READOUT_KINDS,
     RESIDENT_BYTES,
     RUN_BITS,
+    SDRAM_BITS,
     SDRAM_WORDS,
     WIDEST_RUN,
     Configuration,
@@ -80,8 +82,8 @@ def configuration_for(
         the store ``spram``.
     **options
         Any of the other parameters of `Configuration`, e.g. ``lanes``. With the store ``sdram``, where they are not
-        given: twice the lanes that the memory feeds, and as many folded rows as find room beside the rest. A core with
-        the store ``spram`` is compact where that is not given, since chips with that memory are small and slow.
+        given: a memory twice as fast as the core, where the lanes' words are whole beats of it; twice the lanes that
+        weights of 4 bits feed; and as many folded rows as find room beside the rest. A core with the store ``spram`` is compact where that is not given, since chips with that memory are small and slow.
 
     Returns
     -------
@@ -107,7 +109,12 @@ def configuration_for(
     folded = options.pop("folded_tokens", None)
     options.setdefault("compact", options.get("store") == "spram")
     if options.get("store") == "sdram":
-        options.setdefault("lanes", 4)
+        options.setdefault("lanes", 4 * options.get("memory_ratio", MEMORY_RATIOS[-1]))
+        if "memory_ratio" not in options:
+            entry = weight_bits + RUN_BITS
+            options["memory_ratio"] = max(
+                ratio for ratio in MEMORY_RATIOS if ratio == 1 or options["lanes"] * entry % (ratio * SDRAM_BITS) == 0
+            )
     elif folded is None:
         folded = 0
     if read is not None:
@@ -130,7 +137,7 @@ def configuration_for(
         row_bits, row_shift = row_format(network, folded)
         needed = dataclasses.replace(needed, row_bits=row_bits, row_shift=row_shift)
     if folded is None:
-        row = needed.layer_depth(0) * needed.row_beats
+        row = needed.layer_depth(0) * needed.row_beats * needed.memory_ratio
         folded = min(needed.vocabulary, (SDRAM_WORDS - needed.sdram_words) // row)
     needed = dataclasses.replace(needed, folded_tokens=folded)
     if weight_bytes is None:
@@ -240,7 +247,10 @@ def compile_image(
         "shift": layouts["shift"].pack({"shift": np.concatenate([layer.shift for layer in network.layers])}),
     }
     if not c.takes_events:
-        memories["embedding"] = layouts["embedding"].pack({"value": network.embedding.ravel()})
+        rows = network.embedding
+        if c.store == "sdram":
+            rows = np.pad(rows, ((0, 0), (0, c.embedding_beats * c.beat_bits // WEIGHT_BITS - c.embedding)))
+        memories["embedding"] = layouts["embedding"].pack({"value": rows.ravel()})
     if c.resident_words:
         section = memory_sections(c)["resident"]
         memories["resident"] = narrow(words_of(resident)).ljust(section.words * section.word_bytes, b"\0")

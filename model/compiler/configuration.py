@@ -11,11 +11,12 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any, Self
 
-from egret.model.arithmetic import GATES
+from egret.model.arithmetic import GATES, WEIGHT_BITS
 from egret.model.errors import InputError
 
 __all__ = [
     "GOALS",
+    "MEMORY_RATIOS",
     "MEMORY_WORDS",
     "RESIDENT_BYTES",
     "RUN_BITS",
@@ -53,6 +54,8 @@ STORES = ("bram", "spram", "sdram")
 """Where the weights are."""
 SDRAM_BITS = 16
 """Width of an SDRAM."""
+MEMORY_RATIOS = (1, 2)
+"""Clock of an SDRAM, over that of the core."""
 MEMORY_WORDS = 1 << 24
 """Words that a memory may have: the link counts no further."""
 SDRAM_WORDS = MEMORY_WORDS
@@ -178,7 +181,9 @@ class Configuration:
         Address width of each gate table, 8 to 12.
     store : str
         ``"bram"``; ``"spram"``, where pointers are read 16 bits at a time; or ``"sdram"``, where weights, embedding and
-        folded rows are read in bursts of words of 16 bits, whole ones. The last two know narrow runs only.
+        folded rows are read in bursts of beats, whole ones. The last two know narrow runs only.
+    memory_ratio : int
+        Of `MEMORY_RATIOS`. A beat, what an SDRAM brings in a cycle of the core, is as many words of 16 bits.
     compact : bool
         Whether pipelines and queues are as short as they can be, for a chip whose flip-flops are few and whose clock is
         slow.
@@ -206,6 +211,7 @@ class Configuration:
     accumulator_bits: int = 24
     gate_index_bits: int = 10
     store: str = "bram"
+    memory_ratio: int = 1
     compact: bool = False
     readout: ReadoutShape | None = None
 
@@ -257,10 +263,11 @@ class Configuration:
             raise InputError(
                 f"configuration: wide_words must be () with the store {self.store}, not {self.wide_words!r}"
             )
-        if self.store != "sdram" and self.resident_words:
-            raise InputError(
-                f"configuration: resident_words must be 0 with the store {self.store}, not {self.resident_words}"
-            )
+        if type(self.memory_ratio) is not int or self.memory_ratio not in MEMORY_RATIOS:
+            raise InputError(f"configuration: memory_ratio must be 1 or 2, not {self.memory_ratio!r}")
+        for name, none in (("resident_words", 0), ("memory_ratio", 1)) if self.store != "sdram" else ():
+            if (value := getattr(self, name)) != none:
+                raise InputError(f"configuration: {name} must be {none} with the store {self.store}, not {value}")
         if self.store != "sdram":
             depth = self.layer_depth(0)
             for name, words in (
@@ -272,13 +279,11 @@ class Configuration:
                         f"configuration: {name} must be at most {MEMORY_WORDS} with the store {self.store}, not {words}"
                     )
         else:
-            if self.lanes * self.narrow_bits % SDRAM_BITS:
+            if self.lanes * self.narrow_bits % self.beat_bits:
                 raise InputError(
-                    f"configuration: lanes must be such that {self.narrow_bits} bits each fill words of "
-                    f"{SDRAM_BITS} bits with the store sdram, not {self.lanes}"
+                    f"configuration: lanes must be such that {self.narrow_bits} bits each fill beats of "
+                    f"{self.beat_bits} bits with the store sdram, not {self.lanes}"
                 )
-            if self.embedding % 2 and self.vocabulary:
-                raise InputError(f"configuration: embedding must be even with the store sdram, not {self.embedding}")
             if self.sdram_words > SDRAM_WORDS:
                 raise InputError(
                     f"configuration: weights, embedding and {self.folded_tokens} folded rows need "
@@ -441,30 +446,40 @@ class Configuration:
         """Bytes of the weights in block RAM beside an SDRAM."""
         return self.resident_words * self.lanes * self.narrow_bits // 8
 
-    # What an SDRAM holds: weights, then the embedding, then folded rows, all in words of 16 bits.
+    # What an SDRAM holds: weights, then the embedding, then folded rows. Whatever is read in one burst takes whole beats.
+
+    @property
+    def beat_bits(self) -> int:
+        """Bits of a beat."""
+        return SDRAM_BITS * self.memory_ratio
 
     @property
     def word_beats(self) -> int:
-        """Words of an SDRAM that a word of weights takes."""
-        return self.lanes * self.narrow_bits // SDRAM_BITS
+        """Beats of a word of weights."""
+        return self.lanes * self.narrow_bits // self.beat_bits
+
+    @property
+    def embedding_beats(self) -> int:
+        """Beats of a row of the embedding."""
+        return -(-self.embedding * WEIGHT_BITS // self.beat_bits)
 
     @property
     def row_beats(self) -> int:
-        """Words of an SDRAM that an address of a folded row takes."""
-        return -(-self.banks * self.row_bits // SDRAM_BITS)
+        """Beats of an address of a folded row."""
+        return -(-self.banks * self.row_bits // self.beat_bits)
 
     @cached_property
     def sdram_sizes(self) -> dict[str, int]:
-        """Words of an SDRAM that each of its sections takes: dict, in their order."""
+        """Words of 16 bits of an SDRAM that each of its sections takes: dict, in their order."""
         return {
-            "weights": self.weight_words * self.word_beats,
-            "embedding": self.vocabulary * self.embedding // 2,
-            "rows": self.folded_tokens * self.layer_depth(0) * self.row_beats,
+            "weights": self.weight_words * self.word_beats * self.memory_ratio,
+            "embedding": self.vocabulary * self.embedding_beats * self.memory_ratio,
+            "rows": self.folded_tokens * self.layer_depth(0) * self.row_beats * self.memory_ratio,
         }
 
     @cached_property
     def sdram_base(self) -> dict[str, int]:
-        """First word in an SDRAM of each of its sections: dict."""
+        """First word of 16 bits in an SDRAM of each of its sections: dict."""
         return dict(zip(self.sdram_sizes, accumulate(self.sdram_sizes.values(), initial=0), strict=False))
 
     @property
@@ -516,8 +531,8 @@ class Configuration:
     # Interchange.
 
     def to_json(self) -> str:
-        """Canonical JSON text; the same configuration always gives the same text. It names a read-out where one is."""
-        values = {name: value for name, value in asdict(self).items() if name != "readout" or value is not None}
+        """Canonical JSON text; the same configuration always gives the same text. Of `_OPTIONAL` it names what is set."""
+        values = {name: value for name, value in asdict(self).items() if (name, value) not in _OPTIONAL.items()}
         return json.dumps(values | {"format": FORMAT}, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -528,13 +543,13 @@ class Configuration:
         except ValueError as error:
             raise InputError(f"configuration: not JSON ({error})") from None
         names = {field.name for field in fields(cls)} | {"format"}
-        if isinstance(values, dict) and "readout" not in values:
-            values["readout"] = None
+        if isinstance(values, dict):
+            values = _OPTIONAL | values
         if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
             raise InputError(f"configuration: format must be {FORMAT}; compile the image again")
         if not isinstance(values, dict) or set(values) != names:
             raise InputError(
-                f"configuration: must be an object with exactly the keys {', '.join(sorted(names - {'readout'}))}"
+                f"configuration: must be an object with exactly the keys {', '.join(sorted(names - _OPTIONAL.keys()))}"
             )
         del values["format"]
         for name in ("hidden", "wide_words"):
@@ -554,6 +569,9 @@ class Configuration:
         """Eight bytes that name this configuration: the head of the SHA-256 of `to_json`."""
         return hashlib.sha256(self.to_json().encode()).digest()[:8]
 
+
+_OPTIONAL = {"readout": None, "memory_ratio": 1}
+"""Parameters that the text of a configuration leaves out where they have these values."""
 
 TARGETS = {
     "default": {"lanes": 8, "weight_bytes": 128 * 1024},

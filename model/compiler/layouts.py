@@ -239,7 +239,7 @@ def word_layouts(configuration: Configuration) -> dict[str, Layout]:
     -------
     dict of str to Layout
         By name of memory, with ``input`` for the memory of `input_section`. What an SDRAM holds is laid out so, too;
-        there a word takes several of the SDRAM's words, and the rest of the last one is ``zeros``.
+        there a word takes whole beats, and the rest of the last one is ``zeros``.
     """
     c = configuration
     entry = Layout((Field("code", c.weight_bits, symbol="W"), Field("run", RUN_BITS)))
@@ -248,7 +248,7 @@ def word_layouts(configuration: Configuration) -> dict[str, Layout]:
     read = c.readout
     entries = 0 if read is None else c.vocabulary + read.groups * read.rows
     most = 0 if read is None else max(read.entries, read.group_size)
-    zeros = c.row_beats * SDRAM_BITS - addends.bits if c.store == "sdram" else 0
+    zeros = c.row_beats * c.beat_bits - addends.bits if c.store == "sdram" else 0
     return {
         "weights": weights,
         "columns": pointer_layout(c.start_bits, c.count_bits, c.block_bits, c.lanes),
@@ -328,7 +328,8 @@ def memory_sections(configuration: Configuration) -> dict[str, MemorySection]:
     Returns
     -------
     dict of str to MemorySection
-        By name. What is in an SDRAM has the same bytes as elsewhere, in words of 16 bits.
+        By name. What is in an SDRAM has the same bytes as elsewhere, in words of 16 bits; behind a row of the embedding
+        come zeros, where it does not end with a beat.
     """
     c = configuration
     sections = {section.name: section for section in _all_sections(c) if section.words}

@@ -76,7 +76,7 @@ def read_image(image: Image) -> IntegerNetwork:
     embedding = layouts["embedding"].unpack(memories.get("embedding", b""))["value"].astype(np.int8)
     network = IntegerNetwork(
         vocabulary=None if c.takes_events else Vocabulary.from_bytes(image.vocabulary, image.vocabulary_kind, "image"),
-        embedding=embedding.reshape(c.vocabulary, c.embedding),
+        embedding=embedding.reshape(c.vocabulary, -1 if c.vocabulary else c.embedding)[:, : c.embedding],
         layers=tuple(layers),
         readout_weight=readout,
         readout_bias=np.frombuffer(image.readout_bias, "<i4").astype(np.int32) if image.readout_bias else None,
