@@ -24,12 +24,15 @@ class PllSettings:
         Dividers, as its cell takes them.
     hertz : float
         The clock that comes out.
+    ratio : int
+        Clock of a memory, over that one. An ECP5 alone has another than 1.
     """
 
     reference: int
     feedback: int
     output: int
     hertz: float
+    ratio: int = 1
 
 
 def _nearest(reference: float, hertz: float, candidates: Iterable[PllSettings]) -> PllSettings:
@@ -43,29 +46,33 @@ def _nearest(reference: float, hertz: float, candidates: Iterable[PllSettings]) 
     return best
 
 
-def ecp5_settings(reference: float, hertz: float) -> PllSettings:
+def ecp5_settings(reference: float, hertz: float, ratio: int = 1) -> PllSettings:
     """Dividers of an EHXPLLL with the output fed back: output = reference * feedback / reference divider.
 
     The oscillator inside runs at ``output`` times that, 400 to 800 MHz, and compares at 3.125 MHz at least.
 
-    ``reference`` is the clock that comes in, ``hertz`` the one that is wanted. Raises `ValueError` where there is none.
+    ``reference`` is the clock that comes in, ``hertz`` the one that is wanted, and the memory's is ``ratio`` times that.
+    Raises `ValueError` where there is none.
     """
     candidates = []
     for divider in range(1, 1 + int(reference // 3.125e6)):
         for feedback in range(1, 81):
             clock = reference * feedback / divider
             # In the middle of the range, where the oscillator is steadiest.
-            output = min(range(1, 129), key=lambda output: abs(clock * output - 600e6))
+            output = min(range(ratio, 129, ratio), key=lambda output: abs(clock * output - 600e6))
             if 400e6 <= clock * output <= 800e6:
-                candidates.append(PllSettings(divider, feedback, output, clock))
+                candidates.append(PllSettings(divider, feedback, output, clock, ratio))
     return _nearest(reference, hertz, candidates)
 
 
-def ice40_settings(reference: float, hertz: float) -> PllSettings:
+def ice40_settings(reference: float, hertz: float, ratio: int = 1) -> PllSettings:
     """Dividers of an SB_PLL40 with simple feedback, as its cell takes them: less one, the last one a power of two.
 
-    ``reference`` is the clock that comes in, ``hertz`` the one that is wanted. Raises `ValueError` where there is none.
+    ``reference`` is the clock that comes in, ``hertz`` the one that is wanted. Raises `ValueError` where there is none,
+    or a ``ratio`` is wanted that is not 1.
     """
+    if ratio != 1:
+        raise ValueError("its PLL has no clock for a memory")
     candidates = []
     for divider in range(16):
         compared = reference / (divider + 1)
@@ -115,7 +122,26 @@ class _Pll(Elaboratable):
 
 
 class Ecp5Pll(_Pll):
-    """The PLL of an ECP5, `EHXPLLL`."""
+    """The PLL of an ECP5, `EHXPLLL`, which can have two clocks for a memory besides.
+
+    Parameters
+    ----------
+    settings : PllSettings
+        For the platform's default clock.
+    late : float, optional
+        Seconds from an edge of the memory's clock to that of the one for its pin, less than a cycle. Without it there
+        are no clocks for a memory.
+
+    Attributes
+    ----------
+    memory_clock, memory_pin_clock : Signal
+        For domains.
+    """
+
+    def __init__(self, settings: PllSettings, late: float | None = None):
+        super().__init__(settings)
+        self._late = late
+        self.memory_clock, self.memory_pin_clock = Signal(), Signal()
 
     def _instance(self, m: Module, pin: Any, clock: Signal, locked: Signal) -> Instance:
         s = self._settings
@@ -128,6 +154,7 @@ class Ecp5Pll(_Pll):
             p_CLKOP_CPHASE=s.output // 2,
             p_CLKOP_FPHASE=0,
             p_CLKOP_ENABLE="ENABLED",
+            **self._outputs(),
             p_FEEDBK_PATH="CLKOP",
             **dict.fromkeys(("p_PLLRST_ENA", "p_INTFB_WAKE", "p_STDBY_ENABLE", "p_DPHASE_SOURCE"), "DISABLED"),
             **{f"p_OUTDIVIDER_MUX{output}": f"DIV{output}" for output in "ABCD"},
@@ -142,6 +169,23 @@ class Ecp5Pll(_Pll):
             o_CLKOP=clock,
             o_LOCK=locked,
         )
+
+    def _outputs(self) -> dict[str, Any]:
+        """The memory's clocks. A phase is in cycles of the oscillator, and eighths of one."""
+        s = self._settings
+        if self._late is None:
+            return {}
+        eighths = round(8 * self._late * s.hertz * s.output)
+        result = {}
+        for output, clock, late in (("CLKOS", self.memory_clock, 0), ("CLKOS2", self.memory_pin_clock, eighths)):
+            result |= {
+                f"p_{output}_ENABLE": "ENABLED",
+                f"p_{output}_DIV": s.output // s.ratio,
+                f"p_{output}_CPHASE": s.output // 2 + late // 8,
+                f"p_{output}_FPHASE": late % 8,
+                f"o_{output}": clock,
+            }
+        return result
 
 
 class Ice40Pll(_Pll):
@@ -169,7 +213,7 @@ class Ice40Pll(_Pll):
         )
 
 
-PLLS: dict[str, tuple[Callable[[float, float], PllSettings], type[_Pll]]] = {
+PLLS: dict[str, tuple[Callable[[float, float, int], PllSettings], type[_Pll]]] = {
     "ecp5": (ecp5_settings, Ecp5Pll),
     "ice40": (ice40_settings, Ice40Pll),
 }

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from egret.boards.clocks import PLLS
 from egret.boards.definition import BoardDefinition
+from egret.boards.memory import clock_delay
 from egret.boards.tools import FAMILY_TOOLS, PLACEMENT, PREPARATION, SYNTHESIS
 from egret.boards.top import Top
 from egret.model.compiler.configuration import Configuration
 from egret.model.errors import InputError
-from egret.rtl.sdram import PARTS, Timing
+from egret.rtl.sdram import PARTS, Part, Timing
 from egret.rtl.uart import divisor_for
 
 __all__ = ["NAME", "Design", "generate"]
@@ -79,13 +80,16 @@ def generate(
     platform.add_resources(board.resources)
     settings_for, _ = PLLS[board.device.family]
     try:
-        settings = settings_for(platform.default_clk_frequency, hertz or board.hertz)
+        settings = settings_for(platform.default_clk_frequency, hertz or board.hertz, configuration.memory_ratio)
         divisor = divisor_for(settings.hertz, board.baud)
-        timing = _sdram_timing(board, configuration, sdram, settings.hertz)
+        memory = {}
+        if (part := _sdram_part(board, configuration, sdram)) is not None:
+            hertz = settings.hertz * configuration.memory_ratio
+            memory = {"timing": Timing.of(part, hertz), "late": clock_delay(part, hertz)}
     except ValueError as error:
         raise InputError(f"{board.title}: {error}") from error
     plan = platform.prepare(
-        Top(board, configuration, settings, divisor, timing),
+        Top(board, configuration, settings, divisor, **memory),
         NAME,
         script_after_read=PREPARATION,
         script_after_synth="tee -q -o cells.json stat -json",
@@ -102,10 +106,8 @@ def generate(
     )
 
 
-def _sdram_timing(
-    board: BoardDefinition, configuration: Configuration, sdram: str | None, hertz: float
-) -> Timing | None:
-    """`Timing` of the SDRAM that is the store, None where it is not."""
+def _sdram_part(board: BoardDefinition, configuration: Configuration, sdram: str | None) -> Part | None:
+    """The SDRAM that is the store, None where it is not."""
     if sdram is not None and sdram not in PARTS:
         raise ValueError(f"--sdram-module must be one of {', '.join(PARTS)}, not {sdram!r}")
     if configuration.store != "sdram":
@@ -114,4 +116,4 @@ def _sdram_timing(
         return None
     if board.sdram is None:
         raise ValueError("it has no SDRAM that is supported; the image is for the store sdram")
-    return Timing.of(PARTS[sdram or board.sdram], hertz)
+    return PARTS[sdram or board.sdram]

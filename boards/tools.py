@@ -147,7 +147,8 @@ class Report:
     Attributes
     ----------
     megahertz, wanted_megahertz : float
-        Clock that it can have, and the one that was asked for: of several clocks the one that is hardest to meet.
+        Clock that the core can have, and the one that was asked for. Other clocks keep their ratio to it, and a path from
+        one clock to another has a cycle of the faster one: the hardest to meet of all of these counts.
     used : dict of str to int
         Cells by nextpnr's names.
     steps : list of (str, str, float)
@@ -166,14 +167,22 @@ class Report:
     def read(cls, path: Path) -> Self:
         """The report that nextpnr wrote to ``path``."""
         content = json.loads(path.read_text())
-        clock = min(content["fmax"].values(), key=lambda entry: entry["achieved"] / entry["constraint"])
-        critical = max(
-            (found["path"] for found in content["critical_paths"] if found["from"] == found["to"]),
-            key=lambda steps: sum(step["delay"] for step in steps),
-        )
+        wanted = {clock: entry["constraint"] for clock, entry in content["fmax"].items()}
+        shares = {(clock, clock): entry["achieved"] / wanted[clock] for clock, entry in content["fmax"].items()}
+        paths = {}
+        for found in content["critical_paths"]:
+            ends = tuple(found[end].removeprefix("posedge ") for end in ("from", "to"))
+            if wanted.keys() >= set(ends):
+                paths[ends] = found["path"]
+                if ends[0] != ends[1]:
+                    delay = sum(step["delay"] for step in found["path"])
+                    shares[ends] = 1e3 / max(delay, 1e-3) / max(wanted[end] for end in ends)
+        hardest = min(shares.keys() & paths.keys(), key=lambda ends: shares[ends])
+        critical = paths[hardest]
+        core = min(wanted.values())
         return cls(
-            clock["achieved"],
-            clock["constraint"],
+            core * shares[hardest],
+            core,
             {cell: count["used"] for cell, count in content["utilization"].items()},
             [(step["type"], step["to"]["cell"], step["delay"]) for step in critical],
             f"{critical[0]['from']['cell']} to {critical[-1]['to']['cell']}",

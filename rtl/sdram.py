@@ -77,6 +77,8 @@ class Part:
         CAS latency in cycles.
     megahertz : float
         Highest clock.
+    access, hold : float
+        From the clock's edge until a word is there, and how long the word before stays.
     """
 
     rcd: float = 20
@@ -88,14 +90,16 @@ class Part:
     start: float = 200_000
     latency: int = 3
     megahertz: float = 133
+    access: float = 5.4
+    hold: float = 2.5
 
 
 PARTS = {
-    "any": Part(ras=50, rfc=80, megahertz=125),
+    "any": Part(ras=50, rfc=80, megahertz=125, access=6),
     "as4c32m16sb-7": Part(rcd=21, rp=21, ras=42, rfc=63, wr=14, megahertz=143),
     "is42s16160g-7": Part(rcd=20, rp=20, ras=45, rfc=67.5, wr=14, megahertz=143),
     "mt48lc16m16a2-75": Part(rcd=20, rp=20, ras=44, rfc=66, wr=15, megahertz=133),
-    "w9825g6kh-6": Part(rcd=18, rp=18, ras=42, rfc=60, wr=12, megahertz=166),
+    "w9825g6kh-6": Part(rcd=18, rp=18, ras=42, rfc=60, wr=12, megahertz=166, access=5),
 }
 """Parts that boards carry, all of four banks of 8192 rows of 512 words or more; ``any`` has the longest times."""
 
@@ -156,20 +160,15 @@ class Timing:
             start=cycles(self.start),
         )
 
-    def phase(self, ratio: int) -> int:
-        """Cycle of the memory, of the ``ratio`` in one of the core, in which a command is given.
-
-        The first word of a burst then comes in the first one.
-        """
-        return (self.latency + 1) % ratio
-
     def delay(self, ratio: int) -> int:
         """Cycles of the core from a command, as it leaves the controller's pins, to ``dq_i`` with the first beat.
 
         The registers at the device's edge are counted: one each way, and with two words a cycle one more, in which both
-        have come.
+        have come. Raises `ValueError` where the first word would not come in the first half of a cycle.
         """
-        return 1 + (self.phase(ratio) + self.latency + 1) // ratio + (ratio > 1)
+        if (self.latency + 1) % ratio:
+            raise ValueError(f"the CAS latency must be odd with two words a cycle, not {self.latency}")
+        return 1 + (self.latency + 1) // ratio + (ratio > 1)
 
 
 def default_timing(ratio: int = 1) -> Timing:
@@ -180,9 +179,9 @@ def default_timing(ratio: int = 1) -> Timing:
 def sdram_pins(ratio: int = 1) -> wiring.Signature:
     """An SDRAM's pins, seen from a core whose clock is ``ratio`` times slower than the memory's.
 
-    Registers at the device's edge, which are the board's, lie between them and the memory each way. They give a command
-    in one of the memory's cycles alone, that of `Timing.phase`, and gather its words, the first one in the lowest bits of
-    ``dq_i``. All commands are active high here. The clock and its enable are the board's, too.
+    Registers at the device's edge, which are the board's, lie between them and the memory each way; with two words a
+    cycle an `egret.rtl.sdram_edge.SdramEdge` before them. All commands are active high here. The clock and its enable are
+    the board's, too.
     """
     return wiring.Signature(
         {
