@@ -94,4 +94,4 @@ def test_latency_of_two_words_a_cycle():
     t = dataclasses.replace(Timing.of(PARTS["any"], 100e6), latency=2)
     assert t.delay(1) == 4
     with pytest.raises(ValueError, match="^the CAS latency must be odd with two words a cycle, not 2$"):
-        Sdram(t, 2)
+        t.delay(2)
