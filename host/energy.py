@@ -188,26 +188,29 @@ def activity(
     if c.store == "sdram":
         start, words = column_words(image)
         outside = start >= c.resident_words
-        start, beats = (start - c.resident_words) * c.word_beats, words * c.word_beats * outside
-        base, embedding_beats, row_beats = c.sdram_base, c.embedding // 2, c.layer_depth(0) * c.row_beats
-        opened = rows_opened(base["weights"] + start, beats) @ lookups
+        # In words of 16 bits.
+        word = c.word_beats * c.memory_ratio
+        start, asked = (start - c.resident_words) * word, words * word * outside
+        base, embedding_words = c.sdram_base, c.embedding_beats * c.memory_ratio
+        row_words = c.layer_depth(0) * c.row_beats * c.memory_ratio
+        opened = rows_opened(base["weights"] + start, asked) @ lookups
         tokens = ids[:-1].astype(np.int64)
-        opened += rows_opened(base["rows"] + tokens[tokens < c.folded_tokens] * row_beats, row_beats).sum()
+        opened += rows_opened(base["rows"] + tokens[tokens < c.folded_tokens] * row_words, row_words).sum()
         opened += rows_opened(
-            base["embedding"] + tokens[tokens >= c.folded_tokens] * embedding_beats, embedding_beats
+            base["embedding"] + tokens[tokens >= c.folded_tokens] * embedding_words, embedding_words
         ).sum()
         opened += _readout_rows(image, counters, steps)
         seconds = counters["cycles"] / hertz
         result = {
-            "SDRAM, read": ("bytes", counters["beats"] * SDRAM_BITS // 8),
+            "SDRAM, read": ("bytes", counters["beats"] * c.beat_bits // 8),
             # At the least every opened row is read whole, at the most every burst opens its rows.
-            "SDRAM, rows": ("rows", np.array([counters["beats"] / (1 << COLUMN_BITS), opened])),
+            "SDRAM, rows": ("rows", np.array([counters["beats"] * c.memory_ratio / (1 << COLUMN_BITS), opened])),
             "SDRAM, refresh": ("refreshes", seconds / (PARTS["any"].refresh * 1e-9)),
             "SDRAM, standby": ("seconds", seconds),
         }
         bits["resident weights"] = c.lanes * c.narrow_bits * float((words * ~outside) @ lookups)
         # Words of the others go through a queue, as does the embedding.
-        bits["queues"] = 2 * embedded + 2 * SDRAM_BITS * (float(beats @ lookups) + c.word_beats * read)
+        bits["queues"] = 2 * embedded + 2 * SDRAM_BITS * (float(asked @ lookups) + word * read)
     else:
         bits["weights"] = float((8 * column_bytes(image) - pointer) @ lookups) + c.lanes * c.narrow_bits * read
         bits["embedding"] = embedded
@@ -226,7 +229,8 @@ def _readout_rows(image: Image, counters: dict[str, int], steps: int) -> float:
     groups = word_layouts(c)["groups"].unpack(image.memories["groups"])
     columns = np.arange(c.hidden[-1])
     starts = groups["start"][:, None] - c.resident_words + columns * groups["count"][:, None]
-    rows = rows_opened(c.sdram_base["weights"] + starts * c.word_beats, groups["count"][:, None] * c.word_beats)
+    word = c.word_beats * c.memory_ratio  # words of 16 bits of one of weights
+    rows = rows_opened(c.sdram_base["weights"] + starts * word, groups["count"][:, None] * word)
     events = counters[f"events_{c.layers - 1}"]
     head, group = rows[0].mean(), rows[1:].mean() if c.readout.groups else 0.0
     return float(events * (head + group * counters["groups"] / steps))

@@ -7,7 +7,7 @@ import pytest
 from amaranth.hdl import Value
 
 from egret.model.compiler.compile import compile_image, configuration_for
-from egret.model.compiler.configuration import GOALS, RESIDENT_BYTES, STORES
+from egret.model.compiler.configuration import GOALS, MEMORY_RATIOS, RESIDENT_BYTES, STORES
 from egret.model.compiler.layouts import memory_sections
 from egret.model.compiler.unpack import column_words
 from egret.model.integer import IntegerEngine
@@ -63,7 +63,7 @@ class Run:
             self.expected += [(int(index), int(traces[-1].y[0, index]), 0) for index in np.flatnonzero(traces[-1].y[0])]
             self.expected.append((0, 0, 1))
             folded = token < self.c.folded_tokens
-            self.beats += self.c.layer_depth(0) * self.c.row_beats if folded else self.c.embedding // 2
+            self.beats += self.c.layer_depth(0) * self.c.row_beats if folded else self.c.embedding_beats
             for number, (layer, trace) in enumerate(zip(self.network.layers, traces, strict=True)):
                 self.events[number] += np.count_nonzero(trace.y)
                 size = len(layer.threshold)
@@ -125,8 +125,8 @@ def test_random_networks(seed, store, folded, few, compact):
     shape, lanes = random_shape(seed, layers=3, size=7), int(rng.choice([1, 2, 4]))
     options = {}
     if store == "sdram":
-        shape["embedding"] += shape["embedding"] % 2
-        lanes = max(lanes, 2) if few else 4
+        options["memory_ratio"] = int(rng.choice(MEMORY_RATIOS))
+        lanes = max(lanes, 2 * options["memory_ratio"]) if few else 4 * options["memory_ratio"]
         options["resident_bytes"] = int(rng.choice([0, 60, 300, RESIDENT_BYTES]))
     network = random_network(seed, **shape, density=density, empty_columns=0.2)
     network = few_values(network) if few else network

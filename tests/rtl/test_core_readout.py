@@ -82,7 +82,6 @@ class ReadingRun(Run):
 def reading_network(seed, *, head, sizes, rows=2, few=False, codebook=None, **options):
     rng = np.random.default_rng(seed)
     shape = random_shape(seed, layers=2, size=7)
-    shape["embedding"] += shape["embedding"] % 2
     network = random_network(
         seed, vocabulary=head + sum(sizes), **shape, density=float(rng.choice([0.3, 1.0])), threshold=2000
     )

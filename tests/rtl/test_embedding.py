@@ -13,14 +13,20 @@ from tests.support.seeds import seeds
 from tests.support.streams import StreamSimulation
 
 
-def run(table, tokens, *, seed=0, backpressure=0.0, pause=0, hurry=None):
+def run(table, tokens, *, seed=0, backpressure=0.0, pause=0, hurry=None, ratio=1):
     """Send the rows of tokens one after another; returns the simulation and (start, end, cycles) of each token.
 
-    ``hurry``: the rows come from an SDRAM that sends a word so often.
+    ``hurry``: the rows come from an SDRAM that sends a beat so often, of ``ratio`` words.
     """
-    store, lanes = ("bram", 1) if hurry is None else ("sdram", 4)
+    store, lanes = ("bram", 1) if hurry is None else ("sdram", 8)
     c = Configuration(
-        vocabulary=len(table), embedding=len(table[0]), hidden=(2,), lanes=lanes, weight_words=64, store=store
+        vocabulary=len(table),
+        embedding=len(table[0]),
+        hidden=(2,),
+        lanes=lanes,
+        weight_words=64,
+        store=store,
+        memory_ratio=ratio,
     )
     simulation = StreamSimulation(Embedding(c), seed)
     dut = simulation.dut
@@ -30,9 +36,12 @@ def run(table, tokens, *, seed=0, backpressure=0.0, pause=0, hurry=None):
 
     elements = [value for row in table for value in row]
     if hurry is not None:
-        base = c.sdram_base["embedding"]
-        words = [low % 256 | high % 256 << 8 for low, high in zip(elements[::2], elements[1::2], strict=True)]
-        asked = serve_bursts(simulation, [0xFFFF] * base + words, "weights", hurry=hurry, willing=hurry, eager=False)
+        base, row = c.sdram_base["embedding"] // ratio, c.embedding_beats * 2 * ratio
+        padded = [value % 256 for one in table for value in [*one, *[0] * (row - len(one))]]
+        beats = [
+            int.from_bytes(bytes(padded[at : at + 2 * ratio]), "little") for at in range(0, len(padded), 2 * ratio)
+        ]
+        asked = serve_bursts(simulation, [0xFFFF] * base + beats, "weights", hurry=hurry, willing=hurry, eager=False)
 
     async def testbench(context):
         if hurry is None:
@@ -57,7 +66,7 @@ def run(table, tokens, *, seed=0, backpressure=0.0, pause=0, hurry=None):
     simulation.run(testbench)
     assert len(received) == sum(len(inputs_of(table[token])) for token in tokens)
     if hurry is not None:
-        count = c.embedding // 2
+        count = c.embedding_beats
         assert asked == [(base + token * count, count, TAGS.index("embedding")) for token in tokens]
     return simulation, starts, [cycle for cycle, _ in received]
 
@@ -80,13 +89,16 @@ def test_random_tables(zeros, backpressure, seed):
 
 
 @pytest.mark.parametrize("seed", seeds(2))
-@pytest.mark.parametrize("hurry, backpressure", [(1.0, 0.0), (0.4, 0.0), (0.4, 0.6), (1.0, 0.6)])
-def test_bursts(hurry, backpressure, seed):
-    """A row in an SDRAM is one burst; the words of other bursts between its own change nothing."""
+@pytest.mark.parametrize(
+    "hurry, backpressure, ratio, width",
+    [(1.0, 0.0, 1, 10), (0.4, 0.0, 1, 1), (0.4, 0.6, 1, 9), (1.0, 0.6, 2, 12), (0.4, 0.0, 2, 9), (0.7, 0.6, 2, 1)],
+)
+def test_bursts(hurry, backpressure, ratio, width, seed):
+    """A row in an SDRAM is one burst of whole beats; the beats of other bursts between its own change nothing."""
     rng = random.Random(seed)
-    table = [[rng.choice([0, rng.randint(-127, 127)]) for _ in range(10)] for _ in range(9)]
+    table = [[rng.choice([0, rng.randint(-127, 127)]) for _ in range(width)] for _ in range(9)]
     tokens = [8, 0, *(rng.randrange(9) for _ in range(10))]
-    run(table, tokens, seed=seed, backpressure=backpressure, pause=rng.randrange(3), hurry=hurry)
+    run(table, tokens, seed=seed, backpressure=backpressure, pause=rng.randrange(3), hurry=hurry, ratio=ratio)
 
 
 def test_extremes():

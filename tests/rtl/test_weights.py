@@ -244,7 +244,7 @@ def from_sdram(c, pointers, words, columns, *, seed=0, hurry=1.0, willing=1.0):
     """
     simulation = StreamSimulation(WeightStore(c), seed)
     outside = [
-        word >> 16 * part & 0xFFFF
+        word >> c.beat_bits * part & (1 << c.beat_bits) - 1
         for word in narrow_words(c, words[c.resident_words :])
         for part in range(c.word_beats)
     ]
@@ -260,7 +260,7 @@ def from_sdram(c, pointers, words, columns, *, seed=0, hurry=1.0, willing=1.0):
     return cycles, counts
 
 
-def with_sdram(lanes, resident):
+def with_sdram(lanes, resident, ratio=1):
     return Configuration(
         vocabulary=2,
         embedding=10,
@@ -270,19 +270,28 @@ def with_sdram(lanes, resident):
         store="sdram",
         weight_words=300,
         resident_words=resident,
+        memory_ratio=ratio,
     )
 
 
 @pytest.mark.parametrize(
-    "lanes, resident, hurry",
-    [(2, 60, 0.9), (4, 100, 0.2), (4, 100, 1.0), (8, 90, 0.7), (4, 0, 1.0), (4, 300, 1.0), (4, 150, 0.15)],
+    "lanes, ratio, resident, hurry",
+    [
+        (2, 1, 60, 0.9),
+        (4, 1, 100, 0.2),
+        (4, 2, 100, 1.0),
+        (8, 1, 90, 0.7),
+        (8, 2, 0, 1.0),
+        (4, 1, 300, 1.0),
+        (16, 2, 150, 0.15),
+    ],
 )
 @pytest.mark.parametrize("seed", seeds(2))
-def test_resident_words(lanes, resident, hurry, seed, monkeypatch):
+def test_resident_words(lanes, ratio, resident, hurry, seed, monkeypatch):
     """Columns from block RAM and from an SDRAM in any order, also such as have more words than can wait."""
     monkeypatch.setattr("egret.rtl.weights.ARRIVED", 12)
     monkeypatch.setattr("egret.rtl.weights.UNDER_WAY", 4)
-    c, rng = with_sdram(lanes, resident), random.Random(seed)
+    c, rng = with_sdram(lanes, resident, ratio), random.Random(seed)
     pointers = []
     for column in range(30):
         low, high = (0, resident) if resident and column % 2 else (resident, resident + c.weight_words)
@@ -294,9 +303,10 @@ def test_resident_words(lanes, resident, hurry, seed, monkeypatch):
     assert max(asked) > 12 * c.word_beats and min(asked) <= 2 * c.word_beats
 
 
-def test_resident_words_are_sent_while_others_come():
+@pytest.mark.parametrize("ratio", [1, 2])
+def test_resident_words_are_sent_while_others_come(ratio):
     """Columns that are resident take no time, as the words of others take two beats each and come without a gap."""
-    c, rng = with_sdram(4, 100), random.Random(1)
+    c, rng = with_sdram(4 * ratio, 100, ratio), random.Random(1)
     pointers = [
         (5 * column if column % 2 else 100 + 20 * (column // 2), 20, random_begins(rng, c)) for column in range(16)
     ]
