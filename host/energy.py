@@ -12,16 +12,16 @@ import numpy as np
 from egret.host.measure import Measurement
 from egret.host.traffic import column_lookups, readout_words_per_token
 from egret.model.arithmetic import WEIGHT_BITS
-from egret.model.compiler.configuration import SDRAM_BITS
+from egret.model.compiler.configuration import SDRAM_BITS, Configuration
 from egret.model.compiler.image import Image
 from egret.model.compiler.layouts import memory_sections, word_layouts
 from egret.model.compiler.unpack import column_bytes, column_words
 from egret.model.readout import POWER_FRACTION, SCORE_BITS
 
-__all__ = ["BOARD_WATTS", "COSTS", "FPGA", "HERTZ", "SHEETS", "Sheet", "activity", "energy", "rows_opened"]
+__all__ = ["BOARD_WATTS", "COSTS", "FPGA", "HERTZ", "SHEETS", "Sheet", "activity", "energy", "rows_opened", "usual_hertz"]
 
 HERTZ = 80e6
-"""Clock of the ULX3S's builds, where no board is named."""
+"""Clock of a ULX3S's build without an SDRAM."""
 BOARD_WATTS = 5 * 0.5
 """What a ULX3S draws at most, everything on it in use: its manual (emard/ulx3s, doc/MANUAL.md)."""
 VOLTS = 3.3
@@ -121,6 +121,14 @@ COSTS = {
 }
 """Joules (low, high) of one of each unit: a byte, an opened row, a refresh and a second of an SDRAM; a bit of on-chip
 memory, read or written; a multiplication with its addition."""
+
+
+def usual_hertz(configuration: Configuration) -> float:
+    """Clock of a core where no board is named: that of a ULX3S, and with an SDRAM what the slowest part allows."""
+    from egret.rtl.sdram import PARTS
+
+    most = PARTS["any"].megahertz * 1e6 / configuration.memory_ratio
+    return min(HERTZ, most) if configuration.store == "sdram" else HERTZ
 
 
 def rows_opened(start: Any, words: Any) -> np.ndarray:

@@ -133,7 +133,7 @@ class Measurement:
 
     @property
     def bus_utilisation(self) -> float | None:
-        """Words that came from an SDRAM, divided by cycles, in each of which one can come; None without an SDRAM."""
+        """Beats that came from an SDRAM, divided by cycles, in each of which one can come; None without an SDRAM."""
         return self.counters["beats"] / self.counters["cycles"] if "beats" in self.counters else None
 
     @property

@@ -4,7 +4,6 @@ import numpy as np
 
 from egret.host.measure import Measurement
 from egret.model.compiler import lookups
-from egret.model.compiler.configuration import SDRAM_BITS
 from egret.model.compiler.image import Image
 from egret.model.compiler.layouts import word_layouts
 from egret.model.compiler.unpack import column_bytes
@@ -45,7 +44,7 @@ def weight_bytes_per_token(image: Image, measurement: Measurement, ids: np.ndarr
     """
     c = image.configuration
     columns = float(column_lookups(image, measurement, ids, embedding) @ column_bytes(image))
-    row = c.layer_depth(0) * (SDRAM_BITS * c.row_beats if c.store == "sdram" else c.banks * c.row_bits) / 8
+    row = c.layer_depth(0) * (c.beat_bits * c.row_beats if c.store == "sdram" else c.banks * c.row_bits) / 8
     words = readout_words_per_token(image, measurement) * c.lanes * c.narrow_bits / 8
     return (columns + row * int((ids[:-1] < c.folded_tokens).sum())) / (len(ids) - 1) + words
 

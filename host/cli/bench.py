@@ -59,6 +59,7 @@ def bench(
 ) -> int:
     """Measure cycles and lane utilisation of the simulated core with CHECKPOINT, every event checked."""
     from egret.host import comparison
+    from egret.host.energy import usual_hertz
     from egret.host.traffic import weight_bytes_per_token
 
     if tokens < 1:
@@ -113,7 +114,10 @@ def bench(
     if measurement.macs_readout_per_token is not None:
         figures["macs_readout_per_token"] = measurement.macs_readout_per_token
         rows.insert(2, ("MACs of the read-out per token", f"{measurement.macs_readout_per_token:,.0f}"))
+    hertz = usual_hertz(image.configuration) if board is None else board.hertz
     result, variants = Result(figures, rows), []
+    if measurement.bus_utilisation is not None:
+        result.add(_describe_memory(image.configuration, measurement.bus_utilisation, hertz, board))
     if board is not None and session is not None:
         speed = board_speed(board, measurement, board.hertz)
         result.add(Result({"speed": speed.summary()}, speed.rows()))
@@ -130,9 +134,6 @@ def bench(
         result.add(_describe_variants(variants))
     wrong = None
     if energy or peers:
-        from egret.host.energy import HERTZ
-
-        hertz = HERTZ if board is None else board.hertz
         estimate = _estimate_energy(image, measurement, ids, network, hertz, board)
         if energy:
             result.add(estimate)
@@ -150,6 +151,25 @@ def bench(
         click.echo(f"egret: not as the integer network says: {wrong}", err=True)
         statuses.append(1)
     return max(statuses)
+
+
+def _describe_memory(c, share, hertz, board):
+    """How fast the SDRAM is, and what is used of it, over whole tokens at a clock of the core."""
+    from egret.rtl.sdram import PARTS, WORD_BITS
+
+    name = board.sdram if board is not None and board.sdram else "any"
+    rated = PARTS[name].megahertz * 1e6 * WORD_BITS / 8
+    peak = hertz * c.beat_bits / 8
+    figures = {
+        "part": name,
+        "rated_bytes_per_second": rated,
+        "peak_bytes_per_second": peak,
+        "bytes_per_second": share * peak,
+        "share": share,
+    }
+    clock = hertz * c.memory_ratio / 1e6
+    rows = [(f"SDRAM at {clock:g} MHz: MB a second", f"{share * peak / 1e6:,.0f} of {peak / 1e6:,.0f}")]
+    return Result({"memory": figures}, rows)
 
 
 def _describe_generation(figures, session):
