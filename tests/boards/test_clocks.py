@@ -1,8 +1,14 @@
-"""Dividers of the PLLs."""
+"""Dividers and phases of the PLLs."""
+
+import dataclasses
+import re
 
 import pytest
 
+from egret.boards.catalogue import board_named
 from egret.boards.clocks import ecp5_settings, ice40_settings
+from egret.boards.design import generate
+from egret.model.compiler.configuration import TINY
 
 
 @pytest.mark.parametrize(
@@ -35,3 +41,31 @@ def test_ice40_clock(reference, hertz, expected):
 def test_clock_that_cannot_be_had(settings, hertz):
     with pytest.raises(ValueError, match="^hertz must be a clock that the PLL makes of 12 MHz, not "):
         settings(12e6, hertz)
+
+
+@pytest.mark.parametrize("hertz, expected", [(62.5e6, (2, 5, 10)), (80e6, (5, 16, 8))])
+def test_ecp5_clock_of_a_memory(hertz, expected):
+    """Twice as fast, so the oscillator's divider for the core is even."""
+    settings = ecp5_settings(25e6, hertz, 2)
+    assert (settings.reference, settings.feedback, settings.output, settings.ratio) == (*expected, 2)
+    assert 400e6 <= settings.hertz * settings.output <= 800e6
+
+
+def test_no_memory_at_an_ice40():
+    with pytest.raises(ValueError, match="^its PLL has no clock for a memory$"):
+        ice40_settings(12e6, 24e6, 2)
+
+
+def test_phases_of_a_memory():
+    """At 62.5 MHz, and 3.75 ns late at the pin: 168.75 degrees of 8 ns, which are 2.34 cycles of the oscillator.
+
+    ``ecppll -i 25 -o 62.5 --clkout1 125 --clkout2 125 --phase2 168.75`` gives the same dividers, and the same phases
+    counted from that of its first output.
+    """
+    small = dataclasses.replace(TINY, weight_words=64, store="sdram", weight_bits=4, lanes=4, memory_ratio=2)
+    text = generate(board_named("ulx3s-85f-sdram"), small).rtlil
+    cell = text[text.index("cell \\EHXPLLL") :]
+    values = {name: int(value) for name, value in re.findall(r"parameter \\(CLK\w+) (\d+)\n", cell)}
+    assert [values[name] for name in ("CLKI_DIV", "CLKFB_DIV", "CLKOP_DIV", "CLKOS_DIV", "CLKOS2_DIV")] == [2, 5, 10, 5, 5]
+    base = values["CLKOP_CPHASE"]
+    assert [values[f"CLKO{name}PHASE"] for name in ("S_C", "S_F", "S2_C", "S2_F")] == [base, 0, base + 2, 3]

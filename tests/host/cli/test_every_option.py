@@ -21,12 +21,22 @@ from egret.sim.virtual import VirtualBoard, board_build
 HERE = "test_every_option"
 _CORE = {
     **dict.fromkeys(
-        ("--lanes", "--store", "--folded", "--resident-bytes", "--no-readout"), "test_options::test_a_core_as_asked_for"
+        ("--lanes", "--store", "--memory-ratio", "--folded", "--resident-bytes", "--no-readout"),
+        "test_options::test_a_core_as_asked_for",
     ),
     "--weight-bits": "test_options::test_bits_of_a_weight",
 }
 _BUILT = dict.fromkeys(
-    ("--lanes", "--store", "--folded", "--resident-bytes", "--no-readout", "--weight-bits", "--weight-bytes"),
+    (
+        "--lanes",
+        "--store",
+        "--memory-ratio",
+        "--folded",
+        "--resident-bytes",
+        "--no-readout",
+        "--weight-bits",
+        "--weight-bytes",
+    ),
     "test_options::test_the_core_of_a_board",
 )
 _TRAINING = dict.fromkeys(

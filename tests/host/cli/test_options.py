@@ -63,7 +63,9 @@ def test_a_core_as_asked_for(command, compiled):
     assert (spram.store, spram.compact) == ("spram", True)
     assert compiled(*command, "--folded", 2).folded_tokens == 2
     sdram = compiled(*command, "--store", "sdram")
-    assert (sdram.store, sdram.lanes, sdram.folded_tokens) == ("sdram", 4, 3) and sdram.resident_words > 0
+    assert (sdram.store, sdram.lanes, sdram.memory_ratio, sdram.folded_tokens) == ("sdram", 8, 2, 3)
+    assert sdram.resident_words > 0
+    assert compiled(*command, "--store", "sdram", "--memory-ratio", 1).memory_ratio == 1
     assert compiled(*command, "--store", "sdram", "--resident-bytes", 0).resident_words == 0
     assert compiled(*command, "--store", "sdram", "--folded", 1).folded_tokens == 1
     assert default.readout is None and compiled(*command, "--no-readout") == default
