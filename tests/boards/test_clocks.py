@@ -60,7 +60,7 @@ def test_phases_of_a_memory():
     """At 62.5 MHz, and 3.75 ns late at the pin: 168.75 degrees of 8 ns, which are 2.34 cycles of the oscillator.
 
     ``ecppll -i 25 -o 62.5 --clkout1 125 --clkout2 125 --phase2 168.75`` gives the same dividers, and the same phases
-    counted from that of its first output.
+    counted from that of its first output, save that it cuts eighths off where ours are rounded.
     """
     small = dataclasses.replace(TINY, weight_words=64, store="sdram", weight_bits=4, lanes=4, memory_ratio=2)
     text = generate(board_named("ulx3s-85f-sdram"), small).rtlil
