@@ -48,10 +48,10 @@ from egret.rtl.sdram import (
     TAG_BITS,
     WORD_BITS,
     Sdram,
-    SdramPins,
     Timing,
     beat_layout,
     burst_layout,
+    sdram_pins,
     write_layout,
 )
 from egret.sim.sdram import VIOLATIONS, with_memory
@@ -192,7 +192,7 @@ class LiteDram(wiring.Component):
                 "write": In(stream.Signature(write_layout())),
                 "ready": Out(1),
                 "busy": Out(1),
-                "sdram": Out(SdramPins),
+                "sdram": Out(sdram_pins()),
             }
         )
 
@@ -280,7 +280,7 @@ class LiteDram(wiring.Component):
                 with m.If(self.i.valid & self.i.ready):
                     m.d.sync += [burst.eq(self.i.payload), left.eq(1)]
             with m.If(port["rdata_valid"]):
-                m.d.comb += [self.o.p.word.eq(port["rdata_data"]), self.o.p.tag.eq(number)]
+                m.d.comb += [self.o.p.words.eq(port["rdata_data"]), self.o.p.tag.eq(number)]
         port = ports[0]
         m.d.comb += [port["wdata_data"].eq(writes.p.word), port["wdata_we"].eq(~0)]
         with m.FSM(name="writing"):
