@@ -49,6 +49,7 @@ def estimate(network: str, name: str | None, core: dict[str, Any], text: str | N
         store=c.store,
         weight_bits=c.weight_bits,
         folded_tokens=c.folded_tokens,
+        width=c.beat_bits,
         resident=resident_shares(image, taken) if c.store == "sdram" else (),
         readout=ReadoutWork.of(integer, evaluation) if c.readout is not None else None,
     )

@@ -194,7 +194,7 @@ def cycles(work: Work, constants: Constants = FITTED, words: Words | None = None
             if not work.vocabulary:
                 total += plain * own
             elif external:
-                row = 8 * work.embedding / work.width
+                row = -(-8 * work.embedding // work.width)
                 total += plain * (row + k.burst + max(own, work.embedding - row))
             else:
                 total += plain * max(own, work.embedding)
@@ -285,15 +285,17 @@ def traffic(work: Work, words: Words | None = None) -> dict[str, float]:
     columns = sum(columns.number.sum() for layer in work.matrices for columns in layer)
     taken = sum(columns.taken.sum() for layer in work.matrices for columns in layer)
     numbers = 2 * work.lanes * work.row_bits
+    embedding = 8 * work.embedding
     if work.store == "sdram":
         numbers += -numbers % work.width
+        embedding += -embedding % work.width
     row = depth_of(work.hidden[0], work.lanes, "x")[0] * numbers / 8
     return {
         "words": float(total),
         "bytes": float(read + taken * pointer / 8 + work.folded_share * row),
         "weights": float(stored),
         "columns": float(columns * pointer / 8),
-        "embedding": float(work.vocabulary * work.embedding),
+        "embedding": float(work.vocabulary * embedding / 8),
         "row": float(row),
         "rows": float(work.folded_tokens * row),
         "readout": float(readout_bytes(work.vocabulary, work.readout and work.readout.shape)),

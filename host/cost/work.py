@@ -155,6 +155,7 @@ class Work:
         store: str,
         weight_bits: int = 4,
         folded_tokens: int = 0,
+        width: int = SDRAM_BITS,
         resident: tuple[tuple[float, ...], ...] = (),
         readout: ReadoutWork | None = None,
     ) -> Self:
@@ -167,7 +168,7 @@ class Work:
             Over the text.
         ids : np.ndarray of int, shape [N + 1]
             The text.
-        lanes, store, weight_bits, folded_tokens, resident, readout
+        lanes, store, weight_bits, folded_tokens, width, resident, readout
             Of the core, as the attributes say.
 
         Returns
@@ -198,6 +199,7 @@ class Work:
             folded_tokens=folded_tokens,
             folded_share=float(np.mean(tokens < folded_tokens)),
             row_bits=row_format(network, folded_tokens or None)[0],
+            width=width,
             resident=resident,
             readout=readout,
         )

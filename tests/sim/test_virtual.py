@@ -34,7 +34,7 @@ from egret.model.readout import ReadOut, Sampler
 from egret.rtl import core, gates
 from egret.rtl.link.accelerator import Accelerator
 from egret.rtl.protocol import COMMAND_OVERHEAD, bitmap_bytes
-from egret.rtl.sdram import TIMING
+from egret.rtl.sdram import default_timing
 from egret.rtl.uart import divisor_for
 from egret.sim import verilate, virtual
 from egret.sim.sdram import with_memory
@@ -512,11 +512,11 @@ def test_what_no_memory_takes(with_sdram, program, capfd):
 @pytest.mark.slow
 def test_a_misused_sdram_ends_the_program(capfd):
     network = few_values(random_network(3, hidden=(9, 7), embedding=6))
-    (image,) = simulation_images(network, store="sdram", resident_bytes=0)
+    (image,) = simulation_images(network, store="sdram", memory_ratio=1, resident_bytes=0)
 
     def hasty(**options):
-        board = Accelerator(image.configuration, timing=dataclasses.replace(TIMING, rcd=1), **options)
-        return with_memory(board, TIMING)
+        board = Accelerator(image.configuration, timing=dataclasses.replace(default_timing(), rcd=1), **options)
+        return with_memory(board, default_timing())
 
     program = Build(hasty, "hasty " + image.configuration.to_json(), memory=True).program()
     with pytest.raises(BoardError, match="lost: the program ended"), Board(open_program(program)) as board:
