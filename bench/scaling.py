@@ -62,7 +62,8 @@ def beyond(network: IntegerNetwork, ids: np.ndarray, constants: Constants) -> di
     lookups = estimate_lookups(network, configuration.folded_tokens)
     taken = columns_taken(network, sources, ids, configuration.folded_tokens)
     image = compile_image(network, configuration, lookups=lookups)
-    work = Work.of(network, sources, ids, lanes=ULX3S.lanes, store="sdram", resident=resident_shares(image, taken))
+    resident = resident_shares(image, taken)
+    work = Work.of(network, sources, ids, lanes=ULX3S.lanes, store="sdram", width=ULX3S.width, resident=resident)
     shares = text_shares(network, ids)
     layers, parts = len(network.layers), []
     for cuts in ([1], list(range(1, layers))):

@@ -48,7 +48,7 @@ class Point:
         Its shape.
     density, activity : float
         Share of weights that are not zero, and about the share of neurons with an event in a step.
-    lanes, store, weight_bits, folded_tokens, resident_bytes
+    lanes, store, memory_ratio, weight_bits, folded_tokens, resident_bytes
         Of the core; ``folded_tokens`` of None lets as many rows as fit be in an SDRAM.
     tokens : int
         Steps.
@@ -64,6 +64,7 @@ class Point:
     activity: float = 0.15
     lanes: int = 8
     store: str = "bram"
+    memory_ratio: int = 1
     weight_bits: int = 4
     folded_tokens: int | None = 0
     resident_bytes: int = 0
@@ -142,8 +143,8 @@ LARGE = [
         Point(
             name=f"PTB {share} %, SDRAM",
             network=f"ptb-egru-{share}",
-            lanes=4,
             store="sdram",
+            memory_ratio=2,
             folded_tokens=None,
             resident_bytes=RESIDENT_BYTES,
             tokens=20,
@@ -220,6 +221,7 @@ def run(point: Point, *, text: str | None = None, open_board: Callable[..., Any]
         network,
         lanes=point.lanes,
         store=point.store,
+        memory_ratio=point.memory_ratio,
         weight_bits=point.weight_bits,
         folded_tokens=point.folded_tokens,
         resident_bytes=point.resident_bytes,
@@ -242,6 +244,7 @@ def run(point: Point, *, text: str | None = None, open_board: Callable[..., Any]
         store=point.store,
         weight_bits=point.weight_bits,
         folded_tokens=configuration.folded_tokens,
+        width=configuration.beat_bits,
         resident=resident_shares(image, taken),
     )
     return {

@@ -51,7 +51,7 @@ def ecp5_settings(reference: float, hertz: float, ratio: int = 1) -> PllSettings
 
     The oscillator inside runs at ``output`` times that, 400 to 800 MHz, and compares at 3.125 MHz at least.
 
-    ``reference`` is the clock that comes in, ``hertz`` the one that is wanted, and the memory's is ``ratio`` times that.
+    ``reference`` is the clock that comes in, ``hertz`` the one that is wanted; the memory's is ``ratio`` times that.
     Raises `ValueError` where there is none.
     """
     candidates = []

@@ -22,9 +22,8 @@ MARGIN = 2e-9
 def clock_delay(part: Part, hertz: float) -> float:
     """How late the clock at a memory's pin is, against that of the registers that drive its other pins.
 
-    A word that is sampled `Part.latency` + 1 cycles after its command has left the registers then stands in the middle of
-    the time between its own arrival and the next one's, if the way there and back takes `ROUND_TRIP`; or as near to
-    that as commands allow.
+    A word is sampled `Part.latency` + 1 cycles after its command has left the registers. That is then the middle of the
+    time in which it stands, if the way there and back takes `ROUND_TRIP`; or as near to it as commands allow.
 
     Parameters
     ----------

@@ -147,8 +147,8 @@ class Report:
     Attributes
     ----------
     megahertz, wanted_megahertz : float
-        Clock that the core can have, and the one that was asked for. Other clocks keep their ratio to it, and a path from
-        one clock to another has a cycle of the faster one: the hardest to meet of all of these counts.
+        Clock that the core can have, and the one that was asked for. Other clocks keep their ratio to it, and a path
+        from one clock to another has a cycle of the faster one: the hardest to meet of all of these counts.
     used : dict of str to int
         Cells by nextpnr's names.
     steps : list of (str, str, float)

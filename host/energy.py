@@ -18,7 +18,18 @@ from egret.model.compiler.layouts import memory_sections, word_layouts
 from egret.model.compiler.unpack import column_bytes, column_words
 from egret.model.readout import POWER_FRACTION, SCORE_BITS
 
-__all__ = ["BOARD_WATTS", "COSTS", "FPGA", "HERTZ", "SHEETS", "Sheet", "activity", "energy", "rows_opened", "usual_hertz"]
+__all__ = [
+    "BOARD_WATTS",
+    "COSTS",
+    "FPGA",
+    "HERTZ",
+    "SHEETS",
+    "Sheet",
+    "activity",
+    "energy",
+    "rows_opened",
+    "usual_hertz",
+]
 
 HERTZ = 80e6
 """Clock of a ULX3S's build without an SDRAM."""

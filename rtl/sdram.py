@@ -1,8 +1,8 @@
 """Controller of an SDRAM of 16 bits, single data rate: bursts of any length, read at a beat a cycle.
 
-The memory's clock is that of the core, or twice as fast (the ``ratio``). What it brings in a cycle of the core is a beat:
-one word of 16 bits, or two. The core gives a command a cycle, so every time between two commands is a whole number of
-its cycles.
+The memory's clock is that of the core, or twice as fast (the ``ratio``). What it brings in a cycle of the core is a
+beat: one word of 16 bits, or two. The core gives a command a cycle, so every time between two commands is a whole
+number of its cycles.
 """
 
 # What the stubs of Amaranth lack: `init` of members, members of a Signal of a layout, streams and levels of FIFOs.
@@ -180,8 +180,8 @@ def sdram_pins(ratio: int = 1) -> wiring.Signature:
     """An SDRAM's pins, seen from a core whose clock is ``ratio`` times slower than the memory's.
 
     Registers at the device's edge, which are the board's, lie between them and the memory each way; with two words a
-    cycle an `egret.rtl.sdram_edge.SdramEdge` before them. All commands are active high here. The clock and its enable are
-    the board's, too.
+    cycle an `egret.rtl.sdram_edge.SdramEdge` before them. All commands are active high here. The clock and its enable
+    are the board's, too.
     """
     return wiring.Signature(
         {
@@ -204,7 +204,7 @@ def burst_layout() -> data.StructLayout:
 
 
 def beat_layout(ratio: int = 1) -> data.StructLayout:
-    """What was read in a cycle, ``ratio`` words of 16 bits, the first one in the lowest bits; and the tag of its burst."""
+    """What was read in a cycle, ``ratio`` words of 16 bits, the first one lowest, and the tag of its burst."""
     return data.StructLayout({"words": ratio * WORD_BITS, "tag": TAG_BITS})
 
 
@@ -231,9 +231,9 @@ def _segment_layout() -> data.StructLayout:
 class Sdram(wiring.Component):
     """Reads bursts without a gap where the memory allows it, and writes single words.
 
-    Bursts are counted in beats, words to write in words of 16 bits. Consecutive addresses lie in a row of one bank, then in the same row of the next bank. While a burst is read, the
-    row of what follows is opened, where it lies in another bank; a row stays open until its bank needs another. The
-    memory is set to bursts of a whole row, which the next command cuts off, so that reading takes a command a burst.
+    Bursts are counted in beats, words to write in words of 16 bits. Consecutive addresses lie in a row of one bank, then
+    in the same row of the next bank. While a burst is read, the row of what follows is opened, where it lies in another
+    bank; a row stays open until its bank needs another. The memory is set to bursts of a whole row, which the next command cuts off, so that reading takes a command a burst.
     Refreshes are done while nothing is to be read, and at the latest when `OWED` of them are due.
 
     Parameters

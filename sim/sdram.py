@@ -10,7 +10,16 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.rtl.core import Core
-from egret.rtl.sdram import BANK_BITS, COLUMN_BITS, PARTS, RATIOS, ROW_BITS, WORD_BITS, Timing, default_timing, sdram_pins
+from egret.rtl.sdram import (
+    BANK_BITS,
+    COLUMN_BITS,
+    RATIOS,
+    ROW_BITS,
+    WORD_BITS,
+    Timing,
+    default_timing,
+    sdram_pins,
+)
 
 if TYPE_CHECKING:
     from amaranth.hdl import Module
@@ -18,6 +27,7 @@ if TYPE_CHECKING:
     from egret.model.compiler.configuration import Configuration
 
 __all__ = ["VIOLATIONS", "SdramModel", "core_with_memory", "quick_timing", "with_memory"]
+
 
 def quick_timing(ratio: int = 1) -> Timing:
     """Times of `egret.rtl.sdram.default_timing`, of a memory that starts at once: nobody wants to wait for 200 us."""
@@ -47,9 +57,9 @@ _LATE = 10
 class SdramModel(wiring.Component):
     """An SDRAM of four banks with bursts of whole rows and single written words, cycle by cycle.
 
-    With a ``ratio`` of two its clock is twice as fast as that of the core, and each cycle of the core is two of its own:
-    it takes the command of one of them and drives two words. Times are held in its own cycles. The registers at the
-    device's edge are part of the model.
+    With a ``ratio`` of two its clock is twice as fast as that of the core, and each cycle of the core is two of its
+    own: it takes the command of one of them and drives two words. Times are held in its own cycles. The registers at
+    the device's edge are part of the model.
 
     Set to bursts of one word, which `egret.rtl.sdram.Sdram` does not use, it also knows the precharge that follows a
     read or write with address bit 10.
@@ -165,7 +175,7 @@ class SdramModel(wiring.Component):
             write.data.eq(pins.dq_o.replicate(ratio)),
             write.en.eq(Mux(writes & pins.dq_oe, 1 << pins.a[:skipped], 0)),
         ]
-        # The port's own register is the first cycle of the delay behind the one above, that at the device's edge the last.
+        # Of the delay, the port's register is the first cycle behind the one above, that at the device's edge the last.
         stages = t.delay(ratio) - 3
         words = [Signal(ratio * WORD_BITS, name=f"word_{stage}", reset_less=True) for stage in range(stages)]
         driven = Signal(stages + 1)

@@ -44,7 +44,7 @@ class Core:
     resident: bool = False
 
 
-ULX3S = Core("ULX3S, SDR SDRAM of 16 bits", 4, 16, MEMORY, (80e6, 100e6), resident=True)
+ULX3S = Core("ULX3S, SDR SDRAM of 16 bits", 8, 32, MEMORY, (62.5e6, 71.5e6), resident=True)
 # ECP5DDRPHY (litedram/phy/ecp5ddrphy.py) has two phases of 4 x 16 bits, which makes ports of 128, but brings four of
 # the eight beats of a DDR3 burst a cycle: a port has a word every other cycle. With 8 lanes, whose words are half a
 # port's, a column begins or ends within one: a cycle more.

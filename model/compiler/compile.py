@@ -83,7 +83,8 @@ def configuration_for(
     **options
         Any of the other parameters of `Configuration`, e.g. ``lanes``. With the store ``sdram``, where they are not
         given: a memory twice as fast as the core, where the lanes' words are whole beats of it; twice the lanes that
-        weights of 4 bits feed; and as many folded rows as find room beside the rest. A core with the store ``spram`` is compact where that is not given, since chips with that memory are small and slow.
+        weights of 4 bits feed; and as many folded rows as find room beside the rest. A core with the store ``spram`` is
+        compact where that is not given, since chips with that memory are small and slow.
 
     Returns
     -------

@@ -446,7 +446,7 @@ class Configuration:
         """Bytes of the weights in block RAM beside an SDRAM."""
         return self.resident_words * self.lanes * self.narrow_bits // 8
 
-    # What an SDRAM holds: weights, then the embedding, then folded rows. Whatever is read in one burst takes whole beats.
+    # What an SDRAM holds: weights, then the embedding, then folded rows. What is read in one burst takes whole beats.
 
     @property
     def beat_bits(self) -> int:
@@ -531,7 +531,7 @@ class Configuration:
     # Interchange.
 
     def to_json(self) -> str:
-        """Canonical JSON text; the same configuration always gives the same text. Of `_OPTIONAL` it names what is set."""
+        """Canonical JSON text, the same for the same configuration. It leaves out what is as `_OPTIONAL` says."""
         values = {name: value for name, value in asdict(self).items() if (name, value) not in _OPTIONAL.items()}
         return json.dumps(values | {"format": FORMAT}, sort_keys=True, separators=(",", ":"))
 

@@ -66,6 +66,12 @@ def test_phases_of_a_memory():
     text = generate(board_named("ulx3s-85f-sdram"), small).rtlil
     cell = text[text.index("cell \\EHXPLLL") :]
     values = {name: int(value) for name, value in re.findall(r"parameter \\(CLK\w+) (\d+)\n", cell)}
-    assert [values[name] for name in ("CLKI_DIV", "CLKFB_DIV", "CLKOP_DIV", "CLKOS_DIV", "CLKOS2_DIV")] == [2, 5, 10, 5, 5]
+    assert [values[name] for name in ("CLKI_DIV", "CLKFB_DIV", "CLKOP_DIV", "CLKOS_DIV", "CLKOS2_DIV")] == [
+        2,
+        5,
+        10,
+        5,
+        5,
+    ]
     base = values["CLKOP_CPHASE"]
     assert [values[f"CLKO{name}PHASE"] for name in ("S_C", "S_F", "S2_C", "S2_F")] == [base, 0, base + 2, 3]

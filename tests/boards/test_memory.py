@@ -21,7 +21,7 @@ def test_words_stand_when_they_are_sampled(name, hertz):
 
 
 def test_a_word_is_sampled_in_its_middle():
-    """At 125 MHz: 32 ns after the command left; the word is there from 16 + 6 + 4 ns on and gone 24 + 2.5 + 4 ns later."""
+    """At 125 MHz 32 ns after the command left; it is there from 16 + 6 + 4 ns on and gone 24 + 2.5 + 4 ns later."""
     late = clock_delay(PARTS["any"], 125e6)
     assert late == pytest.approx(3.75e-9)
     assert 32e-9 - (late + 26e-9) == pytest.approx((late + 30.5e-9) - 32e-9)

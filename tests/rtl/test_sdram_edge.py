@@ -36,7 +36,7 @@ def both(t):
 
 @pytest.mark.parametrize("part, hertz", [("any", 125e6), ("is42s16160g-7", 143e6), ("w9825g6kh-6", 166e6)])
 def test_the_edge_changes_nothing(part, hertz):
-    """Word for word in the same cycles, and every command at the pins keeps the times, counted in the memory's cycles."""
+    """Beat for beat in the same cycles, and every command at the pins keeps the times in the memory's cycles."""
     t = Timing.of(dataclasses.replace(PARTS[part], start=400), hertz)
     rng = random.Random(part)
     m, controllers, models = both(t)

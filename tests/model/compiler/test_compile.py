@@ -217,11 +217,11 @@ def test_an_image_for_an_sdram(resident_bytes, few, folded, accumulator_bits):
     network = random_network(3, hidden=(9, 7), embedding=6, accumulator_bits=accumulator_bits)
     network = few_values(network) if few else network
     c = configuration_for(network, store="sdram", folded_tokens=folded, resident_bytes=resident_bytes)
-    assert (c.lanes, c.folded_tokens) == (4, 7 if folded is None else folded)
+    assert (c.lanes, c.memory_ratio, c.folded_tokens) == (8, 2, 7 if folded is None else folded)
     image = compile_image(network, c)
     assert_equal(read_image(image), network)
     words = column_words(image)[1].sum()
-    assert c.resident_words == min(words, resident_bytes // (4 if few else 6))
+    assert c.resident_words == min(words, resident_bytes // (8 if few else 12))
     assert c.weight_words == (1 if c.resident_words == words else words)
 
 
@@ -229,7 +229,7 @@ def test_what_is_resident():
     """The columns that are looked up most often, as many as fit, whole ones, and of each matrix half and a twentieth,
     as the SDRAM brings a word in two cycles, in each of which one is sent; the others follow in order."""
     network = few_values(random_network(3, hidden=(9, 7), embedding=6, density=0.8))
-    c = configuration_for(network, store="sdram", folded_tokens=0, lanes=4, resident_bytes=200)
+    c = configuration_for(network, store="sdram", memory_ratio=1, folded_tokens=0, lanes=4, resident_bytes=200)
     lookups = [
         np.random.default_rng(layer).permutation(inputs + 2 * size) / 1e3
         for layer, (inputs, size) in enumerate(((6, 9), (9, 7)))
@@ -274,7 +274,7 @@ def test_what_is_resident_by_default():
     threshold[:6] = 32767
     layer = dataclasses.replace(network.layers[0], threshold=threshold)
     network = dataclasses.replace(network, layers=(layer,))
-    c = configuration_for(network, store="sdram", folded_tokens=7, resident_bytes=108)
+    c = configuration_for(network, store="sdram", memory_ratio=1, folded_tokens=7, resident_bytes=108)
     start, count = column_words(compile_image(network, c))
     y = slice(c.column_base[0]["y"], c.column_base[0]["s"])
     resident = (start < c.resident_words) & (count > 0)

@@ -177,9 +177,14 @@ def test_digest_does_not_drift():
         ({"store": "sdram", "wide_words": (1,)}, "configuration: wide_words must be () with the store sdram, not (1,)"),
         (
             {"store": "sdram", "embedding": 4},
-            ("configuration: lanes must be such that 12 bits each fill words of 16 bits with the store sdram, not 2"),
+            ("configuration: lanes must be such that 12 bits each fill beats of 16 bits with the store sdram, not 2"),
         ),
-        ({"store": "sdram", "weight_bits": 4}, "configuration: embedding must be even with the store sdram, not 3"),
+        (
+            {"store": "sdram", "weight_bits": 4, "memory_ratio": 2},
+            "configuration: lanes must be such that 8 bits each fill beats of 32 bits with the store sdram, not 2",
+        ),
+        ({"store": "sdram", "weight_bits": 4, "memory_ratio": 4}, "configuration: memory_ratio must be 1 or 2, not 4"),
+        ({"memory_ratio": 2}, "configuration: memory_ratio must be 1 with the store bram, not 2"),
         (
             {"store": "sdram", "weight_bits": 4, "embedding": 4, "weight_words": 1 << 24},
             ("configuration: weights, embedding and 0 folded rows need 33554452 bytes of SDRAM; it has 33554432"),
@@ -324,7 +329,7 @@ def test_another_format_is_refused(version):
 def test_targets(name):
     c = configuration_for(random_network(1, hidden=(9, 7), embedding=6), **TARGETS[name])
     if c.store == "sdram":
-        assert (c.lanes, c.weight_bits, c.folded_tokens) == (4, 8, 7)  # all rows find room
+        assert (c.lanes, c.memory_ratio, c.weight_bits, c.folded_tokens) == (8, 2, 8, 7)  # all rows find room
         return
     assert c.weight_words > 1000
     assert c.lanes == TARGETS[name]["lanes"]
