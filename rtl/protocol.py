@@ -357,8 +357,8 @@ def counter_names(layers: int, *, sdram: bool, readout: bool = False) -> tuple[s
     reset values, ``wait_update`` waiting for the update pass, with nothing else left to do. ``events_{l}``: events of
     each layer. With an SDRAM also ``memory``: cycles without a weight word while words that it has been asked for have
     not come; and ``beats``: what came from it, one word of 16 bits or two at once. With a read-out also ``read_out``:
-    cycles without a weight word while it works; ``readout_macs``: those of ``macs`` in its columns; and ``groups``: groups
-    that it read.
+    cycles without a weight word while it works; ``readout_macs``: those of ``macs`` in its columns; and ``groups``:
+    groups that it read.
 
     Parameters
     ----------

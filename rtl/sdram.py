@@ -231,10 +231,11 @@ def _segment_layout() -> data.StructLayout:
 class Sdram(wiring.Component):
     """Reads bursts without a gap where the memory allows it, and writes single words.
 
-    Bursts are counted in beats, words to write in words of 16 bits. Consecutive addresses lie in a row of one bank, then
-    in the same row of the next bank. While a burst is read, the row of what follows is opened, where it lies in another
-    bank; a row stays open until its bank needs another. The memory is set to bursts of a whole row, which the next command cuts off, so that reading takes a command a burst.
-    Refreshes are done while nothing is to be read, and at the latest when `OWED` of them are due.
+    Bursts are counted in beats, words to write in words of 16 bits. Consecutive addresses lie in a row of one bank,
+    then in the same row of the next bank. While a burst is read, the row of what follows is opened, where it lies in
+    another bank; a row stays open until its bank needs another. The memory is set to bursts of a whole row, which the
+    next command cuts off, so that reading takes a command a burst. Refreshes are done while nothing is to be read, and
+    at the latest when `OWED` of them are due.
 
     Parameters
     ----------

@@ -8,9 +8,9 @@ import pytest
 
 from egret.boards.catalogue import board_named
 from egret.host.counterparts import dense_counterpart
-from egret.host.energy import COSTS, FPGA, HERTZ, SHEETS, activity, energy, rows_opened
+from egret.host.energy import COSTS, FPGA, HERTZ, SHEETS, activity, energy, rows_opened, usual_hertz
 from egret.model.compiler.compile import compile_image, configuration_for
-from egret.model.compiler.configuration import MATRIX_KINDS
+from egret.model.compiler.configuration import MATRIX_KINDS, TINY
 from egret.model.compiler.unpack import column_words
 from egret.model.counts import integer_columns, integer_readout
 from egret.model.evaluate import evaluate
@@ -40,7 +40,11 @@ def test_costs_on_the_chip():
 
 
 def test_the_clock_is_the_boards():
-    assert HERTZ == board_named("ulx3s-85f").hertz == board_named("ulx3s-85f-sdram").hertz
+    assert usual_hertz(TINY) == HERTZ == board_named("ulx3s-85f").hertz
+    slow = dataclasses.replace(TINY, store="sdram", weight_bits=4)
+    assert usual_hertz(slow) == HERTZ
+    fast = dataclasses.replace(slow, lanes=4, memory_ratio=2)
+    assert usual_hertz(fast) == board_named("ulx3s-85f-sdram").hertz
 
 
 @pytest.mark.parametrize(
@@ -85,17 +89,21 @@ def test_activity_from_block_ram():
     assert "codebooks" not in done
 
 
+@pytest.mark.parametrize("ratio", [1, 2])
 @pytest.mark.parametrize("resident_bytes", [0, 40, 10_000])
-def test_activity_from_an_sdram(resident_bytes):
+def test_activity_from_an_sdram(resident_bytes, ratio):
     network = few_values(random_network(2, vocabulary=6, embedding=4, hidden=(5, 3)))
     image = compile_image(
-        network, configuration_for(network, store="sdram", folded_tokens=2, resident_bytes=resident_bytes)
+        network,
+        configuration_for(
+            network, store="sdram", memory_ratio=ratio, folded_tokens=2, resident_bytes=ratio * resident_bytes
+        ),
     )
     c = image.configuration
     ids = np.array([0, 5, 1, 3, 2, 4])
     measurement = measured(network, ids, macs=100, words=60, cycles=800, beats=500)
     done = activity(image, measurement, ids, network.embedding, 1e6)
-    assert done["SDRAM, read"] == ("bytes", 200)
+    assert done["SDRAM, read"] == ("bytes", 200 * ratio)
     # All of it is in one row of the memory: a burst each opens it.
     assert c.sdram_words < 512
     start, words = column_words(image)
@@ -113,13 +121,13 @@ def test_activity_from_an_sdram(resident_bytes):
                 read[place] += words[columns][outside[columns] == place] @ active[outside[columns] == place]
     unit, count = done["SDRAM, rows"]
     assert unit == "rows"
-    np.testing.assert_allclose(count, [100 / 512, bursts / 5])
+    np.testing.assert_allclose(count, [100 * ratio / 512, bursts / 5])
     # 160 cycles a token are 160 us at 1 MHz: a refresh every 7.8 us.
     assert done["SDRAM, standby"] == ("seconds", pytest.approx(160e-6))
     assert done["SDRAM, refresh"] == ("refreshes", pytest.approx(160 / 7.8))
-    assert done["codebooks"] == ("bits", 8 * 4 * 60 / 5)
-    assert done["queues"] == ("bits", 2 * (3 * 4 * 8 + 32 * read[True]) / 5)
-    assert done.get("resident weights", ("bits", 0)) == ("bits", 32 * read[False] / 5)
+    assert done["codebooks"] == ("bits", 8 * c.lanes * 60 / 5)
+    assert done["queues"] == ("bits", 2 * (3 * 4 * 8 + 32 * ratio * read[True]) / 5)
+    assert done.get("resident weights", ("bits", 0)) == ("bits", 32 * ratio * read[False] / 5)
     assert not done.keys() & {"weights", "embedding", "folded rows"}
 
 
