@@ -55,7 +55,8 @@ class Top(Elaboratable):
         m = Module()
         _, pll_class = PLLS[board.device.family]
         late = {} if self._late is None else {"late": self._late}
-        m.submodules.clock = pll = pll_class(self._settings, **late)
+        pll: Any = pll_class(self._settings, **late)
+        m.submodules.clock = pll
         m.domains.sync = ClockDomain()
         m.d.comb += [ClockSignal().eq(pll.clock), ResetSignal().eq(pll.reset)]
         m.submodules.uart = uart = Uart(self._divisor)
