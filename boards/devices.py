@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from egret.rtl.blocks import SHAPES
+
 __all__ = ["DEVICES", "Device"]
 
 
@@ -55,7 +57,7 @@ def _ecp5(size: int, luts: int, blocks: int, multipliers: int) -> Device:
             "multipliers": "MULT18X18D",
             "plls": "EHXPLLL",
         },
-        block_shapes=((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
+        block_shapes=SHAPES,
         least_block_bits=1024,
     )
 

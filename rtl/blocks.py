@@ -3,6 +3,7 @@
 # What the stubs of Amaranth lack: `init` of members, members of a Signal of a layout, streams and levels of FIFOs.
 # pyright: reportCallIssue=false
 
+from itertools import accumulate
 from typing import Any
 
 from amaranth.hdl import *
@@ -11,25 +12,36 @@ from amaranth.lib.wiring import In, Out
 
 from egret.rtl.single_port import SinglePort
 
-__all__ = ["LATENCY", "SIMULATOR", "BlockMemory", "block_words"]
+__all__ = ["LATENCY", "SHAPES", "SIMULATOR", "BlockMemory", "block_sizes"]
 
 LATENCY = 2
 """Cycles from an address to its word."""
 SIMULATOR = "simulator"
 """The platform for which a memory is left whole: a simulator needs time for every block."""
+SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+"""Words and bits of a block RAM of ECP5."""
+UNIT = SHAPES[0][0]
+"""Of which the words of the other shapes are multiples."""
 MOST = 1 << 17
 """Words; a deeper memory fits no device that this is built for, and is left whole, too."""
 
 
-def block_words(width: int, depth: int) -> int:
-    """Return the words of a block in a memory of ``depth`` words of ``width`` bits.
+def block_sizes(width: int, depth: int) -> list[int]:
+    """Return the words of each block of a memory of ``depth`` words of ``width`` bits, in falling order.
 
-    It is what a block RAM of ECP5 holds of 9 bits, or of 18, so that none lies behind another. In a deep memory it is
-    what one holds of single bits, which makes the fewest wires.
+    Each is what a block RAM of ECP5 holds in one of its shapes, so that none lies behind another. Of the ways that
+    take the fewest block RAMs it is the one with the fewest blocks, which makes the fewest wires.
     """
-    if depth >= 1 << 14:
-        return 1 << 14
-    return 2048 if width <= 9 else 1024
+    best: list[tuple[int, int, list[int]]] = [(0, 0, [])]  # block RAMs, blocks and their words, by units of depth
+    for units in range(1, -(-depth // UNIT) + 1):
+        best.append(
+            min(
+                (rams - (-width // bits), blocks + 1, sorted([*sizes, words], reverse=True))
+                for words, bits in SHAPES
+                for rams, blocks, sizes in [best[max(units - words // UNIT, 0)]]
+            )
+        )
+    return best[-1][-1]
 
 
 class BlockMemory(wiring.Component):
@@ -96,9 +108,10 @@ class BlockMemory(wiring.Component):
             m.d.sync += Value.cast(self.data).eq(cells.read_data)
             return m
         whole = platform == SIMULATOR or self._depth > MOST
-        size = self._depth if whole else block_words(width, self._depth)
+        sizes = [self._depth] if whole else block_sizes(width, self._depth)
+        bases = [0, *accumulate(sizes[:-1])]
         words = []
-        for number, base in enumerate(range(0, self._depth, size)):
+        for number, (base, size) in enumerate(zip(bases, sizes, strict=True)):
             m.submodules[f"block_{number}"] = block = memory.Memory(
                 shape=self._shape, depth=max(min(size, self._depth - base), 2), init=[]
             )
@@ -109,7 +122,7 @@ class BlockMemory(wiring.Component):
             writes = Signal(name=f"writes_{number}")
             mine = Signal(name=f"mine_{number}")
             m.d.comb += [
-                mine.eq(self.write_valid & (self.write_address // size == number)),
+                mine.eq(self.write_valid & (self.write_address // size == base // size)),
                 write.addr.eq(written_address),
                 Value.cast(write.data).eq(written),
                 write.en.eq(writes),
@@ -122,8 +135,13 @@ class BlockMemory(wiring.Component):
             with m.If(mine):
                 m.d.sync += [written.eq(self.write_data), written_address.eq(self.write_address)]
             words.append(word)
-        chosen = [Signal(range(len(words)), name=f"chosen_{stage}", reset_less=True) for stage in range(LATENCY)]
+        # The block is told from the address in the second cycle, in which nothing else is done.
+        place = Signal.like(self.address, reset_less=True)
+        chosen = Signal(range(len(words)), reset_less=True)
+        number: Any = C(0)
+        for later, base in enumerate(bases[1:], 1):
+            number = Mux(place // UNIT >= base // UNIT, later, number)
         with m.If(self.enable):
-            m.d.sync += Cat(chosen).eq(Cat((self.address // size)[: len(chosen[0])], chosen))
-        m.d.comb += Value.cast(self.data).eq(Array(words)[chosen[-1]])
+            m.d.sync += [place.eq(self.address), chosen.eq(number)]
+        m.d.comb += Value.cast(self.data).eq(Array(words)[chosen])
         return m
