@@ -13,6 +13,7 @@ NATIVE = "native engine, folded rows"
 """What `egret bench --peers` calls the fastest way on one core of a processor."""
 
 HERTZ = 80_000_000
+SDRAM_HERTZ = 62_500_000
 """Clock that the ULX3S closes."""
 
 CAUSES = {
@@ -75,8 +76,12 @@ def _per_token(result: dict[str, Any], counter: str) -> float:
     return result["counters"][counter] / result["counters"]["tokens"]
 
 
-def _core_speed(result: dict[str, Any], hertz: float = HERTZ) -> str:
-    return f"{hertz / _per_token(result, 'cycles'):,.0f}"
+def _hertz(result: dict[str, Any]) -> float:
+    return SDRAM_HERTZ if "beats" in result["counters"] else HERTZ
+
+
+def _core_speed(result: dict[str, Any], hertz: float | None = None) -> str:
+    return f"{(hertz or _hertz(result)) / _per_token(result, 'cycles'):,.0f}"
 
 
 def _percent(share: float, digits: int = 1) -> str:
@@ -122,7 +127,7 @@ def _readme(entries: list[dict[str, Any]]) -> str:
                 ("read-out made by", "the core" if "readout_macs" in core["counters"] else "the host"),
                 ("weights in; lanes", f"{'SDRAM' if core.get('store') == 'sdram' else 'block RAM'}; {core['lanes']}"),
                 ("cycles a token", f"{_per_token(core, 'cycles'):,.0f}"),
-                ("tokens a second at 80 MHz", _core_speed(core)),
+                ("tokens a second at 80 MHz, with SDRAM 62.5 MHz", _core_speed(core)),
                 ("µJ a token, an estimate", joules),
                 ("tokens a second, native engine on one core of a server", native),
             ]
@@ -152,7 +157,7 @@ def _whole_token(entries: list[dict[str, Any]]) -> str:
                 ("... cycles per token", f"**{_per_token(core, 'cycles'):,.0f}**"),
                 ("... of these, waiting for the read-out alone", f"{_per_token(core, 'read_out'):,.0f}"),
                 ("... log-probabilities unlike the integer network's", f"{core['mismatches']}"),
-                ("tokens a second at 80 MHz, core alone", _core_speed(core)),
+                ("tokens a second at 62.5 MHz, core alone", _core_speed(core)),
                 ("generated: cycles per token, of a text of its own", f"{whole['core_cycles_per_token']:,.0f}"),
                 ("... words like the integer network's", f"{whole['matching']} of {whole['tokens']}"),
                 ("... bytes on the link per token", f"{whole['link_bytes_per_token']:.2f}"),
@@ -259,8 +264,8 @@ def _sdram(entries: list[dict[str, Any]]) -> str:
         [
             ("folded rows that fit beside the rest", f"{result['folded']:,}"),
             *_counts(result),
-            ("tokens a second at 80 MHz, core alone", _core_speed(result)),
-            ("**words that came, of those that could have**", f"**{_percent(result['bus_utilisation'])}**"),
+            ("tokens a second at 62.5 MHz, core alone", _core_speed(result)),
+            ("**beats that came, of those that could have**", f"**{_percent(result['bus_utilisation'])}**"),
             ("lanes", f"{result['lanes']}"),
             *_shares(result),
         ]
@@ -336,12 +341,12 @@ def _peers(entries: list[dict[str, Any]]) -> str:
         best = max(speed for name, speed in own.items() if name.startswith("PyTorch"))
         columns.append(
             [
-                ("this core at 80 MHz, before the link", f"**{_core_speed(result)}**"),
-                (f"... were its {result['lanes']} lanes the limit", f"{HERTZ / result['bound_cycles_per_token']:,.0f}"),
-                ("... were its SDRAM the limit", f"{HERTZ / _per_token(result, 'beats'):,.0f}"),
+                ("this core at 62.5 MHz, before the link", f"**{_core_speed(result)}**"),
+                (f"... were its {result['lanes']} lanes the limit", f"{_hertz(result) / result['bound_cycles_per_token']:,.0f}"),
+                ("... were its SDRAM the limit", f"{_hertz(result) / _per_token(result, 'beats'):,.0f}"),
                 *((name, f"{speed:,.0f}") for name, speed in speeds.items()),
                 *((f"{name}, with the read-out", f"{speed:,.0f}") for name, speed in whole.items() if speed),
-                ("PyTorch at its best, over this core", f"{best * _per_token(result, 'cycles') / HERTZ:.1f}"),
+                ("PyTorch at its best, over this core", f"{best * _per_token(result, 'cycles') / _hertz(result):.1f}"),
                 ("values unlike the integer network's", f"{result['peers']['mismatches']}"),
                 ("machine", machine["name"]),
                 ("date", machine["date"]),

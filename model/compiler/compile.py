@@ -76,7 +76,7 @@ def configuration_for(
         ``"speed"`` for runs so wide that hardly a slot is lost, ``"size"`` for the least memory.
     resident_bytes : int, optional
         With the store ``sdram``: block RAM for the columns that are looked up most often. When not given,
-        `RESIDENT_BYTES`, less what the memories of a read-out take.
+        `RESIDENT_BYTES`, less what the memories of a read-out take, and of that a power of two of words.
     readout : bool, optional
         Whether the core makes the read-out. When not given, it does where the words are divided into groups, but with
         the store ``spram``.
@@ -125,9 +125,15 @@ def configuration_for(
     widths, packed = pack_matrices(parts, weight_bits, bare.lanes, goal if bare.store == "bram" else None)
     words, *wide = words_by_width(widths, packed)
     wide = tuple(count for count in wide if count)
-    if resident_bytes is None:
-        resident_bytes = max(RESIDENT_BYTES - readout_bytes(bare.vocabulary, bare.readout), 0)
-    resident = min(words, 8 * resident_bytes // (bare.lanes * bare.narrow_bits)) if bare.store == "sdram" else 0
+    resident = 0
+    if bare.store == "sdram":
+        word_bytes = bare.lanes * bare.narrow_bits // 8
+        if resident_bytes is None:
+            # A power of two has the fewest wires: that many words a block RAM, of one bit or two.
+            room = max(RESIDENT_BYTES - readout_bytes(bare.vocabulary, bare.readout), 0) // word_bytes
+            resident = min(words, 1 << room.bit_length() - 1 if room else 0)
+        else:
+            resident = min(words, resident_bytes // word_bytes)
     # Which words are resident is for the image to say: the SDRAM has room for all of them, unless there is no choice.
     weight_words = 1 if words == resident else words
     weight_words += readout_words(bare)

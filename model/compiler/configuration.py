@@ -60,7 +60,7 @@ MEMORY_WORDS = 1 << 24
 """Words that a memory may have: the link counts no further."""
 SDRAM_WORDS = MEMORY_WORDS
 """Words of an SDRAM that a core can use."""
-RESIDENT_BYTES = 120 * 1024
+RESIDENT_BYTES = 128 * 1024
 """Of weights in block RAM beside an SDRAM: what an ECP5-85F has left."""
 
 FORMAT = 6
