@@ -13,7 +13,7 @@ def test_what_fits_a_memory():
     assert rows[0] is None and rows[2].folded_tokens == own.vocabulary
     memory = traffic(rows[1])
     assert sum(memory[name] for name in ("weights", "embedding", "rows")) <= 2e5
-    assert memory["row"] == 38 * 8 * 3 and 0 < rows[1].folded_tokens < own.vocabulary
+    assert memory["row"] == 20 * 16 * 3 and 0 < rows[1].folded_tokens < own.vocabulary
 
 
 def test_what_a_core_changes():
