@@ -101,8 +101,8 @@ def test_cycles_with_an_sdram():
     )
     row = 75 * -(-4 * 24 // 16)
     assert cycles(folded, EXACT) == pytest.approx(20 * (y[0] + 2) + 20 * (s[0] + 2) + 100 * gate + row + 2 + 50)
-    # Twice the width brings a word in half a cycle, but the lanes take one.
-    assert cycles(dataclasses.replace(own, width=32), EXACT) == pytest.approx(cycles(own, EXACT) - 25 / 2)
+    # Twice the width brings a word in half a cycle, but the lanes take one; 50 bytes of the embedding take 13 beats.
+    assert cycles(dataclasses.replace(own, width=32), EXACT) == pytest.approx(cycles(own, EXACT) - 25 + 13)
 
 
 def test_cycles_with_resident_words():
