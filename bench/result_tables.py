@@ -342,7 +342,10 @@ def _peers(entries: list[dict[str, Any]]) -> str:
         columns.append(
             [
                 ("this core at 62.5 MHz, before the link", f"**{_core_speed(result)}**"),
-                (f"... were its {result['lanes']} lanes the limit", f"{_hertz(result) / result['bound_cycles_per_token']:,.0f}"),
+                (
+                    f"... were its {result['lanes']} lanes the limit",
+                    f"{_hertz(result) / result['bound_cycles_per_token']:,.0f}",
+                ),
                 ("... were its SDRAM the limit", f"{_hertz(result) / _per_token(result, 'beats'):,.0f}"),
                 *((name, f"{speed:,.0f}") for name, speed in speeds.items()),
                 *((f"{name}, with the read-out", f"{speed:,.0f}") for name, speed in whole.items() if speed),
