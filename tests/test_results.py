@@ -127,13 +127,13 @@ def test_what_is_said_of_the_energy():
     assert f"Reading alone is {low} to {high} % of the whole." in prose("docs/energy.md")
 
 
-@pytest.mark.parametrize("sparsity", ["85", "95"])
-def test_pytorch_is_ahead_of_the_core(sparsity):
-    """As README and docs/energy.md say; on another machine it may be otherwise."""
+@pytest.mark.parametrize("sparsity, low, high", [("85", 1.1, 1.5), ("95", 0.95, 1.05)])
+def test_pytorch_over_the_core(sparsity, low, high):
+    """Ahead with one network, level with the other, as docs/energy.md says; on another machine it may be otherwise."""
     entry = ENTRIES[f"{sparsity}-energy"]
     peers = entry["machine"]["peers"].items()
     best = max(peer["steps_per_second"] for name, peer in peers if name.startswith("PyTorch"))
-    assert best > SDRAM_HERTZ / entry["result"]["cycles_per_token"]
+    assert low < best * entry["result"]["cycles_per_token"] / SDRAM_HERTZ < high
 
 
 def test_the_large_networks_beside_those_with_more_events():
