@@ -135,7 +135,7 @@ memory, read or written; a multiplication with its addition."""
 
 
 def usual_hertz(configuration: Configuration) -> float:
-    """Clock of a core where no board is named: that of a ULX3S, and with an SDRAM what the slowest part allows."""
+    """Clock of a core of a ``configuration`` where no board is named: a ULX3S's, with the slowest SDRAM."""
     from egret.rtl.sdram import PARTS
 
     most = PARTS["any"].megahertz * 1e6 / configuration.memory_ratio

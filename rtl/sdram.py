@@ -161,7 +161,7 @@ class Timing:
         )
 
     def delay(self, ratio: int) -> int:
-        """Cycles of the core from a command, as it leaves the controller's pins, to ``dq_i`` with the first beat.
+        """Cycles of the core, ``ratio`` of the memory each, from a command at the controller's pins to its first beat.
 
         The registers at the device's edge are counted: one each way, and with two words a cycle one more, in which both
         have come. Raises `ValueError` where the first word would not come in the first half of a cycle.
@@ -172,7 +172,7 @@ class Timing:
 
 
 def default_timing(ratio: int = 1) -> Timing:
-    """Times for a core that is told nothing else: of the slowest part at 100 MHz, or with two words a cycle 125 MHz."""
+    """Times for a core that is told nothing else: the slowest part at 100 MHz, or with a ``ratio`` of 2 at 125 MHz."""
     return Timing.of(PARTS["any"], min(ratio * 100e6, PARTS["any"].megahertz * 1e6))
 
 

@@ -30,7 +30,7 @@ __all__ = ["VIOLATIONS", "SdramModel", "core_with_memory", "quick_timing", "with
 
 
 def quick_timing(ratio: int = 1) -> Timing:
-    """Times of `egret.rtl.sdram.default_timing`, of a memory that starts at once: nobody wants to wait for 200 us."""
+    """Times for a ``ratio`` as `egret.rtl.sdram.default_timing` has them, of a memory that starts at once."""
     return dataclasses.replace(default_timing(ratio), start=40)
 
 

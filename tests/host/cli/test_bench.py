@@ -73,15 +73,15 @@ def test_bench_estimates_energy(egret, network):
     result = json.loads(out)
     energy = result["energy"]
     low, high = energy["joules_per_token"]
-    assert (status, energy["estimate"], energy["megahertz"]) == (0, True, 80) and 0 < low < high
+    assert (status, energy["estimate"], energy["megahertz"]) == (0, True, 62.5) and 0 < low < high
     causes = energy["causes"]
     assert causes["resident weights"]["count"] > [0] and causes["queues"]["count"] > [0]
     np.testing.assert_allclose(np.sum([cause["joules"] for cause in causes.values()], axis=0), [low, high])
-    assert causes["SDRAM, read"]["count"] == [result["counters"]["beats"] * 2 / 20]
+    assert causes["SDRAM, read"]["count"] == [result["counters"]["beats"] * 4 / 20]
     fewest, most = causes["SDRAM, rows"]["count"]
     assert fewest < most
-    assert causes["SDRAM, standby"]["count"] == [pytest.approx(result["cycles_per_token"] / 80e6)]
-    assert energy["board_joules_at_most"] == pytest.approx(2.5 * result["cycles_per_token"] / 80e6)
+    assert causes["SDRAM, standby"]["count"] == [pytest.approx(result["cycles_per_token"] / 62.5e6)]
+    assert energy["board_joules_at_most"] == pytest.approx(2.5 * result["cycles_per_token"] / 62.5e6)
     assert "peers" not in result
 
 
@@ -103,10 +103,10 @@ def test_bench_compares_peers(egret, refused, network, monkeypatch):
     peers = {peer["name"]: peer for peer in result["peers"]}
     assert status == 0 and "energy" not in result
     core = peers["this core"]
-    assert core["steps_per_second"] == pytest.approx(80e6 / result["cycles_per_token"])
+    assert core["steps_per_second"] == pytest.approx(62.5e6 / result["cycles_per_token"])
     assert "estimated" in core["source"] and len(core["joules_per_step"]) == 2
-    assert peers["its bound: lanes"]["steps_per_second"] == pytest.approx(80e6 / result["bound_cycles_per_token"])
-    assert peers["its bound: bus"]["steps_per_second"] == pytest.approx(80e6 * 20 / result["counters"]["beats"])
+    assert peers["its bound: lanes"]["steps_per_second"] == pytest.approx(62.5e6 / result["bound_cycles_per_token"])
+    assert peers["its bound: bus"]["steps_per_second"] == pytest.approx(62.5e6 * 20 / result["counters"]["beats"])
     measured = [peer for name, peer in peers.items() if name.startswith("PyTorch, ")]
     assert len(measured) >= 3 and all(peer["mismatches"] == 0 and peer["joules_per_step"] is None for peer in measured)
     for name in ("native engine", "native engine, folded rows"):
