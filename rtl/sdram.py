@@ -146,6 +146,9 @@ class Timing:
     def every(self, ratio: int) -> Self:
         """The same times in cycles of a core whose clock is ``ratio`` times slower, no shorter; ``latency`` is kept."""
 
+        if ratio == 1:
+            return self
+
         def cycles(time: int) -> int:
             return -(-time // ratio)
 

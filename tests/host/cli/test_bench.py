@@ -116,7 +116,7 @@ def test_bench_compares_peers(egret, refused, network, monkeypatch):
     assert "derived" in peers["SpiNNaker 2"]["source"]
     status, out, _ = egret("bench", "network", "--tokens", 20, "--peers")
     assert status == 0 and "│ PyTorch, dense " in out and "bound: bus" not in out
-    run = Run("PyTorch, dense", 1, 1e-3, 7)
+    run = Run("PyTorch, dense", 1, 1e-3, 7, 2e-3)
     monkeypatch.setattr("egret.host.peers.run_engines", lambda *arguments, progress: [run])
     status, out, err = egret("bench", "network", "--tokens", 20, "--peers", "--json")
     assert status == 1 and json.loads(out)["peers"]
