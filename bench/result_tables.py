@@ -13,8 +13,9 @@ NATIVE = "native engine, folded rows"
 """What `egret bench --peers` calls the fastest way on one core of a processor."""
 
 HERTZ = 80_000_000
-SDRAM_HERTZ = 62_500_000
 """Clock that the ULX3S closes."""
+SDRAM_HERTZ = 62_500_000
+"""The same with an SDRAM, whose clock is twice that."""
 
 CAUSES = {
     "macs": "lanes multiply",

@@ -17,6 +17,8 @@ from amaranth.hdl import *
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from egret.model.compiler.configuration import MEMORY_RATIOS
+
 __all__ = [
     "ADDRESS_BITS",
     "BANK_BITS",
@@ -26,7 +28,6 @@ __all__ = [
     "ROW_BITS",
     "TAGS",
     "TAG_BITS",
-    "RATIOS",
     "WORD_BITS",
     "Part",
     "Sdram",
@@ -41,8 +42,6 @@ __all__ = [
 WORD_BITS = 16
 ROW_BITS, BANK_BITS, COLUMN_BITS = 13, 2, 9
 """Of 32 MB. A larger part is used up to there."""
-RATIOS = (1, 2)
-"""Clock of the memory, over that of the core."""
 ADDRESS_BITS = ROW_BITS + BANK_BITS + COLUMN_BITS
 COUNT_BITS = 17
 """A burst has less than 2^17 beats."""
@@ -245,7 +244,7 @@ class Sdram(wiring.Component):
     timing : Timing
         Of the memory, in cycles of its clock.
     ratio : int
-        Of `RATIOS`: cycles of the memory in one of the core.
+        Of `MEMORY_RATIOS`: cycles of the memory in one of the core.
 
     Members
     -------
@@ -272,7 +271,7 @@ class Sdram(wiring.Component):
 
     def __init__(self, timing: Timing, ratio: int = 1) -> None:
         self._t, self._delay = timing.every(ratio), timing.delay(ratio)
-        self._skipped = RATIOS.index(ratio)  # bits of a word's address within a beat
+        self._skipped = MEMORY_RATIOS.index(ratio)  # bits of a word's address within a beat
         super().__init__(
             {
                 "i": In(stream.Signature(burst_layout())),

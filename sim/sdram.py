@@ -9,11 +9,11 @@ from amaranth.hdl import *
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from egret.model.compiler.configuration import MEMORY_RATIOS
 from egret.rtl.core import Core
 from egret.rtl.sdram import (
     BANK_BITS,
     COLUMN_BITS,
-    RATIOS,
     ROW_BITS,
     WORD_BITS,
     Timing,
@@ -69,7 +69,7 @@ class SdramModel(wiring.Component):
     timing : egret.rtl.sdram.Timing
         What is held against the commands, and the CAS latency.
     ratio : int
-        Of `egret.rtl.sdram.RATIOS`.
+        Of `egret.model.compiler.configuration.MEMORY_RATIOS`.
     row_bits : int
         Rows of a bank, as a power of two, that have memory; further ones are the same again.
 
@@ -90,7 +90,7 @@ class SdramModel(wiring.Component):
     def elaborate(self, platform: Any) -> "Module":
         # One long method: nearly every line is about one of the commands, which all see the same banks and times.
         t, ratio = self._t, self._ratio
-        skipped = RATIOS.index(ratio)  # bits of a word's address within a beat
+        skipped = MEMORY_RATIOS.index(ratio)  # bits of a word's address within a beat
         m = Module()
         # The registers at the device's edge; that of the data that come in is at the end.
         pins = Signal(
