@@ -191,14 +191,16 @@ class UpdatePass(wiring.Component):
                 requested.eq(neuron),
                 neuron.eq(neuron + asking),
             ]
-        requests = Cat(request.valid & request.ready for request in self.request)
+        # Counted a cycle late, since they wait for the accumulators; none is stored as soon as that.
+        requests = Signal(len(GATES))
         m.d.sync += [
             self._clears.eq(clearing & advance & asking),
+            requests.eq(Cat(request.valid & request.ready for request in self.request)),
             owed.eq(owed + sum(requests) - sum(self.stored)),
         ]
         with m.If(self.start):
             m.d.sync += neuron.eq(0)
-        return begun, (neuron == size) & (open_requests == 0) & (owed == 0)
+        return begun, (neuron == size) & (open_requests == 0) & (requests == 0) & (owed == 0)
 
     def _answer(self, m: Module, clearing: Signal) -> tuple[Value, Signal, Signal]:
         """Compute states, and store them; return whether a neuron is done, whether it fires, and its event's value."""

@@ -576,7 +576,7 @@ _OPTIONAL = {"readout": None, "memory_ratio": 1}
 TARGETS = {
     "default": {"lanes": 8, "weight_bytes": 128 * 1024},
     "icebreaker": {"lanes": 1, "weight_bytes": 64 * 1024, "store": "spram", "compact": True},
-    "ulx3s": {"lanes": 8, "weight_bytes": 96 * 1024},
+    "ulx3s": {"lanes": 8, "weight_bytes": 128 * 1024, "readout": True},
     "sdram": {"store": "sdram"},
 }
 """Named lanes and weight memories, for `egret.model.compiler.compile.configuration_for`."""

@@ -128,7 +128,7 @@ class Sender(wiring.Component):
                     m.next = "OPEN"
                 with m.Elif(pending.bit_select(slot, 1)):
                     m.next = "OPEN"
-                with m.Else():
+                with m.Elif(pending.any()):
                     m.d.sync += slot.eq(slot + 1)
             with m.State("OPEN"):
                 m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(protocol.FLAG), sending.eq(1)]

@@ -120,17 +120,22 @@ class Scan(wiring.Component):
             m.d.sync += shift.eq(self.load.data - 1)
 
         asked, left = (Signal.like(self.size, name=name) for name in ("asked", "left"))
+        asking = Signal()  # Whether any is left to ask for: known a cycle before, since the accumulators wait for it.
         bank = Signal(c.banks, reset_less=True)
         address = Signal(bank_address_bits(c), reset_less=True)
         m.d.comb += [
-            self.access.valid.eq(asked != 0),
+            self.access.valid.eq(asking),
             self.access.p.banks.eq(bank),
             self.access.p.address.eq(address),
             self.access.p.replace.eq(1),
-            self.busy.eq(left != 0),
         ]
         with m.If(self.access.valid & self.access.ready):
-            m.d.sync += [asked.eq(asked - 1), bank.eq(bank.rotate_left(1)), address.eq(address + bank[-1])]
+            m.d.sync += [
+                asked.eq(asked - 1),
+                asking.eq(asked != 1),
+                bank.eq(bank.rotate_left(1)),
+                address.eq(address + bank[-1]),
+            ]
 
         valids, quiet = Signal(4), Signal()
         shifted, rounded = (
@@ -152,13 +157,15 @@ class Scan(wiring.Component):
         with m.If(self.found.valid & self.busy):
             m.d.sync += at.eq(at + 1)
         with m.If(valids[-1]):
-            m.d.sync += [self.o.p.place.eq(self.o.p.place + 1), left.eq(left - 1)]
+            m.d.sync += [self.o.p.place.eq(self.o.p.place + 1), left.eq(left - 1), self.busy.eq(left != 1)]
         with m.If(self.start):
             m.d.sync += [
                 address.eq(self.base),
                 bank.eq(1),
                 asked.eq(self.size),
+                asking.eq(self.size != 0),
                 left.eq(self.size),
+                self.busy.eq(self.size != 0),
                 at.eq(self.first),
                 self.o.p.place.eq(0),
                 quiet.eq(self.clear),

@@ -79,7 +79,13 @@ def test_a_build_that_is_interrupted_leaves_nothing(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(path.stem for path in DIRECTORY.glob("*.json")))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(path.stem, marks=[pytest.mark.long] if path.stem.endswith("-sdram") else [])
+        for path in sorted(DIRECTORY.glob("*.json"))
+    ],
+)
 def test_build(name, tmp_path):
     """The whole build, against the accepted figures: minutes."""
     baseline = load_baseline(name)
