@@ -17,7 +17,7 @@ import numpy as np
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.lookups import estimate_lookups
 from egret.model.counts import integer_columns, integer_readout
-from egret.model.evaluate import Evaluation, evaluate, stream_steps
+from egret.model.evaluate import Evaluation, evaluate, stream_starts, stream_steps
 from egret.model.integer import IntegerEngine, split
 from egret.model.readout import LOG_FRACTION, ReadOut, Sampler
 from egret.rtl.protocol import CAUSES
@@ -195,11 +195,36 @@ class Stream:
     seconds: float
 
 
+class _Checked:
+    """Boards in the place of the integer network, beside that network: a stream of the text each.
+
+    A board's steps begin with those of the others, so that all simulated ones are busy at once.
+    """
+
+    def __init__(self, network, streams):
+        self._network, self._streams, self._steps = network, streams, 0
+
+    def reset_state(self, batch):
+        assert batch == len(self._streams), "a board runs one stream"
+        self._network.reset_state(batch)
+        for stream in self._streams:
+            stream.start(self._network)
+
+    @property
+    def words(self):
+        return self._network.words
+
+    def finish(self):
+        """Let the boards end: nothing may be left over."""
+        for stream in self._streams:
+            assert next(stream.answers, None) is None, "a board answered more steps than were asked for"
+
+
 class _CheckedBoard:
     """What one of the boards sent, beside what the integer network's layer behind which it ends says."""
 
-    def __init__(self, board, layer):
-        self.board, self._layer = board, layer
+    def __init__(self, board, layer, first_step):
+        self.board, self._layer, self._first_step = board, layer, first_step
         self.mismatches, self.wrong_steps, self.first = 0, 0, None
         self._seen = deque()
 
@@ -212,9 +237,9 @@ class _CheckedBoard:
             self._seen.append(events)
             yield events
 
-    def compare(self, step, traces):
-        actual, expected = self._seen.popleft(), traces[self._layer].y[0]
-        found = Mismatch.find(step, expected, actual)
+    def compare(self, step, traces, row):
+        actual, expected = self._seen.popleft(), traces[self._layer].y[row]
+        found = Mismatch.find(self._first_step + step, expected, actual)
         if found is not None:
             self.mismatches += int(np.count_nonzero(actual != expected))
             self.wrong_steps += 1
@@ -227,93 +252,84 @@ class _CheckedBoard:
         return self.board.bytes_sent - sent, self.board.bytes_received - received
 
 
-class _CheckedScores:
-    """A board with a read-out in the place of the integer network, beside that network."""
+class _EventStream:
+    """Boards one behind the other, and the tokens that go in."""
 
-    def __init__(self, board, network, ids):
-        self.board, self._network, self._ids = board, network, ids
-        self.mismatches, self.first, self._compared = 0, None, 0
-        self._seen = []
+    def __init__(self, boards, tokens):
+        self.boards, self._tokens = boards, tokens
 
-    def reset_state(self, batch):
-        assert batch == 1, "a board runs one stream"
-        self._network.reset_state(1)
-        self.board.clear()
-        self._bytes = self.board.bytes_sent, self.board.bytes_received
-        ids = [int(token) for token in self._ids]
-        self._scores = self.board.score(ids[:-1], map(self._network.readout.target, ids[1:]))
+    def start(self, _):
+        self.answers = self._tokens
+        for board in self.boards:
+            self.answers = board.start(self.answers)
+
+
+class _CheckedEvents(_Checked):
+    """Boards without a read-out: what they send are events of the last layer."""
 
     def step(self, tokens):
-        # The board is at work on what follows meanwhile.
-        self._seen.append(next(self._scores))
-        return self._network.step(tokens)
+        traces = self._network.step(tokens)
+        y = traces[-1].y.copy()
+        for row, stream in enumerate(self._streams):
+            if (actual := next(stream.answers, None)) is not None:  # of a stream that has ended nothing is asked
+                y[row] = actual
+                for board in stream.boards:
+                    board.compare(self._steps, traces, row)
+        self._steps += 1
+        return [*traces[:-1], dataclasses.replace(traces[-1], y=y)]
 
     def log_probabilities(self, y, words):
-        actual, self._seen = np.array(self._seen, np.int64), []
-        expected = self._network.log_probabilities(y, words)
-        different = np.flatnonzero(actual != expected)
-        if different.size:
-            self.mismatches += different.size
-            place = int(different[0])
-            found = Mismatch(self._compared + place, None, int(expected[place]), int(actual[place]), "log-probability")
-            self.first = self.first or found
-        self._compared += len(actual)
-        return actual
+        return self._network.log_probabilities(y, words)
+
+
+class _ScoreStream:
+    """A board with a read-out, and the text that it scores, from a step of the whole on."""
+
+    def __init__(self, board, ids, first_step):
+        self.board, self._ids, self._first_step = board, [int(token) for token in ids], first_step
+        self.mismatches, self.first, self._compared = 0, None, 0
+
+    def start(self, network):
+        self.board.clear()
+        self._bytes = self.board.bytes_sent, self.board.bytes_received
+        self.answers = self.board.score(self._ids[:-1], map(network.readout.target, self._ids[1:]))
+
+    def compare(self, expected, actual):
+        if actual != expected:
+            self.mismatches += 1
+            step = self._first_step + self._compared
+            self.first = self.first or Mismatch(step, None, expected, actual, "log-probability")
+        self._compared += 1
 
     @property
     def wrong_steps(self):
         return self.mismatches
 
-    @property
-    def words(self):
-        return self._network.words
-
-    @property
-    def bytes(self):
-        """Sent and received for the steps."""
-        sent, received = self._bytes
-        return self.board.bytes_sent - sent, self.board.bytes_received - received
-
-    def finish(self):
-        """Let the board end: nothing may be left over."""
-        assert next(self._scores, None) is None, "the board answered more steps than were asked for"
+    bytes = _CheckedBoard.bytes
 
 
-class _CheckedPipeline:
-    """Boards one behind the other in the place of the integer network, beside that network."""
+class _CheckedScores(_Checked):
+    """Boards with a read-out: what they send are log-probabilities."""
 
-    def __init__(self, boards, network, inputs):
-        self._boards, self._network, self._inputs, self._steps = boards, network, inputs, 0
-
-    def reset_state(self, batch):
-        assert batch == 1, "a board runs one stream"
-        self._network.reset_state(1)
-        self._events = self._inputs
-        for board in self._boards:
-            self._events = board.start(self._events)
+    def __init__(self, network, streams):
+        super().__init__(network, streams)
+        self._seen = []
 
     def step(self, tokens):
-        traces = self._network.step(tokens)
-        last, actual = traces[-1], next(self._events)
-        for board in self._boards:
-            board.compare(self._steps, traces)
-        self._steps += 1
-        return [*traces[:-1], dataclasses.replace(last, y=actual[None].astype(last.y.dtype))]
+        # The boards are at work on what follows meanwhile.
+        self._seen += [(stream, value) for stream in self._streams if (value := next(stream.answers, None)) is not None]
+        return self._network.step(tokens)
 
     def log_probabilities(self, y, words):
-        return self._network.log_probabilities(y, words)
-
-    @property
-    def words(self):
-        return self._network.words
-
-    def finish(self):
-        """Let the boards end: nothing may be left over."""
-        assert next(self._events, None) is None, "the board answered more steps than were asked for"
+        seen, self._seen = self._seen, []
+        expected = self._network.log_probabilities(y, words)
+        for (stream, actual), right in zip(seen, expected.tolist(), strict=True):
+            stream.compare(right, actual)
+        return np.array([actual for _, actual in seen], np.int64)
 
 
 def measure(
-    board: "Board",
+    boards: "Board | Sequence[Board]",
     image: "Image",
     network: "IntegerNetwork",
     ids: np.ndarray,
@@ -326,8 +342,9 @@ def measure(
 
     Parameters
     ----------
-    board : egret.host.board.Board
-        Gets the image loaded first.
+    boards : egret.host.board.Board or list of them
+        Get the image loaded first. Of several each runs one of the streams that the text is cut into
+        (`egret.model.evaluate.stream_steps`), all at the same time.
     image : egret.model.compiler.image.Image
         Compiled from `network`.
     network : IntegerNetwork
@@ -338,19 +355,39 @@ def measure(
     Returns
     -------
     Measurement
+        Of all boards together. A step of a mismatch is the place in the text.
 
     Raises
     ------
     InputError
-        The text has fewer than two tokens, or the board does not do what it should.
+        The text has fewer than two tokens, there are more boards than predictions, or a board does not do what it
+        should.
     """
+    boards = list(boards) if isinstance(boards, Sequence) else [boards]
+    starts, steps = (numbers.tolist() for numbers in stream_starts(ids, len(boards)))
+    for board in boards:
+        board.load(image)
+    cut = zip(boards, starts, steps, strict=True)
+    parts = [(board, ids[start : start + count + 1], start) for board, start, count in cut]
+    engine = IntegerEngine(network)
     if image.configuration.readout is None:
-        (measurement,) = measure_pipeline([board], [image], network, ids, progress=progress)
-        return measurement
-    board.load(image)
-    scores = _CheckedScores(board, IntegerEngine(network), ids)
-    (measurement,) = _measure([scores], [image], scores, network, ids, progress)
-    return measurement
+        checked = [_CheckedBoard(board, image.configuration.layers - 1, start) for board, _, start in parts]
+        streams = [_EventStream([one], map(int, part[:-1])) for one, (_, part, _) in zip(checked, parts, strict=True)]
+        runs = _CheckedEvents(engine, streams)
+    else:
+        checked = [_ScoreStream(*part) for part in parts]
+        runs = _CheckedScores(engine, checked)
+    measurements = _measure(checked, [image] * len(boards), runs, network, ids, progress, len(boards))
+    counters = [one.counters for one in measurements]
+    return dataclasses.replace(
+        measurements[0],
+        mismatches=sum(one.mismatches for one in measurements),
+        wrong_steps=sum(one.wrong_steps for one in measurements),
+        first_mismatch=next((one.first_mismatch for one in measurements if one.first_mismatch is not None), None),
+        counters={name: sum(one[name] for one in counters) for name in counters[0]},
+        bytes_sent=sum(one.bytes_sent for one in measurements),
+        bytes_received=sum(one.bytes_received for one in measurements),
+    )
 
 
 def measure_pipeline(
@@ -388,16 +425,17 @@ def measure_pipeline(
     for board, image in zip(boards, images, strict=True):
         board.load(image)
     ends = accumulate(image.configuration.layers for image in images)
-    checked = [_CheckedBoard(board, end - 1) for board, end in zip(boards, ends, strict=True)]
-    pipeline = _CheckedPipeline(checked, IntegerEngine(network), [int(token) for token in ids[:-1]])
+    checked = [_CheckedBoard(board, end - 1, 0) for board, end in zip(boards, ends, strict=True)]
+    pipeline = _CheckedEvents(IntegerEngine(network), [_EventStream(checked, map(int, ids[:-1]))])
     return _measure(checked, images, pipeline, network, ids, progress)
 
 
-def _measure(checked, images, engine, network, ids, progress):
+def _measure(checked, images, engine, network, ids, progress, batch=1):
     """Measurements of boards, with what they said in an engine beside the network."""
     before = [one.board.counters() for one in checked]
     begin = time.perf_counter()
-    evaluation = evaluate(engine, integer_columns(network), ids, readout=integer_readout(network), progress=progress)
+    columns, readout = integer_columns(network), integer_readout(network)
+    evaluation = evaluate(engine, columns, ids, readout=readout, batch=batch, progress=progress)
     seconds = time.perf_counter() - begin
     engine.finish()
     traffic = [one.bytes for one in checked]  # before the counters are asked for

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -98,19 +99,24 @@ def measure_whole(source: "Source", ids: "np.ndarray", count: int) -> "tuple[Mea
             return measurement, generate_text(board, image, network, prompt, count, sampler, lambda piece: None)
 
 
-def measure_text(source: "Source", ids: "np.ndarray", port: str | None = None, *where: Any) -> "Measurement":
+def measure_text(
+    source: "Source", ids: "np.ndarray", port: str | None = None, *where: Any, batch: int = 1
+) -> "Measurement":
     """Measure the tokens ``ids`` with the image of ``source``, on the board that `open_board` opens on a ``port``.
 
-    The other arguments of `open_board` are passed on in ``where``.
+    The other arguments of `open_board` are passed on in ``where``. A ``batch`` of more streams than one is for as many
+    virtual boards, which run at the same time.
     """
     from egret.host.measure import measure
 
     what = "simulated core" if port is None else "board"
-    with open_board(source.image.configuration, port, *where) as board:
+    with ExitStack() as opened:
+        boards = [opened.enter_context(open_board(source.image.configuration, port, *where)) for _ in range(batch)]
         with progress_bar("loading") as progress:
-            board.load(source.image, progress=progress)
+            for board in boards:
+                board.load(source.image, progress=progress)
         with progress_bar(what) as progress:
-            return measure(board, source.image, source.network, ids, progress=progress)
+            return measure(boards, source.image, source.network, ids, progress=progress)
 
 
 def stream_text(source: "Source", ids: "np.ndarray", *where: Any) -> "Stream":

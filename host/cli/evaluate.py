@@ -46,8 +46,9 @@ def evaluate(
     The state is zero at the start of each stream and carried along it; every token after the first is predicted.
     CHECKPOINT is a checkpoint directory; for all engines but float also an integer network's file or an image. The
     engine native is the integer network as machine code; its streams are spread over the processor's cores. The engine
-    rtl is the simulated core: its events are compared with the integer network's, step by step. Of the options that
-    shape a core the others need the folded rows alone: a core with these saves the MACs of a token's embedding.
+    rtl is the simulated core: what it says is compared with the integer network, step by step. Each of its streams has
+    a core of its own, and all run at the same time. Of the options that shape a core the other engines need the folded
+    rows alone: a core with these saves the MACs of a token's embedding.
     """
     from egret.model.counts import (
         checkpoint_columns,
@@ -56,7 +57,7 @@ def evaluate(
         integer_columns,
         integer_readout,
     )
-    from egret.model.evaluate import evaluate, event_agreement
+    from egret.model.evaluate import evaluate, event_agreement, stream_starts
     from egret.model.floating import FloatEngine
     from egret.model.integer import IntegerEngine
 
@@ -75,11 +76,14 @@ def evaluate(
         return _describe(evaluation, engine, batch, folded, saved)
 
     if engine == "rtl":
-        if batch != 1:
-            raise InputError(f"the core runs one stream: --batch must be 1 with --engine rtl, not {batch}")
-        measure = measure_text if simulator == "verilator" else measure_under_icarus
         ids = source.ids(text, tokens)
-        measurement = measure(source, ids)
+        if simulator == "icarus":
+            if batch != 1:
+                raise InputError(f"under Icarus Verilog one core runs: --batch must be 1 there, not {batch}")
+            measurement = measure_under_icarus(source, ids)
+        else:
+            stream_starts(ids, batch)  # before boards are built
+            measurement = measure_text(source, ids, batch=batch)
         result = describe(measurement.evaluation, ids)
         result.add(describe_measurement(measurement))
         show(result, title, as_json)

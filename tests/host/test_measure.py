@@ -18,7 +18,7 @@ from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.unpack import column_bytes, read_image
 from egret.model.counts import integer_columns, integer_readout
 from egret.model.errors import InputError
-from egret.model.evaluate import evaluate
+from egret.model.evaluate import evaluate, stream_starts
 from egret.model.integer import IntegerEngine
 from egret.model.quantise import quantise
 from egret.model.readout import ReadOut, Sampler
@@ -148,6 +148,28 @@ def test_measurement_finds_every_wrong_event(compiled):
     assert measurement.first_mismatch == Mismatch(12, 3, right[12][3], right[12][3] ^ 1)
     assert str(measurement.first_mismatch) == (
         f"step 12, last layer, neuron 3: the integer network says {right[12][3]}, the board {right[12][3] ^ 1}"
+    )
+
+
+@pytest.mark.parametrize("boards", [2, 3, 7])
+def test_streams_have_a_board_each(compiled, boards):
+    """100 predictions in as many streams: the evaluation is the integer network's, and a wrong event has its place."""
+    network, image = compiled
+    readout = integer_readout(network)
+    starts, steps = stream_starts(IDS, boards)
+    right = IntegerEngine(network)
+    *_, expected = (right.step(IDS[[place]])[-1].y[0].copy() for place in range(starts[1], starts[1] + 5))
+    lies = [{}, {4: (2, expected[2] ^ 1)}, *[{}] * (boards - 2)]
+    fakes = [FakeBoard(network, one) for one in lies]
+    measurement = measure(fakes, image, network, IDS)
+    assert (measurement.mismatches, measurement.wrong_steps) == (1, 1)
+    assert measurement.first_mismatch == Mismatch(starts[1] + 4, 2, expected[2], expected[2] ^ 1)
+    assert [fake._steps for fake in fakes] == steps.tolist()
+    assert measurement.counters["tokens"] == 100 and measurement.bytes_sent == 1500
+    whole = measure([FakeBoard(network) for _ in range(boards)], image, network, IDS)
+    assert whole.mismatches == 0 and whole.first_mismatch is None
+    assert whole.evaluation == evaluate(
+        IntegerEngine(network), integer_columns(network), IDS, readout=readout, batch=boards
     )
 
 

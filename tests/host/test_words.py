@@ -258,8 +258,15 @@ def test_sessions_and_measurements_of_a_core_with_a_readout(network, image):
         assert measure(board, image, other, ids).mismatches == 30
         wrong = generate_text(board, image, other, [3, 1, 4], 40, Sampler(ReadOut(other), seed=2), pieces.append)
         nothing = generate_text(board, image, network, [3], 0, sampler, pieces.append)
+        with Board(open_virtual(image.configuration)) as second:
+            streams = measure([board, second], image, network, ids[:-1])
+            wrong_streams = measure([board, second], image, other, ids[:-1])
         unchecked = generate_text(board, image, None, [3], 10, Sampler(ReadOut(network), seed=2), pieces.append)
     assert measurement.evaluation == expected and measurement.mismatches == 0
+    columns, counted = integer_columns(network), integer_readout(network)
+    in_two = evaluate(IntegerEngine(network), columns, ids[:-1], readout=counted, batch=2)
+    assert streams.evaluation == in_two and streams.mismatches == 0 and streams.counters["tokens"] == 29
+    assert wrong_streams.mismatches == 29 and wrong_streams.first_mismatch.step == 0
     # What the core reads of its read-out, word by word, and the model of its cost.
     readout, y = (
         ReadOut(network),

@@ -36,6 +36,19 @@ def test_evaluate(egret, network):
     assert perplexities[1] == pytest.approx(perplexities[0], rel=0.01)
 
 
+def test_evaluate_in_streams_on_simulated_cores(egret, network):
+    """Every stream has a core: the perplexity is that of as many streams of the integer network."""
+    results = []
+    for engine in ("integer", "rtl"):
+        common = ("evaluate", "network", "--text", "text", "--tokens", 41, "--batch", 3, "--json")
+        status, out, err = egret(*common, "--engine", engine)
+        assert (status, err) == (0, "")
+        results.append(json.loads(out))
+    integer, rtl = results
+    assert {name: rtl[name] for name in integer} == integer | {"engine": "rtl"}
+    assert (rtl["mismatches"], rtl["counters"]["tokens"]) == (0, 41)
+
+
 def test_saturated_weights_are_one_line(egret, network):
     """Wherever a network is quantised, once a command, and nothing of numpy's beside it."""
     checkpoint = load_checkpoint("network")

@@ -193,9 +193,11 @@ def test_bad_runs(egret, refused, network):
         "image: the image is compiled for lanes 8, not 4; give its checkpoint"
     )
     assert refused("bench", "image", "--tokens", 0) == "--tokens must be at least 1, not 0"
-    assert refused("evaluate", "image", "--text", "text", "--engine", "rtl", "--batch", 2) == (
-        "the core runs one stream: --batch must be 1 with --engine rtl, not 2"
+    evaluation = ("evaluate", "image", "--text", "text", "--engine", "rtl")
+    assert refused(*evaluation, "--batch", 2, "--simulator", "icarus") == (
+        "under Icarus Verilog one core runs: --batch must be 1 there, not 2"
     )
+    assert refused(*evaluation, "--batch", 66) == "batch must be from 1 to 65, the number of predictions, not 66"
     assert sorted(os.listdir()) == ["image", "network", "text"]
 
 
