@@ -68,7 +68,7 @@ def test_the_demos_text_and_cycles(demo):
     assert session.matching == session.steps == 200
     assert digest("".join(pieces).encode()) == "f53e09c698b7c574"
     assert counters["cycles"] == 408326
-    assert board.virtual.cycles == 690652
+    assert board.virtual.cycles == 690869
 
 
 def test_cycles_of_a_busy_machine():
