@@ -377,7 +377,10 @@ def _estimate(entries: list[dict[str, Any]]) -> str:
 
 
 def _simulation(entries: list[dict[str, Any]]) -> str:
-    names = ("demo network", "demo network, Icarus", "85 %, block RAM, 8 lanes", "85 %, SDRAM", "95 %, SDRAM")
+    names = (
+        *("demo network", "demo network, Icarus", "85 %, block RAM, 8 lanes", "85 %, SDRAM", "95 %, SDRAM"),
+        *("85 %, SDRAM, whole tokens, two streams at once", "95 %, SDRAM, whole tokens, two streams at once"),
+    )
     rows = []
     for name, entry in zip(names, entries, strict=True):
         machine = entry["machine"]
@@ -448,7 +451,12 @@ TABLES: dict[str, Table] = {
         ("85-groups-sdram", "95-groups-sdram", "85-groups-estimate", "95-groups-estimate"), _estimate, commands=False
     ),
     "simulation": Table(
-        ("demo-20000", "demo-icarus", "85-8-lanes", "85-sdram", "95-sdram"), _simulation, commands=False
+        (
+            *("demo-20000", "demo-icarus", "85-8-lanes", "85-sdram", "95-sdram"),
+            *("85-groups-streams", "95-groups-streams"),
+        ),
+        _simulation,
+        commands=False,
     ),
 }
 """By the name that stands in the documents."""
