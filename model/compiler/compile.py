@@ -347,7 +347,7 @@ def _too_small(c, words, weight_bytes):
     need = dataclasses.replace(c, weight_words=words).weight_memory_bytes
     return InputError(
         f"the network needs {need} bytes of weight memory, the store has {weight_bytes}; "
-        "prune further, or compile with --weight-bytes"
+        f"prune further, or compile with {'--no-readout or ' if c.readout else ''}--weight-bytes"
     )
 
 
