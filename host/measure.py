@@ -210,6 +210,12 @@ class _Checked:
         for stream in self._streams:
             stream.start(self._network)
 
+    def _answers(self):
+        """What came for this step, of each stream that still has one, with its row."""
+        rows = [row for row, stream in enumerate(self._streams) if self._steps < stream.steps]
+        self._steps += 1
+        return [(row, self._streams[row], next(self._streams[row].answers)) for row in rows]
+
     @property
     def words(self):
         return self._network.words
@@ -256,10 +262,10 @@ class _EventStream:
     """Boards one behind the other, and the tokens that go in."""
 
     def __init__(self, boards, tokens):
-        self.boards, self._tokens = boards, tokens
+        self.boards, self._tokens, self.steps = boards, tokens, len(tokens)
 
     def start(self, _):
-        self.answers = self._tokens
+        self.answers = map(int, self._tokens)
         for board in self.boards:
             self.answers = board.start(self.answers)
 
@@ -269,13 +275,11 @@ class _CheckedEvents(_Checked):
 
     def step(self, tokens):
         traces = self._network.step(tokens)
-        y = traces[-1].y.copy()
-        for row, stream in enumerate(self._streams):
-            if (actual := next(stream.answers, None)) is not None:  # of a stream that has ended nothing is asked
-                y[row] = actual
-                for board in stream.boards:
-                    board.compare(self._steps, traces, row)
-        self._steps += 1
+        y, step = traces[-1].y.copy(), self._steps
+        for row, stream, actual in self._answers():
+            y[row] = actual
+            for board in stream.boards:
+                board.compare(step, traces, row)
         return [*traces[:-1], dataclasses.replace(traces[-1], y=y)]
 
     def log_probabilities(self, y, words):
@@ -287,6 +291,7 @@ class _ScoreStream:
 
     def __init__(self, board, ids, first_step):
         self.board, self._ids, self._first_step = board, [int(token) for token in ids], first_step
+        self.steps = len(ids) - 1
         self.mismatches, self.first, self._compared = 0, None, 0
 
     def start(self, network):
@@ -317,7 +322,7 @@ class _CheckedScores(_Checked):
 
     def step(self, tokens):
         # The boards are at work on what follows meanwhile.
-        self._seen += [(stream, value) for stream in self._streams if (value := next(stream.answers, None)) is not None]
+        self._seen += [(stream, value) for _, stream, value in self._answers()]
         return self._network.step(tokens)
 
     def log_probabilities(self, y, words):
@@ -372,7 +377,7 @@ def measure(
     engine = IntegerEngine(network)
     if image.configuration.readout is None:
         checked = [_CheckedBoard(board, image.configuration.layers - 1, start) for board, _, start in parts]
-        streams = [_EventStream([one], map(int, part[:-1])) for one, (_, part, _) in zip(checked, parts, strict=True)]
+        streams = [_EventStream([one], part[:-1]) for one, (_, part, _) in zip(checked, parts, strict=True)]
         runs = _CheckedEvents(engine, streams)
     else:
         checked = [_ScoreStream(*part) for part in parts]
@@ -426,7 +431,7 @@ def measure_pipeline(
         board.load(image)
     ends = accumulate(image.configuration.layers for image in images)
     checked = [_CheckedBoard(board, end - 1, 0) for board, end in zip(boards, ends, strict=True)]
-    pipeline = _CheckedEvents(IntegerEngine(network), [_EventStream(checked, map(int, ids[:-1]))])
+    pipeline = _CheckedEvents(IntegerEngine(network), [_EventStream(checked, ids[:-1])])
     return _measure(checked, images, pipeline, network, ids, progress)
 
 

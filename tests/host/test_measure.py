@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -171,6 +172,14 @@ def test_streams_have_a_board_each(compiled, boards):
     assert whole.evaluation == evaluate(
         IntegerEngine(network), integer_columns(network), IDS, readout=readout, batch=boards
     )
+
+
+def test_a_board_that_ends_early_is_no_match(compiled):
+    network, image = compiled
+    board, other = FakeBoard(network), FakeBoard(network)
+    other.step_many = lambda tokens: itertools.islice(map(other.step, tokens), 40)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        measure([board, other], image, network, IDS)
 
 
 def test_dense_counterpart_has_no_sparsity(compiled):
