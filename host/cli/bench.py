@@ -74,7 +74,8 @@ def bench(
         library()
     check_files({"--plot": plot}, suffixes=(".png", ".svg", ".pdf"))
     board = None if name is None else board_named(name, [*core, *(["speed_ups"] if speed_ups else [])])
-    source = Source(checkpoint, core, board)
+    # The parts of a network have no words, whatever the board's core does otherwise.
+    source = Source(checkpoint, core if split is None else {"readout": False} | core, board)
     if split is not None:
         if speed_ups or energy or peers or plot is not None:
             raise InputError(

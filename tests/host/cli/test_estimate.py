@@ -40,11 +40,10 @@ def test_a_board(estimate):
     """Against the cycles that `egret bench` counts (docs/results.md); exact memories; the link's rates."""
     status, out, _ = estimate(NETWORK, "--board", "ulx3s-85f", "--text", TEXT, "--tokens", 500, "--json")
     result = json.loads(out)
-    assert status == 0 and result["fits"] and result["cycles_per_token"] == pytest.approx(2029, rel=0.03)
+    assert status == 0 and result["fits"] and result["cycles_per_token"] == pytest.approx(2379, rel=0.03)
     assert result["used"]["block_rams"] < result["available"]["block_rams"] == 208
-    assert (
-        result["speed"]["usb"]["generated_tokens_per_second"] < result["speed"]["at_once"]["streamed_tokens_per_second"]
-    )
+    at_once, usb = result["speed"]["at_once"], result["speed"]["usb"]
+    assert usb["generated_tokens_per_second"] == at_once["streamed_tokens_per_second"] and at_once["limit"] == "link"
     assert set(result["memory_bytes"]) >= {"weights", "columns", "embedding"}
 
 
