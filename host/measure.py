@@ -226,18 +226,39 @@ class _Checked:
             assert next(stream.answers, None) is None, "a board answered more steps than were asked for"
 
 
-class _CheckedBoard:
+class _Compared:
+    """A board from a step of the whole text on: what was wrong, and the bytes on its line."""
+
+    def __init__(self, board, first_step):
+        self.board, self._first_step = board, first_step
+        self.mismatches, self.wrong_steps, self.first = 0, 0, None
+
+    def _clear(self):
+        self.board.clear()
+        self._bytes = self.board.bytes_sent, self.board.bytes_received
+
+    def _wrong(self, found, count):
+        self.mismatches += count
+        self.wrong_steps += 1
+        self.first = self.first or found
+
+    @property
+    def bytes(self):
+        """Sent and received for the steps."""
+        sent, received = self._bytes
+        return self.board.bytes_sent - sent, self.board.bytes_received - received
+
+
+class _CheckedBoard(_Compared):
     """What one of the boards sent, beside what the integer network's layer behind which it ends says."""
 
     def __init__(self, board, layer, first_step):
-        self.board, self._layer, self._first_step = board, layer, first_step
-        self.mismatches, self.wrong_steps, self.first = 0, 0, None
-        self._seen = deque()
+        super().__init__(board, first_step)
+        self._layer, self._seen = layer, deque()
 
     def start(self, inputs):
         """Clear the board; gives the events of its steps, as they come."""
-        self.board.clear()
-        self._bytes = self.board.bytes_sent, self.board.bytes_received
+        self._clear()
         # Known in advance, so that the link and the core are busy at once.
         for events in self.board.step_many(inputs):
             self._seen.append(events)
@@ -247,15 +268,7 @@ class _CheckedBoard:
         actual, expected = self._seen.popleft(), traces[self._layer].y[row]
         found = Mismatch.find(self._first_step + step, expected, actual)
         if found is not None:
-            self.mismatches += int(np.count_nonzero(actual != expected))
-            self.wrong_steps += 1
-            self.first = self.first or found
-
-    @property
-    def bytes(self):
-        """Sent and received for the steps."""
-        sent, received = self._bytes
-        return self.board.bytes_sent - sent, self.board.bytes_received - received
+            self._wrong(found, int(np.count_nonzero(actual != expected)))
 
 
 class _EventStream:
@@ -286,31 +299,22 @@ class _CheckedEvents(_Checked):
         return self._network.log_probabilities(y, words)
 
 
-class _ScoreStream:
-    """A board with a read-out, and the text that it scores, from a step of the whole on."""
+class _ScoreStream(_Compared):
+    """A board with a read-out, and the text that it scores."""
 
     def __init__(self, board, ids, first_step):
-        self.board, self._ids, self._first_step = board, [int(token) for token in ids], first_step
-        self.steps = len(ids) - 1
-        self.mismatches, self.first, self._compared = 0, None, 0
+        super().__init__(board, first_step)
+        self._ids, self.steps, self._compared = [int(token) for token in ids], len(ids) - 1, 0
 
     def start(self, network):
-        self.board.clear()
-        self._bytes = self.board.bytes_sent, self.board.bytes_received
+        self._clear()
         self.answers = self.board.score(self._ids[:-1], map(network.readout.target, self._ids[1:]))
 
     def compare(self, expected, actual):
         if actual != expected:
-            self.mismatches += 1
             step = self._first_step + self._compared
-            self.first = self.first or Mismatch(step, None, expected, actual, "log-probability")
+            self._wrong(Mismatch(step, None, expected, actual, "log-probability"), 1)
         self._compared += 1
-
-    @property
-    def wrong_steps(self):
-        return self.mismatches
-
-    bytes = _CheckedBoard.bytes
 
 
 class _CheckedScores(_Checked):

@@ -45,6 +45,14 @@ def test_a_board(estimate):
     at_once, usb = result["speed"]["at_once"], result["speed"]["usb"]
     assert usb["generated_tokens_per_second"] == at_once["streamed_tokens_per_second"] and at_once["limit"] == "link"
     assert set(result["memory_bytes"]) >= {"weights", "columns", "embedding"}
+    # The host draws the words.
+    options = ("--board", "ulx3s-85f", "--no-readout", "--text", TEXT, "--tokens", 500, "--json")
+    status, out, _ = estimate(NETWORK, *options)
+    result = json.loads(out)
+    assert status == 0 and result["fits"] and result["cycles_per_token"] == pytest.approx(2029, rel=0.03)
+    assert (
+        result["speed"]["usb"]["generated_tokens_per_second"] < result["speed"]["at_once"]["streamed_tokens_per_second"]
+    )
 
 
 def test_a_compact_core(estimate, tmp_path, monkeypatch):
