@@ -32,7 +32,7 @@ import numpy as np
 from egret.host.exchange import ATTEMPTS, BoardError, Exchange
 from egret.model.compiler.layouts import EVENT, INPUT_SECTION, memory_sections
 from egret.model.errors import InputError
-from egret.model.readout import Sampler, beta_of, checked_top, random_state
+from egret.model.readout import ALL_WORDS, Sampler, beta_of, checked_top, drawn_from, random_state
 from egret.rtl import protocol
 from egret.rtl.protocol import Command
 
@@ -369,6 +369,7 @@ class Board(Exchange):
         seed: int = 0,
         temperature: float = 1.0,
         top_k: int | None = None,
+        by_factors: bool = False,
         stop: int | None = None,
     ) -> Generator[int, None, None]:
         """Generate words; as many as fit are under way at once, so that the board never waits for the host.
@@ -386,7 +387,9 @@ class Board(Exchange):
         temperature : float
             1/16 to 256; or 0, which takes the most probable word, as ``top_k`` = 1 does.
         top_k : int or None
-            Words that each word is drawn from, 1 to 64. Without it words are drawn by factors.
+            Words that each word is drawn from, 1 to 64. Without it words are drawn from all words.
+        by_factors : bool
+            Whether the temperature is applied to each factor, where ``top_k`` is None: one group is read at most.
         stop : int or None
             Word behind which the text ends.
 
@@ -400,8 +403,7 @@ class Board(Exchange):
         InputError
             The board has no read-out, or a parameter is out of range.
         """
-        k = 0 if top_k is None else checked_top(top_k)
-        top, beta = (k, beta_of(temperature)) if temperature else (1, beta_of(1.0))
+        top, beta = drawn_from(temperature, top_k, by_factors), beta_of(temperature or 1.0)
         return self._generate(first, count, top, beta, random_state(seed), stop)
 
     def generate_as(
@@ -419,7 +421,7 @@ class Board(Exchange):
         -------
         generator of int
         """
-        return self._generate(first, count, sampler.top_k or 0, sampler.beta, sampler.state, stop)
+        return self._generate(first, count, sampler.top, sampler.beta, sampler.state, stop)
 
     def _generate(self, first, count, top, beta, state, stop):
         self._needs_readout()
@@ -428,7 +430,8 @@ class Board(Exchange):
         tokens = self.identity.tokens
         if stop is not None and not 0 <= stop < tokens:
             raise InputError(f"the stop token {stop} is not one of the board's {tokens} (0 to {tokens - 1})")
-        sampling = protocol.SAMPLING.pack(min(top, tokens), beta, protocol.NOTHING if stop is None else stop, state)
+        most_words = top if top == ALL_WORDS else min(top, tokens)
+        sampling = protocol.SAMPLING.pack(most_words, beta, protocol.NOTHING if stop is None else stop, state)
         start = self._token(first)
         ended = False
 

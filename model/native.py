@@ -288,7 +288,7 @@ class NativeEngine:
                 for token in given:
                     self._library.stream_step(stream, token)
                 state = ctypes.c_uint64(sampler.state)
-                token = self._library.stream_sample(stream, ctypes.byref(state), sampler.beta, sampler.top_k or 0)
+                token = self._library.stream_sample(stream, ctypes.byref(state), sampler.beta, sampler.top)
                 sampler.state = state.value
                 yield token
                 if token == stop:

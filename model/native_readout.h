@@ -18,6 +18,7 @@ namespace {
 
 constexpr size_t BLOCK = 64;                        // entries of a matrix
 constexpr int HALF = 1 << 17, SCORE_FRACTION = 10;  // a score is -HALF to HALF - 1
+constexpr int32_t BETA_ONE = 256;                   // of temperature 1
 
 struct Event {
     uint32_t source;
@@ -94,21 +95,36 @@ void score(const ReadOut &readout, const Matrix &matrix, const Events &events, S
     }
 }
 
-// The logarithm of a sum of exponentials.
-int64_t log_sum(const ReadOut &readout, const int32_t *scores, size_t count) {
+// The index of a power at some beta.
+size_t power_index(int32_t distance, int32_t beta) {
+    return static_cast<size_t>(std::min(((distance * beta >> 8) + 8) >> 4, 1023));
+}
+
+// The sum of the powers of scores, from their own largest one on.
+uint64_t sum_powers(const ReadOut &readout, const int32_t *scores, size_t count, int32_t beta) {
     const int32_t largest = *std::max_element(scores, scores + count), *table = readout.exponential.data();
-    int64_t total = 0;
+    uint64_t total = 0;
     for (size_t begin = 0; begin < count; begin += BLOCK) {
         const size_t end = std::min(begin + BLOCK, count);
-        int32_t sum = 0;  // of 64 powers of up to 2^23
-        for (size_t at = begin; at < end; at++) sum += table[std::min((largest - scores[at] + 8) >> 4, 1023)];
+        uint32_t sum = 0;  // of 64 powers of up to 2^23
+        for (size_t at = begin; at < end; at++) sum += static_cast<uint32_t>(table[power_index(largest - scores[at], beta)]);
         total += sum;
     }
+    return total;
+}
+
+int64_t logarithm(const ReadOut &readout, uint64_t total) {
     int place = 0;
     while (total >> (place + 24)) place++;
-    int64_t mantissa = (total + (int64_t{1} << (12 + place))) >> (13 + place);
+    uint64_t mantissa = (total + (uint64_t{1} << (12 + place))) >> (13 + place);
     if (mantissa >> 11) mantissa >>= 1, place++;
-    return int64_t{largest} * 64 + 45426 * place + readout.logarithm[static_cast<size_t>(mantissa - 1024)];
+    return 45426 * place + readout.logarithm[mantissa - 1024];
+}
+
+// The logarithm of a sum of exponentials.
+int64_t log_sum(const ReadOut &readout, const int32_t *scores, size_t count) {
+    const int64_t largest = *std::max_element(scores, scores + count);
+    return largest * 64 + logarithm(readout, sum_powers(readout, scores, count, BETA_ONE));
 }
 
 // A prediction whose read-out is still to be done.
@@ -147,7 +163,12 @@ void read_out(const ReadOut &readout, std::vector<Prediction> &predictions, size
     }
 }
 
-// How words are drawn: by factors, or, where `top` is not 0, of so many that are the most probable.
+// How words are drawn: by factors, of all words, or of the `top` most probable ones.
+constexpr size_t BY_FACTORS = 0, ALL_WORDS = 127;
+
+// A logarithm as a score.
+int32_t as_score(int64_t value) { return static_cast<int32_t>(std::clamp<int64_t>((value + 32) >> 6, -HALF, HALF - 1)); }
+
 struct Sampler {
     uint64_t *state;
     int32_t beta;
@@ -164,29 +185,54 @@ struct Sampler {
     }
 
     // The place of one of several scores.
-    size_t pick(const ReadOut &readout, const int32_t *scores, size_t count) const {
+    size_t pick(const ReadOut &readout, const int32_t *scores, size_t count, int32_t at_beta) const {
         const int32_t largest = *std::max_element(scores, scores + count), *table = readout.exponential.data();
-        const auto power = [&](size_t at) {
-            return static_cast<uint64_t>(table[std::min((((largest - scores[at]) * beta >> 8) + 8) >> 4, 1023)]);
-        };
-        uint64_t total = 0, sum = 0;
-        for (size_t at = 0; at < count; at++) total += power(at);
-        const uint64_t number = draw(total);
+        const uint64_t number = draw(sum_powers(readout, scores, count, at_beta));
+        uint64_t sum = 0;
         size_t at = 0;
-        while ((sum += power(at)) <= number) at++;
+        while ((sum += static_cast<uint64_t>(table[power_index(largest - scores[at], at_beta)])) <= number) at++;
         return at;
     }
 
     size_t sample(const ReadOut &readout, const Events &events) const {
         Scores scores;
         score(readout, readout.matrices[0], events, scores);
-        if (top) return sample_top(readout, events, scores);
-        const size_t entry = pick(readout, scores.data(), readout.matrices[0].entries);
+        if (top == ALL_WORDS && readout.matrices.size() > 1) return sample_all(readout, events, scores);
+        if (top != BY_FACTORS && top != ALL_WORDS) return sample_top(readout, events, scores);
+        const size_t entry = pick(readout, scores.data(), readout.matrices[0].entries, beta);
         if (entry < readout.head) return readout.order[entry];
         const size_t group = (entry - readout.head) / readout.rows;
         const Matrix &words = readout.matrices[group + 1];
         score(readout, words, events, scores);
-        return readout.order[words.first + pick(readout, scores.data(), words.entries)];
+        return readout.order[words.first + pick(readout, scores.data(), words.entries, beta)];
+    }
+
+    size_t sample_all(const ReadOut &readout, const Events &events, const Scores &head) const {
+        struct Part {
+            Scores scores;
+            size_t words, first;
+        };
+        std::vector<Part> parts;
+        std::vector<int64_t> weights;
+        const auto add = [&](const Scores &scores, size_t words, size_t first, int64_t offset) {
+            const int64_t best = as_score(offset + int64_t{*std::max_element(&scores[0], &scores[0] + words)} * 64);
+            weights.push_back((best * beta >> 2) + logarithm(readout, sum_powers(readout, scores.data(), words, beta)));
+            parts.push_back({scores, words, first});
+        };
+        const int64_t whole = log_sum(readout, head.data(), readout.matrices[0].entries);
+        if (readout.head) add(head, readout.head, 0, -whole);
+        Scores scores;
+        for (size_t group = 0; group + 1 < readout.matrices.size(); group++) {
+            const Matrix &words = readout.matrices[group + 1];
+            score(readout, words, events, scores);
+            const int64_t bound = log_sum(readout, head.data() + readout.head + group * readout.rows, readout.rows);
+            add(scores, words.entries, words.first, bound - whole - log_sum(readout, scores.data(), words.entries));
+        }
+        const int64_t most = *std::max_element(weights.begin(), weights.end());
+        scores.clear();
+        for (const int64_t weight : weights) scores.push_back(as_score(weight - most));
+        const Part &part = parts[pick(readout, scores.data(), scores.size(), BETA_ONE)];
+        return readout.order[part.first + pick(readout, part.scores.data(), part.words, beta)];
     }
 
     size_t sample_top(const ReadOut &readout, const Events &events, const Scores &head) const {
@@ -224,10 +270,8 @@ struct Sampler {
         }
         if (best.size() == 1) return readout.order[best[0].place];
         scores.clear();
-        for (const Word &word : best) {
-            scores.push_back(static_cast<int32_t>(std::clamp<int64_t>((word.value + 32) >> 6, -HALF, HALF - 1)));
-        }
-        return readout.order[best[pick(readout, scores.data(), scores.size())].place];
+        for (const Word &word : best) scores.push_back(as_score(word.value));
+        return readout.order[best[pick(readout, scores.data(), scores.size(), beta)].place];
     }
 };
 

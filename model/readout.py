@@ -27,12 +27,19 @@ full distribution over all words.
 Random numbers come from a xorshift generator of 64 bits, whose state changes by ``x ^= x << 13; x ^= x >> 7;
 x ^= x << 17``. A number below ``total`` is the lowest bits of the state's upper 40, as many as ``total - 1`` has,
 drawn again while they are not below it. It picks the first entry up to which the powers add up to more. A token is
-drawn in one of two ways:
+drawn in one of three ways:
 
 by factors
     An entry of the head is picked, and if it stands for a group, a word of the group. At beta = 256 that draws from the
     full distribution; at another one the temperature is applied to each of the two factors, and the words differ from
     those of the full distribution at that temperature as often as docs/integer.md says.
+from all words
+    From the full distribution at any temperature, for which every group is read. The words are parted into those of the
+    head and of each group. A part weighs ``(best * beta >> 2) + logarithm(total)``, LSB 2^-16 nats: ``best`` is the
+    log-probability of its best word, rounded to 10 fraction bits and saturated to a score's, ``total`` the sum of the
+    powers of its scores at beta, from their own largest one on. A part is picked at beta = 256, its score being its
+    weight less the largest weight, rounded and saturated likewise; then a word of the part at beta. A head without
+    words is no part, and without groups words are drawn by factors, which is the same.
 top-k
     The k words of the largest log-probability, of equal ones the first in the order of places; of these one is picked,
     their scores being log-probabilities, rounded to 10 fraction bits and saturated. With k = 1 nothing is drawn. Groups
@@ -55,8 +62,10 @@ if TYPE_CHECKING:
     from egret.model.integer import IntegerNetwork
 
 __all__ = [
+    "ALL_WORDS",
     "BETA_ONE",
     "BIAS_BITS",
+    "BY_FACTORS",
     "LOG_FRACTION",
     "POWER_FRACTION",
     "MOST_TOP",
@@ -67,6 +76,7 @@ __all__ = [
     "Sampler",
     "beta_of",
     "checked_top",
+    "drawn_from",
     "exponential_table",
     "log_sum",
     "logarithm",
@@ -102,6 +112,8 @@ DRAWN_BITS = 40
 _GATHERED = 1 << 19  # weights of active columns that are multiplied at once: they stay in a cache
 MOST_TOP = 64
 """Most words that a token can be drawn from by top-k."""
+BY_FACTORS, ALL_WORDS = 0, 127
+"""What stands in the place of top-k's k where a token is drawn in one of the two other ways."""
 
 _MASK = (1 << 64) - 1
 
@@ -205,6 +217,36 @@ def checked_top(k: int) -> int:
     if type(k) is not int or not 1 <= k <= MOST_TOP:
         raise InputError(f"top-k takes k from 1 to {MOST_TOP}, not {k!r}")
     return k
+
+
+def drawn_from(temperature: float, top_k: int | None, by_factors: bool) -> int:
+    """Say how a token is drawn: a k of top-k, `BY_FACTORS` or `ALL_WORDS`.
+
+    Parameters
+    ----------
+    temperature : float
+        0 stands for the most probable word.
+    top_k : int or None
+        Words that a token is drawn from; None for the distribution over all words.
+    by_factors : bool
+        Whether the temperature is applied to each factor, where ``top_k`` is None.
+
+    Returns
+    -------
+    int
+        Without top-k `BY_FACTORS` also at temperature 1, where it draws from all words, too.
+
+    Raises
+    ------
+    InputError
+        ``top_k`` is out of range.
+    """
+    k = None if top_k is None else checked_top(top_k)
+    if not temperature:
+        return 1
+    if k is not None:
+        return k
+    return BY_FACTORS if by_factors or beta_of(temperature) == BETA_ONE else ALL_WORDS
 
 
 def random_state(seed: int) -> int:
@@ -512,18 +554,21 @@ class Sampler:
     temperature : float
         1/16 to 256; or 0, which takes the most probable word, as ``top_k`` = 1 does.
     top_k : int, optional
-        Words that a token is drawn from, 1 to `MOST_TOP`. Without it a token is drawn by factors.
+        Words that a token is drawn from, 1 to `MOST_TOP`. Without it a token is drawn from all words.
+    by_factors : bool
+        Whether the temperature is applied to each factor, where ``top_k`` is None: one group is read at most.
 
     Attributes
     ----------
     readout : ReadOut
     beta : int
         The reciprocal of the temperature.
-    top_k : int or None
+    top : int
+        How a token is drawn, as `drawn_from` says it.
     state : int
         Of the generator.
     groups_read : list of int
-        Groups that have been read so far.
+        Groups that have been read so far, in this order; -1 where the head was read again.
 
     Raises
     ------
@@ -531,11 +576,18 @@ class Sampler:
         A parameter is out of range.
     """
 
-    def __init__(self, readout: ReadOut, *, seed: int = 0, temperature: float = 1.0, top_k: int | None = None) -> None:
+    def __init__(
+        self,
+        readout: ReadOut,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        by_factors: bool = False,
+    ) -> None:
         self.readout = readout
         self.beta = beta_of(temperature or 1.0)
-        k = None if top_k is None else checked_top(top_k)
-        self.top_k = k if temperature else 1
+        self.top = drawn_from(temperature, top_k, by_factors)
         self.state = random_state(seed)
         self.groups_read = []
 
@@ -552,25 +604,51 @@ class Sampler:
         mask = (1 << (total - 1).bit_length()) - 1
         return next(number for drawn in self._numbers() if (number := drawn & mask) < total)
 
-    def _pick(self, scores):
-        weights = powers(scores, scores.max(), self.beta)
+    def _pick(self, scores, beta):
+        weights = powers(scores, scores.max(), beta)
         return pick(weights, self.draw(int(weights.sum())))
+
+    def _pick_of_all(self, y):
+        """The entry of a word drawn from all words, and the matrix that it is in."""
+        readout, shift = self.readout, LOG_FRACTION - SCORE_FRACTION
+        head = readout.scores(y[None])[0]
+        whole = int(log_sum(head))
+        parts, offsets = [head[: readout.head]], [-whole]
+        for group in range(readout.groups):
+            parts.append(readout.scores(y[None], group + 1)[0])
+            offsets.append(int(log_sum(head[readout.group_rows(group)])) - whole - int(log_sum(parts[-1])))
+            self.groups_read.append(group)
+        first = 0 if readout.head else 1
+        largest = np.array([part.max() for part in parts[first:]], np.int64)
+        totals = [powers(part, part.max(), self.beta).sum(dtype=np.int64) for part in parts[first:]]
+        best = _as_scores(np.array(offsets[first:]) + (largest << shift))
+        weights = (best.astype(np.int64) * self.beta >> 2) + logarithm(np.array(totals))
+        part = first + self._pick(_as_scores(weights - weights.max()), BETA_ONE)
+        self.groups_read.append(part - 1)
+        return self._pick(parts[part], self.beta), part
 
     def sample(self, y: np.ndarray) -> int:
         """The word that follows, drawn from the last layer's events y, int [H]."""
         readout = self.readout
-        if self.top_k is not None:
-            words, read = readout.top(y, self.top_k)
+        if self.top == ALL_WORDS and readout.groups:
+            entry, matrix = self._pick_of_all(y)
+            return int(readout.order[entry + (int(readout.starts[matrix - 1]) if matrix else 0)])
+        if self.top not in (BY_FACTORS, ALL_WORDS):
+            words, read = readout.top(y, self.top)
             self.groups_read += read
             if len(words) == 1:
                 return words[0][0]
-            shift = LOG_FRACTION - SCORE_FRACTION
-            half = 1 << (SCORE_BITS - 1)
-            scores = half_up(np.array([value for _, value in words]), shift).clip(-half, half - 1)
-            return words[self._pick(scores)][0]
-        entry = self._pick(readout.scores(y[None])[0])
+            return words[self._pick(_as_scores(np.array([value for _, value in words])), self.beta)][0]
+        entry = self._pick(readout.scores(y[None])[0], self.beta)
         if entry < readout.head:
             return int(readout.order[entry])
         group = (entry - readout.head) // readout.rows
         self.groups_read.append(group)
-        return int(readout.order[readout.starts[group] + self._pick(readout.scores(y[None], group + 1)[0])])
+        word = self._pick(readout.scores(y[None], group + 1)[0], self.beta)
+        return int(readout.order[readout.starts[group] + word])
+
+
+def _as_scores(values):
+    """Logarithms [N] in nats as scores: rounded to their fraction, saturated."""
+    half = 1 << (SCORE_BITS - 1)
+    return half_up(values, LOG_FRACTION - SCORE_FRACTION).clip(-half, half - 1).astype(np.int32)

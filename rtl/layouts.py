@@ -116,7 +116,9 @@ def result_layout() -> data.StructLayout:
 
 
 def sampling_layout() -> data.StructLayout:
-    """How words are drawn: 256 over the temperature, of how many words (0: by factors), and the generator's state."""
+    """How words are drawn: 256 over the temperature, ``top`` as `egret.model.readout.drawn_from` says it, and the
+    generator's state.
+    """
     return data.StructLayout({"beta": 16, "top": 7, "state": 64})
 
 

@@ -193,7 +193,7 @@ _SCORE_FIELDS = (
     Field("index", "H", "its entry there"),
 )
 _SAMPLING_FIELDS = (
-    Field("top", "B", "of how many words a word is drawn: 0 by factors, 1 the most probable word"),
+    Field("top", "B", "of how many words a word is drawn: 1 the most probable one; 0: by factors; 127: from all words"),
     Field("beta", "H", "256 over the temperature"),
     Field("stop", "I", "the word behind which a text ends; 0xFFFFFFFF: none"),
     Field("state", "Q", "of the generator of random numbers, not 0"),

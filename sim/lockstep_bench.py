@@ -91,9 +91,8 @@ class Reading:
     def sampler(self, step):
         """How words are drawn from a token on, whose number is a multiple of `SAMPLING`."""
         turn = step // SAMPLING
-        return Sampler(
-            self.readout, seed=step, temperature=(1.0, 0.5, 2.0)[turn % 3], top_k=(None, 1, 5, MOST_TOP)[turn % 4]
-        )
+        temperature, top_k = (1.0, 0.5, 2.0)[turn % 3], (None, None, 1, 5, MOST_TOP)[turn % 5]
+        return Sampler(self.readout, seed=step, temperature=temperature, top_k=top_k, by_factors=turn % 5 == 0)
 
     def task(self, step):
         """Task, group and index, as `task_layout` has them."""
@@ -114,10 +113,9 @@ class Reading:
     def sampling(self, step):
         """What sets how words are drawn."""
         sampler, layout = self.sampler(step), sampling_layout()
-        top = (None, 1, 5, MOST_TOP)[step // SAMPLING % 4] or 0
         return sum(
             value << layout[name].offset
-            for name, value in (("beta", sampler.beta), ("top", top), ("state", sampler.state))
+            for name, value in (("beta", sampler.beta), ("top", sampler.top), ("state", sampler.state))
         )
 
     def expect(self, step, y):

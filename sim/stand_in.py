@@ -174,8 +174,8 @@ class IntegerCore:
 
     def sampling(self, top: int, beta: int, state: int) -> None:
         """Say how words are drawn: ``top``, ``beta`` and ``state`` of the sampling layout."""
-        self._sampler = Sampler(self._readout, temperature=BETA_ONE / beta, top_k=top or None)
-        self._sampler.state = state
+        self._sampler = Sampler(self._readout, temperature=BETA_ONE / beta)
+        self._sampler.top, self._sampler.state = top, state
 
     def score(self, token: int, group: int, index: int) -> int:
         """Run a step with ``token``; returns the log-probability of word ``index`` of a ``group``, or of the head."""

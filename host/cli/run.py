@@ -26,6 +26,9 @@ __all__ = ["run"]
 @core_options()
 @click.option("--temperature", type=float, default=0.8, show_default=True, help="0 takes the most probable token.")
 @click.option("--top-k", type=int, help="Draw from so many tokens, the most probable ones; 1 to 64.")
+@click.option(
+    "--by-factors", is_flag=True, help="Apply the temperature to a word's group and to the word in it: faster."
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same text.")
 @click.option("--stop", metavar="TOKEN", help="End behind this token, if it comes.")
 @click.option(
@@ -55,6 +58,7 @@ def run(
     core: dict[str, Any],
     temperature: float,
     top_k: int | None,
+    by_factors: bool,
     seed: int,
     stop: str | None,
     engine: str,
@@ -91,7 +95,7 @@ def run(
 
     ids = prompt_ids(opened.vocabulary, prompt)
     end = None if stop is None else stop_token(opened.vocabulary, stop)
-    sampler = Sampler(ReadOut(opened.network), temperature=temperature, top_k=top_k, seed=seed)
+    sampler = Sampler(ReadOut(opened.network), temperature=temperature, top_k=top_k, by_factors=by_factors, seed=seed)
     network, count = opened.network if check else None, 400 if tokens is None else tokens
     pieces = []
 

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, cast
 
-from egret.model.readout import MOST_BETA
+from egret.model.readout import ALL_WORDS, MOST_BETA
 from egret.rtl.link.frames import BadFrame, Frame, FrameReader, encode_frame
 from egret.rtl.protocol import (
     COUNTER_BYTES,
@@ -219,7 +219,7 @@ class Device:
             return Status.BAD_LENGTH, b""
         if command == Command.SAMPLING:
             top, beta, stop, state = SAMPLING.unpack(payload)
-            if top > min(MOST_WORDS, tokens) or not 1 <= beta <= MOST_BETA or state == 0:
+            if (top > min(MOST_WORDS, tokens) and top != ALL_WORDS) or not 1 <= beta <= MOST_BETA or state == 0:
                 return Status.BAD_VALUE, b""
             if stop != NOTHING and stop >= tokens:
                 return Status.BAD_TOKEN, b""

@@ -12,7 +12,7 @@ from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out
 
 from egret.model.compiler.configuration import MEMORY_WORDS
-from egret.model.readout import MOST_BETA
+from egret.model.readout import ALL_WORDS, MOST_BETA
 from egret.rtl import protocol
 from egret.rtl.layouts import Task
 from egret.rtl.link.core_port import core_signature
@@ -501,8 +501,8 @@ class Executor(wiring.Component):
         m.d.comb += [sampling.top.eq(top), sampling.beta.eq(beta), sampling.state.eq(item)]
         with m.State("SAMPLING"):
             m.next = "HEADER"
-            bad = (top > min(protocol.MOST_WORDS, tokens)) | (beta == 0) | (beta > MOST_BETA) | (item == 0)
-            with m.If(bad):
+            too_many = (top > min(protocol.MOST_WORDS, tokens)) & (top != ALL_WORDS)
+            with m.If(too_many | (beta == 0) | (beta > MOST_BETA) | (item == 0)):
                 m.d.sync += self._status.eq(Status.BAD_VALUE)
             with m.Elif((stop != protocol.NOTHING) & (stop >= tokens)):
                 m.d.sync += self._status.eq(Status.BAD_TOKEN)

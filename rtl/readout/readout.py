@@ -14,11 +14,14 @@ from egret.model.arithmetic import GATES
 from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.layouts import memory_sections
 from egret.model.readout import (
+    ALL_WORDS,
     BETA_ONE,
+    BY_FACTORS,
     DRAWN_BITS,
     INDEX_BITS,
     LN_2,
     LOG_FRACTION,
+    MOST_BETA,
     MOST_TOP,
     POWER_FRACTION,
     SCORE_BITS,
@@ -37,7 +40,7 @@ from egret.rtl.layouts import (
     task_layout,
 )
 from egret.rtl.readout.best import LOG, Best
-from egret.rtl.readout.scan import Scan, entry_bits, most_entries
+from egret.rtl.readout.scan import SCORE, Scan, entry_bits, most_entries
 from egret.rtl.readout.walk import Walk, Walking
 
 __all__ = ["ReadOut"]
@@ -51,6 +54,7 @@ class _Of(IntEnum):
     HEAD = 0
     ROWS = 1
     GROUP = 2
+    PART = 3
 
 
 class ReadOut(wiring.Component):
@@ -59,7 +63,8 @@ class ReadOut(wiring.Component):
     It asks for the columns of the head or of a group, and scans the accumulators when all sums are there. Scores stay
     in a memory, over which it walks: once for the sum of their powers, once for the largest where only some rows of the
     head are meant, once to pick a word. For top-k it reads the groups that can matter, and sorts their words into a
-    list.
+    list. To draw from all words it weighs the head's words and each group, picks one of these parts, and reads it
+    again.
 
     Parameters
     ----------
@@ -136,7 +141,7 @@ class ReadOut(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         c = self._c
-        self._places = max(most_entries(c), MOST_TOP)
+        self._places = max(most_entries(c), MOST_TOP, self._shape.groups + 1)
         m.submodules.scan = self._scan = Scan(c)
         m.submodules.walk = self._walk = Walk(self._places)
         m.submodules.best = self._best = Best(entry_bits(c))
@@ -152,9 +157,13 @@ class ReadOut(wiring.Component):
         self._matrix = self._matrices(m)
         self._log = Signal(LOG)
         self._listing = Signal()  # whether words are sorted into a list
-        m.d.comb += self._listing.eq(
-            (self._now.task == Task.TOP) | ((self._now.task == Task.SAMPLE) & (self._how.top != 0))
-        )
+        self._parting = Signal()  # whether a word is drawn from all
+        samples, listed = self._now.task == Task.SAMPLE, ~self._how.top.matches(BY_FACTORS, ALL_WORDS)
+        m.d.comb += [
+            self._listing.eq((self._now.task == Task.TOP) | (samples & listed)),
+            # Without groups by factors is the same.
+            self._parting.eq(samples & (self._how.top == ALL_WORDS) & (self._shape.groups != 0)),
+        ]
         with m.If(self.sampling_load):
             m.d.sync += self._how.eq(self.sampling)
         with m.If(self.start):
@@ -181,7 +190,9 @@ class ReadOut(wiring.Component):
     def _sequence(self, m: Module) -> None:
         """Run the steps of a task, each of which is a state of one machine."""
         self._of = Signal(_Of)
-        self._drawing = Signal()  # whether sums are for a draw, at the temperature
+        self._drawing = Signal()  # whether sums are for a draw
+        self._weighing = Signal()  # whether they are for the weight of a part
+        self._choosing = Signal()  # whether it is a part that is drawn
         self._whole, self._bound, self._offset, self._value = (
             Signal(LOG, name=name) for name in ("whole", "bound", "offset", "value")
         )
@@ -189,20 +200,29 @@ class ReadOut(wiring.Component):
         self._entry, self._word = Signal(entry_bits(self._c)), Signal(16)
         self._rows_of = Signal(range(max(self._shape.groups, 2)))
         self._amount = Signal(range(self._places + 1))  # of what is walked over
+        self._words = Signal(range(self._places + 1))  # of the matrix that is asked for
         m.d.comb += [
             self.busy.eq(1),
-            self._walk.beta.eq(Mux(self._drawing, self._how.beta, BETA_ONE)),
+            self._walk.beta.eq(Mux((self._drawing & ~self._choosing) | self._weighing, self._how.beta, BETA_ONE)),
             self._walk.place.eq(self._at),
             self._best.most.eq(Mux(self._now.task == Task.TOP, self._now.index, self._how.top)),
             self._best.place.eq(self._at),
             self._best.i.p.value.eq(self._offset + (self._walk.score << FINER)),
             self._best.i.p.entry.eq(self._matrix.first + self._at),
             self._scan.entry.eq(self._entry),
-            self._amount.eq(Mux(self._drawing & self._listing, self._best.count, self._matrix.size)),
+            self._amount.eq(self._matrix.size),
+            self._words.eq(Mux(self.ask.payload == 0, self._shape.head, self._matrix.size)),
             self._walk.i.valid.eq(self._scan.o.valid),
             self._walk.i.p.place.eq(self._scan.o.p.place),
             self._walk.i.p.score.eq(self._scan.o.p.score),
         ]
+        with m.If(self._drawing):
+            with m.If(self._listing):
+                m.d.comb += self._amount.eq(self._best.count)
+            with m.Elif(self._choosing):
+                m.d.comb += self._amount.eq(self._shape.groups + 1)
+            with m.Elif(self._parting):
+                m.d.comb += self._amount.eq(self._words)
         comes = Cat(self.load_valid, self.sampling_load, self.start, self.clear, self.fed).any()
         with m.FSM(name="sequencer") as sequencer:
             m.d.comb += self.rests.eq((sequencer.ongoing("IDLE") | sequencer.ongoing("FEEDING")) & ~comes)
@@ -213,8 +233,11 @@ class ReadOut(wiring.Component):
                     self._rows_of.eq(0),
                     self._value.eq(0),
                     self._word.eq(0),
-                    self._drawing.eq((self.task.task == Task.SAMPLE) & (self._how.top == 0)),
+                    self._drawing.eq(self.task.task == Task.SAMPLE),
+                    self._choosing.eq(0),
                 ]
+                with m.If(~self._how.top.matches(BY_FACTORS, *([] if self._shape.groups else [ALL_WORDS]))):
+                    m.d.sync += self._drawing.eq(0)
                 with m.If(self.start):
                     m.next = "ASK"
                 with m.Elif(self.clear):
@@ -224,6 +247,8 @@ class ReadOut(wiring.Component):
             self._logged(m)
             self._draw(m)
             self._list(m)
+            if self._shape.groups:
+                self._part(m)
             self._answer(m)
 
     def _start_walk(self, m: Module, kind: Walking, begin: Any, end: Any) -> None:
@@ -273,6 +298,9 @@ class ReadOut(wiring.Component):
         with m.State("SCANNING"):
             with m.If(~scan.busy):
                 m.next = "SUM"
+                if shape.groups:
+                    with m.If(self._drawing & self._parting):
+                        m.next = "PART"
         with m.State("SUM"):
             self._start_walk(m, Walking.SUM, 0, self._amount)
             m.next = "SUMMING"
@@ -308,7 +336,7 @@ class ReadOut(wiring.Component):
             read.addr.eq(mantissa),
         ]
         with m.State("LOGARITHM"):
-            m.d.sync += [left.eq(self._walk.total), sum_.eq(self._walk.largest << FINER)]
+            m.d.sync += [left.eq(self._walk.total), sum_.eq(Mux(self._weighing, 0, self._walk.largest << FINER))]
             m.next = "NORMALISE"
         with m.State("NORMALISE"):
             with m.If((left >> (POWER_FRACTION + 1)) != 0):
@@ -357,6 +385,14 @@ class ReadOut(wiring.Component):
                         m.next = "READ"
                     with m.Else():
                         m.next = "SORT"
+                with m.Default():
+                    if self._shape.groups:
+                        m.next = "WEIGH"
+            if self._shape.groups:
+                with m.If(self._parting & (self._of == _Of.HEAD)):
+                    m.next = "PART" if self._shape.head else "ROWS"
+                with m.If(self._parting & (self._of == _Of.GROUP)):
+                    m.next = "PART"
 
     def _draw(self, m: Module) -> None:
         """Draw a number below a sum, and pick the place that it falls into."""
@@ -396,6 +432,9 @@ class ReadOut(wiring.Component):
             with m.If(~walk.busy):
                 with m.If(self._listing):
                     m.next = "ITEM"
+                with m.Elif(self._choosing):
+                    m.d.sync += [self._choosing.eq(0), self.ask.payload.eq(walk.picked)]
+                    m.next = "ASK"
                 with m.Elif((self.ask.payload == 0) & (walk.picked >= shape.head)):
                     m.d.sync += self.ask.payload.eq((of_group >> (shape.rows.bit_length() - 1)) + 1)
                     m.next = "ASK"
@@ -404,22 +443,23 @@ class ReadOut(wiring.Component):
 
     def _list(self, m: Module) -> None:
         """Sort the words of a matrix into the list, and choose the group that is read next."""
-        best, shape, finer = self._best, self._shape, FINER
+        best, shape = self._best, self._shape
         groups = max(shape.groups, 2)
         m.submodules.bounds = bounds = memory.Memory(
             shape=data.StructLayout({"value": LOG, "read": 1}), depth=groups, init=[]
         )
-        write, read = bounds.write_port(), bounds.read_port()
-        have, most, which = Signal(), Signal(LOG), Signal(range(groups))
+        self._bounds_write, read = bounds.write_port(), bounds.read_port()
+        write = self._bounds_write
+        have, self._most, which = Signal(), Signal(LOG), Signal(range(groups))
+        most = self._most
         m.d.comb += [
             write.addr.eq(self._rows_of),
             write.data.value.eq(self._bound),
             read.addr.eq(self._rows_of),
         ]
         last_group = self._rows_of == shape.groups - 1
-        words = Mux(self._of == _Of.HEAD, shape.head, self._matrix.size)
         with m.State("SORT"):
-            with m.If(self._at != words):
+            with m.If(self._at != self._words):
                 m.next = "FETCH"
             with m.Elif(~best.busy):
                 with m.If(shape.groups == 0):
@@ -439,11 +479,13 @@ class ReadOut(wiring.Component):
         with m.State("BOUND"):
             m.d.comb += write.en.eq(1)
             m.d.sync += [self._rows_of.eq(Mux(last_group, 0, self._rows_of + 1)), have.eq(0)]
-            with m.If(last_group):
-                m.next = "CHOOSE"
-            with m.Else():
+            m.next = "CHOOSE"
+            if shape.groups:
+                with m.If(self._parting):
+                    m.next = "NEXT_PART"
+            with m.If(~last_group):
                 m.next = "ROWS"
-        bound = Signal(read.data.shape(), reset_less=True)
+        self._stored = bound = Signal(read.data.shape(), reset_less=True)
         m.d.sync += bound.eq(read.data)
         with m.State("CHOOSE"):
             m.next = "FETCH_BOUND"
@@ -466,8 +508,12 @@ class ReadOut(wiring.Component):
             with m.Else():
                 m.next = "LISTED"
         half = 1 << (SCORE_BITS - 1)
-        rounded = Signal(LOG)
-        m.d.comb += rounded.eq((best.item.value + (1 << (finer - 1))) >> finer)
+        self._exact = Signal(signed(len(most) + 1), reset_less=True)  # what is rounded where no word of the list is
+        rounded, self._rounded = Signal.like(self._exact), Signal(SCORE)
+        m.d.comb += [
+            rounded.eq((Mux(self._parting, self._exact, best.item.value) + (1 << (FINER - 1))) >> FINER),
+            self._rounded.eq(Mux(rounded < -half, -half, Mux(rounded > half - 1, half - 1, rounded))),
+        ]
         with m.State("LISTED"):
             m.d.sync += self._at.eq(0)
             with m.If((self._now.task == Task.TOP) | (best.count == 1)):
@@ -479,17 +525,90 @@ class ReadOut(wiring.Component):
         with m.State("FETCH_COPY"):
             m.next = "PUT"
         with m.State("PUT"):
-            m.d.comb += [
-                self._walk.i.valid.eq(1),
-                self._walk.i.p.place.eq(self._at),
-                self._walk.i.p.score.eq(Mux(rounded < -half, -half, Mux(rounded > half - 1, half - 1, rounded))),
-            ]
+            self._put(m)
             m.d.sync += self._at.eq(self._at + 1)
             with m.If(self._at == best.count - 1):
                 m.d.sync += self._drawing.eq(1)
                 m.next = "SUM"
             with m.Else():
                 m.next = "COPY"
+
+    def _put(self, m: Module) -> None:
+        """Write what is rounded as a score to the place ``at``."""
+        m.d.comb += [
+            self._walk.i.valid.eq(1),
+            self._walk.i.p.place.eq(self._at),
+            self._walk.i.p.score.eq(self._rounded),
+        ]
+
+    def _part(self, m: Module) -> None:
+        """Weigh the words of the head, or of a group, or draw one of them; and draw one of these parts."""
+        walk, shape, write = self._walk, self._shape, self._bounds_write
+        of_head, weight = Signal(LOG), Signal(LOG)
+        best = Signal(SCORE, reset_less=True)
+        scaled = Signal(signed(SCORE_BITS + MOST_BETA.bit_length()), reset_less=True)
+        m.d.sync += [best.eq(self._rounded), scaled.eq(best * self._how.beta[: MOST_BETA.bit_length()])]
+        last_group = self._rows_of == shape.groups - 1
+        # The rows among the head's entries are no words.
+        with m.State("PART"):
+            self._start_walk(m, Walking.LARGEST, 0, self._words)
+            m.d.sync += [self._weighing.eq(~self._drawing), self._of.eq(_Of.PART)]
+            m.next = "PART_LARGEST"
+        with m.State("PART_LARGEST"):
+            with m.If(~walk.busy):
+                self._start_walk(m, Walking.SUM, 0, self._words)
+                m.next = "SUMMING"
+        # The weight is known four cycles later.
+        with m.State("WEIGH"):
+            m.d.sync += [self._weighing.eq(0), self._exact.eq(self._offset + (walk.largest << FINER))]
+            m.next = "ROUND"
+        with m.State("ROUND"):
+            m.next = "SCALE"
+        with m.State("SCALE"):
+            m.next = "WEIGHT"
+        with m.State("WEIGHT"):
+            m.d.sync += weight.eq((scaled >> (SCORE_FRACTION + BETA_ONE.bit_length() - 1 - LOG_FRACTION)) + self._log)
+            m.next = "WEIGHED"
+        with m.State("WEIGHED"):
+            m.d.comb += write.data.value.eq(weight)
+            with m.If((self.ask.payload == (0 if shape.head else 1)) | (weight > self._most)):
+                m.d.sync += self._most.eq(weight)
+            with m.If(self.ask.payload == 0):
+                m.d.sync += of_head.eq(weight)
+                m.next = "ROWS"
+            with m.Else():
+                m.d.comb += write.en.eq(1)
+                m.d.sync += self._rows_of.eq(Mux(last_group, 0, self._rows_of + 1))
+                m.next = "NEXT_PART"
+                with m.If(last_group):
+                    m.d.sync += self._at.eq(0)
+                    m.next = "OF_HEAD"
+        with m.State("NEXT_PART"):
+            m.next = "FETCH_PART"
+        with m.State("FETCH_PART"):
+            m.next = "ASK_PART"
+        with m.State("ASK_PART"):
+            m.d.sync += [self._bound.eq(self._stored.value), self.ask.payload.eq(self._rows_of + 1)]
+            m.next = "ASK"
+        # A head without words is the least score, whose power is nothing.
+        least = -(1 << len(self._most) - 1)
+        with m.State("OF_HEAD"):
+            m.d.sync += self._exact.eq(of_head - self._most if shape.head else least)
+            m.next = "PUT_PART"
+        with m.State("OF_GROUP"):
+            m.next = "FETCH_WEIGHT"
+        with m.State("FETCH_WEIGHT"):
+            m.next = "HELD_WEIGHT"
+        with m.State("HELD_WEIGHT"):
+            m.d.sync += [self._exact.eq(self._stored.value - self._most), self._rows_of.eq(self._rows_of + 1)]
+            m.next = "PUT_PART"
+        with m.State("PUT_PART"):
+            self._put(m)
+            m.d.sync += self._at.eq(self._at + 1)
+            m.next = "OF_GROUP"
+            with m.If(self._at == shape.groups):
+                m.d.sync += [self._drawing.eq(1), self._choosing.eq(1)]
+                m.next = "SUM"
 
     def _answer(self, m: Module) -> None:
         """Look up what is answered, and answer."""

@@ -63,7 +63,11 @@ def text_of(network, first, count, **options):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"seed": 7, "temperature": 0.5}, {"seed": 8, "top_k": 5}, {"top_k": 1}, {"temperature": 0}, {"top_k": 64}],
+    [
+        *({}, {"seed": 8, "top_k": 5}, {"top_k": 1}, {"temperature": 0}, {"top_k": 64}),
+        {"seed": 7, "temperature": 0.5},
+        {"seed": 7, "temperature": 0.5, "by_factors": True},
+    ],
 )
 def test_generates_what_the_integer_network_does(network, options):
     expected = text_of(network, 4, 50, **options)

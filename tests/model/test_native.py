@@ -150,7 +150,11 @@ def test_networks_of_ten_thousand_words(name):
 
 @pytest.mark.usefixtures("code")
 @pytest.mark.parametrize(
-    "options", [{}, {"temperature": 0.5}, {"temperature": 9.0}, {"temperature": 0}, {"top_k": 2}, {"top_k": 64}]
+    "options",
+    [
+        *({}, {"temperature": 0.5}, {"temperature": 9.0}, {"temperature": 0}, {"top_k": 2}, {"top_k": 64}),
+        {"temperature": 0.5, "by_factors": True},
+    ],
 )
 def test_generation(options):
     """Every token is the one that the integer network's sampler draws, and its generator is as far."""

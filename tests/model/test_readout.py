@@ -8,6 +8,8 @@ import pytest
 
 from egret.model.errors import InputError
 from egret.model.readout import (
+    ALL_WORDS,
+    BY_FACTORS,
     LOG_FRACTION,
     MOST_TOP,
     IntegerGroups,
@@ -157,6 +159,35 @@ def test_sampling_by_factors_draws_from_the_full_distribution():
     # Five standard deviations of a count.
     assert (np.abs(counts - expected) <= 5 * np.sqrt(expected) + 1).all()
     assert counts.max() < draws
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
+@pytest.mark.parametrize("head", [0, 6])
+def test_a_word_is_drawn_from_all_words_at_a_temperature(temperature, head):
+    network = network_of(5, head=head)
+    readout, y = ReadOut(network), events(network, 1, 5)[0]
+    sampler, draws = Sampler(readout, seed=9, temperature=temperature), 6000
+    assert sampler.top == (BY_FACTORS if temperature == 1 else ALL_WORDS)
+    sampler.top = ALL_WORDS
+    counts = np.bincount([sampler.sample(y) for _ in range(draws)], minlength=len(readout.order))
+    expected = np.exp(readout.all_log_probabilities(y[None])[0] / 2**LOG_FRACTION / temperature)
+    expected *= draws / expected.sum()
+    # Five standard deviations of a count.
+    assert (np.abs(counts - expected) <= 5 * np.sqrt(expected) + 1).all()
+    # By factors the words are others, which shows where the distribution is flat.
+    by_factors = Sampler(readout, seed=9, temperature=temperature, by_factors=True)
+    others = np.bincount([by_factors.sample(y) for _ in range(draws)], minlength=len(readout.order))
+    assert by_factors.top == BY_FACTORS
+    close = (np.abs(others - expected) <= 5 * np.sqrt(expected) + 1).all()
+    assert close if temperature == 1 else not close or temperature < 1
+    assert len(sampler.groups_read) == draws * (readout.groups + 1)
+
+
+def test_without_groups_all_words_are_drawn_by_factors():
+    network = dataclasses.replace(network_of(5), groups=None)
+    y = events(network, 1, 5)[0]
+    one, other = (Sampler(ReadOut(network), seed=3, temperature=0.5, by_factors=by) for by in (False, True))
+    assert [one.sample(y) for _ in range(50)] == [other.sample(y) for _ in range(50)] and one.top != other.top
 
 
 def test_greedy_takes_the_most_probable_word_and_draws_nothing():

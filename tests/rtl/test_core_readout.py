@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from egret.model.compiler.layouts import word_layouts
-from egret.model.readout import ReadOut, Sampler
+from egret.model.readout import ALL_WORDS, BY_FACTORS, ReadOut, Sampler
 from egret.rtl.layouts import Task, sampling_layout, task_layout
 from egret.rtl.protocol import CAUSES
 from tests.rtl.test_core import Run
@@ -28,9 +28,10 @@ class ReadingRun(Run):
         self.groups = self.readout_macs = 0
         self.column_words = word_layouts(self.c)["groups"].unpack(self.image.memories["groups"])["count"]
 
-    async def set_sampling(self, context, seed, temperature=1.0, top_k=None):
-        self.sampler = Sampler(self.readout, seed=seed, temperature=temperature, top_k=top_k)
-        how = {"beta": self.sampler.beta, "top": top_k or 0, "state": self.sampler.state}
+    async def set_sampling(self, context, seed, temperature=1.0, top=BY_FACTORS):
+        self.sampler = Sampler(self.readout, seed=seed, temperature=temperature)
+        self.sampler.top = top
+        how = {"beta": self.sampler.beta, "top": top, "state": self.sampler.state}
         context.set(self.dut.sampling, sampling_layout().const(how))
         context.set(self.dut.sampling_load, 1)
         await context.tick()
@@ -129,8 +130,8 @@ def test_random_tasks(seed, head, sizes, rows, store, few, compact):
         await run.clear(context)
         for step, token in enumerate(tokens.tolist()):
             if step % 4 == 0:
-                top_k = [None, 1, 3, 64][int(rng.integers(4))]
-                await run.set_sampling(context, seed * 100 + step, float(rng.choice([0.2, 1.0, 3.7])), top_k)
+                top = [BY_FACTORS, ALL_WORDS, 1, 3, 64][int(rng.integers(5))]
+                await run.set_sampling(context, seed * 100 + step, float(rng.choice([0.2, 1.0, 3.7])), top)
             task = Task(int(rng.choice([0, 1, 1, 2, 2, 3])))
             await run.ask(context, token, task, target=int(rng.integers(vocabulary)), k=int(rng.choice([1, 2, 64])))
         await run.settle(context)
@@ -142,5 +143,57 @@ def test_random_tasks(seed, head, sizes, rows, store, few, compact):
         if store == "sdram":
             assert not context.get(run.dut.violations)
             assert counters["beats"] == run.beats
+
+    run.simulation.run(testbench)
+
+
+@pytest.mark.parametrize("seed, head, sizes, rows, few", [case[:4] + case[5:6] for case in (*CASES[:2], *CASES[4:])])
+def test_words_drawn_from_all_words(seed, head, sizes, rows, few):
+    """At temperatures from the least to the largest, and with odd parts: no head, one word, no groups at all."""
+    rng = np.random.default_rng(seed)
+    network = reading_network(seed, head=head, sizes=sizes or (1,), rows=rows, few=few)
+    run = ReadingRun(network if sizes else dataclasses.replace(network, groups=None), lanes=2, seed=seed)
+    tokens = rng.integers(0, len(network.embedding), 5).tolist()
+    drawn = []
+
+    async def testbench(context):
+        await run.load(context)
+        await run.clear(context)
+        for step, token in enumerate(tokens):
+            await run.set_sampling(context, step, (1 / 16, 0.5, 1.0, 3.7, 256.0)[step], ALL_WORDS)
+            await run.ask(context, token, Task.SAMPLE)
+            drawn.append(run.answers[-1][0])
+        counters = await run.counters(context)
+        assert (counters["readout_macs"], counters["groups"]) == (run.readout_macs, run.groups)
+        # Every group, and the drawn one again.
+        again = np.isin(run.readout.place[drawn], range(head, len(network.embedding))).sum() if sizes else 0
+        assert run.groups == len(tokens) * len(sizes) + again
+
+    run.simulation.run(testbench)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_scores_saturate(sign):
+    """Largest weights of one sign and largest biases: the scores are the least, or the largest, that there are."""
+    network = random_network(7, vocabulary=9, hidden=(16,), threshold=(0, 0), bias=12000, z_bias=12000, shift=(5, 6))
+    network = random_groups(network, head=3, sizes=(4, 2), rows=2, seed=7)
+    groups = dataclasses.replace(network.groups, weight=np.full_like(network.groups.weight, 127 * sign))
+    network = dataclasses.replace(
+        network,
+        readout_weight=np.full((9, 16), 127 * sign, np.int8),
+        readout_bias=np.full_like(network.readout_bias, sign << 28),
+        readout_fraction=11,
+        groups=groups,
+    )
+    run = ReadingRun(network, lanes=2, seed=7)
+    most, saturated = -(1 << 17) if sign < 0 else (1 << 17) - 1, []
+
+    async def testbench(context):
+        await run.load(context)
+        await run.clear(context)
+        for token in range(3):
+            await run.ask(context, token, Task.SCORE, target=token)
+            saturated.append((run.readout.scores(run.engine.events[-1][0][None])[0, :3] == most).all())
+        assert any(saturated)
 
     run.simulation.run(testbench)

@@ -111,6 +111,7 @@ TESTED = {
         "--baud": f"{HERE}::test_bits_a_second",
         "--temperature": f"{HERE}::test_temperatures",
         **dict.fromkeys(("--top-k", "--stop"), "test_run::test_how_tokens_are_drawn"),
+        "--by-factors": "test_run::test_words_of_groups_are_drawn_by_factors_where_that_is_asked_for",
         "--engine": "test_run::test_the_native_engine",
         "--trace": f"{HERE}::test_a_waveform_of_the_virtual_board",
     },

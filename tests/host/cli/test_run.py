@@ -9,10 +9,14 @@ import sys
 import pytest
 
 from egret.host.transport import open_serial
+from egret.model.checkpoint import load_checkpoint
 from egret.model.compiler.image import Image
+from egret.model.integer_file import save_integer
 from egret.model.native import NativeEngine
+from egret.model.quantise import quantise
 from egret.sim.virtual import VirtualBoard, board_build
 from tests.support.command_line import TEXT
+from tests.support.networks import random_groups
 
 
 def test_simulated_core(egret, network):
@@ -131,6 +135,22 @@ def test_how_tokens_are_drawn(egret, network):
     every = text("--top-k", 3, "--temperature", 1)
     assert len(every) == 30 and every != greedy
     assert text("--top-k", 3, "--temperature", 1, "--stop", every[7]) == every[: every.index(every[7]) + 1]
+
+
+def test_words_of_groups_are_drawn_by_factors_where_that_is_asked_for(egret, network):
+    plain = quantise(load_checkpoint("network"))
+    words = len(plain.embedding)
+    save_integer(random_groups(plain, head=1, sizes=(words - 2, 1)), "groups.egret")
+    texts = {}
+    for options in ((), ("--by-factors",)):
+        for engine in ("rtl", "native"):
+            common = ("run", "groups.egret", "--engine", engine, "--tokens", 60, "--temperature", 3, "--json")
+            status, out, _ = egret(*common, *options)
+            result = json.loads(out)
+            assert (status, result["matching"]) == (0, 60)
+            texts[engine, options] = result["text"]
+    assert texts["rtl", ()] == texts["native", ()] != texts["rtl", ("--by-factors",)]
+    assert texts["rtl", ("--by-factors",)] == texts["native", ("--by-factors",)]
 
 
 COMMAND = [sys.executable, "-W", "error", "-m", "egret.host.cli.main", "run", "network", "--tokens"]

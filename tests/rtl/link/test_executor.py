@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from egret.model.readout import MOST_TOP
+from egret.model.readout import ALL_WORDS, MOST_TOP
 from egret.rtl import protocol
 from egret.rtl.layouts import Task
 from egret.rtl.link.device import Device
@@ -202,7 +202,7 @@ def bad_words(generator):
     sampling = [0, 256, protocol.NOTHING, 1]
     samplings = [
         [*sampling[:place], value, *sampling[place + 1 :]]
-        for place, value in [(0, 65), (1, 0), (1, 4097), (2, TOKENS), (2, 1 << 31), (3, 0)]
+        for place, value in [(0, 65), (0, 126), (0, 255), (1, 0), (1, 4097), (2, TOKENS), (2, 1 << 31), (3, 0)]
     ]
     words = [(5, 0), (TOKENS, 1), (1 << 16, 1), (5, 65), (5, 255)]
     return [
@@ -219,7 +219,8 @@ def bad_words(generator):
 
 def sampling_payload(generator, stop=protocol.NOTHING):
     """A good SAMPLING."""
-    return protocol.SAMPLING.pack(generator.randrange(65), generator.randint(1, 4096), stop, generator.getrandbits(64))
+    top = generator.choice([generator.randrange(65), ALL_WORDS])
+    return protocol.SAMPLING.pack(top, generator.randint(1, 4096), stop, generator.getrandbits(64))
 
 
 def words(generator):
