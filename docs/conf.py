@@ -29,7 +29,7 @@ highlight_language = "none"
 suppress_warnings = ["misc.highlighting_failure"]
 
 # What the documented modules import and `make docs` does not install.
-autodoc_mock_imports = ["amaranth_boards", "triton"]
+autodoc_mock_imports = ["amaranth_boards", "luna", "triton", "usb_protocol"]
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
 autodoc_typehints = "none"

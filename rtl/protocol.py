@@ -44,6 +44,10 @@ __all__ = [
     "SEQUENCES",
     "TOKEN",
     "TOP_WORD",
+    "USB_BYTES_PER_SECOND",
+    "USB_PRODUCT",
+    "USB_PRODUCT_ID",
+    "USB_VENDOR_ID",
     "VERSION",
     "WORD",
     "Command",
@@ -56,6 +60,16 @@ __all__ = [
     "describe",
     "event_bytes",
 ]
+
+USB_VENDOR_ID, USB_PRODUCT_ID = 0x1209, 0x0001
+"""Of a board that is a USB device itself: the first of the numbers of pid.codes for tests, not for what is sold."""
+
+USB_PRODUCT = "Egret"
+"""What it calls itself, and its maker."""
+
+USB_BYTES_PER_SECOND = 1_216_000
+"""What bulk transfers can carry at full speed, both directions together: 19 packets of 64 bytes a frame (USB 2.0, table
+5-9). A host need not reach it."""
 
 MAGIC = b"EGRT"
 VERSION = 5

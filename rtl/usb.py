@@ -1,0 +1,241 @@
+"""A serial port over USB: bytes from and to the two lines of a full-speed connection, by LUNA's blocks."""
+
+# LUNA has no types, and the stubs of Amaranth lack streams of FIFOs.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+from amaranth.hdl import *
+from amaranth.lib import io, stream, wiring
+from amaranth.lib.fifo import AsyncFIFO
+from amaranth.lib.wiring import In, Out
+
+with warnings.catch_warnings():
+    # LUNA is built of what Amaranth 0.6 will no longer have.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from luna.gateware.stream.generator import StreamSerializer
+    from luna.gateware.usb.stream import USBInStreamInterface
+    from luna.gateware.usb.usb2.device import USBDevice
+    from luna.gateware.usb.usb2.endpoint import EndpointInterface
+    from luna.gateware.usb.usb2.endpoints.stream import USBStreamInEndpoint, USBStreamOutEndpoint
+    from luna.gateware.usb.usb2.request import USBRequestHandler
+    from usb_protocol.emitters import DeviceDescriptorCollection
+    from usb_protocol.emitters.descriptors import cdc
+    from usb_protocol.types import USBRequestType, USBTransferType
+
+from egret.rtl import protocol
+
+__all__ = ["BITS", "DATA_ENDPOINT", "PACKET_BYTES", "STATUS_ENDPOINT", "UsbSerial"]
+
+BITS = "usb_io"
+"""Domain of the lines, 48 MHz: four cycles a bit. That of everything else, ``usb``, is a quarter of it, in phase."""
+STATUS_ENDPOINT, DATA_ENDPOINT = 3, 4
+PACKET_BYTES = 64
+"""Longest packet, the most that a bulk endpoint may have at full speed."""
+
+_PAUSE = 16
+# Cycles of 12 MHz without a byte after which a packet ends that is not full.
+_LINE_CODING = (115200).to_bytes(4, "little") + bytes([0, 0, 8])
+# What the host is told that it has set: bits a second, one stop bit, no parity, eight data bits.
+
+
+class UsbSerial(wiring.Component):
+    """A serial port (CDC-ACM) at full speed, whose rate, parity and stop bits are of no meaning.
+
+    Bytes are not lost: the host keeps those that there is no room for, and repeats packets that were damaged. A packet
+    for the host ends when it is full, or when no byte has come for `_PAUSE` cycles; where the last one is full an empty
+    one follows, so that the host's read ends. A reset by the host, or setting the configuration, begins all anew and
+    drops the packets that were on their way.
+
+    Needs the domains ``sync``, ``usb`` and `BITS`.
+
+    Members
+    -------
+    i, o : In(stream.Signature(8)), Out(stream.Signature(8))
+        Bytes to and from the host, in the domain ``sync``.
+    d_p, d_n : Out(io.Buffer.Signature("io", 1))
+        The lines D+ and D-; what comes may change at any time.
+    pullup : Out(1)
+        High where the resistor of 1.5 kOhm pulls D+ up: from the first cycle on.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+    d_p: Any
+    d_n: Any
+    pullup: Signal
+
+    def __init__(self) -> None:
+        line = io.Buffer.Signature(io.Direction.Bidir, 1)
+        super().__init__(
+            {
+                "i": In(stream.Signature(8)),
+                "o": Out(stream.Signature(8)),
+                "d_p": Out(line),
+                "d_n": Out(line),
+                "pullup": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        lines = {name: SimpleNamespace(i=Signal(), o=Signal(), oe=Signal()) for name in ("d_p", "d_n")}
+        for name, line in lines.items():
+            pin = getattr(self, name)
+            # LUNA takes them for a state of the bus as they are; it has two registers more before it takes bits.
+            m.d[BITS] += line.i.eq(pin.i)
+            m.d.comb += [pin.o.eq(line.o), pin.oe.eq(line.oe)]
+        m.submodules.device = device = USBDevice(
+            bus=SimpleNamespace(**lines, pullup=SimpleNamespace(o=self.pullup)), handle_clocking=False
+        )
+        control = device.add_standard_control_endpoint(_descriptors(), avoid_blockram=False)
+        control.add_request_handler(_LineRequests())
+        restart = Signal()
+        sender, receiver = _Sender(restart), _Receiver(restart)
+        for endpoint in (_Silent(), sender, receiver):
+            device.add_endpoint(endpoint)
+        m.d.comb += device.connect.eq(1)
+        m.d.usb += restart.eq(device.reset_detected | control.interface.config_changed)
+
+        m.submodules.received = received = AsyncFIFO(width=8, depth=16, w_domain="usb", r_domain="sync")
+        m.d.comb += [
+            received.w_data.eq(receiver.stream.payload),
+            received.w_en.eq(receiver.stream.valid),
+            receiver.stream.ready.eq(received.w_rdy),
+        ]
+        wiring.connect(m, received.r_stream, wiring.flipped(self.o))
+
+        # One byte is held back, until it is known whether it is the last one of its packet.
+        m.submodules.sent = sent = AsyncFIFO(width=8, depth=16, w_domain="sync", r_domain="usb")
+        wiring.connect(m, wiring.flipped(self.i), sent.w_stream)
+        byte, held, left = Signal(8), Signal(), Signal(range(_PAUSE + 1))
+        m.d.comb += [
+            sender.stream.payload.eq(byte),
+            sender.stream.valid.eq(held & (sent.r_rdy | (left == 0))),
+            sender.stream.last.eq(~sent.r_rdy),
+            sent.r_en.eq(~held | sender.stream.ready),
+        ]
+        with m.If(left != 0):
+            m.d.usb += left.eq(left - 1)
+        with m.If(sender.stream.valid & sender.stream.ready):
+            m.d.usb += held.eq(0)
+        with m.If(sent.r_en & sent.r_rdy):
+            m.d.usb += [byte.eq(sent.r_data), held.eq(1), left.eq(_PAUSE)]
+        return m
+
+
+class _Sender(USBStreamInEndpoint):
+    """Bytes for the host; anew after ``restart``, with the number of its first packet."""
+
+    def __init__(self, restart: Signal):
+        super().__init__(endpoint_number=DATA_ENDPOINT, max_packet_size=PACKET_BYTES)
+        self._restart = restart
+
+    def elaborate(self, platform: Any) -> Any:
+        return ResetInserter({"usb": self._restart})(super().elaborate(platform))
+
+
+class _Receiver(USBStreamOutEndpoint):
+    """Bytes from the host, likewise."""
+
+    def __init__(self, restart: Signal):
+        super().__init__(endpoint_number=DATA_ENDPOINT, max_packet_size=PACKET_BYTES)
+        self._restart = restart
+
+    def elaborate(self, platform: Any) -> Any:
+        return ResetInserter({"usb": self._restart})(super().elaborate(platform))
+
+
+class _Silent(Elaboratable):
+    """The endpoint for the state of a modem, which never has anything to say."""
+
+    def __init__(self):
+        self.interface = EndpointInterface()
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        token = self.interface.tokenizer
+        m.d.comb += self.interface.handshakes_out.nak.eq(
+            (token.endpoint == STATUS_ENDPOINT) & token.is_in & token.ready_for_response
+        )
+        return m
+
+
+class _LineRequests(USBRequestHandler):
+    """Takes what a host sets of a serial port, its rate or DTR, and does nothing of it.
+
+    A host that is refused here may refuse to open the port: pyserial sets DTR in doing so.
+    """
+
+    SET_LINE_CODING, GET_LINE_CODING, SET_CONTROL_LINE_STATE = 0x20, 0x21, 0x22
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        interface = self.interface
+        setup = interface.setup
+        m.submodules.coding = coding = StreamSerializer(
+            data_length=len(_LINE_CODING), domain="usb", stream_type=USBInStreamInterface, max_length_width=3
+        )
+        m.d.comb += [
+            coding.max_length.eq(len(_LINE_CODING)),
+            Cat(coding.data).eq(int.from_bytes(_LINE_CODING, "little")),
+        ]
+        with m.If(setup.type == USBRequestType.CLASS), m.Switch(setup.request):
+            with m.Case(self.SET_LINE_CODING, self.SET_CONTROL_LINE_STATE):
+                m.d.comb += [interface.claim.eq(1), interface.handshakes_out.ack.eq(interface.rx_ready_for_response)]
+                with m.If(interface.status_requested):
+                    m.d.comb += [self.send_zlp(), interface.tx_data_pid.eq(1)]
+            with m.Case(self.GET_LINE_CODING):
+                m.d.comb += [
+                    interface.claim.eq(1),
+                    interface.tx_data_pid.eq(1),
+                    coding.stream.attach(interface.tx),
+                    coding.start.eq(interface.data_requested),
+                    interface.handshakes_out.ack.eq(interface.status_requested),
+                ]
+        return m
+
+
+def _descriptors() -> Any:
+    """What the device tells of itself: two interfaces, as the class CDC-ACM has them."""
+    descriptors = DeviceDescriptorCollection()
+    with descriptors.DeviceDescriptor() as device:
+        # A device whose interfaces belong together.
+        device.bDeviceClass, device.bDeviceSubclass, device.bDeviceProtocol = 0xEF, 0x02, 0x01
+        device.idVendor, device.idProduct = protocol.USB_VENDOR_ID, protocol.USB_PRODUCT_ID
+        device.iManufacturer, device.iProduct = protocol.USB_PRODUCT, protocol.USB_PRODUCT
+        device.bNumConfigurations = 1
+    with descriptors.ConfigurationDescriptor() as configuration:
+        with configuration.InterfaceAssociationDescriptor() as pair:
+            pair.bFirstInterface, pair.bInterfaceCount = 0, 2
+            pair.bFunctionClass, pair.bFunctionSubClass, pair.bFunctionProtocol = 0x02, 0x02, 0x00
+        with configuration.InterfaceDescriptor() as line:
+            line.bInterfaceNumber = 0
+            # Protocol 0: no commands of a modem, so no program looks for one.
+            line.bInterfaceClass, line.bInterfaceSubclass, line.bInterfaceProtocol = 0x02, 0x02, 0x00
+            line.add_subordinate_descriptor(cdc.HeaderDescriptorEmitter())
+            management = cdc.CallManagementFunctionalDescriptorEmitter()
+            management.bDataInterface = 1
+            line.add_subordinate_descriptor(management)
+            abilities = cdc.ACMFunctionalDescriptorEmitter()
+            abilities.bmCapabilities = 0x02  # the requests of `_LineRequests`
+            line.add_subordinate_descriptor(abilities)
+            union = cdc.UnionFunctionalDescriptorEmitter()
+            union.bControlInterface, union.bSubordinateInterface0 = 0, 1
+            line.add_subordinate_descriptor(union)
+            with line.EndpointDescriptor() as status:
+                status.bEndpointAddress = 0x80 | STATUS_ENDPOINT
+                status.bmAttributes = USBTransferType.INTERRUPT
+                status.wMaxPacketSize = 8
+                status.bInterval = 255
+        with configuration.InterfaceDescriptor() as bytes_:
+            bytes_.bInterfaceNumber = 1
+            bytes_.bInterfaceClass, bytes_.bInterfaceSubclass, bytes_.bInterfaceProtocol = 0x0A, 0x00, 0x00
+            for address in (0x80 | DATA_ENDPOINT, DATA_ENDPOINT):
+                with bytes_.EndpointDescriptor() as data:
+                    data.bEndpointAddress = address
+                    data.bmAttributes = USBTransferType.BULK
+                    data.wMaxPacketSize = PACKET_BYTES
+    return descriptors
