@@ -45,11 +45,11 @@ class Device:
         return min(-(-words // depth) * -(-bits // width) for depth, width in self.block_shapes)
 
 
-def _ecp5(size: int, luts: int, blocks: int, multipliers: int) -> Device:
+def _ecp5(size: int, luts: int, blocks: int, multipliers: int, plls: int) -> Device:
     return Device(
         title=f"ECP5 LFE5U-{size}F",
         family="ecp5",
-        capacity={"luts": luts, "flip_flops": luts, "block_rams": blocks, "multipliers": multipliers, "plls": 2},
+        capacity={"luts": luts, "flip_flops": luts, "block_rams": blocks, "multipliers": multipliers, "plls": plls},
         cells={
             "luts": "TRELLIS_COMB",
             "flip_flops": "TRELLIS_FF",
@@ -63,9 +63,9 @@ def _ecp5(size: int, luts: int, blocks: int, multipliers: int) -> Device:
 
 
 DEVICES = {
-    "lfe5u-25f": _ecp5(25, 24288, 56, 28),
-    "lfe5u-45f": _ecp5(45, 43848, 108, 72),
-    "lfe5u-85f": _ecp5(85, 83640, 208, 156),
+    "lfe5u-25f": _ecp5(25, 24288, 56, 28, 2),
+    "lfe5u-45f": _ecp5(45, 43848, 108, 72, 4),
+    "lfe5u-85f": _ecp5(85, 83640, 208, 156, 4),
     "up5k": Device(
         title="iCE40 UP5K",
         family="ice40",
