@@ -3,21 +3,24 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from egret.rtl.protocol import USB_BYTES_PER_SECOND
+
 if TYPE_CHECKING:
     from egret.host.measure import Measurement, Stream
 
 __all__ = ["USB_SECONDS", "Speed", "line_share"]
 
 BITS = 10
-"""Of a byte on the line: start, eight of data, stop."""
+"""Of a byte on the line of a UART: start, eight of data, stop."""
 
 USB_SECONDS = 1e-3
-"""What a USB serial adapter adds to a round trip at the least: FTDI's latency timer, at its lowest setting."""
+"""What USB adds to a round trip: of a serial adapter the least, FTDI's latency timer at its lowest setting; of a board
+that is a USB device itself a frame, after which a host has asked for data again."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Of a board with a UART, from what a simulated step takes on average.
+    """Of a board, from what a simulated step takes on average.
 
     Where the host draws the words, generation waits for each answer before it knows the next token. Streaming has as
     many steps under way as the board allows; then the slowest of core, line to the board and line from the board sets
@@ -28,8 +31,8 @@ class Speed:
     ----------
     hertz : float
         Clock of core and link.
-    divisor : int
-        Cycles of a bit on the line.
+    divisor : float
+        Cycles of a bit on the line, ten of which are a byte (`egret.boards.definition.BoardDefinition.divisor`).
     window, receive_bytes : int
         The board's: commands that may be unanswered at once, bytes of them that wait while one executes.
     cycles : float
@@ -40,10 +43,12 @@ class Speed:
         Steps of a command.
     draws : bool
         Whether the board draws the words: generation then is streaming.
+    shared : bool
+        Whether both directions share the line: USB.
     """
 
     hertz: float
-    divisor: int
+    divisor: float
     window: int
     receive_bytes: int
     cycles: float
@@ -51,6 +56,7 @@ class Speed:
     received: float
     batch: int = 1
     draws: bool = False
+    shared: bool = False
 
     def _line(self, count: float) -> float:
         return count * BITS * self.divisor
@@ -69,9 +75,10 @@ class Speed:
 
     def _paces(self, delay: float) -> dict[str, float]:
         """Cycles between two steps that each part would need, by its name."""
+        busier = sum if self.shared else max
         return {
             "core": self.cycles,
-            "link": max(self._line(self.sent), self._line(self.received)),
+            "link": self._line(busier((self.sent, self.received))),
             "window": self._round_trip(delay) / self._ahead / self.batch,
         }
 
@@ -85,7 +92,7 @@ class Speed:
         return max(paces, key=lambda part: paces[part])
 
     def link_busy(self, delay: float = 0.0) -> float:
-        """Share of the time that the busier direction of the line carries bits while streaming with that ``delay``."""
+        """Share of the time that the line, its busier direction, carries bits while streaming with that ``delay``."""
         paces = self._paces(delay)
         return paces["link"] / max(paces.values())
 
@@ -113,7 +120,8 @@ class Speed:
         """The figures by name, for JSON; ``usb`` are those with `USB_SECONDS`."""
         figures: dict[str, Any] = {
             "megahertz": self.hertz / 1e6,
-            "baud": round(self.hertz / self.divisor),
+            "baud": None if self.shared else round(self.hertz / self.divisor),
+            "line_bytes_per_second": round(self.hertz / self.divisor / BITS),
             "window": self.window,
             "cycles_per_token": self.cycles,
             "bytes_sent_per_token": self.sent,
@@ -145,17 +153,19 @@ class Speed:
         return rows
 
 
-def line_share(traffic: "Measurement | Stream", baud: int) -> float:
-    """Share of the wall time for which the busier direction of a real line carried bits.
+def line_share(traffic: "Measurement | Stream", baud: int | None) -> float:
+    """Share of the wall time for which a real line, its busier direction, carried bits.
 
     Parameters
     ----------
     traffic : Measurement or Stream
-    baud : int
-        Bits a second.
+    baud : int or None
+        Bits a second of a UART; None for a board that is a USB device itself.
 
     Returns
     -------
     float
     """
+    if baud is None:
+        return (traffic.bytes_sent + traffic.bytes_received) / USB_BYTES_PER_SECOND / traffic.seconds
     return max(traffic.bytes_sent, traffic.bytes_received) * BITS / baud / traffic.seconds

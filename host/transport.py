@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from egret.model.errors import InputError
+from egret.rtl import protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
     from egret.model.compiler.configuration import Configuration
     from egret.sim.virtual import VirtualBoard
 
-__all__ = ["BAUD_RATE", "Transport", "open_serial", "open_virtual"]
+__all__ = ["BAUD_RATE", "Transport", "open_serial", "open_virtual", "usb_boards"]
 
 BAUD_RATE = 3_000_000
-"""Bits a second unless said otherwise: the most that the ULX3S's FT231X does."""
+"""Bits a second unless said otherwise: the most that the ULX3S's FT231X does. Of no meaning to a board that is a USB
+device itself."""
 
 REPLY_SECONDS = 1.0
 """How long a read waits for the first byte."""
@@ -81,7 +83,7 @@ def open_serial(port: str, *, baud_rate: int = BAUD_RATE, timeout: float = REPLY
     Raises
     ------
     InputError
-        There is no such port (the message lists those there are), or it cannot be opened.
+        There is no such port (the message lists those there are, and which of them are boards), or it cannot be opened.
     """
     import serial
     from serial.tools import list_ports
@@ -97,8 +99,23 @@ def open_serial(port: str, *, baud_rate: int = BAUD_RATE, timeout: float = REPLY
         return Transport(port, opened)
     except (OSError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        found = ", ".join(sorted(entry.device for entry in list_ports.comports())) or "none"
+        boards = usb_boards()
+        names = [entry.device + (" (Egret)" if entry.device in boards else "") for entry in list_ports.comports()]
+        found = ", ".join(sorted(names)) or "none"
         raise InputError(f"serial port {port}: cannot be opened: {reason}; serial ports found: {found}") from None
+
+
+def usb_boards() -> set[str]:
+    """The ports of boards that are USB devices themselves, by path; an adapter does not say what is behind it."""
+    from serial.tools import list_ports
+
+    numbers = protocol.USB_VENDOR_ID, protocol.USB_PRODUCT_ID
+    return {
+        entry.device
+        for entry in list_ports.comports()
+        # Other things have the numbers for tests, too. Not every system tells the name.
+        if (entry.vid, entry.pid) == numbers and entry.product in (None, protocol.USB_PRODUCT)
+    }
 
 
 def open_virtual(

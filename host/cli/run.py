@@ -1,5 +1,6 @@
 """The command ``egret run``."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -130,7 +131,7 @@ def _run_text(source: Source, ids: "np.ndarray", title: str, where: tuple[Any, .
     Only on a real port do bytes and wall time say how busy the line was.
     """
     from egret.host.speed import line_share
-    from egret.host.transport import BAUD_RATE
+    from egret.host.transport import BAUD_RATE, usb_boards
 
     port, baud_rate, *_ = where
     if check:
@@ -148,7 +149,8 @@ def _run_text(source: Source, ids: "np.ndarray", title: str, where: tuple[Any, .
         "bytes_received_per_token": result.bytes_received / tokens,
     }
     if port is not None:
-        figures["link_busy"] = line_share(result, baud_rate or BAUD_RATE)
+        own = os.path.realpath(port) in usb_boards()
+        figures["link_busy"] = line_share(result, None if own else baud_rate or BAUD_RATE)
     sent, received = figures["bytes_sent_per_token"], figures["bytes_received_per_token"]
     rows = [
         ("tokens predicted", f"{tokens:,}"),

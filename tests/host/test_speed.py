@@ -155,6 +155,15 @@ def test_limits():
     assert any("link busy 37%" in value for _, value in speed.rows())
 
 
+def test_a_line_for_both_directions():
+    """Over USB they add up, and generation is as long as over a UART of that rate."""
+    uart, usb = (Speed(80e6, 8, 8, 1024, 2031, 15, 71.6, shared=shared) for shared in (False, True))
+    assert uart.streamed() == pytest.approx(80e6 / (71.6 * 80))
+    assert usb.streamed() == pytest.approx(80e6 / (86.6 * 80)) and usb.limit() == "link"
+    assert usb.generated() == uart.generated()
+    assert usb.summary()["baud"] is None and usb.summary()["line_bytes_per_second"] == 1_000_000
+
+
 def test_share_of_a_real_line():
     class Traffic:
         bytes_sent, bytes_received, seconds = 10, 300, 0.002

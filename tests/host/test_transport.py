@@ -5,8 +5,9 @@ import os
 import pytest
 
 from egret.host import transport
-from egret.host.transport import Transport, open_program, open_serial
+from egret.host.transport import Transport, open_program, open_serial, usb_boards
 from egret.model.errors import InputError
+from egret.rtl import protocol
 from egret.sim import virtual
 
 
@@ -24,6 +25,34 @@ def test_a_port_that_is_not_there():
     message = str(caught.value)
     assert message.startswith("serial port /dev/ttyNOWHERE: cannot be opened: ")
     assert "; serial ports found: " in message and "\n" not in message
+
+
+def test_boards_that_are_usb_devices(monkeypatch):
+    """They are told from other things with the same numbers by their name, where the system tells it."""
+    from serial.tools import list_ports
+    from serial.tools.list_ports_common import ListPortInfo
+
+    def port(device, vid=None, pid=None, product=None):
+        entry = ListPortInfo(device, skip_link_detection=True)
+        entry.vid, entry.pid, entry.product = vid, pid, product
+        return entry
+
+    numbers = protocol.USB_VENDOR_ID, protocol.USB_PRODUCT_ID
+    ports = [
+        port("/dev/ttyS0"),
+        port("/dev/ttyACM1", *numbers, protocol.USB_PRODUCT),
+        port("/dev/ttyACM0", *numbers, "Something"),
+        port("COM3", *numbers),
+        port("/dev/ttyUSB0", 0x0403, 0x6015, protocol.USB_PRODUCT),
+    ]
+    monkeypatch.setattr(list_ports, "comports", lambda: ports)
+    assert usb_boards() == {"/dev/ttyACM1", "COM3"}
+    with pytest.raises(
+        InputError,
+        match=r"; serial ports found: /dev/ttyACM0, /dev/ttyACM1 \(Egret\), /dev/ttyS0, /dev/ttyUSB0$",
+    ):
+        ports.pop(3)
+        open_serial("/dev/ttyNOWHERE")
 
 
 def test_a_rate_that_is_none(terminal):
