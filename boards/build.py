@@ -90,7 +90,7 @@ def run(design: Design, tools: Tools, directory: Path, *, progress: Callable[[st
             refuse_what_cannot_fit(design.board, _synthesised(directory, device), "synthesis")
             if device.family == "ecp5":
                 absorb_registers_in(directory / f"{NAME}.json")
-    report = Report.read(directory / "report.json")
+    report = Report.read(directory / "report.json", design.hertz)
     return Result(
         megahertz=report.megahertz,
         wanted_megahertz=report.wanted_megahertz,

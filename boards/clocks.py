@@ -103,11 +103,13 @@ class _Pll(Elaboratable):
         self._settings = settings
         self.clock = Signal(name="core_clock")
         self.reset = Signal(init=1)
+        self._source: Signal | None = None
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         locked = Signal()
-        m.submodules.pll = self._instance(m, platform.request(platform.default_clk, dir="-"), self.clock, locked)
+        pin = None if self._source is not None else platform.request(platform.default_clk, dir="-")
+        m.submodules.pll = self._instance(m, pin, self.clock, locked)
         # nextpnr knows the clock from that of the pin. The counter that ends the reset is itself held by the lock.
         m.domains.start = ClockDomain(async_reset=True, local=True)
         left = Signal(range(RESET_CYCLES + 1), init=RESET_CYCLES)
@@ -131,21 +133,28 @@ class Ecp5Pll(_Pll):
     late : float, optional
         Seconds from an edge of the memory's clock to that of the one for its pin, less than a cycle. Without it there
         are no clocks for a memory.
+    source : Signal, optional
+        The default clock, where another PLL has its pin: `oscillator` of that one.
 
     Attributes
     ----------
     memory_clock, memory_pin_clock : Signal
         For domains.
+    oscillator : Signal
+        The default clock.
     """
 
-    def __init__(self, settings: PllSettings, late: float | None = None):
+    def __init__(self, settings: PllSettings, late: float | None = None, source: Signal | None = None):
         super().__init__(settings)
-        self._late = late
+        self._late, self._source = late, source
         self.memory_clock, self.memory_pin_clock = Signal(), Signal()
+        self.oscillator = Signal() if source is None else source
 
     def _instance(self, m: Module, pin: Any, clock: Signal, locked: Signal) -> Instance:
         s = self._settings
-        m.submodules.pin = buffer = io.Buffer(io.Direction.Input, pin)
+        if pin is not None:
+            m.submodules.pin = buffer = io.Buffer(io.Direction.Input, pin)
+            m.d.comb += self.oscillator.eq(buffer.i)
         return Instance(
             "EHXPLLL",
             p_CLKI_DIV=s.reference,
@@ -162,7 +171,7 @@ class Ecp5Pll(_Pll):
             a_LPF_RESISTOR="8",
             a_MFG_ENABLE_FILTEROPAMP="1",
             a_MFG_GMCREF_SEL="2",
-            i_CLKI=buffer.i,
+            i_CLKI=self.oscillator,
             i_CLKFB=clock,
             **dict.fromkeys(("i_RST", "i_STDBY", "i_PHASESEL0", "i_PHASESEL1", "i_PLLWAKESYNC", "i_ENCLKOP"), 0),
             **dict.fromkeys(("i_PHASEDIR", "i_PHASESTEP", "i_PHASELOADREG"), 1),

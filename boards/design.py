@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from egret.boards.clocks import PLLS
 from egret.boards.definition import BoardDefinition
+from egret.boards.line import UartLine, UsbLine
 from egret.boards.memory import clock_delay
 from egret.boards.tools import FAMILY_TOOLS, PLACEMENT, PREPARATION, SYNTHESIS
 from egret.boards.top import Top
 from egret.model.compiler.configuration import Configuration
-from egret.model.errors import InputError
+from egret.model.errors import InputError, needs
 from egret.rtl.sdram import PARTS, Part, Timing
-from egret.rtl.uart import divisor_for
 
 __all__ = ["NAME", "Design", "generate"]
 
@@ -74,22 +74,27 @@ def generate(
     Raises
     ------
     InputError
-        PLL, UART or SDRAM cannot be had with this clock, or the board has no such memory.
+        PLL, UART or SDRAM cannot be had with this clock, the board has no such memory, or LUNA is missing for its USB.
     """
     platform = board.platform()
     platform.add_resources(board.resources)
     settings_for, _ = PLLS[board.device.family]
     try:
         settings = settings_for(platform.default_clk_frequency, hertz or board.hertz, configuration.memory_ratio)
-        divisor = divisor_for(settings.hertz, board.baud)
+        divisor = board.divisor(settings.hertz)
         memory = {}
         if (part := _sdram_part(board, configuration, sdram)) is not None:
             hertz = settings.hertz * configuration.memory_ratio
             memory = {"timing": Timing.of(part, hertz), "late": clock_delay(part, hertz)}
     except ValueError as error:
         raise InputError(f"{board.title}: {error}") from error
+    if board.baud is None:
+        with needs("luna", "'egret-fpga[usb]'", f"the USB of the {board.title}"):
+            line = UsbLine(board.port, platform.default_clk_frequency)
+    else:
+        line = UartLine(board.port, int(divisor))
     plan = platform.prepare(
-        Top(board, configuration, settings, divisor, **memory),
+        Top(board, configuration, settings, line, **memory),
         NAME,
         script_after_read=PREPARATION,
         script_after_synth="tee -q -o cells.json stat -json",

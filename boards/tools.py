@@ -20,9 +20,10 @@ FAMILY_TOOLS = {"ecp5": ("yosys", "nextpnr-ecp5", "ecppack"), "ice40": ("yosys",
 # What Yosys does before it synthesises:
 # - A read port of Amaranth gives the old content of a row that is written in the same cycle, for which Yosys would add
 #   comparators and registers. No memory of the core is read where it is written, save accumulators, which forward.
+#   Those of the module `usb` stay as they are: some are read by another clock, where Yosys takes no such promise.
 # - Amaranth names the second field of an array `x` a wire `x[1]`. ABC's netlist calls bit 1 of `x` so, too, and Yosys
 #   0.70 mixes the two up when it takes the netlist back (an assertion in rtlil.cc): such wires lose their names.
-PREPARATION = """setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v2 */r:CLK_ENABLE=1 %i
+PREPARATION = """setparam -set COLLISION_X_MASK 1'1 */t:$memrd_v2 */r:CLK_ENABLE=1 %i *.usb*/t:$memrd_v2 %d
 rename -hide w:*[[]*"""
 """Commands for Yosys, between reading and synthesis."""
 
@@ -164,8 +165,8 @@ class Report:
     critical_path: str
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """The report that nextpnr wrote to ``path``."""
+    def read(cls, path: Path, hertz: float | None = None) -> Self:
+        """The report that nextpnr wrote to ``path``; ``hertz`` is the core's clock, the slowest one when not given."""
         content = json.loads(path.read_text())
         wanted = {clock: entry["constraint"] for clock, entry in content["fmax"].items()}
         shares = {(clock, clock): entry["achieved"] / wanted[clock] for clock, entry in content["fmax"].items()}
@@ -179,7 +180,7 @@ class Report:
                     shares[ends] = 1e3 / max(delay, 1e-3) / max(wanted[end] for end in ends)
         hardest = min(shares.keys() & paths.keys(), key=lambda ends: shares[ends])
         critical = paths[hardest]
-        core = min(wanted.values())
+        core = min(wanted.values(), key=lambda clock: clock if hertz is None else abs(clock - hertz / 1e6))
         return cls(
             core * shares[hardest],
             core,

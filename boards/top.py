@@ -1,4 +1,4 @@
-"""A board's top: pins, clock, UART, SDRAM, and the board top of `egret.rtl`."""
+"""A board's top: clock, line, SDRAM, and the board top of `egret.rtl`."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from amaranth.lib.io import Direction
 
 from egret.boards.clocks import PLLS, PllSettings
 from egret.boards.definition import BoardDefinition
+from egret.boards.line import Line
 from egret.boards.memory import PIN_CLOCK, connect_memory
 from egret.model.compiler.configuration import Configuration
 from egret.rtl.link.accelerator import Accelerator
 from egret.rtl.sdram import Timing
 from egret.rtl.sdram_edge import MEMORY
-from egret.rtl.uart import Uart
 
 __all__ = ["Top"]
 
@@ -27,8 +27,8 @@ class Top(Elaboratable):
     configuration : Configuration
     settings : PllSettings
         Of the PLL.
-    divisor : int
-        Clock cycles a bit of the UART.
+    line : Line
+        Of the link.
     timing : Timing or None
         Of the SDRAM, where that is the store.
     late : float or None
@@ -40,14 +40,14 @@ class Top(Elaboratable):
         board: BoardDefinition,
         configuration: Configuration,
         settings: PllSettings,
-        divisor: int,
+        line: Line,
         timing: Timing | None = None,
         late: float | None = None,
     ):
         self._board = board
         self._configuration = configuration
         self._settings = settings
-        self._divisor = divisor
+        self._line = line
         self._timing, self._late = timing, late
 
     def elaborate(self, platform: Any) -> Module:
@@ -59,7 +59,6 @@ class Top(Elaboratable):
         m.submodules.clock = pll
         m.domains.sync = ClockDomain()
         m.d.comb += [ClockSignal().eq(pll.clock), ResetSignal().eq(pll.reset)]
-        m.submodules.uart = uart = Uart(self._divisor)
         m.submodules.board = top = Accelerator(
             self._configuration, window=board.window, receive_bytes=board.receive_bytes, timing=self._timing
         )
@@ -68,12 +67,9 @@ class Top(Elaboratable):
                 m.domains += ClockDomain(name, reset_less=True)
                 m.d.comb += ClockSignal(name).eq(clock)
             connect_memory(m, platform, top.sdram, self._configuration.memory_ratio)
-        wiring.connect(m, uart.o, top.i)
-        wiring.connect(m, top.o, uart.i)
-        pins = platform.request(*board.uart, dir={line.name: "-" for line in platform.lookup(*board.uart).ios})
-        m.submodules.rx = rx = io.Buffer(Direction.Input, pins.rx)
-        m.submodules.tx = tx = io.Buffer(Direction.Output, pins.tx)
-        m.d.comb += [uart.rx.eq(rx.i), tx.o.eq(uart.tx)]
+        line = self._line.connect(m, platform, pll)
+        wiring.connect(m, line.o, top.i)
+        wiring.connect(m, top.o, line.i)
         if board.led is not None:
             m.submodules.led = led = io.Buffer(Direction.Output, platform.request(*board.led, dir="-"))
             m.d.comb += led.o.eq(top.busy)

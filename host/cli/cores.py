@@ -221,11 +221,10 @@ def generation_speed(board: "BoardDefinition", session: "Session") -> dict[str, 
 
 def _speed(board, figures, steps, hertz, batch, draws):
     from egret.host.speed import Speed
-    from egret.rtl.uart import divisor_for
 
     return Speed(
         hertz=hertz,
-        divisor=divisor_for(hertz, board.baud),
+        divisor=board.divisor(hertz),
         window=board.window,
         receive_bytes=board.receive_bytes,
         cycles=figures.cycles_per_token,
@@ -233,4 +232,5 @@ def _speed(board, figures, steps, hertz, batch, draws):
         received=figures.bytes_received / steps,
         batch=batch,
         draws=draws,
+        shared=board.shares_line,
     )

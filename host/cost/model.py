@@ -336,13 +336,12 @@ def board_speed(work: Work, board: "BoardDefinition", hertz: float, constants: C
     """
     from egret.host.board import scores_at_once
     from egret.rtl.protocol import DEFAULT_RECEIVE_BYTES
-    from egret.rtl.uart import divisor_for
 
-    divisor, draws = divisor_for(hertz, board.baud), work.readout is not None
+    draws = work.readout is not None
     sent, received = link_bytes(work)
     return Speed(
         hertz=hertz,
-        divisor=divisor,
+        divisor=board.divisor(hertz),
         window=board.window,
         receive_bytes=board.receive_bytes,
         cycles=cycles(work, constants),
@@ -350,4 +349,5 @@ def board_speed(work: Work, board: "BoardDefinition", hertz: float, constants: C
         received=received,
         batch=scores_at_once(DEFAULT_RECEIVE_BYTES) if draws else 1,
         draws=draws,
+        shared=board.shares_line,
     )

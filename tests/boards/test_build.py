@@ -82,7 +82,8 @@ def test_a_build_that_is_interrupted_leaves_nothing(tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(path.stem, marks=[pytest.mark.long] if path.stem.endswith("-sdram") else [])
+        # The core of the OrangeCrab is that of the ULX3S, and its tools take as long again.
+        pytest.param(path.stem, marks=[pytest.mark.long] if path.stem.endswith(("-sdram", "orangecrab-85f")) else [])
         for path in sorted(DIRECTORY.glob("*.json"))
     ],
 )

@@ -7,16 +7,20 @@ from egret.boards.devices import DEVICES
 from egret.model.compiler.compile import configuration_for
 from egret.model.compiler.configuration import TARGETS
 from egret.model.errors import InputError
-from egret.rtl.uart import divisor_for
+from egret.rtl.protocol import USB_BYTES_PER_SECOND
 from tests.support.networks import random_network
 
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_board(name):
-    """The UART's rate comes from the clock, the target is there, and the device is that of the platform."""
+    """The line's rate comes from the clock, the target is there, and the device is that of the platform."""
     board = board_named(name)
     assert board.target in TARGETS
-    assert divisor_for(board.hertz, board.baud) >= 8
+    rate = board.hertz / board.divisor(board.hertz) / 10
+    if board.shares_line:
+        assert rate == pytest.approx(USB_BYTES_PER_SECOND) and board.port[0] == "usb"
+    else:
+        assert board.divisor(board.hertz) >= 8 and rate == pytest.approx(board.baud / 10, rel=0.015)
     assert board.platform.device.lower() in (name for name in DEVICES) or board.platform.device == "iCE40UP5K"
     configuration_for(random_network(1, hidden=(9, 7), embedding=6), **TARGETS[board.target])
 

@@ -29,7 +29,8 @@ def test_design(name):
     assert [command[0] for command in design.commands] == list(FAMILY_TOOLS[board.device.family])
     assert "--seed" in design.commands[1] and "7" in design.commands[1]
     constraints = design.files["top.lpf" if board.device.family == "ecp5" else "top.pcf"]
-    assert "uart_0__rx__io" in constraints and "uart_0__tx__io" in constraints
+    lines = {"uart": ("rx", "tx"), "usb": ("d_p", "d_n", "pullup")}[board.port[0]]
+    assert all(f"{board.port[0]}_0__{line}__io" in constraints for line in lines)
     assert ("sdram_0__dq__io[15]" in constraints) == (store == "sdram")
     # The same core and link as those of the virtual board.
     assert "module \\top.board.core" in design.files["top.il"] and "module \\top.board.link" in design.files["top.il"]
@@ -40,6 +41,36 @@ def test_design(name):
     assert needed.least_block_rams <= needed.used["block_rams"] <= 30
     if board.device.family == "ice40":
         assert needed.used["large_rams"] == 4
+
+
+def test_usb_of_a_design(monkeypatch):
+    """Its clocks come from a second PLL, its pins are those of the board's socket; and LUNA may be missing."""
+    board = board_named("orangecrab-85f")
+    design = generate(board, SMALL)
+    cells = [text.split("\n  end\n")[0] for text in design.rtlil.split("  cell \\EHXPLLL ")[1:]]
+    dividers = [dict(re.findall(r"parameter \\(CLK\w+_DIV) (\d+)\n", cell)) for cell in cells]
+    usb = next(found for found in dividers if "CLKOS_DIV" in found)
+    assert len(cells) == 2 and {int(usb["CLKOP_DIV"]) / int(usb["CLKOS_DIV"])} == {4}
+    assert int(usb["CLKI_DIV"]) / int(usb["CLKFB_DIV"]) == 4
+    # The same pins are in the constraints of LiteX and of the board's own examples.
+    for line, pin in (("d_p", "N1"), ("d_n", "M2"), ("pullup", "N2")):
+        assert f'LOCATE COMP "usb_0__{line}__io" SITE "{pin}";' in design.files["top.lpf"]
+
+    class WithoutLuna:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == "luna":
+                raise ModuleNotFoundError("No module named 'luna'", name=name)
+
+    for name in [name for name in sys.modules if name == "egret.rtl.usb" or name.partition(".")[0] == "luna"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [WithoutLuna, *sys.meta_path])
+    with pytest.raises(
+        InputError,
+        match=r"^the USB of the OrangeCrab r0.2, 85F needs luna, which is not installed; install it: pip install "
+        r"'egret-fpga\[usb\]'$",
+    ):
+        generate(board, SMALL)
 
 
 def test_window_of_a_design():

@@ -76,3 +76,6 @@ def test_report(crossing, expected, steps, tmp_path):
     assert (report.megahertz, report.wanted_megahertz, report.used) == (expected, 60.0, {"LUT": 3})
     assert report.critical_path == f"c0 to c{len(steps)}"
     assert report.steps == [("logic", f"c{place}", delay) for place, delay in enumerate(steps, 1)]
+    # Where the core's clock is not the slowest.
+    report = Report.read(tmp_path / "report.json", 119e6)
+    assert (report.megahertz, report.wanted_megahertz) == (2 * expected, 120.0)
