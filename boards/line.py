@@ -84,6 +84,7 @@ class UsbLine:
         from egret.rtl.usb import BITS, UsbSerial
 
         self._port, self._bits, self._serial = port, BITS, UsbSerial
+        # A clock of four times another one, as a memory's may be.
         self._settings = ecp5_settings(reference, 12e6, 4)
 
     def connect(self, m: Module, platform: Any, pll: Any) -> Any:

@@ -35,19 +35,19 @@ STATUS_ENDPOINT, DATA_ENDPOINT = 3, 4
 PACKET_BYTES = 64
 """Longest packet, the most that a bulk endpoint may have at full speed."""
 
-_PAUSE = 16
 # Cycles of 12 MHz without a byte after which a packet ends that is not full.
-_LINE_CODING = (115200).to_bytes(4, "little") + bytes([0, 0, 8])
+_PAUSE = 16
 # What the host is told that it has set: bits a second, one stop bit, no parity, eight data bits.
+_LINE_CODING = (115200).to_bytes(4, "little") + bytes([0, 0, 8])
 
 
 class UsbSerial(wiring.Component):
     """A serial port (CDC-ACM) at full speed, whose rate, parity and stop bits are of no meaning.
 
     Bytes are not lost: the host keeps those that there is no room for, and repeats packets that were damaged. A packet
-    for the host ends when it is full, or when no byte has come for `_PAUSE` cycles; where the last one is full an empty
-    one follows, so that the host's read ends. A reset by the host, or setting the configuration, begins all anew and
-    drops the packets that were on their way.
+    for the host ends when it is full, or when no byte has come for 1.3 us; where the last one is full an empty one
+    follows, so that the host's read ends. A reset by the host, or setting the configuration, begins all anew and drops
+    the packets that were on their way.
 
     Needs the domains ``sync``, ``usb`` and `BITS`.
 

@@ -169,6 +169,7 @@ def test_share_of_a_real_line():
         bytes_sent, bytes_received, seconds = 10, 300, 0.002
 
     assert line_share(Traffic, 3_000_000) == pytest.approx(0.5)
+    assert line_share(Traffic, None) == pytest.approx(310 / 1_216_000 / 0.002)
 
 
 def test_a_board_that_draws_the_words():
