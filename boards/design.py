@@ -76,6 +76,8 @@ def generate(
     InputError
         PLL, UART or SDRAM cannot be had with this clock, the board has no such memory, or LUNA is missing for its USB.
     """
+    if configuration.ddr3:
+        raise InputError(f"{board.title}: it has no DDR3 that is supported; the image is for one")
     platform = board.platform()
     platform.add_resources(board.resources)
     settings_for, _ = PLLS[board.device.family]

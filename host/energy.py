@@ -135,9 +135,15 @@ memory, read or written; a multiplication with its addition."""
 
 
 def usual_hertz(configuration: Configuration) -> float:
-    """Clock of a core of a ``configuration`` where no board is named: a ULX3S's, with the slowest SDRAM."""
+    """Clock of a core of a ``configuration`` where no board is named.
+
+    That is a ULX3S's, with the slowest SDRAM; with a DDR3 half of the memory's clock.
+    """
+    from egret.rtl.outer import DDR3_HERTZ
     from egret.rtl.sdram import PARTS
 
+    if configuration.ddr3:
+        return DDR3_HERTZ / 2
     most = PARTS["any"].megahertz * 1e6 / configuration.memory_ratio
     return min(HERTZ, most) if configuration.store == "sdram" else HERTZ
 

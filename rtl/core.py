@@ -26,11 +26,12 @@ from egret.rtl.layouts import (
     task_layout,
 )
 from egret.rtl.mac import Lanes
+from egret.rtl.outer import OuterTiming, outer_memory, outer_pins, outer_timing
 from egret.rtl.protocol import CAUSES, counter_names
 from egret.rtl.readout.readout import ReadOut
 from egret.rtl.reset import ResetPass
 from egret.rtl.rows import FoldedRows
-from egret.rtl.sdram import Sdram, Timing, burst_layout, default_timing, sdram_pins
+from egret.rtl.sdram import burst_layout
 from egret.rtl.update import UpdatePass
 from egret.rtl.weights import WeightStore
 
@@ -54,8 +55,8 @@ class Core(wiring.Component):
     ----------
     configuration : Configuration
         Shape of the core.
-    timing : egret.rtl.sdram.Timing, optional
-        Of the SDRAM, where that is the store; `egret.rtl.sdram.default_timing` when not given.
+    timing : egret.rtl.outer.OuterTiming, optional
+        Of the SDRAM, where that is the store; `egret.rtl.outer.outer_timing` when not given.
     resting : bool
         Give each part of `RESTING` a clock domain of that name. It must be the clock ``sync``, save for cycles left out
         while the part's bit of ``rests`` is high, and has been for `DRAIN` cycles.
@@ -83,7 +84,7 @@ class Core(wiring.Component):
     counter_byte : In(range(8 * counters)), counter_read : Out(8), counters_settled : Out(1)
         The performance counters, see `egret.rtl.protocol.counter_names`: as ``byte``, ``read`` and ``settled`` of
         `Counters`.
-    sdram : Out(sdram_pins(c.memory_ratio)), ready : Out(1)
+    sdram : Out(outer_pins(c.memory_ratio)), ready : Out(1)
         Of the store ``sdram``: its pins, and whether it has been started, before which nothing may be loaded.
     rests : Out(len(RESTING))
         Where `resting`: nothing comes to this part, and it waits.
@@ -105,9 +106,11 @@ class Core(wiring.Component):
     ready: Signal
     rests: Signal
 
-    def __init__(self, configuration: Configuration, *, timing: Timing | None = None, resting: bool = False) -> None:
+    def __init__(
+        self, configuration: Configuration, *, timing: OuterTiming | None = None, resting: bool = False
+    ) -> None:
         self.configuration = c = configuration
-        self._timing = timing or default_timing(c.memory_ratio)
+        self._timing = timing or outer_timing(c.memory_ratio)
         self._resting = resting
         self._counters = counter_names(c.layers, sdram=c.store == "sdram", readout=c.readout is not None)
         members = {
@@ -128,7 +131,7 @@ class Core(wiring.Component):
                 "sampling_load": In(1),
             }
         if c.store == "sdram":
-            members |= {"sdram": Out(sdram_pins(c.memory_ratio)), "ready": Out(1)}
+            members |= {"sdram": Out(outer_pins(c.memory_ratio)), "ready": Out(1)}
         if resting:
             members["rests"] = Out(len(RESTING))
         super().__init__(members)
@@ -464,7 +467,7 @@ class Core(wiring.Component):
     def _memory(self, m: Module, sources: list[Any]) -> Value:
         """Connect the SDRAM to the units that ask for bursts, and to the load bus; return whether it sends a beat."""
         c = self.configuration
-        m.submodules.memory = memory = Sdram(self._timing, c.memory_ratio)
+        m.submodules.memory = memory = outer_memory(self._timing, c.memory_ratio)
         connect(m, memory.sdram, flipped(self.sdram))
         burst, asked = Signal(burst_layout()), Signal()
         m.d.comb += [memory.i.valid.eq(asked), memory.i.payload.eq(burst), self.ready.eq(memory.ready)]

@@ -17,7 +17,7 @@ from amaranth.hdl import *
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.compiler.configuration import MEMORY_RATIOS
+from egret.model.compiler.configuration import SDR_RATIOS
 
 __all__ = [
     "ADDRESS_BITS",
@@ -244,7 +244,7 @@ class Sdram(wiring.Component):
     timing : Timing
         Of the memory, in cycles of its clock.
     ratio : int
-        Of `MEMORY_RATIOS`: cycles of the memory in one of the core.
+        Of `SDR_RATIOS`: cycles of the memory in one of the core.
 
     Members
     -------
@@ -271,7 +271,7 @@ class Sdram(wiring.Component):
 
     def __init__(self, timing: Timing, ratio: int = 1) -> None:
         self._t, self._delay = timing.every(ratio), timing.delay(ratio)
-        self._skipped = MEMORY_RATIOS.index(ratio)  # bits of a word's address within a beat
+        self._skipped = SDR_RATIOS.index(ratio)  # bits of a word's address within a beat
         super().__init__(
             {
                 "i": In(stream.Signature(burst_layout())),

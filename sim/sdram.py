@@ -9,17 +9,19 @@ from amaranth.hdl import *
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.compiler.configuration import MEMORY_RATIOS
+from egret.model.compiler.configuration import SDR_RATIOS
+from egret.rtl import ddr3
 from egret.rtl.core import Core
+from egret.rtl.outer import OuterTiming, outer_timing
 from egret.rtl.sdram import (
     BANK_BITS,
     COLUMN_BITS,
     ROW_BITS,
     WORD_BITS,
     Timing,
-    default_timing,
     sdram_pins,
 )
+from egret.sim.ddr3 import Ddr3Model
 
 if TYPE_CHECKING:
     from amaranth.hdl import Module
@@ -29,9 +31,12 @@ if TYPE_CHECKING:
 __all__ = ["VIOLATIONS", "SdramModel", "core_with_memory", "quick_timing", "with_memory"]
 
 
-def quick_timing(ratio: int = 1) -> Timing:
-    """Times for a ``ratio`` as `egret.rtl.sdram.default_timing` has them, of a memory that starts at once."""
-    return dataclasses.replace(default_timing(ratio), start=40)
+def quick_timing(ratio: int = 1) -> OuterTiming:
+    """Times for a ``ratio`` as `egret.rtl.outer.outer_timing` has them, of a memory that starts at once."""
+    timing = outer_timing(ratio)
+    if isinstance(timing, Timing):
+        return dataclasses.replace(timing, start=40)
+    return dataclasses.replace(timing, reset=40, wake=40, zq=40)
 
 
 VIOLATIONS = (
@@ -69,7 +74,7 @@ class SdramModel(wiring.Component):
     timing : egret.rtl.sdram.Timing
         What is held against the commands, and the CAS latency.
     ratio : int
-        Of `egret.model.compiler.configuration.MEMORY_RATIOS`.
+        Of `egret.model.compiler.configuration.SDR_RATIOS`.
     row_bits : int
         Rows of a bank, as a power of two, that have memory; further ones are the same again.
 
@@ -90,7 +95,7 @@ class SdramModel(wiring.Component):
     def elaborate(self, platform: Any) -> "Module":
         # One long method: nearly every line is about one of the commands, which all see the same banks and times.
         t, ratio = self._t, self._ratio
-        skipped = MEMORY_RATIOS.index(ratio)  # bits of a word's address within a beat
+        skipped = SDR_RATIOS.index(ratio)  # bits of a word's address within a beat
         m = Module()
         # The registers at the device's edge; that of the data that come in is at the end.
         pins = Signal(
@@ -226,24 +231,25 @@ class SdramModel(wiring.Component):
         return m
 
 
-def with_memory(component: Any, timing: Timing, ratio: int = 1, **options: Any) -> wiring.Component:
-    """A component with the member ``sdram`` (of `egret.rtl.sdram.sdram_pins`), and the memory that it drives.
+def with_memory(component: Any, timing: OuterTiming, ratio: int = 1, **options: Any) -> wiring.Component:
+    """A component with the member ``sdram`` (of `egret.rtl.outer.outer_pins`), and the memory that it drives.
 
     The other members are its own; ``violations`` joins them. The memory is an `SdramModel` of ``timing``, ``ratio`` and
-    ``options``.
+    ``options``, or an `egret.sim.ddr3.Ddr3Model` of ``timing`` and ``options``.
     """
+    model = SdramModel(timing, ratio, **options) if isinstance(timing, Timing) else Ddr3Model(timing, **options)
     members = {name: member for name, member in component.signature.members.items() if name != "sdram"}
 
     class WithMemory(wiring.Component):
         violations: Signal
 
         def __init__(self):
-            super().__init__({**members, "violations": Out(len(VIOLATIONS))})
+            super().__init__({**members, "violations": Out(len(model.violations))})
 
         def elaborate(self, platform):
             m = Module()
             m.submodules.inner = component
-            m.submodules.memory = model = SdramModel(timing, ratio, **options)
+            m.submodules.memory = model
             wiring.connect(m, component.sdram, model.pins)
             m.d.comb += self.violations.eq(model.violations)
             for name, member in members.items():
@@ -266,6 +272,7 @@ def core_with_memory(configuration: "Configuration") -> wiring.Component:
     """
     if configuration.store != "sdram":
         return Core(configuration)
-    row_bits = max((configuration.sdram_words - 1).bit_length() - BANK_BITS - COLUMN_BITS, 1)
     timing, ratio = quick_timing(configuration.memory_ratio), configuration.memory_ratio
+    within = ddr3.BANK_BITS + ddr3.COLUMN_BITS if configuration.ddr3 else BANK_BITS + COLUMN_BITS
+    row_bits = max((configuration.sdram_words - 1).bit_length() - within, 1)
     return with_memory(Core(configuration, timing=timing), timing, ratio, row_bits=row_bits)

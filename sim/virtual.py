@@ -264,13 +264,13 @@ def board_build(
 
     def component(**options):
         from egret.rtl.link.accelerator import Accelerator
-        from egret.rtl.sdram import default_timing
+        from egret.rtl.outer import outer_timing
         from egret.sim.sdram import with_memory
 
         if configuration.store != "sdram":
             return Accelerator(configuration, **limits, **options)
         ratio = configuration.memory_ratio
-        return with_memory(Accelerator(configuration, **limits, **options), default_timing(ratio), ratio)
+        return with_memory(Accelerator(configuration, **limits, **options), outer_timing(ratio), ratio)
 
     parameters = f"{configuration.to_json()} {limits}"
     return Build(component, parameters, trace, bit_cycles, memory=configuration.store == "sdram")

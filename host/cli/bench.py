@@ -82,6 +82,8 @@ def bench(
                 "--split prints the boards' figures alone: --speed-ups, --energy, --peers and --plot do not go with it"
             )
         return _bench_pipeline(checkpoint, source, split, board, text, tokens, as_json)
+    if (energy or peers) and source.configuration.ddr3:
+        raise InputError("the energy of a DDR3 is not known: --energy and --peers do not go with it")
     image, network, ids = source.image, source.network, source.ids(text, tokens)
     if board is None:
         measurement, session = measure_text(source, ids), None
@@ -156,20 +158,19 @@ def bench(
 
 def _describe_memory(c, share, hertz, board):
     """How fast the SDRAM is, and what is used of it, over whole tokens at a clock of the core."""
-    from egret.rtl.sdram import PARTS, WORD_BITS
+    from egret.rtl.outer import rated_bytes_per_second
 
     name = board.sdram if board is not None and board.sdram else "any"
-    rated = PARTS[name].megahertz * 1e6 * WORD_BITS / 8
     peak = hertz * c.beat_bits / 8
     figures = {
         "part": name,
-        "rated_bytes_per_second": rated,
+        "rated_bytes_per_second": rated_bytes_per_second(name, c.memory_ratio),
         "peak_bytes_per_second": peak,
         "bytes_per_second": share * peak,
         "share": share,
     }
-    clock = hertz * c.memory_ratio / 1e6
-    rows = [(f"SDRAM at {clock:g} MHz: MB a second", f"{share * peak / 1e6:,.0f} of {peak / 1e6:,.0f}")]
+    kind, clock = ("DDR3", 2 * hertz / 1e6) if c.ddr3 else ("SDRAM", hertz * c.memory_ratio / 1e6)
+    rows = [(f"{kind} at {clock:g} MHz: MB a second", f"{share * peak / 1e6:,.0f} of {peak / 1e6:,.0f}")]
     return Result({"memory": figures}, rows)
 
 

@@ -31,7 +31,8 @@ _CORE = {
     "memory_ratio": click.option(
         "--memory-ratio",
         type=click.Choice(MEMORY_RATIOS),
-        help="With the store sdram: its clock over the core's; 2 by default, where the lanes fit it.",
+        help="With the store sdram: its clock over the core's, 1 or 2, or 4 for a DDR3; 2 by default, where the lanes "
+        "fit it.",
     ),
     "weight_bits": click.option(
         "--weight-bits", type=int, help="Bits of a stored weight, 4 or 8; 4 where the network allows."

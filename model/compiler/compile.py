@@ -9,10 +9,10 @@ import numpy as np
 from egret.model.arithmetic import CODEBOOK, GATES, WEIGHT_BITS
 from egret.model.compiler.configuration import (
     GOALS,
-    MEMORY_RATIOS,
     READOUT_KINDS,
     RESIDENT_BYTES,
     RUN_BITS,
+    SDR_RATIOS,
     SDRAM_BITS,
     SDRAM_WORDS,
     WIDEST_RUN,
@@ -110,11 +110,11 @@ def configuration_for(
     folded = options.pop("folded_tokens", None)
     options.setdefault("compact", options.get("store") == "spram")
     if options.get("store") == "sdram":
-        options.setdefault("lanes", 4 * options.get("memory_ratio", MEMORY_RATIOS[-1]))
+        options.setdefault("lanes", 4 * options.get("memory_ratio", SDR_RATIOS[-1]))
         if "memory_ratio" not in options:
             entry = weight_bits + RUN_BITS
             options["memory_ratio"] = max(
-                ratio for ratio in MEMORY_RATIOS if ratio == 1 or options["lanes"] * entry % (ratio * SDRAM_BITS) == 0
+                ratio for ratio in SDR_RATIOS if ratio == 1 or options["lanes"] * entry % (ratio * SDRAM_BITS) == 0
             )
     elif folded is None:
         folded = 0

@@ -15,6 +15,7 @@ from egret.model.arithmetic import GATES, WEIGHT_BITS
 from egret.model.errors import InputError
 
 __all__ = [
+    "DDR3_RATIO",
     "GOALS",
     "MEMORY_RATIOS",
     "MEMORY_WORDS",
@@ -22,6 +23,7 @@ __all__ = [
     "RUN_BITS",
     "SDRAM_BITS",
     "SDRAM_WORDS",
+    "SDR_RATIOS",
     "MATRIX_KINDS",
     "STORES",
     "READOUT_KINDS",
@@ -54,8 +56,12 @@ STORES = ("bram", "spram", "sdram")
 """Where the weights are."""
 SDRAM_BITS = 16
 """Width of an SDRAM."""
-MEMORY_RATIOS = (1, 2)
+SDR_RATIOS = (1, 2)
 """Clock of an SDRAM, over that of the core."""
+DDR3_RATIO = 4
+"""Stands for a DDR3: its clock is twice that of the core, and it brings two words in each of its own cycles."""
+MEMORY_RATIOS = (*SDR_RATIOS, DDR3_RATIO)
+"""Words of 16 bits that an SDRAM can bring in a cycle of the core."""
 MEMORY_WORDS = 1 << 24
 """Words that a memory may have: the link counts no further."""
 SDRAM_WORDS = MEMORY_WORDS
@@ -183,7 +189,8 @@ class Configuration:
         ``"bram"``; ``"spram"``, where pointers are read 16 bits at a time; or ``"sdram"``, where weights, embedding and
         folded rows are read in bursts of beats, whole ones. The last two know narrow runs only.
     memory_ratio : int
-        Of `MEMORY_RATIOS`. A beat, what an SDRAM brings in a cycle of the core, is as many words of 16 bits.
+        Of `MEMORY_RATIOS`. A beat, what an SDRAM brings in a cycle of the core, is as many words of 16 bits. With
+        `DDR3_RATIO` the SDRAM is a DDR3.
     compact : bool
         Whether pipelines and queues are as short as they can be, for a chip whose flip-flops are few and whose clock is
         slow.
@@ -264,7 +271,7 @@ class Configuration:
                 f"configuration: wide_words must be () with the store {self.store}, not {self.wide_words!r}"
             )
         if type(self.memory_ratio) is not int or self.memory_ratio not in MEMORY_RATIOS:
-            raise InputError(f"configuration: memory_ratio must be 1 or 2, not {self.memory_ratio!r}")
+            raise InputError(f"configuration: memory_ratio must be 1, 2 or 4, not {self.memory_ratio!r}")
         for name, none in (("resident_words", 0), ("memory_ratio", 1)) if self.store != "sdram" else ():
             if (value := getattr(self, name)) != none:
                 raise InputError(f"configuration: {name} must be {none} with the store {self.store}, not {value}")
@@ -447,6 +454,11 @@ class Configuration:
         return self.resident_words * self.lanes * self.narrow_bits // 8
 
     # What an SDRAM holds: weights, then the embedding, then folded rows. What is read in one burst takes whole beats.
+
+    @property
+    def ddr3(self) -> bool:
+        """Whether the SDRAM is a DDR3."""
+        return self.memory_ratio == DDR3_RATIO
 
     @property
     def beat_bits(self) -> int:

@@ -11,7 +11,7 @@ from egret.model.compiler.layouts import input_section, memory_sections
 from egret.rtl import protocol
 from egret.rtl.core import RESTING, Core
 from egret.rtl.link.link import Link
-from egret.rtl.sdram import Timing, sdram_pins
+from egret.rtl.outer import OuterTiming, outer_pins
 
 __all__ = ["DOMAINS", "Accelerator"]
 
@@ -30,8 +30,8 @@ class Accelerator(wiring.Component):
         As for `egret.rtl.link.link.Link`.
     resting : bool
         As for `egret.rtl.core.Core`, for the parts of `DOMAINS`; and in no cycle that is left out ``i.valid`` is high.
-    timing : Timing, optional
-        Of the SDRAM, where that is the store; `egret.rtl.sdram.default_timing` when not given.
+    timing : OuterTiming, optional
+        Of the SDRAM, where that is the store; `egret.rtl.outer.outer_timing` when not given.
 
     Members
     -------
@@ -41,7 +41,7 @@ class Accelerator(wiring.Component):
         As that of `egret.rtl.link.link.Link`; also while an SDRAM is being started.
     rests : Out(len(DOMAINS))
         Where `resting`: as that of `egret.rtl.core.Core`, for the parts of `DOMAINS`.
-    sdram : Out(sdram_pins(configuration.memory_ratio))
+    sdram : Out(outer_pins(configuration.memory_ratio))
         Pins of the store ``sdram``. Until it has been started no byte is taken.
     """
 
@@ -58,7 +58,7 @@ class Accelerator(wiring.Component):
         window: int = protocol.DEFAULT_WINDOW,
         receive_bytes: int = protocol.DEFAULT_RECEIVE_BYTES,
         resting: bool = False,
-        timing: Timing | None = None,
+        timing: OuterTiming | None = None,
     ) -> None:
         self.configuration = configuration
         self._timing = timing
@@ -72,7 +72,7 @@ class Accelerator(wiring.Component):
         if resting:
             members["rests"] = Out(len(DOMAINS))
         if configuration.store == "sdram":
-            members["sdram"] = Out(sdram_pins(configuration.memory_ratio))
+            members["sdram"] = Out(outer_pins(configuration.memory_ratio))
         super().__init__(members)
 
     def elaborate(self, platform: Any) -> Module:

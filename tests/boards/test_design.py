@@ -12,11 +12,12 @@ from egret.boards.catalogue import BOARDS, board_named
 from egret.boards.design import generate
 from egret.boards.estimate import estimate
 from egret.boards.tools import FAMILY_TOOLS
-from egret.model.compiler.configuration import TARGETS, TINY
+from egret.model.compiler.configuration import DDR3_RATIO, TARGETS, TINY
 from egret.model.errors import InputError
 
 SMALL = dataclasses.replace(TINY, weight_words=64)
 WITH_SDRAM = dataclasses.replace(SMALL, store="sdram", weight_bits=4, embedding=4)
+WITH_DDR3 = dataclasses.replace(WITH_SDRAM, lanes=8, memory_ratio=DDR3_RATIO)
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -91,6 +92,12 @@ def test_window_of_a_design():
     "name, configuration, options, message",
     [
         ("ulx3s-85f", WITH_SDRAM, {}, "ULX3S-85F: it has no SDRAM that is supported; the image is for the store sdram"),
+        (
+            "orangecrab-85f",
+            WITH_DDR3,
+            {},
+            "OrangeCrab r0.2, 85F: it has no DDR3 that is supported; the image is for one",
+        ),
         ("ulx3s-85f", SMALL, {"sdram": "any"}, "ULX3S-85F: --sdram-module is for a core with the store sdram"),
         ("ulx3s-85f-sdram", WITH_SDRAM, {"sdram": "ddr3"}, "ULX3S-85F with SDRAM: --sdram-module must be one of any, "),
         (

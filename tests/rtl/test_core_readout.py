@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from egret.model.compiler.configuration import DDR3_RATIO
 from egret.model.compiler.layouts import word_layouts
 from egret.model.readout import ALL_WORDS, BY_FACTORS, ReadOut, Sampler
 from egret.rtl.layouts import Task, sampling_layout, task_layout
@@ -100,6 +101,7 @@ CASES = [
     (4, 2, (13, 2, 5), 16, "sdram", False, True),
     (5, 17, (), 1, "bram", False, False),
     (6, 1, (40, 3), 8, "bram", False, False),
+    (7, 2, (6, 3), 2, "ddr3", True, False),
 ]
 
 
@@ -111,7 +113,10 @@ def test_random_tasks(seed, head, sizes, rows, store, few, compact):
         network = reading_network(seed, head=head, sizes=sizes, rows=rows, few=few)
     else:
         network = dataclasses.replace(reading_network(seed, head=head, sizes=(1,)), groups=None)
-    lanes = {"sdram": 4}.get(store, int(rng.choice([1, 2, 4])))
+    lanes = {"sdram": 4, "ddr3": 8}.get(store, int(rng.choice([1, 2, 4])))
+    options = {}
+    if store == "ddr3":
+        store, options = "sdram", {"memory_ratio": DDR3_RATIO}
     run = ReadingRun(
         network,
         lanes=lanes,
@@ -121,6 +126,7 @@ def test_random_tasks(seed, head, sizes, rows, store, few, compact):
         folded_tokens=int(rng.choice([0, 2])),
         store=store,
         compact=compact,
+        **options,
     )
     vocabulary = len(network.embedding)
     tokens = rng.integers(0, vocabulary, 9)

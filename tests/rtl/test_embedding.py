@@ -91,7 +91,15 @@ def test_random_tables(zeros, backpressure, seed):
 @pytest.mark.parametrize("seed", seeds(2))
 @pytest.mark.parametrize(
     "hurry, backpressure, ratio, width",
-    [(1.0, 0.0, 1, 10), (0.4, 0.0, 1, 1), (0.4, 0.6, 1, 9), (1.0, 0.6, 2, 12), (0.4, 0.0, 2, 9), (0.7, 0.6, 2, 1)],
+    [
+        (1.0, 0.0, 1, 10),
+        (0.4, 0.0, 1, 1),
+        (0.4, 0.6, 1, 9),
+        (1.0, 0.6, 2, 12),
+        (0.4, 0.0, 2, 9),
+        (0.7, 0.6, 2, 1),
+        (1.0, 0.3, 4, 13),
+    ],
 )
 def test_bursts(hurry, backpressure, ratio, width, seed):
     """A row in an SDRAM is one burst of whole beats; the beats of other bursts between its own change nothing."""

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from egret.model.compiler.configuration import Configuration
+from egret.model.compiler.configuration import MEMORY_RATIOS, Configuration
 from egret.rtl.layouts import memory_layout
 from egret.rtl.weights import WeightStore, words_of
 from tests.support.bursts import serve_bursts
@@ -284,6 +284,8 @@ def with_sdram(lanes, resident, ratio=1):
         (8, 2, 0, 1.0),
         (4, 1, 300, 1.0),
         (16, 2, 150, 0.15),
+        (8, 4, 100, 1.0),
+        (16, 4, 60, 0.7),
     ],
 )
 @pytest.mark.parametrize("seed", seeds(2))
@@ -303,7 +305,7 @@ def test_resident_words(lanes, ratio, resident, hurry, seed, monkeypatch):
     assert max(asked) > 12 * c.word_beats and min(asked) <= 2 * c.word_beats
 
 
-@pytest.mark.parametrize("ratio", [1, 2])
+@pytest.mark.parametrize("ratio", MEMORY_RATIOS)
 def test_resident_words_are_sent_while_others_come(ratio):
     """Columns that are resident take no time, as the words of others take two beats each and come without a gap."""
     c, rng = with_sdram(4 * ratio, 100, ratio), random.Random(1)

@@ -8,7 +8,7 @@ import pytest
 from amaranth.hdl import Signal
 
 from egret.model.compiler.compile import compile_image, configuration_for
-from egret.model.compiler.configuration import GOALS
+from egret.model.compiler.configuration import DDR3_RATIO, GOALS
 from egret.model.compiler.layouts import memory_sections
 from egret.model.compiler.unpack import read_image
 from egret.model.errors import InputError
@@ -38,6 +38,7 @@ def check(
     goal="speed",
     store="bram",
     resident_bytes=0,
+    memory_ratio=None,
     **options,
 ):
     """Run random tokens; what was compared must be what the network implies. Returns (result, traces).
@@ -45,8 +46,9 @@ def check(
     ``few``: the weights are those of a network with 4-bit weights.
     """
     network = few_values(network) if few else network
+    memory = {} if memory_ratio is None else {"memory_ratio": memory_ratio}
     c = configuration_for(
-        network, lanes=lanes, folded_tokens=folded, goal=goal, store=store, resident_bytes=resident_bytes
+        network, lanes=lanes, folded_tokens=folded, goal=goal, store=store, resident_bytes=resident_bytes, **memory
     )
     assert c.folded_tokens == folded and (c.weight_bits == 4 or not few)
     image = compile_image(network, c)
@@ -146,6 +148,14 @@ def test_random_networks(seed, variant):
         restart=int(rng.integers(1, TOKENS)),
         **variant,
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_weights_in_a_ddr3(seed):
+    network = random_network(seed, **random_shape(seed), density=0.5, z_bias=4000)
+    options = {"few": True, "store": "sdram", "memory_ratio": DDR3_RATIO, "folded": 4, "resident_bytes": 200 * seed}
+    check(network, lanes=8 << seed, seed=seed, restart=3, **options)
 
 
 ALL_ACTIVE = dict(

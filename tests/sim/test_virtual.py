@@ -21,7 +21,7 @@ from egret.host.session import generate_text
 from egret.host.transport import open_program, open_virtual
 from egret.model.checkpoint import load_checkpoint
 from egret.model.compiler.compile import compile_image, configuration_for
-from egret.model.compiler.configuration import TARGETS, TINY
+from egret.model.compiler.configuration import DDR3_RATIO, SDR_RATIOS, TARGETS, TINY
 from egret.model.compiler.layouts import memory_sections
 from egret.model.compiler.unpack import read_image
 from egret.model.counts import integer_columns, integer_readout
@@ -429,11 +429,12 @@ def test_boards_in_a_pipeline(store):
     assert measurements[1].bytes_sent / 40 > 3 * entered > 300
 
 
-@pytest.fixture(scope="module")
-def with_sdram():
+@pytest.fixture(scope="module", params=[SDR_RATIOS[-1], pytest.param(DDR3_RATIO, marks=pytest.mark.slow)])
+def with_sdram(request):
     """An image with something in every section of an SDRAM, and its board."""
     network = few_values(random_network(3, hidden=(40, 30), embedding=20, vocabulary=50))
-    (image,) = simulation_images(network, store="sdram", resident_bytes=0, folded_tokens=10)
+    options = {"resident_bytes": 0, "folded_tokens": 10, "memory_ratio": request.param}
+    (image,) = simulation_images(network, store="sdram", **options)
     assert min(image.configuration.sdram_sizes.values()) > 0
     return image, board_build(image.configuration).program()
 

@@ -183,7 +183,10 @@ def test_digest_does_not_drift():
             {"store": "sdram", "weight_bits": 4, "memory_ratio": 2},
             "configuration: lanes must be such that 8 bits each fill beats of 32 bits with the store sdram, not 2",
         ),
-        ({"store": "sdram", "weight_bits": 4, "memory_ratio": 4}, "configuration: memory_ratio must be 1 or 2, not 4"),
+        (
+            {"store": "sdram", "weight_bits": 4, "memory_ratio": 3},
+            "configuration: memory_ratio must be 1, 2 or 4, not 3",
+        ),
         ({"memory_ratio": 2}, "configuration: memory_ratio must be 1 with the store bram, not 2"),
         (
             {"store": "sdram", "weight_bits": 4, "embedding": 4, "weight_words": 1 << 24},
