@@ -24,6 +24,7 @@ from egret.rtl.sdram import ADDRESS_BITS, OWED, TAG_BITS, WORD_BITS, WRITES, bea
 __all__ = [
     "BANK_BITS",
     "BURST_BITS",
+    "BYTES",
     "COLUMN_BITS",
     "COMMANDS",
     "PLACE_BITS",
@@ -33,6 +34,7 @@ __all__ = [
     "Ddr3",
     "command_layout",
     "dfi_pins",
+    "levels_layout",
 ]
 
 ROW_BITS, BANK_BITS, COLUMN_BITS = 13, 3, 10
@@ -40,6 +42,8 @@ ROW_BITS, BANK_BITS, COLUMN_BITS = 13, 3, 10
 PLACE_BITS = 3
 """A burst of the memory has eight words."""
 BURST_BITS = WORD_BITS << PLACE_BITS
+BYTES = WORD_BITS // 8
+"""Of a word. Each has delays of its own in the PHY."""
 READ_DELAY = 13
 """Cycles of the core from a read at the DFI to its words: those of LiteDRAM's PHY of an ECP5."""
 WRITE_DELAY = 3
@@ -71,6 +75,15 @@ def command_layout() -> data.StructLayout:
     return data.StructLayout({"cs": 1, "code": 3, "ba": BANK_BITS, "a": ROW_BITS})
 
 
+def levels_layout() -> data.StructLayout:
+    """How the delays of the PHY are changed: those of the bytes in ``select``.
+
+    They go back to the first one and are no longer shifted (``restart``), or on to the next delay (``later``), or are
+    shifted by one more bit (``slip``), in each cycle in which that is high.
+    """
+    return data.StructLayout({"select": BYTES, "restart": 1, "later": 1, "slip": 1})
+
+
 def dfi_pins() -> wiring.Signature:
     """The DFI, seen from the controller.
 
@@ -88,6 +101,8 @@ def dfi_pins() -> wiring.Signature:
         There is a read among the commands.
     dq_i, valid : In(BURST_BITS), In(1)
         The words of a read, and whether they are there.
+    levels : Out(levels_layout())
+        Of the PHY's delays.
     """
     return wiring.Signature(
         {
@@ -100,6 +115,7 @@ def dfi_pins() -> wiring.Signature:
             "read": Out(1),
             "dq_i": In(BURST_BITS),
             "valid": In(1),
+            "levels": Out(levels_layout()),
         }
     )
 
@@ -162,7 +178,7 @@ class Ddr3(wiring.Component):
     busy : Out(1)
         Something is to be read or written, or on its way.
     sdram : Out(dfi_pins())
-        Of the PHY.
+        Of the PHY. Its ``levels`` are for `egret.rtl.ddr3_levelling.LevelledDdr3`.
     """
 
     i: stream.Interface

@@ -81,6 +81,8 @@ class Ddr3Timing:
         For the calibration of the memory's drivers.
     dll : bool
         Whether the memory's DLL is on.
+    levelled : bool
+        Whether the delays of the PHY are found before the memory is ready; they must be right without.
     """
 
     rcd: int
@@ -100,6 +102,7 @@ class Ddr3Timing:
     mod: int = 12
     zq: int = 512
     dll: bool = True
+    levelled: bool = True
 
     @classmethod
     def of(cls, part: Ddr3Part, hertz: float) -> Self:

@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from egret.model.compiler.configuration import DDR3_RATIO
 from egret.rtl import sdram
 from egret.rtl.ddr3 import Ddr3, dfi_pins
+from egret.rtl.ddr3_levelling import LevelledDdr3
 from egret.rtl.ddr3_timing import PARTS, Ddr3Timing
 from egret.rtl.sdram import WORD_BITS, Sdram, Timing, default_timing, sdram_pins
 
@@ -25,11 +26,11 @@ def outer_pins(ratio: int = 1) -> wiring.Signature:
     return dfi_pins() if ratio == DDR3_RATIO else sdram_pins(ratio)
 
 
-def outer_memory(timing: OuterTiming, ratio: int = 1) -> Sdram | Ddr3:
+def outer_memory(timing: OuterTiming, ratio: int = 1) -> Sdram | Ddr3 | LevelledDdr3:
     """The controller of a memory with a ``timing`` that brings ``ratio`` words in a cycle of the core."""
     if isinstance(timing, Ddr3Timing):
         assert ratio == DDR3_RATIO
-        return Ddr3(timing)
+        return LevelledDdr3(timing) if timing.levelled else Ddr3(timing)
     return Sdram(timing, ratio)
 
 

@@ -1,6 +1,7 @@
 """A DDR3 and its PHY for simulation: they answer like LiteDRAM's at the DFI, and say when times are not kept."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -12,6 +13,7 @@ from amaranth.lib.wiring import In, Out
 from egret.rtl.ddr3 import (
     BANK_BITS,
     BURST_BITS,
+    BYTES,
     COLUMN_BITS,
     COMMANDS,
     PLACE_BITS,
@@ -20,9 +22,11 @@ from egret.rtl.ddr3 import (
     WRITE_DELAY,
     dfi_pins,
 )
+from egret.rtl.ddr3_levelling import DELAYS, SLIPS
 from egret.rtl.ddr3_timing import BURST_CLOCKS, ROWS_IN_WINDOW, Ddr3Timing
+from egret.rtl.sdram import WORD_BITS
 
-__all__ = ["VIOLATIONS", "Ddr3Model"]
+__all__ = ["RIGHT_LEVELS", "USUAL_LEVELS", "VIOLATIONS", "Ddr3Model", "Level"]
 
 VIOLATIONS = (
     "reset or clock enable too early",
@@ -52,13 +56,36 @@ _LATE = 9
 """Times between refreshes after which one is late: eight may be put off."""
 
 
+@dataclass(frozen=True)
+class Level:
+    """When a byte is sampled right.
+
+    Parameters
+    ----------
+    first, last : int
+        Delays, 0 to 7.
+    slip : int
+        Bits by which it must be shifted, 0 to 3.
+    """
+
+    first: int
+    last: int
+    slip: int
+
+
+RIGHT_LEVELS = (Level(0, 7, 0),) * BYTES
+"""With them words come right from the beginning."""
+USUAL_LEVELS = (Level(1, 4, 2), Level(3, 6, 1))
+"""Of a memory for which none are given, so that every simulation finds them."""
+
+
 class Ddr3Model(wiring.Component):
     """A DDR3 of eight banks behind a PHY with two commands a cycle, cycle by cycle.
 
     Each cycle of the core is two of the memory. Every command is held against the times in cycles of the memory. Words
     of a read come `READ_DELAY` cycles after it, those of a write are taken `WRITE_DELAY` cycles after it. A read or
-    write must be told to the PHY, and be in the half of a cycle for which the PHY is set. What the PHY's calibration
-    does is not modelled: words come at the right time from the beginning.
+    write must be told to the PHY, and be in the half of a cycle for which the PHY is set. The bytes of what is read
+    come wrong, shifted or inverted, until their delays and shifts are right.
 
     Parameters
     ----------
@@ -66,6 +93,10 @@ class Ddr3Model(wiring.Component):
         What is held against the commands.
     row_bits : int
         Rows of a bank, as a power of two, that have memory; further ones are the same again.
+    levels : Sequence[Level]
+        Of each byte, with which delays and shift its words come right.
+    stuck : int
+        A bit for each data line that is always low when words are read.
 
     Members
     -------
@@ -77,8 +108,10 @@ class Ddr3Model(wiring.Component):
     pins: Any
     violations: Signal
 
-    def __init__(self, timing: Ddr3Timing, *, row_bits: int = ROW_BITS) -> None:
-        self._t, self._row_bits = timing, row_bits
+    def __init__(
+        self, timing: Ddr3Timing, *, row_bits: int = ROW_BITS, levels: Sequence[Level] = USUAL_LEVELS, stuck: int = 0
+    ) -> None:
+        self._t, self._row_bits, self._levels, self._stuck = timing, row_bits, levels, stuck
         super().__init__({"pins": In(dfi_pins()), "violations": Out(len(VIOLATIONS))})
 
     def elaborate(self, platform: Any) -> Module:
@@ -90,10 +123,6 @@ class Ddr3Model(wiring.Component):
 
         def wrong(name: str, condition: Any) -> None:
             m.d.comb += violated[VIOLATIONS.index(name)].eq(condition)
-
-        def either(name: str, *conditions: Any) -> None:
-            """One of the two halves of a cycle has done it."""
-            wrong(name, reduce(or_, conditions))
 
         def since(name: str, events: Sequence[Value], time: int) -> list[Value]:
             """Of each of some events in both halves, whether the command of a half comes too early after it."""
@@ -155,75 +184,68 @@ class Ddr3Model(wiring.Component):
         early_zq, early_rfc = since("zq", given["calibrate"], t.zq), since("rfc", given["refresh"], t.rfc)
         rows_in_window = self._rows_in_window(m, given["activate"])
 
-        each = {name: [given[name][half] for half in halves] for name in given}
-        both = list(halves)
-        either("activate of a bank that is open", *((activates[half] & opens[half]).any() for half in both))
-        either("activate too early after a precharge", *((activates[half] & early_rp[half]).any() for half in both))
-        either(
-            "activate too early after an activate of another bank",
-            *(each["activate"][half] & early_rrd[half] for half in both),
-        )
-        either(
-            "activate of a fifth row in the window of four",
-            *(each["activate"][half] & rows_in_window[half] for half in both),
-        )
-        either(
-            "read or write in a bank that is closed",
-            *(((reads[half] | writes[half]) & ~opens[half]).any() for half in both),
-        )
-        either(
-            "read or write too early after an activate",
-            *(((reads[half] | writes[half]) & early_rcd[half]).any() for half in both),
-        )
-        either("read or write too early after one before", *(columns[half] & early_read[half] for half in both))
-        either("read too early after a write", *(each["read"][half] & early_wtr[half] for half in both))
-        either("write too early after a read", *(each["write"][half] & early_rtw[half] for half in both))
-        for time, early, what in (
-            ("ras", early_ras, "an activate"),
-            ("rtp", early_rtp, "a read"),
-            ("wr", early_wr, "a write"),
+        touched = [reads[half] | writes[half] for half in halves]
+        closing = [closes[half] & opens[half] for half in halves]
+        quiet = [given["refresh"][half] | given["mode"][half] | given["calibrate"][half] for half in halves]
+        any_given = [command.cs for command in pins.commands]
+        others = [any_given[half] & ~given["mode"][half] for half in halves]
+        for name, commands, early in (
+            ("activate of a bank that is open", activates, opens),
+            ("activate too early after a precharge", activates, early_rp),
+            ("activate too early after an activate of another bank", given["activate"], early_rrd),
+            ("activate of a fifth row in the window of four", given["activate"], rows_in_window),
+            ("read or write in a bank that is closed", touched, [~bank for bank in opens]),
+            ("read or write too early after an activate", touched, early_rcd),
+            ("read or write too early after one before", columns, early_read),
+            ("read too early after a write", given["read"], early_wtr),
+            ("write too early after a read", given["write"], early_rtw),
+            ("precharge too early after an activate", closing, early_ras),
+            ("precharge too early after a read", closing, early_rtp),
+            ("precharge too early after a write", closing, early_wr),
+            (
+                "refresh with a bank open, or too early after a precharge",
+                quiet,
+                [opens[half].any() | early_rp[half].any() for half in halves],
+            ),
+            ("command during a refresh", any_given, early_rfc),
         ):
-            assert time
-            either(
-                f"precharge too early after {what}",
-                *((closes[half] & early[half] & opens[half]).any() for half in both),
-            )
-        closed = [opens[half].any() | early_rp[half].any() for half in both]
-        either(
-            "refresh with a bank open, or too early after a precharge",
-            *((each["refresh"][half] | each["mode"][half] | each["calibrate"][half]) & closed[half] for half in both),
-        )
-        given_any = [pins.commands[half].cs for half in both]
-        either("command during a refresh", *(given_any[half] & early_rfc[half] for half in both))
-        either(
+            wrong(name, reduce(or_, ((commands[half] & early[half]).any() for half in halves)))
+        wrong(
             "command too early after a mode register or a calibration",
-            *(
-                given_any[half] & (early_mrd[half] | early_zq[half] | (~each["mode"][half] & early_mod[half]))
-                for half in both
+            reduce(
+                or_,
+                (
+                    (any_given[half] & (early_mrd[half] | early_zq[half])) | (others[half] & early_mod[half])
+                    for half in halves
+                ),
             ),
         )
         self._start(m, given, wrong)
 
+        self._refreshes(m, given, wrong)
+        other = 1 - t.read_phase
+        wrong(
+            "read or write in the wrong half of a cycle, or not told to the PHY",
+            given["read"][other]
+            | given["write"][t.read_phase]
+            | (given["read"][t.read_phase] != pins.read)
+            | (given["write"][other] != pins.write),
+        )
+        self._cells(m, t.read_phase)
+        return m
+
+    def _refreshes(self, m: Module, given: dict[str, list[Signal]], wrong: Any) -> None:
+        """Whether rows are refreshed in time."""
+        t = self._t
         age, oldest = Signal(range(t.refresh * _LATE + 2)), t.refresh * _LATE
         started = Signal()
-        with m.If(each["calibrate"][0] | each["calibrate"][1]):
+        with m.If(given["calibrate"][0] | given["calibrate"][1]):
             m.d.sync += started.eq(1)
-        with m.If(each["refresh"][0] | each["refresh"][1]):
+        with m.If(given["refresh"][0] | given["refresh"][1]):
             m.d.sync += age.eq(Mux(age > t.refresh, age - t.refresh, 0))
         with m.Elif(started & (age < oldest)):
             m.d.sync += age.eq(age + 2)
         wrong("rows not refreshed in time", age >= oldest)
-
-        other = 1 - t.read_phase
-        wrong(
-            "read or write in the wrong half of a cycle, or not told to the PHY",
-            each["read"][other]
-            | each["write"][t.read_phase]
-            | (each["read"][t.read_phase] != pins.read)
-            | (each["write"][other] != pins.write),
-        )
-        self._cells(m, t.read_phase)
-        return m
 
     def _rows_in_window(self, m: Module, activate: list[Signal]) -> list[Value]:
         """Whether four rows have been opened in the window that ends with each half."""
@@ -277,6 +299,32 @@ class Ddr3Model(wiring.Component):
         wrong("command before the memory has been started", early)
         wrong("command or mode that is not modelled", strange)
 
+    def _sampled(self, m: Module, words: Value) -> Value:
+        """What the PHY makes of a read's words with its delays."""
+        levels = self.pins.levels
+        result: list[Value] = [C(0)] * (BURST_BITS // 8)
+        for byte, right in enumerate(self._levels):
+            delay, slip = Signal(range(DELAYS), name=f"delay_{byte}"), Signal(range(SLIPS), name=f"slip_{byte}")
+            with m.If(levels.select[byte]):
+                m.d.sync += [delay.eq(delay + levels.later), slip.eq(slip + levels.slip)]
+                with m.If(levels.restart):
+                    m.d.sync += [delay.eq(0), slip.eq(0)]
+            in_order = Cat(words.word_select(place, 8) for place in range(byte, BURST_BITS // 8, BYTES))
+            sampled = Signal(len(in_order), name=f"sampled_{byte}")
+            by = Signal(range(SLIPS), name=f"by_{byte}")
+            m.d.comb += [by.eq(slip - right.slip), sampled.eq(in_order)]
+            with m.Switch(by):
+                for count in range(1, SLIPS):
+                    with m.Case(count):
+                        m.d.comb += sampled.eq(in_order.rotate_left(8 * count))
+            early_or_late = Signal(name=f"early_or_late_{byte}")
+            m.d.comb += early_or_late.eq((delay < right.first) | (delay > right.last))
+            alive = C(~(self._stuck >> 8 * byte) & 0xFF, 8)
+            for place in range(BURST_BITS // WORD_BITS):
+                one = sampled.word_select(place, 8)
+                result[BYTES * place + byte] = Mux(early_or_late, ~one, one)[:8] & alive
+        return Cat(result)
+
     def _cells(self, m: Module, read_phase: int) -> None:
         """Rows, and the words in them, and how long these take on their way."""
         pins = self.pins
@@ -300,7 +348,7 @@ class Ddr3Model(wiring.Component):
             words.w_en.eq(has_read),
             words.w_data.eq(read.data),
             pins.valid.eq(late[-1]),
-            pins.dq_i.eq(words.r_data),
+            pins.dq_i.eq(self._sampled(m, words.r_data)),
             words.r_en.eq(late[-1]),
         ]
         m.d.sync += [has_read.eq(pins.read), late.eq(Cat(pins.read, late))]

@@ -21,7 +21,7 @@ from egret.rtl.sdram import (
     Timing,
     sdram_pins,
 )
-from egret.sim.ddr3 import Ddr3Model
+from egret.sim.ddr3 import RIGHT_LEVELS, Ddr3Model
 
 if TYPE_CHECKING:
     from amaranth.hdl import Module
@@ -36,7 +36,7 @@ def quick_timing(ratio: int = 1) -> OuterTiming:
     timing = outer_timing(ratio)
     if isinstance(timing, Timing):
         return dataclasses.replace(timing, start=40)
-    return dataclasses.replace(timing, reset=40, wake=40, zq=40)
+    return dataclasses.replace(timing, reset=40, wake=40, zq=40, levelled=False)
 
 
 VIOLATIONS = (
@@ -275,4 +275,5 @@ def core_with_memory(configuration: "Configuration") -> wiring.Component:
     timing, ratio = quick_timing(configuration.memory_ratio), configuration.memory_ratio
     within = ddr3.BANK_BITS + ddr3.COLUMN_BITS if configuration.ddr3 else BANK_BITS + COLUMN_BITS
     row_bits = max((configuration.sdram_words - 1).bit_length() - within, 1)
-    return with_memory(Core(configuration, timing=timing), timing, ratio, row_bits=row_bits)
+    options = {"levels": RIGHT_LEVELS} if configuration.ddr3 else {}
+    return with_memory(Core(configuration, timing=timing), timing, ratio, row_bits=row_bits, **options)

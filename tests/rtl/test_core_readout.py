@@ -101,7 +101,7 @@ CASES = [
     (4, 2, (13, 2, 5), 16, "sdram", False, True),
     (5, 17, (), 1, "bram", False, False),
     (6, 1, (40, 3), 8, "bram", False, False),
-    (7, 2, (6, 3), 2, "ddr3", True, False),
+    pytest.param(7, 2, (6, 3), 2, "ddr3", True, False, marks=pytest.mark.slow),
 ]
 
 

@@ -74,6 +74,7 @@ def test_bench_of_boards_that_cannot_be(refused, network):
     )
 
 
+@pytest.mark.slow
 def test_bench_from_a_ddr3(egret, refused, network):
     options = ("bench", "network", "--store", "sdram", "--memory-ratio", 4)
     status, out, _ = egret(*options, "--tokens", 20, "--json")
