@@ -4,6 +4,7 @@
 # pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false, reportArgumentType=false
 
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any
 
 from amaranth.hdl import *
@@ -17,16 +18,11 @@ from egret.model.readout import (
     ALL_WORDS,
     BETA_ONE,
     BY_FACTORS,
-    DRAWN_BITS,
-    INDEX_BITS,
-    LN_2,
     LOG_FRACTION,
     MOST_BETA,
     MOST_TOP,
-    POWER_FRACTION,
     SCORE_BITS,
     SCORE_FRACTION,
-    logarithm_table,
 )
 from egret.rtl.blocks import LATENCY
 from egret.rtl.layouts import (
@@ -40,12 +36,21 @@ from egret.rtl.layouts import (
     task_layout,
 )
 from egret.rtl.readout.best import LOG, Best
+from egret.rtl.readout.dice import Dice
+from egret.rtl.readout.logarithm import Logarithm
 from egret.rtl.readout.scan import SCORE, Scan, entry_bits, most_entries
 from egret.rtl.readout.walk import Walk, Walking
 
 __all__ = ["ReadOut"]
 
 FINER = LOG_FRACTION - SCORE_FRACTION
+
+
+def _wait(m: Module, *states: str) -> None:
+    """Lead through states in which a memory or a register is waited for, to the last one."""
+    for state, following in pairwise(states):
+        with m.State(state):
+            m.next = following
 
 
 class _Of(IntEnum):
@@ -324,34 +329,18 @@ class ReadOut(wiring.Component):
 
     def _logarithm(self, m: Module) -> None:
         """Take the logarithm of a sum of powers."""
-        m.submodules.logarithms = logarithms = memory.Memory(
-            shape=LOG_FRACTION, depth=1 << INDEX_BITS, init=logarithm_table()
-        )
-        read = logarithms.read_port()
-        sum_ = Signal(LOG)
-        left = Signal(DRAWN_BITS)
-        mantissa = Signal(INDEX_BITS + 2)
+        m.submodules.logarithm = logarithm = Logarithm()
         m.d.comb += [
-            mantissa.eq((left[POWER_FRACTION - INDEX_BITS - 1 :] + 1) >> 1),
-            read.addr.eq(mantissa),
+            logarithm.total.eq(self._walk.total),
+            logarithm.base.eq(Mux(self._weighing, 0, self._walk.largest << FINER)),
+            self._log.eq(logarithm.o),
         ]
         with m.State("LOGARITHM"):
-            m.d.sync += [left.eq(self._walk.total), sum_.eq(Mux(self._weighing, 0, self._walk.largest << FINER))]
-            m.next = "NORMALISE"
-        with m.State("NORMALISE"):
-            with m.If((left >> (POWER_FRACTION + 1)) != 0):
-                m.d.sync += [left.eq(left >> 1), sum_.eq(sum_ + LN_2)]
-            with m.Else():
-                # Rounded up to the next power of two?
-                m.d.sync += sum_.eq(sum_ + Mux(mantissa[-1], LN_2, 0))
-                m.next = "FRACTION"
-        fraction = Signal(LOG_FRACTION, reset_less=True)
-        m.d.sync += fraction.eq(read.data)
-        with m.State("FRACTION"):
-            m.next = "ADD"
-        with m.State("ADD"):
-            m.d.sync += self._log.eq(sum_ + fraction)
-            m.next = "LOGGED"
+            m.d.comb += logarithm.start.eq(1)
+            m.next = "LOGGING"
+        with m.State("LOGGING"):
+            with m.If(logarithm.done):
+                m.next = "LOGGED"
 
     def _logged(self, m: Module) -> None:
         """Go on with a logarithm, whatever it is of."""
@@ -397,31 +386,19 @@ class ReadOut(wiring.Component):
     def _draw(self, m: Module) -> None:
         """Draw a number below a sum, and pick the place that it falls into."""
         walk, shape = self._walk, self._shape
-        less, mask = Signal(DRAWN_BITS, reset_less=True), Signal(DRAWN_BITS, reset_less=True)
-        state, number = self._how.state, Signal(DRAWN_BITS)
-        once, again = Signal(64), Signal(64)
-        kept = Signal(DRAWN_BITS, reset_less=True)
+        m.submodules.dice = dice = Dice()
         m.d.comb += [
-            walk.number.eq(kept),
-            once.eq(state ^ (state << 13)[:64]),
-            again.eq(once ^ (once >> 7)),
-            number.eq(state[-DRAWN_BITS:] & mask),
+            dice.load.eq(self.sampling_load),
+            dice.state.eq(self.sampling.state),
+            dice.total.eq(walk.total),
+            walk.number.eq(dice.number),
         ]
         with m.State("DRAW"):
-            m.d.sync += less.eq(walk.total - 1)
-            m.next = "MASK"
-        with m.State("MASK"):
-            m.d.sync += mask.eq(Cat(less[bit:].any() for bit in range(DRAWN_BITS)))
-            m.next = "TRY"
-        with m.State("TRY"):
-            m.d.sync += state.eq(again ^ (again << 17)[:64])
-            m.next = "TRIED"
-        with m.State("TRIED"):
-            m.d.sync += kept.eq(number)
-            with m.If(number < walk.total):
+            m.d.comb += dice.start.eq(1)
+            m.next = "DRAWING"
+        with m.State("DRAWING"):
+            with m.If(dice.done):
                 m.next = "PICK"
-            with m.Else():
-                m.next = "TRY"
         with m.State("PICK"):
             self._start_walk(m, Walking.PICK, 0, self._amount)
             m.next = "PICKING"
@@ -469,8 +446,7 @@ class ReadOut(wiring.Component):
                 with m.Else():
                     m.next = "CHOOSE"
                 m.d.sync += [self._rows_of.eq(0), have.eq(0)]
-        with m.State("FETCH"):
-            m.next = "GIVE"
+        _wait(m, "FETCH", "GIVE")
         with m.State("GIVE"):
             m.d.comb += best.i.valid.eq(1)
             with m.If(best.i.ready):
@@ -487,10 +463,7 @@ class ReadOut(wiring.Component):
                 m.next = "ROWS"
         self._stored = bound = Signal(read.data.shape(), reset_less=True)
         m.d.sync += bound.eq(read.data)
-        with m.State("CHOOSE"):
-            m.next = "FETCH_BOUND"
-        with m.State("FETCH_BOUND"):
-            m.next = "COMPARE"
+        _wait(m, "CHOOSE", "FETCH_BOUND", "COMPARE")
         with m.State("COMPARE"):
             with m.If(~bound.read & (~have | (bound.value > most))):
                 m.d.sync += [have.eq(1), most.eq(bound.value), which.eq(self._rows_of)]
@@ -520,10 +493,7 @@ class ReadOut(wiring.Component):
                 m.next = "ITEM"
             with m.Else():
                 m.next = "COPY"
-        with m.State("COPY"):
-            m.next = "FETCH_COPY"
-        with m.State("FETCH_COPY"):
-            m.next = "PUT"
+        _wait(m, "COPY", "FETCH_COPY", "PUT")
         with m.State("PUT"):
             self._put(m)
             m.d.sync += self._at.eq(self._at + 1)
@@ -562,10 +532,7 @@ class ReadOut(wiring.Component):
         with m.State("WEIGH"):
             m.d.sync += [self._weighing.eq(0), self._exact.eq(self._offset + (walk.largest << FINER))]
             m.next = "ROUND"
-        with m.State("ROUND"):
-            m.next = "SCALE"
-        with m.State("SCALE"):
-            m.next = "WEIGHT"
+        _wait(m, "ROUND", "SCALE", "WEIGHT")
         with m.State("WEIGHT"):
             m.d.sync += weight.eq((scaled >> (SCORE_FRACTION + BETA_ONE.bit_length() - 1 - LOG_FRACTION)) + self._log)
             m.next = "WEIGHED"
@@ -583,10 +550,7 @@ class ReadOut(wiring.Component):
                 with m.If(last_group):
                     m.d.sync += self._at.eq(0)
                     m.next = "OF_HEAD"
-        with m.State("NEXT_PART"):
-            m.next = "FETCH_PART"
-        with m.State("FETCH_PART"):
-            m.next = "ASK_PART"
+        _wait(m, "NEXT_PART", "FETCH_PART", "ASK_PART")
         with m.State("ASK_PART"):
             m.d.sync += [self._bound.eq(self._stored.value), self.ask.payload.eq(self._rows_of + 1)]
             m.next = "ASK"
@@ -595,10 +559,7 @@ class ReadOut(wiring.Component):
         with m.State("OF_HEAD"):
             m.d.sync += self._exact.eq(of_head - self._most if shape.head else least)
             m.next = "PUT_PART"
-        with m.State("OF_GROUP"):
-            m.next = "FETCH_WEIGHT"
-        with m.State("FETCH_WEIGHT"):
-            m.next = "HELD_WEIGHT"
+        _wait(m, "OF_GROUP", "FETCH_WEIGHT", "HELD_WEIGHT")
         with m.State("HELD_WEIGHT"):
             m.d.sync += [self._exact.eq(self._stored.value - self._most), self._rows_of.eq(self._rows_of + 1)]
             m.next = "PUT_PART"
@@ -619,17 +580,11 @@ class ReadOut(wiring.Component):
             self.o.p.value.eq(self._value),
             self.o.p.end.eq(~top | (self._at == self._best.count - 1)),
         ]
-        with m.State("READ"):
-            m.next = "FETCH_SCORE"
-        with m.State("FETCH_SCORE"):
-            m.next = "SCORED"
+        _wait(m, "READ", "FETCH_SCORE", "SCORED")
         with m.State("SCORED"):
             m.d.sync += self._value.eq(self._offset + (self._walk.score << FINER))
             m.next = "ANSWER"
-        with m.State("ITEM"):
-            m.next = "FETCH_ITEM"
-        with m.State("FETCH_ITEM"):
-            m.next = "FOUND"
+        _wait(m, "ITEM", "FETCH_ITEM", "FOUND")
         with m.State("FOUND"):
             m.d.sync += [self._entry.eq(self._best.item.entry), self._value.eq(Mux(top, self._best.item.value, 0))]
             m.next = "WORD"

@@ -153,7 +153,7 @@ def test_random_tasks(seed, head, sizes, rows, store, few, compact):
     run.simulation.run(testbench)
 
 
-@pytest.mark.parametrize("seed, head, sizes, rows, few", [case[:4] + case[5:6] for case in (*CASES[:2], *CASES[4:])])
+@pytest.mark.parametrize("seed, head, sizes, rows, few", [case[:4] + case[5:6] for case in (*CASES[:2], *CASES[4:6])])
 def test_words_drawn_from_all_words(seed, head, sizes, rows, few):
     """At temperatures from the least to the largest, and with odd parts: no head, one word, no groups at all."""
     rng = np.random.default_rng(seed)
