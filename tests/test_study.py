@@ -1,4 +1,4 @@
-"""The published study: its report, its table in the documents and its study file say the same."""
+"""The published studies: their reports, their tables in the documents and their study files say the same."""
 
 import csv
 import json
@@ -15,13 +15,18 @@ from egret.model.training.sweep import check_specification
 
 ROOT = Path(__file__).parent.parent
 STUDY = ROOT / "docs" / "study-ptb"
+LONGER = ROOT / "docs" / "study-ptb-lstm"
 SECTION = (ROOT / "docs" / "training.md").read_text().split("### The Penn Treebank study\n")[1].split("\n## ")[0]
+
+
+def read_points(study):
+    with open(study / "report-points.csv", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
 def points():
-    with open(STUDY / "report-points.csv", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_points(STUDY)
 
 
 def row(start):
@@ -42,14 +47,21 @@ def perplexities(point):
     return [f"{float(point[name]):.2f}" for name in ("valid_perplexity", "test_perplexity")]
 
 
-def test_the_report_is_that_of_the_results(tmp_path):
+@pytest.mark.parametrize(
+    ("study", "finished", "reached", "missing"),
+    [(STUDY, 22, 32, 0), (LONGER, 6, 8, 27)],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_the_report_is_that_of_the_results(study, finished, reached, missing, tmp_path):
     """The tables to the last digit; figures depend on matplotlib's version."""
-    report = write_report(STUDY, tmp_path / "report.html")
-    assert (report.finished, report.missing) == (22, 0)
-    assert sum(goal["gap"] <= 0 for goal in report.goals) == 32 and len(report.goals) == 37
+    report = write_report(study, tmp_path / "report.html")
+    assert (report.finished, report.missing) == (finished, 0)
+    gaps = [goal["gap"] for goal in report.goals]
+    assert sum(gap is not None and gap <= 0 for gap in gaps) == reached
+    assert gaps.count(None) == missing and len(gaps) == 37
     for path in map(Path, report.tables):
-        assert path.read_text() == (STUDY / path.name).read_text()
-    assert all((STUDY / Path(path).name).exists() for path in report.figures)
+        assert path.read_text() == (study / path.name).read_text()
+    assert all((study / Path(path).name).exists() for path in report.figures)
 
 
 def test_the_document_has_the_figures_over_sparsity(points):
@@ -74,6 +86,38 @@ def test_the_document_has_the_figures_over_sparsity(points):
             papers[1],
             [millions(lstm["macs_per_token"])],
         ]
+
+
+def test_the_document_has_the_figures_of_the_longer_chain(points):
+    study = {float(point["sparsity"]): point for point in points if point["run"] == "lstm"}
+    for point in read_points(LONGER):
+        sparsity = float(point["sparsity"])
+        assert row(f"LSTM, {100 * sparsity:g} %" if sparsity else "LSTM, dense") == [
+            [point["epochs"]],
+            perplexities(point),
+            perplexities(study[sparsity])[1:] if sparsity in study else [],
+            [millions(point["macs_per_token"])],
+        ]
+
+
+def test_the_document_says_what_an_lstm_needs_to_be_as_good(points):
+    """Between the better of both LSTMs at each sparsity, in a straight line."""
+    both = [point for point in [*points, *read_points(LONGER)] if point["run"] == "lstm"]
+    chosen = {}
+    for point in sorted(both, key=lambda point: -float(point["test_perplexity"])):
+        chosen[float(point["sparsity"])] = float(point["test_perplexity"]), float(point["macs_per_token"])
+    results = (ROOT / "docs" / "results.md").read_text()
+    for perplexity, own, low, high, needed, times in [
+        (55.9, 672_320, 0.9, 0.95, "1.8", "2.6"),
+        (58.5, 252_005, 0.95, 0.97, "0.87", "3.4"),
+        (55.36, 980_000, 0.9, 0.95, "2.0", "2.1"),
+        (58.21, 430_000, 0.95, 0.97, "0.91", "2.1"),
+    ]:
+        (left, most), (right, least) = chosen[low], chosen[high]
+        assert left < perplexity < right
+        macs = most + (perplexity - left) / (right - left) * (least - most)
+        assert f"{macs / 1e6:.{len(needed) - 2}f}" == needed and f"{macs / own:.1f}" == times
+        assert f"{times} times" in results
 
 
 def means(point, name):
