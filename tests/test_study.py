@@ -16,6 +16,7 @@ from egret.model.training.sweep import check_specification
 ROOT = Path(__file__).parent.parent
 STUDY = ROOT / "docs" / "study-ptb"
 LONGER = ROOT / "docs" / "study-ptb-lstm"
+WIKITEXT = ROOT / "docs" / "study-wikitext2"
 SECTION = (ROOT / "docs" / "training.md").read_text().split("### The Penn Treebank study\n")[1].split("\n## ")[0]
 
 
@@ -29,9 +30,9 @@ def points():
     return read_points(STUDY)
 
 
-def row(start):
-    """Cells of the one row of the document that begins with these, numbers of each."""
-    (line,) = re.findall(rf"^\| {re.escape(start)} \|(.*)\|$", SECTION, re.MULTILINE)
+def row(start, text=SECTION):
+    """Cells of the one row of the text that begins with these, numbers of each."""
+    (line,) = re.findall(rf"^\| {re.escape(start)} \|(.*)\|$", text, re.MULTILINE)
     return [re.findall(r"-?\d+\.?\d*", cell) for cell in line.split("|")]
 
 
@@ -49,7 +50,7 @@ def perplexities(point):
 
 @pytest.mark.parametrize(
     ("study", "finished", "reached", "missing"),
-    [(STUDY, 22, 32, 0), (LONGER, 6, 8, 27)],
+    [(STUDY, 22, 32, 0), (LONGER, 6, 8, 27), (WIKITEXT, 10, 18, 16)],
     ids=lambda value: getattr(value, "name", None),
 )
 def test_the_report_is_that_of_the_results(study, finished, reached, missing, tmp_path):
@@ -58,7 +59,7 @@ def test_the_report_is_that_of_the_results(study, finished, reached, missing, tm
     assert (report.finished, report.missing) == (finished, 0)
     gaps = [goal["gap"] for goal in report.goals]
     assert sum(gap is not None and gap <= 0 for gap in gaps) == reached
-    assert gaps.count(None) == missing and len(gaps) == 37
+    assert gaps.count(None) == missing and len(gaps) == (36 if study == WIKITEXT else 37)
     for path in map(Path, report.tables):
         assert path.read_text() == (study / path.name).read_text()
     assert all((study / Path(path).name).exists() for path in report.figures)
@@ -118,6 +119,34 @@ def test_the_document_says_what_an_lstm_needs_to_be_as_good(points):
         macs = most + (perplexity - left) / (right - left) * (least - most)
         assert f"{macs / 1e6:.{len(needed) - 2}f}" == needed and f"{macs / own:.1f}" == times
         assert f"{times} times" in results
+
+
+def test_the_documents_have_the_figures_of_wikitext2():
+    results = (ROOT / "docs" / "results.md").read_text().split("## WikiText-2\n")[1].split("\n## ")[0]
+    training = SECTION.split("### WikiText-2\n")[1]
+    points = {(point["run"], float(point["sparsity"])): point for point in read_points(WIKITEXT)}
+    for sparsity in (0, 0.8, 0.85, 0.9, 0.95):
+        egru, lstm = points["egru", sparsity], points["lstm", sparsity]
+        papers, their_macs = [egru["papers_test_perplexity"]], [f"{float(egru['papers_macs_per_token']) / 1e6:.1f}"]
+        assert row(f"{100 * sparsity:g}", training) == [
+            perplexities(egru),
+            papers,
+            percent(egru),
+            [millions(egru["macs_per_token"])],
+            their_macs,
+            perplexities(lstm),
+            [lstm["papers_test_perplexity"]],
+            [millions(lstm["macs_per_token"])],
+        ]
+        assert row(f"{100 * sparsity:g} %", results) == [
+            perplexities(egru)[1:],
+            papers,
+            [millions(egru["macs_per_token"])],
+            their_macs,
+            perplexities(lstm)[1:],
+            [lstm["papers_test_perplexity"]],
+            [millions(lstm["macs_per_token"])],
+        ]
 
 
 def means(point, name):
