@@ -149,6 +149,21 @@ def test_the_documents_have_the_figures_of_wikitext2():
         ]
 
 
+def test_the_document_has_the_figures_of_wikitext2_in_four_bits():
+    training = SECTION.split("### WikiText-2\n")[1]
+    for percentage in (85, 95):
+        path = WIKITEXT / f"egru-decay0.12-seed1-sparse{percentage}" / "quantised.json"
+        content = json.loads(path.read_bytes())
+        said = content["evaluate"]
+        assert row(f"EGRU {percentage} %", training) == [
+            [f"{content['float_test_perplexity_64_streams']:.2f}"],
+            [f"{said['perplexity']:.2f}"],
+            [f"{content['bytes'] / 1e6:.1f}"],
+            [f"{100 * share:.1f}" for share in said["activity"]],
+            [millions(said["macs_per_token"])],
+        ]
+
+
 def means(point, name):
     """Of a histogram of the point, one a layer."""
     histograms = json.loads((STUDY / point["name"] / RESULT).read_bytes())["histograms"][name]
