@@ -18,7 +18,7 @@ def run(table, tokens, *, seed=0, backpressure=0.0, pause=0, hurry=None, ratio=1
 
     ``hurry``: the rows come from an SDRAM that sends a beat so often, of ``ratio`` words.
     """
-    store, lanes = ("bram", 1) if hurry is None else ("sdram", 8)
+    store, lanes = ("bram", 1) if hurry is None else ("sdram", 16)
     c = Configuration(
         vocabulary=len(table),
         embedding=len(table[0]),
