@@ -19,7 +19,17 @@ from amaranth.lib.wiring import In, Out
 
 from egret.model.compiler.configuration import DDR3_RATIO
 from egret.rtl.ddr3_timing import BURST_CLOCKS, ROWS_IN_WINDOW, Ddr3Timing
-from egret.rtl.sdram import ADDRESS_BITS, OWED, TAG_BITS, WORD_BITS, WRITES, beat_layout, burst_layout, write_layout
+from egret.rtl.sdram import (
+    ADDRESS_BITS,
+    OWED,
+    TAG_BITS,
+    WORD_BITS,
+    WRITES,
+    at_least,
+    beat_layout,
+    burst_layout,
+    write_layout,
+)
 
 __all__ = [
     "BANK_BITS",
@@ -138,16 +148,6 @@ def _segment_layout() -> data.StructLayout:
             "word": WORD_BITS,
         }
     )
-
-
-def _at_least(m: Module, name: str, cycles: int, since: Value) -> Value:
-    """Whether some cycles have gone by since an event, the cycle after which is the first."""
-    count = Signal(range(cycles), name=name, init=cycles - 1)
-    with m.If(since):
-        m.d.sync += count.eq(0)
-    with m.Elif(count != cycles - 1):
-        m.d.sync += count.eq(count + 1)
-    return count == cycles - 1
 
 
 class Ddr3(wiring.Component):
@@ -281,10 +281,10 @@ class Ddr3(wiring.Component):
         # With each burst that is left; the skip of the last beat is of the last burst alone.
         reads, writes, done = Signal(), Signal(), Signal()
         every = t.apart(BURST_CLOCKS, 0, 0)
-        may_read = _at_least(m, "since_read", every, reads)
-        may_read &= _at_least(m, "written", t.apart(t.written + t.wtr, 1 - half, half), writes)
-        may_write = _at_least(m, "since_write", every, writes)
-        may_write &= _at_least(m, "has_read", t.apart(t.read_to_write, half, 1 - half), reads)
+        may_read = at_least(m, "since_read", every, reads)
+        may_read &= at_least(m, "written", t.apart(t.written + t.wtr, 1 - half, half), writes)
+        may_write = at_least(m, "since_write", every, writes)
+        may_write &= at_least(m, "has_read", t.apart(t.read_to_write, half, 1 - half), reads)
         m.d.comb += [
             reads.eq(has & ~part.write & may_read),
             writes.eq(has & part.write & may_write),
@@ -375,12 +375,12 @@ class Ddr3(wiring.Component):
             m.d.comb += claimed[number].eq(claims != 0)
         # Four rows in the window `faw` are four times `rrd` at the least.
         apart = max(t.rrd, -(-t.faw // ROWS_IN_WINDOW))
-        may_activate = _at_least(m, "since_activate", t.apart(apart, half, half), activates)
-        may_activate &= _at_least(m, "closing", t.apart(t.rp, half, half), precharges)
-        may_precharge = _at_least(m, "open_for", t.apart(t.ras, half, half), activates)
-        may_precharge &= _at_least(m, "recovered", t.apart(t.written + t.wr, half, half), writes)
+        may_activate = at_least(m, "since_activate", t.apart(apart, half, half), activates)
+        may_activate &= at_least(m, "closing", t.apart(t.rp, half, half), precharges)
+        may_precharge = at_least(m, "open_for", t.apart(t.ras, half, half), activates)
+        may_precharge &= at_least(m, "recovered", t.apart(t.written + t.wr, half, half), writes)
         opening = max(t.apart(t.rcd, half, then) for then in (0, 1)) - _PASSING
-        may_pass = _at_least(m, "opening", max(opening, 1), activates)
+        may_pass = at_least(m, "opening", max(opening, 1), activates)
 
         # Refreshes that are due, in cycles of the core.
         every = t.refresh // 2

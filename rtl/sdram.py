@@ -37,6 +37,7 @@ __all__ = [
     "default_timing",
     "sdram_pins",
     "write_layout",
+    "at_least",
 ]
 
 WORD_BITS = 16
@@ -215,6 +216,19 @@ def write_layout() -> data.StructLayout:
     return data.StructLayout({"address": ADDRESS_BITS, "word": WORD_BITS})
 
 
+def at_least(m: Module, name: str, cycles: int, since: Value) -> Value:
+    """Whether ``cycles``, 1 or more, have gone by ``since`` an event, the cycle after which is the first.
+
+    Adds to ``m`` a counter of that ``name``, which says so from the start.
+    """
+    count = Signal(range(cycles + 1), name=name, init=cycles)
+    with m.If(since):
+        m.d.sync += count.eq(0)
+    with m.Elif(count != cycles):
+        m.d.sync += count.eq(count + 1)
+    return count >= cycles - 1
+
+
 def _segment_layout() -> data.StructLayout:
     """A part of a burst within a row, or a word to write."""
     return data.StructLayout(
@@ -351,15 +365,6 @@ class Sdram(wiring.Component):
             }[name]
             return command.eq(Cat(ras, cas, we))
 
-        def at_least(name, cycles, since):
-            """Whether some cycles have gone by since an event, the cycle after which is the first."""
-            count = Signal(range(cycles + 1), name=name, init=cycles)
-            with m.If(since):
-                m.d.sync += count.eq(0)
-            with m.Elif(count != cycles):
-                m.d.sync += count.eq(count + 1)
-            return count >= cycles - 1
-
         bank, address = Signal(BANK_BITS), Signal(ROW_BITS)
         writing = Signal()
         m.d.sync += [
@@ -375,8 +380,8 @@ class Sdram(wiring.Component):
         is_open = Signal(1 << BANK_BITS)
         rows = Array(Signal(ROW_BITS, name=f"row_{number}") for number in range(1 << BANK_BITS))
         activates, precharges = Signal(), Signal()
-        may_precharge = at_least("since_activate", t.ras, activates) & at_least("since_write", t.wr, writing)
-        opened, closed = at_least("opening", t.rcd, activates), at_least("closing", t.rp, precharges)
+        may_precharge = at_least(m, "since_activate", t.ras, activates) & at_least(m, "since_write", t.wr, writing)
+        opened, closed = at_least(m, "opening", t.rcd, activates), at_least(m, "closing", t.rp, precharges)
 
         # A burst being read: command cycles left that are its own, and beats on their way.
         left = Signal(COLUMN_BITS + 1)
@@ -401,7 +406,7 @@ class Sdram(wiring.Component):
         with m.Elif(left != 0):
             m.d.sync += left.eq(left - 1)
         # A word may be written when the last one that was read has left the pins.
-        quiet = at_least("since_read", t.latency + 2, slot | runs)
+        quiet = at_least(m, "since_read", t.latency + 2, slot | runs)
 
         # Refreshes that are due.
         clock = Signal(range(t.refresh))
