@@ -16,6 +16,8 @@ HERTZ = 80_000_000
 """Clock that the ULX3S closes."""
 SDRAM_HERTZ = 62_500_000
 """The same with an SDRAM, whose clock is twice that."""
+DDR3_HERTZ = 75_000_000
+"""The same with a DDR3 (docs/blocks/ddr3.md)."""
 
 CAUSES = {
     "macs": "lanes multiply",
@@ -275,6 +277,25 @@ def _sdram(entries: list[dict[str, Any]]) -> str:
     return _columns(("85 %", "95 %"), columns)
 
 
+def _wikitext2(entries: list[dict[str, Any]]) -> str:
+    text, *cores = _results(entries)
+    columns = []
+    for result, hertz in zip(cores, (SDRAM_HERTZ, DDR3_HERTZ), strict=True):
+        columns.append(
+            [
+                ("perplexity of the four articles, 16 streams", f"{text['perplexity']:.2f}"),
+                ("lanes", f"{result['lanes']}"),
+                ("folded rows that fit beside the rest", f"{result['folded']:,}"),
+                *_counts(result),
+                ("clock of the core, MHz", f"{hertz / 1e6:g}"),
+                ("tokens a second, core alone", _core_speed(result, hertz)),
+                ("beats that came, of those that could have", _percent(result["bus_utilisation"])),
+                ("event values unlike the integer network's", f"{result['mismatches']}"),
+            ]
+        )
+    return _columns(("SDRAM of a ULX3S", "DDR3"), columns)
+
+
 def _in_a_row(entries: list[dict[str, Any]]) -> str:
     one, *cut = _results(entries)
     rows = [_of_a_row("one: layers 1 to 3", one)]
@@ -442,6 +463,7 @@ TABLES: dict[str, Table] = {
     "sdram": Table(("85-sdram", "95-sdram"), _sdram),
     "sdram-none-resident": Table(("85-sdram-none-resident", "95-sdram-none-resident"), _sdram),
     "sdram-folded-550": Table(("85-sdram-folded-550", "95-sdram-folded-550"), _sdram),
+    "wikitext2": Table(("wikitext2-95-perplexity", "wikitext2-95-sdram", "wikitext2-95-ddr3"), _wikitext2),
     "in-a-row": Table(("85-one-board", "85-split-1", "85-split-1-2"), _in_a_row),
     "energy": Table(("85-energy", "95-energy"), _energy),
     "peers": Table(("85-energy", "95-energy"), _peers, commands=False),

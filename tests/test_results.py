@@ -7,6 +7,7 @@ import pytest
 
 from bench.result_tables import SDRAM_HERTZ, TABLES
 from bench.results import RESULTS, ROOT, documents, write
+from egret.model.integer_file import load_integer
 
 ENTRIES = json.loads(RESULTS.read_text())
 DOCUMENTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in documents()}
@@ -38,6 +39,30 @@ def test_the_cards_of_the_large_networks(sparsity):
     assert card["test_perplexity"] == round(result["perplexity"], 2)
     assert card["test_macs_per_token"] == round(result["macs_per_token"])
     assert card["test_activity"] == [round(share, 4) for share in result["activity"]]
+
+
+def test_the_card_of_the_network_of_wikitext2():
+    """The test text is not in the tree: the study has what was measured with it."""
+    card = json.loads((ROOT / "model/networks/card.json").read_text())["wikitext2, 95"]
+    study = ROOT / "docs/study-wikitext2/egru-decay0.12-seed1-sparse95/quantised.json"
+    content = json.loads(study.read_text())
+    result = content["evaluate"]
+    assert (ROOT / "model/networks" / card["file"]).stat().st_size == content["bytes"]
+    assert card["test_perplexity"] == round(result["perplexity"], 2)
+    assert card["float_test_perplexity_64_streams"] == round(content["float_test_perplexity_64_streams"], 2)
+    assert card["test_macs_per_token"] == round(result["macs_per_token"])
+    assert card["test_macs_readout_per_token"] == round(result["macs_readout_per_token"])
+    assert card["test_activity"] == [round(share, 4) for share in result["activity"]]
+    assert f"it has {card['test_perplexity']}" in prose("docs/results.md")
+
+
+def test_the_example_of_wikitext2_is_all_of_its_words():
+    network = load_integer(ROOT / "model/networks/wikitext2-egru-95.egret")
+    text = (ROOT / "model/networks/wikitext2.valid.txt").read_text()
+    assert {*text.split()} <= {*network.vocabulary.tokens}
+    said = (ROOT / "model/networks/wikitext2.md").read_text()
+    assert f"{len(network.vocabulary.encode(text)):,} tokens" in said
+    assert f"{text.count(chr(10))} lines" in said and "creativecommons.org/licenses/by-sa/3.0" in said
 
 
 def prose(name):

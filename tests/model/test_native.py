@@ -140,8 +140,8 @@ def test_evaluation(batch, threads):
         check(NativeEngine(network), network, batch, threads=threads)
 
 
-@pytest.mark.parametrize("name", ["ptb-egru-85", "ptb-egru-95"])
-def test_networks_of_ten_thousand_words(name):
+@pytest.mark.parametrize("name", ["ptb-egru-85", "ptb-egru-95", "wikitext2-egru-95"])
+def test_networks_of_ten_thousand_words_and_more(name):
     network = load_integer(NETWORKS / f"{name}.egret")
     engine = NativeEngine(network)
     assert compare(engine, network, 4)
