@@ -2,10 +2,10 @@
 
 Called by ``egret report --study`` as::
 
-    report = write_report(directory, path)
+    report = write_report(directories, path)
 
-It reads what `egret.model.training.sweep` left: ``study.json`` and each point's ``result.json``. The page needs nothing
-beside it; its figures are inline SVG, and each is a file of its own too.
+It reads, of each study, what `egret.model.training.sweep` left: ``study.json`` and each point's ``result.json``. The
+page needs nothing beside it; its figures are inline SVG, and each is a file of its own too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from egret.model.errors import InputError
 from egret.model.files import write_aside
 from egret.model.training.papers import CORPORA, NOTES, published
 from egret.model.training.report import data, figures
@@ -42,7 +43,7 @@ class Report:
     finished, missing : int
         Points.
     goals : list of dict
-        See `egret.model.training.report.data.goals`.
+        See `egret.model.training.report.data.goals`; and ``study``, the name of the study's directory.
     """
 
     page: str
@@ -53,21 +54,49 @@ class Report:
     goals: list[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class _Study:
+    """What the page says of a study.
+
+    Parameters
+    ----------
+    name : str
+        Of its directory.
+    title : str
+    corpus : str or None
+    points, missing : sequence of dict
+    goals : sequence of dict
+    shown : dict
+        Points of each section by its name.
+    drawn : dict
+        Figures likewise, where there are points.
+    """
+
+    name: str
+    title: str
+    corpus: str | None
+    points: Sequence[Point]
+    missing: Sequence[Point]
+    goals: Sequence[Mapping[str, Any]]
+    shown: Mapping[str, Sequence[Point]]
+    drawn: Mapping[str, str]
+
+
 def write_report(
-    directory: str | Path,
+    directories: str | Path | Sequence[str | Path],
     path: str | Path | None = None,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Write the report of a study.
+    """Write the report of a study, or one page of several studies.
 
     Parameters
     ----------
-    directory : str or Path
-        Of the study.
+    directories : str or Path, or sequence of them
+        Of each study.
     path : str or Path, optional
-        HTML file; ``report.html`` in the directory when not given. The CSV and SVG files lie beside it and begin with
-        its name.
+        HTML file; ``report.html`` in the directory of the one study when not given. The CSV and SVG files lie beside it
+        and begin with its name, and where there are several studies with that of their directory, too.
     progress : callable, optional
         Called as ``progress(done, total)``, in figures.
 
@@ -78,27 +107,58 @@ def write_report(
     Raises
     ------
     InputError
-        If there is no finished point, a file is damaged, or one cannot be written.
+        If there is no finished point, a file is damaged, or one cannot be written; or if several studies have no
+        ``path``, or directories of one name.
     """
-    directory = Path(directory)
-    path = directory / "report.html" if path is None else Path(path)
+    places = [Path(one) for one in ([directories] if isinstance(directories, str | Path) else directories)]
+    names = [place.resolve().name for place in places]
+    if len(places) > 1 and path is None:
+        raise InputError(f"one page of {len(places)} studies needs its name: -o FILE")
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{name}: two studies on one page must be in directories of different names")
+    path = places[0] / "report.html" if path is None else Path(path)
+    total = len(places) * len(_SECTIONS)
+
+    done = 0
+
+    def drew() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    studies, csvs, svgs = [], {}, {}
+    for place, name in zip(places, names, strict=True):
+        study = _study(place, name, drew)
+        studies.append(study)
+        stem = path.stem if len(places) == 1 else f"{path.stem}-{name}"
+        tables = {"points": data.points_table(study.points, study.missing, study.corpus)}
+        tables |= {kind: data.histogram_table(study.points, kind) for kind in data.HISTOGRAMS}
+        csvs |= {str(path.with_name(f"{stem}-{kind}.csv")): data.as_csv(rows) for kind, rows in tables.items()}
+        svgs |= {str(path.with_name(f"{stem}-{kind}.svg")): figure for kind, figure in study.drawn.items()}
+    for file, content in {**csvs, **svgs, path: _page(studies)}.items():
+        write_aside(file, content.encode())
+    return Report(
+        str(path),
+        list(csvs),
+        list(svgs),
+        sum(len(study.points) for study in studies),
+        sum(len(study.missing) for study in studies),
+        [{"study": study.name, **goal} for study in studies for goal in study.goals],
+    )
+
+
+def _study(directory: Path, name: str, drew: Callable[[], None]) -> _Study:
+    """Read a study and draw its figures; ``drew`` is called after each."""
     title, corpus, points, missing = data.load(directory)
-    goals = data.goals(points, corpus)
     shown = {section.name: section.select(points) for section in _SECTIONS}
     drawn = {}
-    for number, section in enumerate(_SECTIONS):
+    for section in _SECTIONS:
         if shown[section.name]:
             drawn[section.name] = figures.as_svg(section.plot, shown[section.name], corpus, section.heading)
-        if progress is not None:
-            progress(number + 1, len(_SECTIONS))
-    tables = {"points": data.points_table(points, missing, corpus)}
-    tables |= {name: data.histogram_table(points, name) for name in data.HISTOGRAMS}
-    csvs = {str(path.with_name(f"{path.stem}-{name}.csv")): data.as_csv(rows) for name, rows in tables.items()}
-    svgs = {str(path.with_name(f"{path.stem}-{name}.svg")): figure for name, figure in drawn.items()}
-    page = _page(title, corpus, points, missing, goals, shown, drawn)
-    for file, content in {**csvs, **svgs, path: page}.items():
-        write_aside(file, content.encode())
-    return Report(str(path), list(csvs), list(svgs), len(points), len(missing), goals)
+        drew()
+    return _Study(name, title, corpus, points, missing, data.goals(points, corpus), shown, drawn)
 
 
 # The page
@@ -315,37 +375,39 @@ def _all_points(points: Sequence[Point], missing: Sequence[Point]) -> str:
     return _html_table(head, rows, caption)
 
 
-def _page(
-    title: str,
-    corpus: str | None,
-    points: Sequence[Point],
-    missing: Sequence[Point],
-    goals: Sequence[Mapping[str, Any]],
-    shown: Mapping[str, Sequence[Point]],
-    drawn: Mapping[str, str],
-) -> str:
-    total = len(points) + len(missing)
-    lead = f"{len(points)} of {total} points are finished"
-    lead += f", trained on {CORPORA[corpus]}" if corpus else ""
+def _part(study: _Study) -> list[str]:
+    """What the page has of a study, from its title on."""
+    points, missing = study.points, study.missing
+    lead = f"{len(points)} of {len(points) + len(missing)} points are finished"
+    lead += f", trained on {CORPORA[study.corpus]}" if study.corpus else ""
     lead += ". Event-based GRU and LSTM language models over weight sparsity and weight decay, beside arXiv 2405.00433 "
     lead += "and arXiv 2311.07625."
     parts = [
-        f"<h1>{escape(title)}</h1>",
+        f'<h1 id="{escape(study.name)}">{escape(study.title)}</h1>',
         f'<p class="lead">{escape(lead)}</p>',
-        _summary(goals),
+        _summary(study.goals),
     ]
     for section in _SECTIONS:
-        figure = drawn.get(section.name, "<p>Missing: no such point is finished.</p>")
+        figure = study.drawn.get(section.name, "<p>Missing: no such point is finished.</p>")
         parts.append(f"<h2>{escape(section.heading)}</h2>")
         parts.append(f"<figure>{figure}<figcaption>{escape(section.caption)}</figcaption></figure>")
         if section.note is not None:
             parts.append(f'<p class="note">{escape(NOTES[section.note])}</p>')
-        own = shown[section.name]
+        own = study.shown[section.name]
         names = "all" if len(own) == len(points) else ", ".join(point["name"] for point in own) or "none"
         parts.append(f'<p class="points">Points: {escape(names)}.</p>')
         if section.name == "sparsity":
-            parts.append(_sparsity_table(points, missing, corpus))
-    parts += ["<h2>All points</h2>", _all_points(points, missing)]
+            parts.append(_sparsity_table(points, missing, study.corpus))
+    return [*parts, "<h2>All points</h2>", _all_points(points, missing)]
+
+
+def _page(studies: Sequence[_Study]) -> str:
+    """The page: where there are several studies, links to each come first."""
+    title = " \N{MIDDLE DOT} ".join(study.title for study in studies)
+    links = " \N{MIDDLE DOT} ".join(f'<a href="#{escape(study.name)}">{escape(study.title)}</a>' for study in studies)
+    parts = [f"<p>{links}</p>"] if len(studies) > 1 else []
+    for study in studies:
+        parts += _part(study)
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><meta name="viewport" content="width=device-width">'
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{_CSS}</style></head>\n<body>\n' + "\n".join(
         [*parts, "</body></html>\n"]

@@ -5,6 +5,7 @@ import json
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -218,8 +219,9 @@ def test_goals(written):
     goals = written[1].goals
     assert len(goals) == 37
     assert goals[0] == {
-        "cell": "egru", "sparsity": 0.0, "quantity": "perplexity", "goal": 56.6, "reached": 56.55,
-        "gap": 56.55 - 56.6, "point": "egru-decay0.1-seed2-dense", "source": "arXiv 2405.00433, fig. 2, tables 3 and 4",
+        "study": written[0].name, "cell": "egru", "sparsity": 0.0, "quantity": "perplexity", "goal": 56.6,
+        "reached": 56.55, "gap": 56.55 - 56.6, "point": "egru-decay0.1-seed2-dense",
+        "source": "arXiv 2405.00433, fig. 2, tables 3 and 4",
     }  # fmt: skip
     reached = [(goal["cell"], goal["sparsity"], goal["quantity"]) for goal in goals if goal["reached"] is not None]
     assert reached == [
@@ -299,3 +301,38 @@ def test_what_is_refused(tmp_path):
     (tmp_path / "study.json").write_text(json.dumps(study))
     path.write_text(json.dumps(RESULTS[0])[:-1])
     assert refused() == f"{path}: not a file of `egret sweep`, or damaged"
+
+
+def test_one_page_of_several_studies(tmp_path):
+    """Each study as on a page of its own, with its own figures and tables beside."""
+    alone = []
+    for name, corpus in (("a", "ptb"), ("b", None)):
+        (tmp_path / name).mkdir()
+        write_study(tmp_path / name, corpus=corpus)
+        alone.append(write_report(tmp_path / name))
+    steps = []
+    both = write_report(
+        [tmp_path / "a", tmp_path / "b"], tmp_path / "all.html", progress=lambda *step: steps.append(step)
+    )
+    assert (both.finished, both.missing) == (10, 2)
+    assert both.goals == alone[0].goals and {goal["study"] for goal in both.goals} == {"a"}
+    assert steps == [(number + 1, 14) for number in range(14)]
+    text, bodies = (tmp_path / "all.html").read_text(), []
+    for name, report in zip("ab", alone, strict=True):
+        own = (tmp_path / name / "report.html").read_text()
+        bodies.append(own.split("<body>\n")[1].split("</body>")[0])
+        assert bodies[-1] in text and f'<a href="#{name}">' in text
+        for kind, files in (("csv", report.tables), ("svg", report.figures)):
+            for file in files:
+                beside = tmp_path / f"all-{name}-{file.split('report-')[1]}"
+                assert file.endswith(kind) and beside.read_text() == Path(file).read_text()
+    assert text.index(bodies[0]) < text.index(bodies[1])
+    assert len({*both.tables, *both.figures}) == sum(len(one.tables) + len(one.figures) for one in alone)
+
+
+def test_studies_that_cannot_be_on_one_page(tmp_path):
+    with pytest.raises(InputError, match="^one page of 2 studies needs its name: -o FILE$"):
+        write_report(["a", "b"])
+    with pytest.raises(InputError, match="^a: two studies on one page must be in directories of different names$"):
+        write_report(["x/a", "y/a"], tmp_path / "all.html")
+    assert not any(tmp_path.iterdir())
