@@ -28,6 +28,8 @@ class Design:
     board : BoardDefinition
     hertz : float
         Clock to aim at.
+    seed : int
+        Of the placement.
     files : dict of str to str or bytes
         By name.
     commands : list of list of str
@@ -36,6 +38,7 @@ class Design:
 
     board: BoardDefinition
     hertz: float
+    seed: int
     files: dict[str, str | bytes]
     commands: list[list[str]]
 
@@ -108,6 +111,7 @@ def generate(
     return Design(
         board,
         settings.hertz,
+        seed,
         plan.files,
         [command for command in commands if command[0] in FAMILY_TOOLS[board.device.family]],
     )

@@ -34,6 +34,8 @@ class NativeSession:
     matching : int or None
         Tokens that were the integer network's; None where nothing was compared.
     first_mismatch : str or None
+    text : str
+        That was written, with the prompt, where somebody kept it.
     """
 
     tokens: int = 0
@@ -41,6 +43,7 @@ class NativeSession:
     host_seconds: float = 0.0
     matching: int | None = None
     first_mismatch: str | None = None
+    text: str = ""
 
     def lines(self) -> list[str]:
         """The figures as text, a list of lines."""

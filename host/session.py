@@ -45,6 +45,8 @@ class Session:
         Of these, what this process worked.
     bytes_sent, bytes_received : int
         On the line.
+    text : str
+        That was written, with the prompt, where somebody kept it.
     """
 
     tokens: int = 0
@@ -56,6 +58,7 @@ class Session:
     host_seconds: float = 0.0
     bytes_sent: int = 0
     bytes_received: int = 0
+    text: str = ""
 
     def lines(self) -> list[str]:
         """The figures as text, a list of lines."""

@@ -211,6 +211,40 @@ class Checkpoint:
     tensors: dict[str, np.ndarray]
     vocabulary: Vocabulary
 
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, np.ndarray], vocabulary: Vocabulary, *, reset: str = "before") -> Self:
+        """An EGRU whose sizes follow from its tensors, with a read-out without groups.
+
+        Parameters
+        ----------
+        tensors : dict of str to np.ndarray of float32
+        vocabulary : Vocabulary
+        reset : str
+            See `NetworkConfiguration`.
+
+        Returns
+        -------
+        Checkpoint
+
+        Raises
+        ------
+        InputError
+            There is no embedding, or no layer, or the checkpoint does not pass `check`.
+        """
+        embedding, hidden = tensors.get("embedding.weight"), []
+        while (weight := tensors.get(f"layers.{len(hidden)}.weight_y")) is not None:
+            hidden.append(weight.shape[-1] if weight.ndim else 0)
+        if embedding is None or embedding.ndim != 2 or not hidden:
+            raise InputError(
+                "tensors: a matrix embedding.weight and a layer, layers.0.weight_y, are needed; there are "
+                f"{', '.join(tensors) or 'none'}"
+            )
+        tied, size = "readout.weight" not in tensors, embedding.shape[1]
+        shape = NetworkConfiguration("egru", vocabulary.kind, vocabulary.size, size, tuple(hidden), reset, tied)
+        checkpoint = cls(shape, tensors, vocabulary)
+        checkpoint.check(where="tensors")
+        return checkpoint
+
     def check(self, where: str | Path = "checkpoint") -> None:
         """Check everything that one part of a checkpoint demands of another.
 

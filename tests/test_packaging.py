@@ -11,7 +11,8 @@ PACKAGES = ("boards", "host", "model", "rtl", "sim")
 
 
 def test_every_package_is_linked():
-    assert sorted(path.name for path in (ROOT / "src" / "egret").iterdir() if path.name != "__pycache__") == [*PACKAGES]
+    names = sorted(path.name for path in (ROOT / "src" / "egret").iterdir() if path.name != "__pycache__")
+    assert names == ["__init__.py", *PACKAGES]
     for package in PACKAGES:
         assert (ROOT / "src" / "egret" / package).readlink() == Path("../..") / package
 

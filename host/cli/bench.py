@@ -11,15 +11,14 @@ from egret.host.cli.cores import (
     describe_measurement,
     diverged,
     generation_speed,
-    measure_text,
     measure_whole,
     mismatch_status,
-    open_board,
 )
 from egret.host.cli.options import as_json, core_options
 from egret.host.cli.outputs import check_files
-from egret.host.cli.show import Result, Table, progress_bar, show
-from egret.host.cli.sources import Source, board_named
+from egret.host.cli.show import Result, Table, show
+from egret.host.network import Network, board_named, open_board
+from egret.host.progress import progress_bar
 from egret.model.errors import InputError, needs
 
 __all__ = ["bench"]
@@ -75,7 +74,7 @@ def bench(
     check_files({"--plot": plot}, suffixes=(".png", ".svg", ".pdf"))
     board = None if name is None else board_named(name, [*core, *(["speed_ups"] if speed_ups else [])])
     # The parts of a network have no words, whatever the board's core does otherwise.
-    source = Source(checkpoint, core if split is None else {"readout": False} | core, board)
+    source = Network(checkpoint, board=name, **core if split is None else {"readout": False} | core)
     if split is not None:
         if speed_ups or energy or peers or plot is not None:
             raise InputError(
@@ -84,9 +83,9 @@ def bench(
         return _bench_pipeline(checkpoint, source, split, board, text, tokens, as_json)
     if (energy or peers) and source.configuration.ddr3:
         raise InputError("the energy of a DDR3 is not known: --energy and --peers do not go with it")
-    image, network, ids = source.image, source.network, source.ids(text, tokens)
+    image, network, ids = source.image, source.integer, source.ids(text, tokens)
     if board is None:
-        measurement, session = measure_text(source, ids), None
+        measurement, session = source.measure(ids), None
     else:
         measurement, session = measure_whole(source, ids, min(tokens, MOST_GENERATED))
     read = weight_bytes_per_token(image, measurement, ids, network.embedding)
@@ -265,7 +264,7 @@ def _bench_pipeline(checkpoint, source, split, board, text, tokens, as_json):
         behind = [int(layer) for layer in split.split(",")]
     except ValueError:
         raise InputError(f"--split must be numbers of layers, such as 1 or 1,2, not {split!r}") from None
-    network = source.network
+    network = source.integer
     images = pipeline_images(network, behind, **source.options)
     ids = source.ids(text, tokens)
     with contextlib.ExitStack() as stack:

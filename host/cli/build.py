@@ -1,18 +1,16 @@
 """The command ``egret build``."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from egret.host.cli.cores import board_speed, measure_text, mismatch_status
+from egret.host.cli.cores import board_speed, mismatch_status
 from egret.host.cli.options import as_json, core_options
 from egret.host.cli.outputs import check_directory
 from egret.host.cli.show import Result, share_rows, show
-from egret.host.cli.sources import Source, board_named
+from egret.host.network import Network, board_named
 from egret.model.errors import InputError
-from egret.model.files import json_text
 
 __all__ = ["build"]
 
@@ -52,11 +50,7 @@ def build(
     nextpnr: pip install 'egret-fpga[build]'. The variables YOSYS, NEXTPNR_ECP5, ECPPACK, NEXTPNR_ICE40 and ICEPACK name
     other commands.
     """
-    from rich.console import Console
-
     board = board_named(name, core, "weight_bytes", what="building")
-    from egret.boards.build import publish, run, working_directory
-    from egret.boards.design import generate
     from egret.boards.estimate import estimate as estimate_design
     from egret.boards.estimate import refuse_what_cannot_fit
     from egret.boards.tools import Tools
@@ -68,68 +62,41 @@ def build(
         raise InputError(f"--clock must be above 0, not {clock:g}")
     target = Path("build") / name if output is None else Path(output)
     check_directory(target)
-    tools = Tools.find(board.device.family)
+    Tools.find(board.device.family)  # refused before the long part
     source = str(NETWORK) if source is None else source
-    opened = Source(source, core, board, parts=True)
-    image = opened.image
-    if tokens and not image.readout_bias:
+    network = Network(source, board=name, parts=True, **core)
+    if tokens and not network.image.readout_bias:
         raise InputError(
             f"{source}: the image of a part of a network, which has no read-out to simulate a text with; "
             "--tokens 0 leaves the simulation out"
         )
-    console = Console(stderr=True)
-    with console.status("generating the design"):
-        design = generate(board, image.configuration, hertz=clock and clock * 1e6, seed=seed, sdram=sdram_module)
-        estimate = estimate_design(design)
-    capacity = board.device.capacity
+    design = network.design(hertz=clock and clock * 1e6, seed=seed, sdram=sdram_module)
+    estimate, capacity = estimate_design(design), board.device.capacity
     if not as_json:
         rows = [*share_rows(estimate.used, capacity), ("time", f"about {_minutes(estimate.seconds)}")]
         show(Result({}, rows), f"{board.title}, estimate", as_json)
     refuse_what_cannot_fit(board, estimate.certain, "its memories and multipliers")
     speed = None
     if tokens:
-        measurement = measure_text(opened, opened.ids(None, tokens))
+        measurement = network.measure(tokens=tokens)
         if (status := mismatch_status(measurement)) != 0:
             return status
         speed = board_speed(board, measurement, design.hertz)
-    with working_directory(target) as directory:
-        with console.status("synthesis") as status:
-            result = run(design, tools, directory, progress=status.update)
-        summary = {
-            "board": name,
-            "source": source,
-            "configuration": json.loads(image.configuration.to_json()),
-            "digest": image.configuration.digest.hex(),
-            "seed": seed,
-            "megahertz": result.megahertz,
-            "wanted_megahertz": result.wanted_megahertz,
-            "met": result.met,
-            "baud": board.baud,
-            "used": result.used,
-            "available": {key: capacity[key] for key in result.used},
-            "critical_path": result.critical_path,
-            "seconds": {key: round(value, 1) for key, value in result.seconds.items()},
-            "estimate": {"used": estimate.used, "seconds": round(estimate.seconds)},
-            "tools": tools.paths,
-            "speed": speed and speed.summary(),
-        }
-        (directory / "report.json").write_text(json_text(summary, indent=1) + "\n")
-        image.save(directory / "image")
-        files = publish(result, directory, target, name)
-    summary["files"] = {key: str(path) for key, path in files.items()}
+    summary = network.build(target, design=design, speed=speed)
     rows = [
-        ("clock", f"{result.megahertz:.1f} MHz, {result.wanted_megahertz:.1f} wanted"),
-        *share_rows(result.used, capacity),
-        ("critical path", result.critical_path),
-        ("time", ", ".join(f"{key} {value:.0f} s" for key, value in result.seconds.items())),
+        ("clock", f"{summary['megahertz']:.1f} MHz, {summary['wanted_megahertz']:.1f} wanted"),
+        *share_rows(summary["used"], capacity),
+        ("critical path", summary["critical_path"]),
+        ("time", ", ".join(f"{key} {value:.0f} s" for key, value in summary["seconds"].items())),
         *(speed.rows() if speed else []),
-        *((key, str(path)) for key, path in files.items()),
+        *summary["files"].items(),
     ]
     show(Result(summary, rows), f"{board.title}, {source}", as_json)
-    if not result.met:
+    if not summary["met"]:
         click.echo(
-            f"egret: {board.title}: the clock is missed: {result.megahertz:.1f} of {result.wanted_megahertz:.1f}"
-            f" MHz; no bitstream is written; try another --seed, or --clock {result.megahertz:.0f}",
+            f"egret: {board.title}: the clock is missed: {summary['megahertz']:.1f} of "
+            f"{summary['wanted_megahertz']:.1f} MHz; no bitstream is written; try another --seed, or --clock "
+            f"{summary['megahertz']:.0f}",
             err=True,
         )
         return 1

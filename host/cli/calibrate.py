@@ -4,8 +4,9 @@ import click
 
 from egret.host.cli.options import as_json
 from egret.host.cli.outputs import check_directory
-from egret.host.cli.show import Result, progress_bar, show
-from egret.host.cli.sources import Source
+from egret.host.cli.show import Result, show
+from egret.host.network import Network
+from egret.host.progress import progress_bar
 
 __all__ = ["calibrate"]
 
@@ -39,7 +40,7 @@ def calibrate(
     from egret.model.quantise import quantise
 
     check_directory(output)
-    opened = Source(checkpoint)
+    opened = Network(checkpoint)
     source, ids = opened.checkpoint, opened.ids(text, None)
     if weight_bits is None and embedding_bits is None:
         engine = FloatEngine(source)

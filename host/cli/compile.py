@@ -10,7 +10,7 @@ import click
 from egret.host.cli.options import as_json, core_options
 from egret.host.cli.outputs import check_files
 from egret.host.cli.show import Result, show
-from egret.host.cli.sources import Source
+from egret.host.network import Network
 from egret.model.errors import InputError
 
 __all__ = ["compile"]
@@ -43,11 +43,11 @@ def compile(
     check_files({"-o": output, "--verilog": verilog}, {"SOURCE": source})
     # The default's lanes and weight memory are for its store.
     named = TARGETS[target] if core.get("store", own_store) == own_store else {}
-    opened = Source(source, named | core, parts=True)
-    image = opened.compile()
+    network = Network(source, parts=True, **named | core)
+    image = network.compile()
     configuration = image.configuration
     words = int(column_words(image)[1].sum())
-    entries = sum(layer.nonzeros for layer in integer_columns(opened.network))
+    entries = sum(layer.nonzeros for layer in integer_columns(network.integer))
     used = dataclasses.replace(configuration, weight_words=max(1, words)).weight_memory_bytes
     slots_filled = entries / max(1, words * configuration.lanes)
     pointers = memory_sections(configuration)["columns"].word_bits * configuration.columns // 8

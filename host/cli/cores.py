@@ -1,86 +1,38 @@
-"""Cores, simulated or on a board: opened, measured, and compared with the integer network."""
+"""Cores, simulated or on a board: what commands say of them."""
 
-import time
-from collections.abc import Iterable
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
-from egret.host.cli.show import Result, progress_bar, working
-from egret.model.errors import InputError, needs
+from egret.host.cli.show import Result
+from egret.host.network import open_board
+from egret.host.progress import progress_bar, working
+from egret.model.errors import needs
 
 if TYPE_CHECKING:
     import numpy as np
 
     from egret.boards.definition import BoardDefinition
-    from egret.host.board import Board
-    from egret.host.cli.sources import Source
-    from egret.host.measure import Measurement, Stream
+    from egret.host.measure import Measurement
+    from egret.host.network import Network
     from egret.host.session import Session
     from egret.host.speed import Speed
-    from egret.model.compiler.configuration import Configuration
-    from egret.model.compiler.image import Image
-    from egret.sim import lockstep as simulation
 
 __all__ = [
     "board_speed",
     "describe_measurement",
     "diverged",
     "generation_speed",
-    "lockstep",
-    "measure_text",
-    "measure_under_icarus",
     "measure_whole",
     "mismatch_status",
-    "open_board",
-    "stream_text",
+    "until_it_differs",
 ]
 
 
-def open_board(
-    configuration: "Configuration",
-    port: str | None = None,
-    baud_rate: int | None = None,
-    trace: str | None = None,
-    bit_cycles: int | None = None,
-) -> "Board":
-    """Open a board.
-
-    Parameters
-    ----------
-    configuration : Configuration
-        Of the image that it shall run.
-    port : str or None
-        Serial port of a board; None for a virtual one.
-    baud_rate : int or None
-        Bits a second on that port, as the board has them where it is None.
-    trace, bit_cycles
-        Of the virtual board, as for `egret.host.transport.open_virtual`.
-
-    Returns
-    -------
-    Board
-
-    Raises
-    ------
-    InputError
-        There is no such port, or a rate without one.
-    """
-    from rich.console import Console
-
-    from egret.host.board import Board
-    from egret.host.transport import open_serial, open_virtual
-
-    if port is None and baud_rate is not None:
-        raise InputError("--baud is for a board on --port, not for the virtual board")
-    if port is not None:
-        return Board(open_serial(port, **({} if baud_rate is None else {"baud_rate": baud_rate})))
-    return Board(open_virtual(configuration, console=Console(stderr=True), trace=trace, bit_cycles=bit_cycles))
-
-
-def measure_whole(source: "Source", ids: "np.ndarray", count: int) -> "tuple[Measurement, Session]":
-    """Measure the tokens ``ids`` on a virtual board, and generate ``count`` tokens on it, with the image of ``source``.
+def measure_whole(network: "Network", ids: "np.ndarray", count: int) -> "tuple[Measurement, Session]":
+    """Measure the tokens ``ids`` on a virtual board, and generate ``count`` tokens on it, with a ``network``'s image.
 
     These are drawn at temperature 1, and compared with the integer network's.
     """
@@ -88,80 +40,26 @@ def measure_whole(source: "Source", ids: "np.ndarray", count: int) -> "tuple[Mea
     from egret.host.session import generate_text, prompt_ids
     from egret.model.readout import ReadOut, Sampler
 
-    image, network = source.image, source.network
+    image, integer = network.image, network.integer
     with open_board(image.configuration) as board:
         with progress_bar("loading") as progress:
             board.load(image, progress=progress)
         with progress_bar("simulated core") as progress:
-            measurement = measure(board, image, network, ids, progress=progress)
+            measurement = measure(board, image, integer, ids, progress=progress)
         with working("generating"):
-            prompt, sampler = prompt_ids(source.vocabulary, None), Sampler(ReadOut(network))
-            return measurement, generate_text(board, image, network, prompt, count, sampler, lambda piece: None)
+            prompt, sampler = prompt_ids(network.vocabulary, None), Sampler(ReadOut(integer))
+            return measurement, generate_text(board, image, integer, prompt, count, sampler, lambda piece: None)
 
 
-def measure_text(
-    source: "Source", ids: "np.ndarray", port: str | None = None, *where: Any, batch: int = 1
-) -> "Measurement":
-    """Measure the tokens ``ids`` with the image of ``source``, on the board that `open_board` opens on a ``port``.
-
-    The other arguments of `open_board` are passed on in ``where``. A ``batch`` of more streams than one is for as many
-    virtual boards, which run at the same time.
-    """
-    from egret.host.measure import measure
-
-    what = "simulated core" if port is None else "board"
-    with ExitStack() as opened:
-        boards = [opened.enter_context(open_board(source.image.configuration, port, *where)) for _ in range(batch)]
-        with progress_bar("loading") as progress:
-            for board in boards:
-                board.load(source.image, progress=progress)
-        with progress_bar(what) as progress:
-            return measure(boards, source.image, source.network, ids, progress=progress)
-
-
-def stream_text(source: "Source", ids: "np.ndarray", *where: Any) -> "Stream":
-    """Stream the tokens ``ids`` through the image of ``source`` on the board that `open_board` opens with ``where``."""
-    from egret.host.measure import stream
-    from egret.model.readout import ReadOut
-
-    with open_board(source.image.configuration, *where) as board:
-        with progress_bar("loading") as progress:
-            board.load(source.image, progress=progress)
-        with progress_bar("streaming") as progress:
-            return stream(board, ReadOut(source.network), ids, progress=progress)
-
-
-def measure_under_icarus(source: "Source", ids: "np.ndarray") -> "Measurement":
-    """Measure the tokens ``ids`` with the image of ``source`` under Icarus Verilog.
-
-    Every stream inside the core is compared there, and nothing may differ.
-    """
-    from egret.host.measure import Measurement
-    from egret.model.counts import integer_columns, integer_readout
-    from egret.model.evaluate import evaluate
-    from egret.model.integer import IntegerEngine
-
-    network = source.network
-    evaluation = evaluate(IntegerEngine(network), integer_columns(network), ids, readout=integer_readout(network))
-    begin = time.perf_counter()
-    counters = lockstep(source.image, ids[:-1], simulator="icarus").counters
-    seconds = time.perf_counter() - begin
-    lanes = source.image.configuration.lanes
-    return Measurement(evaluation, 0, 0, None, counters, lanes, bytes_sent=0, bytes_received=0, seconds=seconds)
-
-
-def lockstep(image: "Image", tokens: "Iterable[int] | np.ndarray", **options: Any) -> "simulation.Result":
-    """Run ``tokens`` through the core of an ``image`` beside the integer network.
-
-    The ``options`` are those of `egret.sim.lockstep.run`. The command ends with status 1 where the two differ.
-    """
+@contextmanager
+def until_it_differs() -> Iterator[None]:
+    """End the command with status 1 where a core differs from the integer network inside."""
     with needs("cocotb_tools", "cocotb==2.1.*", "this simulation"):
-        from egret.sim.lockstep import LockstepError, run
-
-        try:
-            return run(image, tokens, **options)
-        except LockstepError as error:
-            raise click.exceptions.Exit(diverged(str(error))) from error
+        from egret.sim.lockstep import LockstepError
+    try:
+        yield
+    except LockstepError as error:
+        raise click.exceptions.Exit(diverged(str(error))) from error
 
 
 def diverged(message: str) -> int:

@@ -2,8 +2,9 @@
 
 import click
 
-from egret.host.cli.cores import open_board
-from egret.host.cli.show import output_console, progress_bar
+from egret.host.cli.show import output_console
+from egret.host.network import open_board
+from egret.host.progress import progress_bar
 from egret.model.errors import InputError
 
 __all__ = ["demo"]

@@ -6,7 +6,7 @@ import click
 
 from egret.host.cli.options import as_json, core_options
 from egret.host.cli.show import Result, share_rows, show
-from egret.host.cli.sources import Source, board_named
+from egret.host.network import Network, board_named
 
 if TYPE_CHECKING:
     from egret.boards.definition import BoardDefinition
@@ -34,8 +34,8 @@ def estimate(network: str, name: str | None, core: dict[str, Any], text: str | N
     from egret.model.integer import IntegerEngine
 
     board = None if name is None else board_named(name, core)
-    source = Source(network, core, board)
-    image, integer, ids = source.image, source.network, source.ids(text, tokens)
+    opened = Network(network, board=name, **core)
+    image, integer, ids = opened.image, opened.integer, opened.ids(text, tokens)
     c = image.configuration
     evaluation = evaluate(IntegerEngine(integer), integer_columns(integer), ids, readout=integer_readout(integer))
     sources = evaluation.sources

@@ -1,13 +1,15 @@
 """The command ``egret evaluate``."""
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from egret.host.cli.cores import describe_measurement, measure_text, measure_under_icarus, mismatch_status
+from egret.host.cli.cores import describe_measurement, mismatch_status, until_it_differs
 from egret.host.cli.options import as_json, core_options, simulator_option
-from egret.host.cli.show import Result, percentages, progress_bar, show
-from egret.host.cli.sources import Source
+from egret.host.cli.show import Result, percentages, show
+from egret.host.network import Network
+from egret.host.progress import progress_bar
 from egret.model.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,14 +52,8 @@ def evaluate(
     a core of its own, and all run at the same time. Of the options that shape a core the other engines need the folded
     rows alone: a core with these saves the MACs of a token's embedding.
     """
-    from egret.model.counts import (
-        checkpoint_columns,
-        checkpoint_readout,
-        folded_macs,
-        integer_columns,
-        integer_readout,
-    )
-    from egret.model.evaluate import evaluate, event_agreement, stream_starts
+    from egret.model.counts import folded_macs
+    from egret.model.evaluate import event_agreement
     from egret.model.floating import FloatEngine
     from egret.model.integer import IntegerEngine
 
@@ -68,48 +64,22 @@ def evaluate(
         )
     if agreement and engine != "integer":
         raise InputError(f"--agreement compares the integer network with the float one; --engine is {engine}")
-    source, title = Source(checkpoint, core), f"{checkpoint}, {engine}, {text}"
-    folded = source.configuration.folded_tokens if core else 0
-
-    def describe(evaluation, ids):
-        saved = folded_macs(source.network, ids[:-1], folded) if folded else 0.0
-        return _describe(evaluation, engine, batch, folded, saved)
-
+    network, title = Network(checkpoint, **core), f"{checkpoint}, {engine}, {text}"
+    folded = network.configuration.folded_tokens if core else 0
+    ids = network.ids(text, tokens)
+    saved = folded_macs(network.integer, ids[:-1], folded) if folded else 0.0
     if engine == "rtl":
-        ids = source.ids(text, tokens)
-        if simulator == "icarus":
-            if batch != 1:
-                raise InputError(f"under Icarus Verilog one core runs: --batch must be 1 there, not {batch}")
-            measurement = measure_under_icarus(source, ids)
-        else:
-            stream_starts(ids, batch)  # before boards are built
-            measurement = measure_text(source, ids, batch=batch)
-        result = describe(measurement.evaluation, ids)
+        with until_it_differs() if simulator == "icarus" else nullcontext():
+            measurement = network.measure(ids, batch=batch, simulator=simulator)
+        result = _describe(measurement.evaluation, engine, batch, folded, saved)
         result.add(describe_measurement(measurement))
         show(result, title, as_json)
         return mismatch_status(measurement)
-    if engine == "native":
-        from egret.model.native import NativeEngine
-
-        runs, ids = NativeEngine(source.network), source.ids(text, tokens)
-        with progress_bar("native engine") as progress:
-            evaluation = runs.evaluate(ids, batch=batch, progress=progress)
-        show(describe(evaluation, ids), title, as_json)
-        return 0
-    floating = FloatEngine(source.checkpoint) if agreement or engine == "float" else None
-    if engine == "float":
-        runs, columns = floating, checkpoint_columns(source.checkpoint)
-        readout = checkpoint_readout(source.checkpoint)
-    else:
-        runs, columns = IntegerEngine(source.network), integer_columns(source.network)
-        readout = integer_readout(source.network)
-    ids = source.ids(text, tokens)
-    with progress_bar(f"{engine} network") as progress:
-        evaluation = evaluate(runs, columns, ids, readout=readout, batch=batch, progress=progress)
-    result = describe(evaluation, ids)
+    result = _describe(network.evaluate(ids, engine=engine, batch=batch), engine, batch, folded, saved)
     if agreement:
         with progress_bar("agreement of events") as progress:
-            layers = event_agreement(floating, runs, ids, batch=batch, progress=progress)
+            engines = FloatEngine(network.checkpoint), IntegerEngine(network.integer)
+            layers = event_agreement(*engines, ids, batch=batch, progress=progress)
         agreed, overlap = [layer.agreement for layer in layers], [layer.overlap for layer in layers]
         rows = [
             ("neurons and steps that agree with float, by layer", percentages(agreed)),

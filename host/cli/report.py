@@ -6,7 +6,8 @@ import click
 
 from egret.host.cli.options import as_json
 from egret.host.cli.outputs import check_files
-from egret.host.cli.show import Result, progress_bar, show
+from egret.host.cli.show import Result, show
+from egret.host.progress import progress_bar
 from egret.model.errors import needs
 
 __all__ = ["report"]

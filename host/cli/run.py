@@ -1,19 +1,16 @@
 """The command ``egret run``."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from egret.host.cli.cores import measure_text, mismatch_status, open_board, stream_text
+from egret.host.cli.cores import mismatch_status
 from egret.host.cli.options import as_json, core_options, port_options
 from egret.host.cli.outputs import check_files
-from egret.host.cli.show import Result, progress_bar, show
-from egret.host.cli.sources import Source
+from egret.host.cli.show import Result, show
+from egret.host.network import Network
 from egret.model.errors import InputError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 __all__ = ["run"]
 
@@ -87,37 +84,25 @@ def run(
     if text is not None and prompt is not None:
         raise InputError("--text measures a text, and --prompt begins one to generate: give one of them")
     check_files({"--trace": trace}, {"SOURCE": source, "--text": text})
-    opened = Source(source, core)
-    image, where = None if engine == "native" else opened.image, (port, baud, trace, pins)
+    network = Network(source, **core)
+    where = {"port": port, "baud_rate": baud, "trace": trace, "bit_cycles": pins}
     if text is not None:
-        return _run_text(opened, opened.ids(text, tokens), f"{source}, {text}", where, check, as_json)
-    from egret.host.session import generate_text, prompt_ids, prompt_text, stop_token
-    from egret.model.readout import ReadOut, Sampler
-
-    ids = prompt_ids(opened.vocabulary, prompt)
-    end = None if stop is None else stop_token(opened.vocabulary, stop)
-    sampler = Sampler(ReadOut(opened.network), temperature=temperature, top_k=top_k, by_factors=by_factors, seed=seed)
-    network, count = opened.network if check else None, 400 if tokens is None else tokens
-    pieces = []
-
-    def write(piece):
-        pieces.append(piece)
-        if not as_json:
-            click.echo(piece, nl=False)
-
-    if prompt is not None:
-        write(prompt_text(opened.vocabulary, prompt))
-    if image is None:
-        from egret.host.native import generate_natively
-
-        session = generate_natively(opened.network, ids, count, sampler, write, check=check, stop=end)
-    else:
-        with open_board(image.configuration, *where) as board:
-            with progress_bar("loading") as progress:
-                board.load(image, progress=progress)
-            session = generate_text(board, image, network, ids, count, sampler, write, stop=end)
+        return _run_text(network, text, tokens, f"{source}, {text}", where, check, as_json)
+    session = network.generate(
+        prompt,
+        400 if tokens is None else tokens,
+        temperature=temperature,
+        top_k=top_k,
+        by_factors=by_factors,
+        seed=seed,
+        stop=stop,
+        engine=engine,
+        check=check,
+        write=None if as_json else lambda piece: click.echo(piece, nl=False),
+        **where,
+    )
     if as_json:
-        show(Result({"text": "".join(pieces), **session.summary()}), source, as_json)
+        show(Result({"text": session.text, **session.summary()}), source, as_json)
     else:
         click.echo()
         for line in session.lines():
@@ -125,20 +110,22 @@ def run(
     return 1 if session.first_mismatch is not None else 0
 
 
-def _run_text(source: Source, ids: "np.ndarray", title: str, where: tuple[Any, ...], check: bool, as_json: bool) -> int:
-    """`run` over a text, on the board that ``open_board(configuration, *where)`` opens.
+def _run_text(
+    network: Network, text: str, tokens: int | None, title: str, where: dict[str, Any], check: bool, as_json: bool
+) -> int:
+    """`run` over a text, on the board that ``open_board(configuration, **where)`` opens.
 
     Only on a real port do bytes and wall time say how busy the line was.
     """
     from egret.host.speed import line_share
     from egret.host.transport import BAUD_RATE, usb_boards
 
-    port, baud_rate, *_ = where
+    port, baud_rate = where["port"], where["baud_rate"]
     if check:
-        result = measured = measure_text(source, ids, *where)
+        result = measured = network.measure(text, tokens=tokens, **where)
         read = measured.evaluation
     else:
-        result = read = stream_text(source, ids, *where)
+        result = read = network.stream(text, tokens=tokens, **where)
         measured = None
     figures = {
         "tokens": (tokens := read.tokens),

@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
-from egret.host.cli.cores import open_board
 from egret.host.cli.options import as_json, core_options, port_options
-from egret.host.cli.show import Result, progress_bar, show
-from egret.host.cli.sources import Source
+from egret.host.cli.show import Result, show
+from egret.host.network import Network, open_board
+from egret.host.progress import progress_bar
 from egret.model.errors import InputError
 
 __all__ = ["self_test"]
@@ -34,10 +34,13 @@ def self_test(
     patterns = PATTERNS if patterns is None else patterns
     if patterns < 1:
         raise InputError(f"--patterns must be at least 1, not {patterns}")
-    opened = Source(source, core, parts=True)
-    opened.refuse_events()
-    with open_board(opened.image.configuration, port, baud) as board, progress_bar("self-test") as progress:
-        result = run(board, opened.image, opened.network, patterns=patterns, progress=progress)
+    network = Network(source, parts=True, **core)
+    network.refuse_events()
+    with (
+        open_board(network.image.configuration, port=port, baud_rate=baud) as board,
+        progress_bar("self-test") as progress,
+    ):
+        result = run(board, network.image, network.integer, patterns=patterns, progress=progress)
     first = None if result.first_mismatch is None else str(result.first_mismatch)
     rows = [
         (f"memory {name}", f"{one.used:,} of {one.words:,} words, {one.toggled:.0%} of bits both 0 and 1")

@@ -1,8 +1,7 @@
-"""What commands print: a bar while they work, then tables or one JSON object."""
+"""What commands print: tables or one JSON object."""
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from egret.model.files import json_text
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Result", "Table", "output_console", "percentages", "progress_bar", "share_rows", "show", "working"]
+__all__ = ["Result", "Table", "output_console", "percentages", "share_rows", "show"]
 
 _WIDE = 10_000
 """Columns of what is no terminal."""
@@ -101,41 +100,6 @@ def output_console() -> "Console":
 
     console = Console()
     return console if console.is_terminal else Console(width=_WIDE)
-
-
-@contextlib.contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Draw a bar on standard error, where that is a terminal.
-
-    Parameters
-    ----------
-    what : str
-        Shown before the bar.
-
-    Yields
-    ------
-    callable
-        To be called as ``progress(done, total)``.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    named = TextColumn("{task.description}", markup=False)
-    columns = (named, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextlib.contextmanager
-def working(what: str) -> Iterator[None]:
-    """Say ``what`` is being done meanwhile, on standard error, where that is a terminal."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    with console.status(what) if console.is_terminal else contextlib.nullcontext():
-        yield
 
 
 def percentages(shares: Iterable[float]) -> str:

@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from egret.host.cli.cores import lockstep
+from egret.host.cli.cores import until_it_differs
 from egret.host.cli.options import as_json, core_options, simulator_option
 from egret.host.cli.outputs import check_files
 from egret.host.cli.show import Result, show
-from egret.host.cli.sources import Source
+from egret.host.network import Network
 from egret.model.errors import InputError
 
 __all__ = ["simulate"]
@@ -48,10 +48,11 @@ def simulate(
     if tokens < 1:
         raise InputError(f"--tokens must be at least 1, not {tokens}")
     check_files({"--waves": waves}, {"SOURCE": source, "--text": text})
-    opened = Source(source, core, parts=True)
-    opened.refuse_events()
+    network = Network(source, parts=True, **core)
+    network.refuse_events()
     options = {"seed": seed, "idle": idle, "backpressure": backpressure, "waves": waves and Path(waves)}
-    result = lockstep(opened.image, opened.ids(text, tokens)[:-1], simulator=simulator, **options)
+    with until_it_differs():
+        result = network.simulate(text, tokens=tokens, simulator=simulator, **options)
     figures = {"simulator": simulator, "tokens": tokens, "compared": result.compared, "counters": result.counters}
     rows = [("steps", f"{tokens:,}"), *((f"compared: {name}", f"{count:,}") for name, count in result.compared.items())]
     rows += [(f"counter: {name}", f"{count:,}") for name, count in result.counters.items()]

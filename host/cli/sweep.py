@@ -7,7 +7,8 @@ import click
 
 from egret.host.cli.options import as_json
 from egret.host.cli.outputs import check_directory
-from egret.host.cli.show import Result, percentages, progress_bar, show
+from egret.host.cli.show import Result, percentages, show
+from egret.host.progress import progress_bar
 from egret.model.errors import needs
 
 __all__ = ["sweep"]

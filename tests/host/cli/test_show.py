@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from egret.host.cli.show import Result, Table, progress_bar, show
+from egret.host.cli.show import Result, Table, show
 
 
 def test_a_result_is_tables_or_one_object(capsys):
@@ -46,15 +46,6 @@ NAMES = ["[bold]x", "[/x]", ":smile:", "{task}"]
 def test_names_are_no_markup(name, capsys):
     show(Result({}, [(name, name)], [Table(name, [(name, name)], (name, name))]), name, False)
     assert capsys.readouterr().out.count(name) == 8
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_names_of_a_bar_are_no_markup(name, capsys, monkeypatch):
-    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # rich takes standard error for a terminal
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    with progress_bar(name) as progress:
-        progress(1, 2)
-    assert name in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("terminal", [False, True])

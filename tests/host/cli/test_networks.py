@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from egret.host.cli.sources import Source
 from egret.host.measure import pipeline_images
+from egret.host.network import Network
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
 from egret.model.compiler.image import Image
 
@@ -78,7 +78,7 @@ EVENTS = "the image of a part of a network, which takes events, not tokens"
 )
 def test_the_image_of_a_part_of_a_network_is_named(arguments, first, later, refused, network):
     """In one line, before any work. What a first part can do, from its tokens to its events, is not tried here."""
-    parts = pipeline_images(Source("network").network, [1], lanes=2)
+    parts = pipeline_images(Network("network").integer, [1], lanes=2)
     for part, expected in zip(parts, (first, later), strict=True):
         part.save("part")
         if expected is not None:
@@ -90,7 +90,7 @@ def test_the_image_of_a_part_of_a_network_is_named(arguments, first, later, refu
 
 
 def test_parts_can_be_compiled_again(egret, network):
-    for number, part in enumerate(pipeline_images(Source("network").network, [1], lanes=2)):
+    for number, part in enumerate(pipeline_images(Network("network").integer, [1], lanes=2)):
         part.save("part")
         assert egret("compile", "part", "-o", "again", "--lanes", 2, "--weight-bytes", 0)[0] == 0
         again = Image.load("again")

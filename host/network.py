@@ -1,0 +1,701 @@
+"""A network and its core, from Python: float, integer, simulated, on a board. The commands are made of this.
+
+>>> network = Network("model/demo/network", lanes=8)
+>>> network.evaluate("model/demo/valid.txt", tokens=1000).perplexity
+>>> network.measure("model/demo/valid.txt", tokens=100).cycles_per_token
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from egret.host.progress import progress_bar, working
+from egret.model.checkpoint import Checkpoint
+from egret.model.compiler.image import MAGIC, Image
+from egret.model.errors import InputError, needs
+from egret.model.files import json_text
+from egret.model.integer import IntegerNetwork
+
+if TYPE_CHECKING:
+    from egret.boards.definition import BoardDefinition
+    from egret.boards.design import Design
+    from egret.host.board import Board
+    from egret.host.measure import Measurement, Stream
+    from egret.host.native import NativeSession
+    from egret.host.session import Session
+    from egret.host.speed import Speed
+    from egret.model.compiler.configuration import Configuration
+    from egret.model.evaluate import Evaluation
+    from egret.model.tokens import Vocabulary
+    from egret.sim.lockstep import Result
+
+__all__ = ["Network", "board_named", "open_board"]
+
+
+class Network:
+    """A network in every form that it takes, and the core that runs it; each is made when it is first asked for.
+
+    Parameters
+    ----------
+    source : str, Path, Checkpoint, IntegerNetwork or Image
+        The network, or the path of a checkpoint directory, of an integer network's file, or of an image.
+    board : str or None
+        Name of the board whose core it is for: a checkpoint is quantised as that board wants it, and the memories are
+        its own.
+    parts : bool
+        Whether the image of a part of a network is accepted (`egret.model.integer.split`), which has no read-out.
+    **core : Any
+        Options of `egret.model.compiler.compile.configuration_for` for the core, such as ``lanes=8`` or
+        ``store="sdram"``; a ``weight_bytes`` of 0 stands for a memory that is just large enough.
+
+    Attributes
+    ----------
+    options : dict of str to Any
+        Of the core: the board's and ``core``.
+
+    Raises
+    ------
+    InputError
+        There is no such board, or it decides one of the options. What cannot be read, quantised or compiled is
+        refused where it is first asked for.
+    """
+
+    def __init__(
+        self,
+        source: "str | Path | Checkpoint | IntegerNetwork | Image",
+        *,
+        board: str | None = None,
+        parts: bool = False,
+        **core: Any,
+    ) -> None:
+        from egret.model.compiler.configuration import TARGETS
+
+        self._given = None if isinstance(source, str | Path) else source
+        self._path = Path(source) if isinstance(source, str | Path) else Path("network")
+        self._core, self._name, self._parts = core, board, parts
+        self._board = None if board is None else board_named(board, core, "weight_bytes")
+        self.options: dict[str, Any] = (TARGETS[self._board.target] if self._board else {}) | core
+        self.options["weight_bytes"] = self.options.get("weight_bytes") or None
+
+    @classmethod
+    def from_tensors(
+        cls, tensors: Mapping[str, Any], vocabulary: "Vocabulary", *, reset: str = "before", **options: Any
+    ) -> Self:
+        """A network from the state dict of an EGRU.
+
+        Parameters
+        ----------
+        tensors : mapping of str to tensor
+            Of PyTorch or numpy, with the names and shapes of a checkpoint (docs/checkpoint.md), from which the sizes
+            follow.
+        vocabulary : Vocabulary
+        reset : str
+            See `egret.model.checkpoint.NetworkConfiguration`.
+        **options : Any
+            As for the class.
+
+        Returns
+        -------
+        Network
+
+        Raises
+        ------
+        InputError
+            A tensor is missing, superfluous, of another shape, or not finite.
+        """
+        arrays = {
+            name: np.array(tensor.detach().cpu() if hasattr(tensor, "detach") else tensor, dtype=np.float32, order="C")
+            for name, tensor in tensors.items()
+        }
+        return cls(Checkpoint.from_tensors(arrays, vocabulary, reset=reset), **options)
+
+    @property
+    def _is_checkpoint(self):
+        return self._path.is_dir() if self._given is None else isinstance(self._given, Checkpoint)
+
+    @cached_property
+    def _compiled(self) -> "Image | None":
+        """The image where that is what was named."""
+        if isinstance(self._given, Checkpoint | IntegerNetwork) or self._is_checkpoint:
+            return None
+        if self._given is not None:
+            return self._given
+        try:
+            with open(self._path, "rb") as file:
+                image = Image.load(self._path) if file.read(len(MAGIC)) == MAGIC else None
+        except OSError as error:
+            raise InputError(
+                f"{self._path}: cannot read it: {error.strerror}; expected a checkpoint directory, an integer network "
+                "or an image"
+            ) from error
+        if image is not None and not image.readout_bias and not self._parts:
+            raise self._is_a_part("has no read-out")
+        return image
+
+    def _is_a_part(self, what):
+        """The error of an image that lacks something."""
+        return InputError(
+            f"{self._path}: the image of a part of a network, which {what}; give the whole network: a checkpoint, an "
+            "integer network, or the image of all its layers and the read-out"
+        )
+
+    @cached_property
+    def checkpoint(self) -> "Checkpoint":
+        """The float network; raises `InputError` where no checkpoint directory was named."""
+        from egret.model.checkpoint import load_checkpoint
+
+        return self._given if isinstance(self._given, Checkpoint) else load_checkpoint(self._path)
+
+    @cached_property
+    def integer(self) -> "IntegerNetwork":
+        """The integer network, quantised now from a checkpoint."""
+        if isinstance(self._given, IntegerNetwork):
+            return self._given
+        if self._is_checkpoint:
+            from egret.model.quantise import quantise
+
+            return quantise(self.checkpoint, **(self._board.quantised if self._board else {}))
+        if self._compiled is not None:
+            from egret.model.compiler.unpack import read_image
+
+            return read_image(self._compiled)
+        from egret.model.integer_file import load_integer
+
+        return load_integer(self._path)
+
+    @property
+    def vocabulary(self) -> "Vocabulary":
+        """Of the network; raises `InputError` where its input is events."""
+        if self._is_checkpoint:
+            return self.checkpoint.vocabulary
+        self.refuse_events()
+        assert self.integer.vocabulary is not None
+        return self.integer.vocabulary
+
+    def refuse_events(self) -> None:
+        """Raise `InputError` where a later part of a network was named, whose input is events."""
+        if self._compiled is not None and self._compiled.configuration.takes_events:
+            raise self._is_a_part("takes events, not tokens")
+
+    @cached_property
+    def image(self) -> "Image":
+        """What was named, or the network compiled now; raises `InputError` where it is compiled for another core."""
+        if self._compiled is None:
+            return self.compile()
+        if self._board is not None and self._core:
+            raise InputError(
+                f"{self._path}: an image is compiled already; give its checkpoint, or leave --lanes, --weight-bytes "
+                "and --folded out"
+            )
+        for name, value in self._core.items():
+            compiled = getattr(self._compiled.configuration, name)
+            if name == "readout":
+                compiled = compiled is not None
+            if compiled != value:
+                raise InputError(
+                    f"{self._path}: the image is compiled for {name} {compiled}, not {value}; give its checkpoint"
+                )
+        return self._compiled
+
+    @property
+    def configuration(self) -> "Configuration":
+        """Of the core: that of `image`, which is not compiled for it."""
+        from egret.model.compiler.compile import configuration_for
+
+        return configuration_for(self.integer, **self.options) if self._compiled is None else self.image.configuration
+
+    def compile(self) -> "Image":
+        """Compile the network now, even where an image was named."""
+        from egret.model.compiler.compile import compile_image, configuration_for
+
+        with working("compiling the image"):
+            return compile_image(self.integer, configuration_for(self.integer, **self.options))
+
+    def ids(self, text: "str | Path | np.ndarray | None" = None, tokens: int | None = None) -> np.ndarray:
+        """Tokens to run.
+
+        Parameters
+        ----------
+        text : str, Path, np.ndarray of int or None
+            Path of a text, or its tokens; None stands for a text that the integer network writes itself.
+        tokens : int or None
+            Predictions to make; all of a text where it is None.
+
+        Returns
+        -------
+        np.ndarray of int32, shape [tokens + 1]
+            The first one is not predicted.
+
+        Raises
+        ------
+        InputError
+            The text cannot be read, has other tokens than the network, or has too few; or there is none, and no
+            read-out that could write one.
+        """
+        if text is None:
+            if self.integer.readout_bias is None:
+                raise self._is_a_part("has no read-out to write a text with")
+            from egret.host.measure import sample
+
+            with working("writing a text"):
+                return sample(self.integer, (tokens or 0) + 1)
+        from egret.model.tokens import read_text
+
+        if isinstance(text, np.ndarray):
+            ids, text = text, "text"
+        else:
+            vocabulary, content = self.vocabulary, read_text(text)
+            try:
+                ids = vocabulary.encode(content)
+            except InputError as error:
+                raise InputError(f"{text}: {error}") from error
+        if tokens is None:
+            return ids
+        if not 1 <= tokens < len(ids):
+            raise InputError(f"{text}: --tokens must be from 1 to {len(ids) - 1}, the text's predictions, not {tokens}")
+        return ids[: tokens + 1]
+
+    def evaluate(
+        self,
+        text: "str | Path | np.ndarray | None" = None,
+        *,
+        tokens: int | None = None,
+        engine: str = "integer",
+        batch: int = 1,
+    ) -> "Evaluation":
+        """Perplexity, activity and operations over a text, without a core.
+
+        Parameters
+        ----------
+        text, tokens
+            As for `ids`.
+        engine : str
+            ``"float"``, ``"integer"``, or ``"native"``, which gives the same integers sooner.
+        batch : int
+            Streams that the text is cut into; the state is zero at the start of each.
+
+        Returns
+        -------
+        egret.model.evaluate.Evaluation
+
+        Raises
+        ------
+        InputError
+            No such engine, no checkpoint for the engine ``float``, no compiler for ``native``, or a bad text or batch.
+        """
+        from egret.model.counts import (
+            checkpoint_columns,
+            checkpoint_readout,
+            integer_columns,
+            integer_readout,
+        )
+        from egret.model.evaluate import evaluate
+        from egret.model.floating import FloatEngine
+        from egret.model.integer import IntegerEngine
+        from egret.model.native import NativeEngine
+
+        if engine == "native":
+            native, ids = NativeEngine(self.integer), self.ids(text, tokens)
+            with progress_bar("native engine") as progress:
+                return native.evaluate(ids, batch=batch, progress=progress)
+        if engine == "float":
+            runs, columns = FloatEngine(self.checkpoint), checkpoint_columns(self.checkpoint)
+            readout = checkpoint_readout(self.checkpoint)
+        elif engine == "integer":
+            runs, columns = IntegerEngine(self.integer), integer_columns(self.integer)
+            readout = integer_readout(self.integer)
+        else:
+            raise InputError(f"engine must be 'float', 'integer' or 'native', not {engine!r}")
+        ids = self.ids(text, tokens)
+        with progress_bar(f"{engine} network") as progress:
+            return evaluate(runs, columns, ids, readout=readout, batch=batch, progress=progress)
+
+    def measure(
+        self,
+        text: "str | Path | np.ndarray | None" = None,
+        *,
+        tokens: int | None = None,
+        batch: int = 1,
+        simulator: str = "verilator",
+        **where: Any,
+    ) -> "Measurement":
+        """Run a text on the core: its perplexity and cycles, each answer compared with the integer network.
+
+        Parameters
+        ----------
+        text, tokens
+            As for `ids`.
+        batch : int
+            Streams that the text is cut into, each for a virtual board of its own; all run at the same time.
+        simulator : str
+            ``"verilator"``, for the virtual board; or ``"icarus"``, which compares every stream inside the core, too,
+            and is slow.
+        **where : Any
+            Arguments of `open_board`; ``trace="core.vcd"`` keeps a waveform.
+
+        Returns
+        -------
+        egret.host.measure.Measurement
+
+        Raises
+        ------
+        InputError
+            A bad text or batch, or a tool that is missing.
+        egret.sim.lockstep.LockstepError
+            The core differs, under Icarus.
+        """
+        from egret.host.measure import measure
+
+        ids = self.ids(text, tokens)
+        if simulator == "icarus":
+            if batch != 1:
+                raise InputError(f"under Icarus Verilog one core runs: --batch must be 1 there, not {batch}")
+            return self._measure_under_icarus(ids)
+        from egret.model.evaluate import stream_starts
+
+        stream_starts(ids, batch)  # before boards are built
+        with ExitStack() as opened:
+            boards = [opened.enter_context(open_board(self.image.configuration, **where)) for _ in range(batch)]
+            with progress_bar("loading") as progress:
+                for board in boards:
+                    board.load(self.image, progress=progress)
+            with progress_bar("simulated core" if where.get("port") is None else "board") as progress:
+                return measure(boards, self.image, self.integer, ids, progress=progress)
+
+    def _measure_under_icarus(self, ids):
+        from egret.host.measure import Measurement
+        from egret.model.counts import integer_columns, integer_readout
+        from egret.model.evaluate import evaluate
+        from egret.model.integer import IntegerEngine
+
+        network = self.integer
+        evaluation = evaluate(IntegerEngine(network), integer_columns(network), ids, readout=integer_readout(network))
+        begin = time.perf_counter()
+        counters = self.simulate(ids, tokens=len(ids) - 1, simulator="icarus").counters
+        seconds = time.perf_counter() - begin
+        lanes = self.image.configuration.lanes
+        return Measurement(evaluation, 0, 0, None, counters, lanes, bytes_sent=0, bytes_received=0, seconds=seconds)
+
+    def stream(
+        self, text: "str | Path | np.ndarray | None" = None, *, tokens: int | None = None, **where: Any
+    ) -> "Stream":
+        """Stream a text through the core without a comparison, as fast as the board is.
+
+        Parameters
+        ----------
+        text, tokens
+            As for `ids`.
+        **where : Any
+            Arguments of `open_board`.
+
+        Returns
+        -------
+        egret.host.measure.Stream
+
+        Raises
+        ------
+        InputError
+            A bad text, or a tool that is missing.
+        """
+        from egret.host.measure import stream
+        from egret.model.readout import ReadOut
+
+        ids = self.ids(text, tokens)
+        with open_board(self.image.configuration, **where) as board:
+            with progress_bar("loading") as progress:
+                board.load(self.image, progress=progress)
+            with progress_bar("streaming") as progress:
+                return stream(board, ReadOut(self.integer), ids, progress=progress)
+
+    def simulate(
+        self,
+        text: "str | Path | np.ndarray | None" = None,
+        *,
+        tokens: int = 20,
+        simulator: str = "verilator",
+        seed: int = 0,
+        idle: float = 0.0,
+        backpressure: float = 0.0,
+        waves: str | Path | None = None,
+    ) -> "Result":
+        """Run a text through the core alone and compare every stream inside it with the integer network.
+
+        Parameters
+        ----------
+        text, tokens
+            As for `ids`.
+        simulator : str
+            ``"verilator"`` or ``"icarus"``.
+        seed : int
+            Of idle cycles and backpressure.
+        idle, backpressure : float
+            Probability, each cycle, that no token is offered, or that the output is not taken.
+        waves : str, Path or None
+            Waveform to write: VCD from Verilator, FST from Icarus.
+
+        Returns
+        -------
+        egret.sim.lockstep.Result
+
+        Raises
+        ------
+        InputError
+            A bad text, or a tool that is missing.
+        egret.sim.lockstep.LockstepError
+            The first divergence: stream, step, layer and place.
+        """
+        with needs("cocotb_tools", "cocotb==2.1.*", "this simulation"):
+            from egret.sim.lockstep import run
+
+        steps = self.ids(text, tokens)[:-1]
+        options = {"simulator": simulator, "seed": seed, "idle": idle, "backpressure": backpressure, "waves": waves}
+        return run(self.image, steps, **options)
+
+    def generate(
+        self,
+        prompt: str | None = None,
+        tokens: int = 400,
+        *,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        by_factors: bool = False,
+        seed: int = 1,
+        stop: str | None = None,
+        engine: str = "rtl",
+        check: bool = True,
+        write: Callable[[str], Any] | None = None,
+        **where: Any,
+    ) -> "Session | NativeSession":
+        """Generate text on the core, or in its integers on this processor.
+
+        Parameters
+        ----------
+        prompt : str or None
+            Text to begin with; the end of a line by default.
+        tokens : int
+            To generate.
+        temperature : float
+            0 takes the most probable token.
+        top_k : int or None
+            Draw from so many tokens, the most probable ones; 1 to 64.
+        by_factors : bool
+            Apply the temperature to a word's group and to the word in it.
+        seed : int
+            The same seed gives the same text.
+        stop : str or None
+            End behind this token, if it comes.
+        engine : str
+            ``"rtl"``, for the core on the board that `open_board` opens; or ``"native"``.
+        check : bool
+            Compare with the integer network.
+        write : callable or None
+            Called with each piece of text as it comes.
+        **where : Any
+            Arguments of `open_board`.
+
+        Returns
+        -------
+        egret.host.session.Session or egret.host.native.NativeSession
+            Its ``text`` begins with the prompt.
+
+        Raises
+        ------
+        InputError
+            A parameter is out of range, or a tool is missing.
+        """
+        from egret.host.native import generate_natively
+        from egret.host.session import generate_text, prompt_ids, prompt_text, stop_token
+        from egret.model.readout import ReadOut, Sampler
+
+        if engine not in ("rtl", "native"):
+            raise InputError(f"engine must be 'rtl' or 'native', not {engine!r}")
+        image = self.image if engine == "rtl" else None
+        ids = prompt_ids(self.vocabulary, prompt)
+        end = None if stop is None else stop_token(self.vocabulary, stop)
+        readout = ReadOut(self.integer)
+        sampler = Sampler(readout, temperature=temperature, top_k=top_k, by_factors=by_factors, seed=seed)
+        pieces = []
+
+        def keep(piece):
+            pieces.append(piece)
+            if write is not None:
+                write(piece)
+
+        if prompt is not None:
+            keep(prompt_text(self.vocabulary, prompt))
+        if image is None:
+            session = generate_natively(self.integer, ids, tokens, sampler, keep, check=check, stop=end)
+        else:
+            with open_board(image.configuration, **where) as board:
+                with progress_bar("loading") as progress:
+                    board.load(image, progress=progress)
+                network = self.integer if check else None
+                session = generate_text(board, image, network, ids, tokens, sampler, keep, stop=end)
+        session.text = "".join(pieces)
+        return session
+
+    def design(self, *, hertz: float | None = None, seed: int = 1, sdram: str | None = None) -> "Design":
+        """The design of the board, for `build`.
+
+        Parameters
+        ----------
+        hertz : float or None
+            Clock of the core instead of the board's.
+        seed : int
+            Of the placement.
+        sdram : str or None
+            The SDRAM that the board carries, such as ``"is42s16160g-7"``; any of those known by default.
+
+        Returns
+        -------
+        egret.boards.design.Design
+
+        Raises
+        ------
+        InputError
+            The network has no ``board``, or what the board cannot do was asked for.
+        """
+        from egret.boards.design import generate
+
+        if self._board is None:
+            raise InputError("a design is for a board: give one, such as board='ulx3s-85f'")
+        with working("generating the design"):
+            return generate(self._board, self.image.configuration, hertz=hertz, seed=seed, sdram=sdram)
+
+    def build(
+        self, directory: str | Path, *, design: "Design | None" = None, speed: "Speed | None" = None
+    ) -> dict[str, Any]:
+        """Build the bitstream of the board: minutes.
+
+        Parameters
+        ----------
+        directory : str or Path
+            Gets bitstream, image and report.
+        design : egret.boards.design.Design or None
+            What `design` made, of this very network; made with its defaults by default.
+        speed : egret.host.speed.Speed or None
+            To write into the report.
+
+        Returns
+        -------
+        dict of str to Any
+            What ``egret build --json`` prints: ``megahertz``, ``met``, ``used``, ``files`` and more. No bitstream is
+            written where the clock is missed.
+
+        Raises
+        ------
+        InputError
+            It does not fit, a tool is missing or failed, or the directory cannot be written.
+        """
+        from egret.boards.build import publish, run, working_directory
+        from egret.boards.estimate import estimate
+        from egret.boards.tools import Tools
+
+        design = design or self.design()
+        board, target, name = design.board, Path(directory), self._name or ""
+        tools, estimated = Tools.find(board.device.family), estimate(design)
+        with working_directory(target) as aside, working("synthesis") as tell:
+            result = run(design, tools, aside, progress=tell)
+            summary = {
+                "board": name,
+                "source": str(self._path),
+                "configuration": json.loads(self.image.configuration.to_json()),
+                "digest": self.image.configuration.digest.hex(),
+                "seed": design.seed,
+                "megahertz": result.megahertz,
+                "wanted_megahertz": result.wanted_megahertz,
+                "met": result.met,
+                "baud": board.baud,
+                "used": result.used,
+                "available": {key: board.device.capacity[key] for key in result.used},
+                "critical_path": result.critical_path,
+                "seconds": {key: round(value, 1) for key, value in result.seconds.items()},
+                "estimate": {"used": estimated.used, "seconds": round(estimated.seconds)},
+                "tools": tools.paths,
+                "speed": speed and speed.summary(),
+            }
+            (aside / "report.json").write_text(json_text(summary, indent=1) + "\n")
+            self.image.save(aside / "image")
+            files = publish(result, aside, target, name)
+        return summary | {"files": {key: str(path) for key, path in files.items()}}
+
+
+def open_board(
+    configuration: "Configuration",
+    *,
+    port: str | None = None,
+    baud_rate: int | None = None,
+    trace: str | Path | None = None,
+    bit_cycles: int | None = None,
+) -> "Board":
+    """Open a board.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        Of the image that it shall run.
+    port : str or None
+        Serial port of a board; None for a virtual one.
+    baud_rate : int or None
+        Bits a second on that port, as the board has them where it is None.
+    trace, bit_cycles
+        Of the virtual board, as for `egret.host.transport.open_virtual`.
+
+    Returns
+    -------
+    Board
+
+    Raises
+    ------
+    InputError
+        There is no such port, or a rate without one.
+    """
+    from rich.console import Console
+
+    from egret.host.board import Board
+    from egret.host.transport import open_serial, open_virtual
+
+    if port is None and baud_rate is not None:
+        raise InputError("--baud is for a board on --port, not for the virtual board")
+    if port is not None:
+        return Board(open_serial(port, **({} if baud_rate is None else {"baud_rate": baud_rate})))
+    return Board(open_virtual(configuration, console=Console(stderr=True), trace=trace, bit_cycles=bit_cycles))
+
+
+def board_named(name: str, core: Iterable[str], *more: str, what: str = "--board") -> "BoardDefinition":
+    """Find the board of a name.
+
+    Parameters
+    ----------
+    name : str
+    core : iterable of str
+        Names of the options of the core that are given beside it.
+    *more : str
+        Options that are accepted beside those that every command for a board accepts.
+    what : str
+        What needs the tables of boards, for the message where these are not installed.
+
+    Returns
+    -------
+    BoardDefinition
+
+    Raises
+    ------
+    InputError
+        There is no such board, the tables are not installed, or the board decides what an option would.
+    """
+    accepted = ("lanes", *more, "folded_tokens", "readout")
+    if not set(core) <= set(accepted):
+        flags = [f"--{option.removesuffix('_tokens').replace('_', '-')}" for option in accepted]
+        which = f"{', '.join(flags[:-1])} and {flags[-1]}"
+        raise InputError(f"--board has a core of its own: of its options only {which} go with it")
+    with needs("amaranth_boards", "'egret-fpga[build]'", what):
+        from egret.boards.catalogue import board_named
+
+        return board_named(name)
