@@ -109,10 +109,7 @@ class Network:
         InputError
             A tensor is missing, superfluous, of another shape, or not finite.
         """
-        arrays = {
-            name: np.array(tensor.detach().cpu() if hasattr(tensor, "detach") else tensor, dtype=np.float32, order="C")
-            for name, tensor in tensors.items()
-        }
+        arrays = {name: _array(tensor) for name, tensor in tensors.items()}
         return cls(Checkpoint.from_tensors(arrays, vocabulary, reset=reset), **options)
 
     @property
@@ -624,6 +621,12 @@ class Network:
             self.image.save(aside / "image")
             files = publish(result, aside, target, name)
         return summary | {"files": {key: str(path) for key, path in files.items()}}
+
+
+def _array(tensor):
+    """PyTorch's or numpy's tensor as float32, laid out row by row."""
+    plain = tensor.detach().cpu().float().numpy() if hasattr(tensor, "detach") else tensor
+    return np.array(plain, dtype=np.float32, order="C")
 
 
 def open_board(

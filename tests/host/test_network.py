@@ -29,7 +29,8 @@ def test_a_network_in_all_its_forms(checkpoint, tmp_path):
     image = egret.Network(checkpoint).image
     image.save(tmp_path / "image")
     # A state dict as a training leaves it: of PyTorch, and laid out in another order.
-    state = {name: torch.tensor(tensor.T.copy()).T.requires_grad_() for name, tensor in checkpoint.tensors.items()}
+    ordered = {name: np.asfortranarray(tensor) for name, tensor in checkpoint.tensors.items()}
+    state = {name: torch.from_numpy(tensor).requires_grad_() for name, tensor in ordered.items()}
     networks = [
         egret.Network(checkpoint),
         egret.Network(tmp_path / "network"),

@@ -1,7 +1,6 @@
 """Where progress is shown."""
 
 import pytest
-from rich.console import Console
 
 from egret.host.progress import progress_bar, working
 
@@ -18,7 +17,7 @@ def test_names_of_a_bar_are_no_markup(name, capsys, monkeypatch):
 @pytest.mark.parametrize("notebook", [False, True])
 def test_it_is_shown_in_a_notebook_and_not_in_a_file(notebook, monkeypatch):
     shown = []
-    monkeypatch.setattr(Console, "is_jupyter", notebook)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: notebook)
     monkeypatch.setattr("rich.live.Live.start", lambda *_, **options: shown.append("live"))
     with progress_bar("text") as progress, working("text") as tell:
         progress(1, 2)
