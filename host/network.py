@@ -7,22 +7,19 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from egret.host.progress import progress_bar, working
-from egret.model.checkpoint import Checkpoint
-from egret.model.compiler.image import MAGIC, Image
 from egret.model.errors import InputError, needs
 from egret.model.files import json_text
-from egret.model.integer import IntegerNetwork
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from egret.boards.definition import BoardDefinition
     from egret.boards.design import Design
     from egret.host.board import Board
@@ -30,8 +27,11 @@ if TYPE_CHECKING:
     from egret.host.native import NativeSession
     from egret.host.session import Session
     from egret.host.speed import Speed
+    from egret.model.checkpoint import Checkpoint
     from egret.model.compiler.configuration import Configuration
+    from egret.model.compiler.image import Image
     from egret.model.evaluate import Evaluation
+    from egret.model.integer import IntegerNetwork
     from egret.model.tokens import Vocabulary
     from egret.sim.lockstep import Result
 
@@ -74,11 +74,21 @@ class Network:
         parts: bool = False,
         **core: Any,
     ) -> None:
+        from egret.model.checkpoint import Checkpoint
         from egret.model.compiler.configuration import TARGETS
+        from egret.model.integer import IntegerNetwork
 
-        self._given = None if isinstance(source, str | Path) else source
         self._path = Path(source) if isinstance(source, str | Path) else Path("network")
-        self._core, self._name, self._parts = core, board, parts
+        self._is_checkpoint, self._parts = isinstance(source, Checkpoint), parts
+        if isinstance(source, Checkpoint):
+            self.checkpoint = source
+        elif isinstance(source, IntegerNetwork):
+            self.integer, self._compiled = source, None
+        elif not isinstance(source, str | Path):
+            self._compiled = self._whole(source)
+        else:
+            self._is_checkpoint = self._path.is_dir()
+        self._core, self._name = core, board
         self._board = None if board is None else board_named(board, core, "weight_bytes")
         self.options: dict[str, Any] = (TARGETS[self._board.target] if self._board else {}) | core
         self.options["weight_bytes"] = self.options.get("weight_bytes") or None
@@ -109,29 +119,30 @@ class Network:
         InputError
             A tensor is missing, superfluous, of another shape, or not finite.
         """
+        from egret.model.checkpoint import Checkpoint
+
         arrays = {name: _array(tensor) for name, tensor in tensors.items()}
         return cls(Checkpoint.from_tensors(arrays, vocabulary, reset=reset), **options)
-
-    @property
-    def _is_checkpoint(self):
-        return self._path.is_dir() if self._given is None else isinstance(self._given, Checkpoint)
 
     @cached_property
     def _compiled(self) -> "Image | None":
         """The image where that is what was named."""
-        if isinstance(self._given, Checkpoint | IntegerNetwork) or self._is_checkpoint:
+        from egret.model.compiler.image import MAGIC, Image
+
+        if self._is_checkpoint:
             return None
-        if self._given is not None:
-            return self._given
         try:
             with open(self._path, "rb") as file:
-                image = Image.load(self._path) if file.read(len(MAGIC)) == MAGIC else None
+                return self._whole(Image.load(self._path)) if file.read(len(MAGIC)) == MAGIC else None
         except OSError as error:
             raise InputError(
                 f"{self._path}: cannot read it: {error.strerror}; expected a checkpoint directory, an integer network "
                 "or an image"
             ) from error
-        if image is not None and not image.readout_bias and not self._parts:
+
+    def _whole(self, image):
+        """An image, unless it is a part that nobody wants."""
+        if not image.readout_bias and not self._parts:
             raise self._is_a_part("has no read-out")
         return image
 
@@ -147,13 +158,11 @@ class Network:
         """The float network; raises `InputError` where no checkpoint directory was named."""
         from egret.model.checkpoint import load_checkpoint
 
-        return self._given if isinstance(self._given, Checkpoint) else load_checkpoint(self._path)
+        return load_checkpoint(self._path)
 
     @cached_property
     def integer(self) -> "IntegerNetwork":
         """The integer network, quantised now from a checkpoint."""
-        if isinstance(self._given, IntegerNetwork):
-            return self._given
         if self._is_checkpoint:
             from egret.model.quantise import quantise
 
@@ -214,12 +223,14 @@ class Network:
         with working("compiling the image"):
             return compile_image(self.integer, configuration_for(self.integer, **self.options))
 
-    def ids(self, text: "str | Path | np.ndarray | None" = None, tokens: int | None = None) -> np.ndarray:
+    def ids(
+        self, text: "str | Path | Sequence[int] | np.ndarray | None" = None, tokens: int | None = None
+    ) -> "np.ndarray":
         """Tokens to run.
 
         Parameters
         ----------
-        text : str, Path, np.ndarray of int or None
+        text : str, Path, sequence of int or None
             Path of a text, or its tokens; None stands for a text that the integer network writes itself.
         tokens : int or None
             Predictions to make; all of a text where it is None.
@@ -242,10 +253,12 @@ class Network:
 
             with working("writing a text"):
                 return sample(self.integer, (tokens or 0) + 1)
+        import numpy as np
+
         from egret.model.tokens import read_text
 
-        if isinstance(text, np.ndarray):
-            ids, text = text, "text"
+        if not isinstance(text, str | Path):
+            ids, text = np.asarray(text), "text"
         else:
             vocabulary, content = self.vocabulary, read_text(text)
             try:
@@ -260,7 +273,7 @@ class Network:
 
     def evaluate(
         self,
-        text: "str | Path | np.ndarray | None" = None,
+        text: "str | Path | Sequence[int] | np.ndarray | None" = None,
         *,
         tokens: int | None = None,
         engine: str = "integer",
@@ -315,7 +328,7 @@ class Network:
 
     def measure(
         self,
-        text: "str | Path | np.ndarray | None" = None,
+        text: "str | Path | Sequence[int] | np.ndarray | None" = None,
         *,
         tokens: int | None = None,
         batch: int = 1,
@@ -380,7 +393,7 @@ class Network:
         return Measurement(evaluation, 0, 0, None, counters, lanes, bytes_sent=0, bytes_received=0, seconds=seconds)
 
     def stream(
-        self, text: "str | Path | np.ndarray | None" = None, *, tokens: int | None = None, **where: Any
+        self, text: "str | Path | Sequence[int] | np.ndarray | None" = None, *, tokens: int | None = None, **where: Any
     ) -> "Stream":
         """Stream a text through the core without a comparison, as fast as the board is.
 
@@ -412,7 +425,7 @@ class Network:
 
     def simulate(
         self,
-        text: "str | Path | np.ndarray | None" = None,
+        text: "str | Path | Sequence[int] | np.ndarray | None" = None,
         *,
         tokens: int = 20,
         simulator: str = "verilator",
@@ -625,6 +638,8 @@ class Network:
 
 def _array(tensor):
     """PyTorch's or numpy's tensor as float32, laid out row by row."""
+    import numpy as np
+
     plain = tensor.detach().cpu().float().numpy() if hasattr(tensor, "detach") else tensor
     return np.array(plain, dtype=np.float32, order="C")
 

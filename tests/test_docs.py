@@ -54,6 +54,7 @@ def files_named(path):
 
 def exists(name):
     """Whether a dotted name is a module or package of the tree, or something that a module's source names."""
+    name = re.sub(r"^egret\.Network\b", "egret.host.network", name)  # as `egret` itself finds it
     path = ROOT.joinpath(*name.removeprefix("egret.").split("."))
     if path.is_dir() or path.with_suffix(".py").is_file():
         return True

@@ -9,6 +9,7 @@ import torch
 
 import egret
 from egret.boards import build
+from egret.host.measure import pipeline_images
 from egret.model.checkpoint import save_checkpoint
 from egret.model.errors import InputError
 from egret.model.integer_file import save_integer
@@ -50,6 +51,7 @@ def test_a_network_in_all_its_forms(checkpoint, tmp_path):
     for network in (networks[0], networks[6]):
         assert network.evaluate(ids, tokens=20, engine="float").perplexity == pytest.approx(first.perplexity, rel=0.2)
     measured = networks[0].measure(ids, batch=2)
+    assert networks[0].ids([0, 1, 2], 1).tolist() == [0, 1]
     assert measured.mismatches == 0 and measured.evaluation == networks[0].evaluate(ids, batch=2)
 
 
@@ -100,6 +102,8 @@ def test_what_is_refused(checkpoint, random_checkpoint):
         network.generate(engine="float")
     with pytest.raises(InputError, match="no checkpoint there"):
         network.evaluate(engine="float", tokens=3)
+    with pytest.raises(InputError, match="^network: the image of a part of a network, which has no read-out; give"):
+        egret.Network(pipeline_images(network.integer, [1], lanes=2)[0])
     tensors, vocabulary = checkpoint.tensors, checkpoint.vocabulary
     with pytest.raises(InputError, match="a matrix embedding.weight and a layer, layers.0.weight_y, are needed"):
         egret.Network.from_tensors({"embedding.weight": np.zeros(3)}, vocabulary)
