@@ -141,6 +141,8 @@ class NetworkConfiguration:
             shapes[f"layers.{layer}.bias"] = (self.gates * hidden,)
             if self.cell == "egru":
                 shapes[f"layers.{layer}.threshold"] = (hidden,)
+                if self.reset == "after":
+                    shapes[f"layers.{layer}.bias_y"] = (hidden,)
         if not self.tied:
             shapes["readout.weight"] = (self.vocab_size, self.hidden_sizes[-1])
         shapes["readout.bias"] = (self.vocab_size,)
@@ -203,13 +205,23 @@ class Checkpoint:
     ----------
     configuration : NetworkConfiguration
     tensors : dict of str to np.ndarray of float32
-        Names and shapes as `NetworkConfiguration.tensor_shapes` gives them.
+        Names and shapes as `NetworkConfiguration.tensor_shapes` gives them. An inner bias, ``layers.l.bias_y``, that
+        is absent is added as zeros.
     vocabulary : Vocabulary
     """
 
     configuration: NetworkConfiguration
     tensors: dict[str, np.ndarray]
     vocabulary: Vocabulary
+
+    def __post_init__(self):
+        added = {}
+        for name in self.configuration.tensor_shapes():
+            threshold = self.tensors.get(name.replace(".bias_y", ".threshold"))
+            if name.endswith(".bias_y") and name not in self.tensors and threshold is not None:
+                added[name] = np.zeros(threshold.shape, np.float32)
+        if added:
+            object.__setattr__(self, "tensors", {**self.tensors, **added})
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, np.ndarray], vocabulary: Vocabulary, *, reset: str = "before") -> Self:

@@ -6,7 +6,7 @@ the start::
     u = sigma(W_ux x + W_uy y' + b_u)
     r = sigma(W_rx x + W_ry y' + b_r)
     z = tanh (W_zx x + W_zy (r * y') + b_z)         reset "before"
-    z = tanh (W_zx x + b_z + r * (W_zy y'))         reset "after"
+    z = tanh (W_zx x + b_z + r * (W_zy y' + b_y))   reset "after", b_y: the inner bias
     p = u*z + (1-u)*c'
     e = H(p - theta), H(0) = 1
     y = e*p            c = p - e*theta
@@ -80,7 +80,7 @@ class FloatEngine:
                 tensors[f"layers.{layer}.weight_y"],
                 tensors[f"layers.{layer}.bias"],
                 tensors.get(f"layers.{layer}.threshold"),
-                self.configuration.reset,
+                tensors.get(f"layers.{layer}.bias_y"),
             )
             for layer in range(self.configuration.layers)
         ]
@@ -190,7 +190,7 @@ def _sigmoid(x):
 
 
 class _EgruLayer:
-    def __init__(self, weight_x, weight_y, bias, threshold, reset):
+    def __init__(self, weight_x, weight_y, bias, threshold, bias_y):
         self._size = len(threshold)
         # One row a source, so that the rows of the active sources are contiguous.
         self.weight_x = np.ascontiguousarray(weight_x.T)
@@ -198,18 +198,18 @@ class _EgruLayer:
         self._weight_ur = np.ascontiguousarray(weight_y[: 2 * self._size].T)
         self._weight_z = np.ascontiguousarray(weight_y[2 * self._size :].T)
         self._threshold = threshold
-        self._before = reset == "before"
+        self._bias_y = bias_y  # None: reset "before"
 
     def step(self, x, gates, y_before, c_before):
         size = self._size
         u_and_r = _sigmoid(gates[:, : 2 * size] + _product(y_before, self._weight_ur))
         u, r = u_and_r[:, :size], u_and_r[:, size:]
-        if self._before:
+        if self._bias_y is None:
             s = r * y_before
             recurrent = _product(s, self._weight_z)
         else:
             s = y_before
-            recurrent = r * _product(s, self._weight_z)
+            recurrent = r * (_product(s, self._weight_z) + self._bias_y)
         z = np.tanh(gates[:, 2 * size :] + recurrent)
         p = u * z + (1 - u) * c_before
         fires = p >= self._threshold
@@ -217,7 +217,7 @@ class _EgruLayer:
 
 
 class _LstmLayer:
-    def __init__(self, weight_x, weight_y, bias, _threshold, _reset):
+    def __init__(self, weight_x, weight_y, bias, _threshold, _bias_y):
         self._size = weight_y.shape[1]
         self.weight_x = np.ascontiguousarray(weight_x.T)
         self.bias = bias

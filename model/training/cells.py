@@ -5,7 +5,7 @@ The EGRU cell, per step, with y' and c' the output and the state of the step bef
     u = sigma(W_ux x + W_uy y' + b_u)
     r = sigma(W_rx x + W_ry y' + b_r)
     z = tanh (W_zx x + W_zy (r * y') + b_z)        reset "before"
-    z = tanh (W_zx x + r * (W_zy y') + b_z)        reset "after"
+    z = tanh (W_zx x + r * (W_zy y' + b_y) + b_z)  reset "after", b_y: the inner bias
     p = u*z + (1-u)*c'
     e = H(p - theta), H(0) = 1
     y = e*p,  c = p - e*theta
@@ -72,8 +72,8 @@ def egru_layer(
     weight_y: torch.Tensor,
     bias: torch.Tensor,
     threshold: torch.Tensor,
+    bias_y: torch.Tensor | None = None,
     *,
-    reset: str = "before",
     slope: float = SLOPE,
     width: float = WIDTH,
 ) -> tuple[torch.Tensor, torch.Tensor, State]:
@@ -86,8 +86,8 @@ def egru_layer(
         y and c, each [B, H].
     weight_x, weight_y, bias, threshold : torch.Tensor
         Shapes [3H, I], [3H, H], [3H] and [H], gates u | r | z.
-    reset : str
-        ``"before"`` or ``"after"``.
+    bias_y : torch.Tensor, shape [H], optional
+        Inner bias of reset "after"; without one the reset is "before".
     slope, width : float
         Of the surrogate gradient.
 
@@ -106,13 +106,13 @@ def egru_layer(
     weight_ur, weight_z = weight_y[: 2 * size], weight_y[2 * size :]
     outputs, events = [], []
     for from_input in from_inputs:
-        if reset == "before":
+        if bias_y is None:
             u, r = torch.sigmoid(from_input[:, : 2 * size] + functional.linear(y, weight_ur)).chunk(2, dim=1)
             z = torch.tanh(from_input[:, 2 * size :] + functional.linear(r * y, weight_z))
         else:
             recurrent = functional.linear(y, weight_y)
             u, r = torch.sigmoid(from_input[:, : 2 * size] + recurrent[:, : 2 * size]).chunk(2, dim=1)
-            z = torch.tanh(from_input[:, 2 * size :] + r * recurrent[:, 2 * size :])
+            z = torch.tanh(from_input[:, 2 * size :] + r * (recurrent[:, 2 * size :] + bias_y))
         p = u * z + (1 - u) * c
         e = event(p - threshold, slope, width)
         y = e * p

@@ -182,9 +182,9 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
                 kind = name.rsplit(".", 1)[1]
-                groups[
-                    "biases" if kind.endswith("bias") else "thresholds" if kind == "threshold" else "weights"
-                ].append(parameter)
+                groups["biases" if "bias" in kind else "thresholds" if kind == "threshold" else "weights"].append(
+                    parameter
+                )
         decay = {"weights": loop.weight_decay, "biases": loop.weight_decay_bias, "thresholds": 0.0}
         on_gpu = self.device.type == "cuda"
         # A graph reads the rate from a tensor.

@@ -31,13 +31,15 @@ __all__ = ["LanguageModel", "configuration_of"]
 class _Layer(nn.Module):
     """Parameters of one recurrent layer."""
 
-    def __init__(self, inputs: int, size: int, gates: int, threshold: bool):
+    def __init__(self, inputs: int, size: int, configuration: NetworkConfiguration):
         super().__init__()
+        gates, events = configuration.gates, configuration.cell == "egru"
         self.weight_x = nn.Parameter(torch.empty(gates * size, inputs))
         self.weight_y = nn.Parameter(torch.empty(gates * size, size))
         self.bias = nn.Parameter(torch.zeros(gates * size))
-        if threshold:
+        if events:
             self.threshold = nn.Parameter(torch.zeros(size), requires_grad=False)
+        self.bias_y = nn.Parameter(torch.zeros(size)) if events and configuration.reset == "after" else None
 
 
 class _Table(nn.Module):
@@ -115,7 +117,7 @@ class LanguageModel(nn.Module):
         self.readout_offset: torch.Tensor | None = None
         self.embedding = _Table((configuration.vocab_size, configuration.embedding_size))
         layers = nn.ModuleList(
-            _Layer(inputs, size, configuration.gates, configuration.cell == "egru")
+            _Layer(inputs, size, configuration)
             for inputs, size in zip(configuration.input_sizes, configuration.hidden_sizes, strict=True)
         )
         self.layers = cast(Sequence[_Layer], layers)  # a ModuleList does not know what it holds
@@ -169,6 +171,8 @@ class LanguageModel(nn.Module):
             if self.configuration.cell == "lstm":
                 bias[size : 2 * size] = 1
             fill(layer.bias, bias)
+            if layer.bias_y is not None:
+                fill(layer.bias_y, np.zeros(size))
             if self.configuration.cell == "egru":
                 alpha, zero = 3, np.zeros(size)
                 drawn = threshold_mean > 0
@@ -356,7 +360,7 @@ class LanguageModel(nn.Module):
                     weight_y,
                     layer.bias,
                     layer.threshold,
-                    reset=self.configuration.reset,
+                    layer.bias_y,
                     slope=self.slope,
                     width=self.width,
                 )

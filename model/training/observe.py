@@ -23,6 +23,7 @@ from egret.model.training.network import LanguageModel
 
 __all__ = ["Observation", "histogram", "observe", "parameter_histograms"]
 
+_PARAMETERS = ("weight_x", "weight_y", "bias", "bias_y")  # of a layer; not all have the last
 _READOUT_ELEMENTS = 1 << 24  # logits taken at once: 64 MB
 _DISTANCES = (-2.0, 1.0, 150)  # p lies within +-1 and theta within 0 and 1
 
@@ -100,9 +101,7 @@ def observe(
             active_y_before[number].add_((state[number][0][:count] != 0).sum(0))
             parameters = (layer.weight_x, layer.weight_y, layer.bias)
             if events:
-                _, event, state[number] = egru_layer(
-                    x[None], state[number], *parameters, layer.threshold, reset=configuration.reset
-                )
+                _, event, state[number] = egru_layer(x[None], state[number], *parameters, layer.threshold, layer.bias_y)
                 y, c = state[number]
                 # The state before reset: the event's value where there is one, else the carried state.
                 distance = torch.where(event[0] > 0, y, c)[:count] - layer.threshold
@@ -177,11 +176,12 @@ def parameter_histograms(checkpoint: Checkpoint) -> tuple[list[dict[str, Any]], 
     """
     weights, biases = [], []
     for number in range(checkpoint.configuration.layers):
-        tensors = [checkpoint.tensors[f"layers.{number}.{name}"] for name in ("weight_x", "weight_y", "bias")]
-        values = np.concatenate([tensor.ravel() for tensor in tensors[:2]])
+        tensors = [checkpoint.tensors.get(f"layers.{number}.{name}") for name in _PARAMETERS]
+        present = [[part.ravel() for part in kind if part is not None] for kind in (tensors[:2], tensors[2:])]
+        values, both = map(np.concatenate, present)
         kept = values[values != 0]
         weights.append({**_symmetric(kept), "zeros": int(values.size - kept.size)})
-        biases.append(_symmetric(tensors[2]))
+        biases.append(_symmetric(both))
     return weights, biases
 
 

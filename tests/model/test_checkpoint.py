@@ -49,6 +49,17 @@ def refusal(path):
     return message.removeprefix(str(path)).removeprefix("/")
 
 
+def test_an_inner_bias_that_lacks_is_zero(tmp_path, make_checkpoint):
+    checkpoint = make_checkpoint(replace(CONFIGURATION, reset="after"))
+    tensors = {name: tensor for name, tensor in checkpoint.tensors.items() if name != "layers.0.bias_y"}
+    save_checkpoint(replace(checkpoint, tensors=tensors), tmp_path / "network")
+    safetensors.numpy.save_file(tensors, tmp_path / "network" / "model.safetensors")
+    loaded = load_checkpoint(tmp_path / "network").tensors
+    np.testing.assert_array_equal(loaded.pop("layers.0.bias_y"), np.zeros(5))
+    np.testing.assert_array_equal(loaded["layers.1.bias_y"], checkpoint.tensors["layers.1.bias_y"])
+    assert loaded.keys() == tensors.keys()
+
+
 @pytest.mark.parametrize(
     "configuration",
     [

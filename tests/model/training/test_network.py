@@ -39,9 +39,9 @@ def test_carried_state_equals_one_long_run(cell, reset):
         torch.testing.assert_close(c, end_c)
 
 
-@pytest.mark.parametrize("cell", ["egru", "lstm"])
-def test_every_parameter_learns(cell):
-    model = model_of(cell, dropout=Dropout(recurrent=0.5), sizes=(30, 20), threshold_mean=0.02)
+@pytest.mark.parametrize(("cell", "reset"), [("egru", "before"), ("egru", "after"), ("lstm", "before")])
+def test_every_parameter_learns(cell, reset):
+    model = model_of(cell, reset, dropout=Dropout(recurrent=0.5), sizes=(30, 20), threshold_mean=0.02)
     if cell == "egru":
         for layer in model.layers:
             layer.threshold.requires_grad_()
@@ -79,9 +79,9 @@ def test_a_bad_dropout_rate_is_refused(rate):
         Dropout(between=rate)
 
 
-@pytest.mark.parametrize("cell", ["egru", "lstm"])
-def test_checkpoint_round_trip(cell, tmp_path):
-    model = model_of(cell)
+@pytest.mark.parametrize(("cell", "reset"), [("egru", "before"), ("egru", "after"), ("lstm", "before")])
+def test_checkpoint_round_trip(cell, reset, tmp_path):
+    model = model_of(cell, reset)
     save_checkpoint(model.to_checkpoint(vocabulary(9)), tmp_path / "network")
     again = LanguageModel.from_checkpoint(load_checkpoint(tmp_path / "network"))
     assert again.configuration == model.configuration
