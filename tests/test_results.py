@@ -60,7 +60,7 @@ def test_the_example_of_wikitext2_is_all_of_its_words():
     network = load_integer(ROOT / "model/networks/wikitext2-egru-95.egret")
     text = (ROOT / "model/networks/wikitext2.valid.txt").read_text()
     assert {*text.split()} <= {*network.vocabulary.tokens}
-    said = (ROOT / "model/networks/wikitext2.md").read_text()
+    said = (ROOT / "model/networks/wikitext2.licence.txt").read_text()
     assert f"{len(network.vocabulary.encode(text)):,} tokens" in said
     assert f"{text.count(chr(10))} lines" in said and "creativecommons.org/licenses/by-sa/3.0" in said
 
