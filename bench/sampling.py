@@ -21,7 +21,6 @@ from egret.model.evaluate import outputs
 from egret.model.integer_file import load_integer
 from egret.model.native import NativeEngine
 from egret.model.readout import BETA_ONE, LOG_FRACTION, SCORE_FRACTION, ReadOut, beta_of
-from egret.model.tokens import read_text
 
 __all__ = ["compare", "distributions"]
 
@@ -87,7 +86,7 @@ def main(network: Path, text: str, tokens: int, temperatures: tuple[float, ...],
     readout, betas = ReadOut(integer), [beta_of(temperature) for temperature in temperatures]
     if integer.vocabulary is None:
         raise InputError(f"{network}: a part of a network, which takes events; give the whole network")
-    ids = integer.vocabulary.encode(read_text(text))[: tokens + 1]
+    ids = integer.vocabulary.read(text)[: tokens + 1]
     found: dict[float, list[Any]] = {temperature: [] for temperature in temperatures}
     with progress_bar() as bar:
         task = bar.add_task("", total=len(ids) - 1)

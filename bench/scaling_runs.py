@@ -21,7 +21,6 @@ from egret.model.errors import InputError
 from egret.model.files import json_text, write_aside
 from egret.model.integer import IntegerEngine, IntegerLayer, IntegerNetwork
 from egret.model.integer_file import load_integer
-from egret.model.tokens import read_text
 from tests.support.networks import few_values, random_network
 
 __all__ = ["LARGE", "NETWORKS", "POINTS", "TOKENS", "Point", "active_network", "fit", "gather", "run", "tokens_of"]
@@ -208,7 +207,7 @@ def tokens_of(point: Point, network: IntegerNetwork, text: str | None, *, seed: 
     if text is None:
         return sample(network, point.tokens + 1)
     assert network.vocabulary is not None
-    return network.vocabulary.encode(read_text(text))[: point.tokens + 1]
+    return network.vocabulary.read(text)[: point.tokens + 1]
 
 
 def run(point: Point, *, text: str | None = None, open_board: Callable[..., Any] | None = None) -> dict[str, Any]:

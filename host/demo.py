@@ -19,7 +19,6 @@ from egret.model.floating import FloatEngine
 from egret.model.integer import IntegerEngine
 from egret.model.quantise import quantise
 from egret.model.readout import ReadOut, Sampler
-from egret.model.tokens import read_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,7 +79,7 @@ def run(
     source = load_checkpoint(checkpoint)
     network = quantise(source)
     try:
-        ids = source.vocabulary.encode(read_text(text))
+        ids = source.vocabulary.read(text)
     except InputError as error:
         raise InputError(f"{text}: {error}") from error
     # One core for both: its weight memory holds all weights, so that the dense counterpart runs on the very same.

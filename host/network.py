@@ -255,16 +255,10 @@ class Network:
                 return sample(self.integer, (tokens or 0) + 1)
         import numpy as np
 
-        from egret.model.tokens import read_text
-
         if not isinstance(text, str | Path):
             ids, text = np.asarray(text), "text"
         else:
-            vocabulary, content = self.vocabulary, read_text(text)
-            try:
-                ids = vocabulary.encode(content)
-            except InputError as error:
-                raise InputError(f"{text}: {error}") from error
+            ids = self.vocabulary.read(text)
         if tokens is None:
             return ids
         if not 1 <= tokens < len(ids):

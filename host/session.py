@@ -13,7 +13,7 @@ from egret.host.generate import generate
 from egret.host.measure import Mismatch
 from egret.model.errors import InputError
 from egret.model.integer import IntegerEngine
-from egret.model.tokens import END_OF_LINE, Vocabulary
+from egret.model.tokens import Vocabulary
 
 if TYPE_CHECKING:
     from egret.host.board import Board
@@ -108,7 +108,8 @@ def prompt_ids(vocabulary: Vocabulary, prompt: str | None) -> list[int]:
     ----------
     vocabulary : Vocabulary
     prompt : str or None
-        None stands for the end of a line. Words end with `<eos>` only where the prompt ends with a newline.
+        None stands for the end of a line, or token 0 where no token is one. Words end with `<eos>` only where the
+        prompt ends with a newline.
 
     Returns
     -------
@@ -121,13 +122,12 @@ def prompt_ids(vocabulary: Vocabulary, prompt: str | None) -> list[int]:
         The prompt is empty or has an unknown token.
     """
     if prompt is None:
-        end = END_OF_LINE if vocabulary.kind == "word" else "\n"
-        return [vocabulary.tokens.index(end) if end in vocabulary.tokens else 0]
+        return [vocabulary.line_end or 0]
     try:
         ids = vocabulary.encode(prompt).tolist()
     except InputError as error:
         raise InputError(f"--prompt: {error}") from error
-    if vocabulary.kind == "word" and not prompt.endswith("\n"):
+    if vocabulary.kind == "word" and vocabulary.line_end is not None and not prompt.endswith("\n"):
         ids = ids[:-1]
     if not ids:
         raise InputError("--prompt: the prompt is empty; at least one token is needed")
@@ -136,9 +136,9 @@ def prompt_ids(vocabulary: Vocabulary, prompt: str | None) -> list[int]:
 
 def stop_token(vocabulary: Vocabulary, token: str) -> int:
     """The number of the token that a text shall end with; raises `InputError` where the vocabulary has no such."""
-    if token not in vocabulary.tokens:
+    if (found := vocabulary.find(token)) is None:
         raise InputError(f"--stop: {token!r} is not in the vocabulary of {vocabulary.size} tokens")
-    return vocabulary.tokens.index(token)
+    return found
 
 
 def prompt_text(vocabulary: Vocabulary, prompt: str) -> str:
@@ -152,9 +152,9 @@ def prompt_text(vocabulary: Vocabulary, prompt: str) -> str:
     Returns
     -------
     str
-        The prompt; of words without white space behind the last one, as one space will follow.
+        The prompt; of words and ids without white space behind the last one, as one space will follow.
     """
-    if vocabulary.kind == "char":
+    if vocabulary.kind in ("char", "bpe"):
         return prompt
     before, newline, last = prompt.rpartition("\n")
     return before + newline + last.rstrip()

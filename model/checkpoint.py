@@ -1,14 +1,14 @@
 """Checkpoint: the directory that holds a trained float network.
 
 ``config.json``
-    ``cell`` ("egru" | "lstm"), ``tokens`` ("word" | "char"), ``vocab_size``, ``embedding_size``, ``hidden_sizes``,
-    ``reset`` ("before" | "after"), ``tied``, and ``readout``: null, or ``{"head", "groups", "rows"}`` of a read-out in
-    groups (`egret.model.groups`). A file without ``readout`` is one with null.
+    ``cell`` ("egru" | "lstm"), ``tokens`` ("word" | "char" | "id" | "bpe"), ``vocab_size``, ``embedding_size``,
+    ``hidden_sizes``, ``reset`` ("before" | "after"), ``tied``, and ``readout``: null, or ``{"head", "groups", "rows"}``
+    of a read-out in groups (`egret.model.groups`). A file without ``readout`` is one with null.
 ``model.safetensors`` (or ``model.safetensors.gz``)
     The tensors that `NetworkConfiguration.tensor_shapes` lists, as F32, F16 or BF16. Gates are stacked u | r | z for
     EGRU and i | f | g | o for LSTM; zeros are pruned weights.
-``vocab.txt``
-    See `egret.model.tokens`.
+``vocab.txt``, or ``tokenizer.json`` where the tokens are ``"bpe"``
+    See `egret.model.tokens` and `egret.model.bpe`, whose two files are read too.
 
 Everything is checked on load and before saving; a directory that does not pass raises `InputError` with one line.
 """
@@ -25,20 +25,21 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from egret.model import bpe
 from egret.model.errors import InputError
 from egret.model.files import MOST_LAYERS, directory_aside, read, write_aside
 from egret.model.groups import Groups, check_order
-from egret.model.tokens import KINDS, Vocabulary
+from egret.model.tokens import MOST_TOKENS, Vocabulary, check_kind
 
 __all__ = ["CELLS", "RESETS", "Checkpoint", "NetworkConfiguration", "load_checkpoint", "model_file", "save_checkpoint"]
 
 CELLS = ("egru", "lstm")
 RESETS = ("before", "after")
 
-_CONFIG, _MODEL, _VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
+_CONFIG, _MODEL, _VOCABULARY, _TOKENIZER = "config.json", "model.safetensors", "vocab.txt", "tokenizer.json"
 _GATES = {"egru": 3, "lstm": 4}
 _HEADER_BYTES = 1 << 22  # of a safetensors file: enough for so many layers, and something beside
-_LARGEST_SIZE = 1 << 24  # of one dimension; far above any network that could be built, far below overflow
+_LARGEST_SIZE = MOST_TOKENS  # of one dimension
 _DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
 
 
@@ -51,7 +52,7 @@ class NetworkConfiguration:
     cell : str
         ``"egru"`` or ``"lstm"``.
     tokens : str
-        ``"word"`` or ``"char"``.
+        ``"word"``, ``"char"``, ``"id"`` or ``"bpe"``.
     vocab_size : int
         V, number of tokens.
     embedding_size : int
@@ -81,7 +82,8 @@ class NetworkConfiguration:
     readout: Groups | None = None
 
     def __post_init__(self):
-        for name, accepted in (("cell", CELLS), ("tokens", KINDS), ("reset", RESETS)):
+        check_kind(self.tokens)
+        for name, accepted in (("cell", CELLS), ("reset", RESETS)):
             value = getattr(self, name)
             if not isinstance(value, str) or value not in accepted:
                 raise InputError(f"{name} must be {' or '.join(map(repr, accepted))}, not {value!r}")
@@ -325,7 +327,7 @@ def load_checkpoint(path: str | Path) -> "Checkpoint":
     if not path.is_dir():
         raise InputError(f"{path}: no checkpoint there; expected a directory with {_CONFIG}, {_MODEL}, {_VOCABULARY}")
     configuration = NetworkConfiguration.from_json(read(path / _CONFIG), where=path / _CONFIG)
-    vocabulary = Vocabulary.from_bytes(read(path / _VOCABULARY), configuration.tokens, where=path / _VOCABULARY)
+    vocabulary = Vocabulary.from_file(_vocabulary_file(path, configuration.tokens), configuration.tokens)
     model = model_file(path)
     data = read(model)
     if model.suffix == ".gz":
@@ -340,6 +342,14 @@ def model_file(path: str | Path) -> Path:
     compressed = Path(path) / f"{_MODEL}.gz"
     model = Path(path) / _MODEL
     return compressed if compressed.exists() and not model.exists() else model
+
+
+def _vocabulary_file(path, kind):
+    """The file of the checkpoint directory ``path`` that holds the vocabulary, or should."""
+    if kind != "bpe":
+        return path / _VOCABULARY
+    pair = path / bpe.VOCABULARY
+    return pair if pair.exists() and not (path / _TOKENIZER).exists() else path / _TOKENIZER
 
 
 def _decompress(data, configuration, where):
@@ -401,7 +411,7 @@ def save_checkpoint(checkpoint: "Checkpoint", path: str | Path, *, compress: boo
     stale, fresh = (_MODEL, f"{_MODEL}.gz") if compress else (f"{_MODEL}.gz", _MODEL)
     files = {
         _CONFIG: checkpoint.configuration.to_json().encode(),
-        _VOCABULARY: checkpoint.vocabulary.to_bytes(),
+        _TOKENIZER if checkpoint.configuration.tokens == "bpe" else _VOCABULARY: checkpoint.vocabulary.to_bytes(),
         fresh: model,
     }
     try:

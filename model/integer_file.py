@@ -3,7 +3,7 @@
 A safetensors file of U8 tensors, each zlib data (which carries a checksum) of little-endian numbers:
 
 ``vocabulary``
-    The text of a ``vocab.txt``.
+    The content of a ``vocab.txt``, or of a ``tokenizer.json`` where the tokens are ``"bpe"``.
 ``embedding``, and ``readout.weight`` only where the read-out is not tied
     I8, row by row.
 ``readout.bias``, and ``layers.{l}.bias``, ``.threshold``, ``.shift``
@@ -12,7 +12,8 @@ A safetensors file of U8 tensors, each zlib data (which carries a checksum) of l
     The zeros before each non-zero weight, row by row through the matrix, as U8 where 255 means "255 zeros and go on";
     and the non-zero weights as I8.
 
-Its metadata has one entry, ``egret``: a JSON object with ``format`` ("egret-integer-2"), ``tokens`` ("word" | "char"),
+Its metadata has one entry, ``egret``: a JSON object with ``format`` ("egret-integer-2"), ``tokens`` ("word" |
+"char" | "id" | "bpe"),
 ``vocabulary_size``, ``embedding_size``, ``hidden`` (list of layer sizes), ``tied``, ``readout_fraction``,
 ``accumulator_bits`` and ``gate_index_bits``. Equal networks give equal files.
 

@@ -17,7 +17,7 @@ def random_checkpoint():
     """Factory ``(configuration, seed=1, density=1.0, scale=1.0) -> Checkpoint`` of random weights, biases, thresholds.
 
     ``density`` is the share of non-zero RNN weights, ``scale`` the standard deviation of all tensors (thresholds:
-    half of it, and not negative). Characters are a, b, c, ...; words are <eos>, w1, w2, ...
+    half of it, and not negative). Characters are a, b, c, ...; words are <eos>, w1, w2, ...; ids are ids.
     """
     return _random_checkpoint
 
@@ -34,6 +34,8 @@ def _random_checkpoint(configuration, seed=1, density=1.0, scale=1.0):
         if name == "readout.order":
             tensor = random.permutation(configuration.vocab_size)
         tensors[name] = tensor.astype(np.float32)
+    if configuration.tokens == "id":
+        return Checkpoint(configuration, tensors, Vocabulary.of_ids(configuration.vocab_size))
     if configuration.tokens == "char":
         tokens = [chr(ord("a") + index) for index in range(configuration.vocab_size)]
     else:

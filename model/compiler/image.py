@@ -15,6 +15,7 @@ from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.layouts import memory_sections
 from egret.model.errors import InputError
 from egret.model.files import read, write_aside
+from egret.model.tokens import check_kind
 
 __all__ = ["HOST_SECTIONS", "MAGIC", "VERSION", "Image"]
 
@@ -44,9 +45,9 @@ class Image:
     memories : dict of str to bytes
         Content by name of memory, from its first word; what is not given is not written.
     vocabulary_kind : str
-        ``"word"`` or ``"char"``.
+        One of `egret.model.tokens.KINDS`.
     vocabulary : bytes
-        Content of a ``vocab.txt``; empty where the input is events.
+        Content of a ``vocab.txt``, or of a ``tokenizer.json``; empty where the input is events.
     readout_fraction : int
         Fraction bits of a logit.
     readout_bias : bytes
@@ -80,8 +81,10 @@ class Image:
                 raise InputError(
                     f"image: memory {name!r} holds {most} words of {section.word_bytes} bytes, not {len(data)} bytes"
                 )
-        if self.vocabulary_kind not in ("word", "char"):
-            raise InputError(f"image: vocabulary_kind must be 'word' or 'char', not {self.vocabulary_kind!r}")
+        try:
+            check_kind(self.vocabulary_kind)
+        except InputError as error:
+            raise InputError(f"image: {error}") from error
         if type(self.readout_fraction) is not int or not 0 <= self.readout_fraction <= 30:
             raise InputError(f"image: readout_fraction must be 0 to 30, not {self.readout_fraction!r}")
         if not self.readout_bias:

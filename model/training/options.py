@@ -73,9 +73,9 @@ class TextOptions:
     Parameters
     ----------
     train, valid : str
-        Text files.
+        Text files, or ``.npy`` of ids.
     vocabulary : str, optional
-        A ``vocab.txt``; made from the training text when not given.
+        A ``vocab.txt``, made from the training text when not given; with the tokens ``"bpe"`` a ``tokenizer.json``.
     """
 
     train: str
@@ -98,7 +98,7 @@ class NetworkOptions:
     Parameters
     ----------
     tokens : str
-        ``"word"`` or ``"char"``.
+        ``"word"``, ``"char"``, ``"id"`` or ``"bpe"`` (`egret.model.tokens`).
     cell, reset, embedding_size, hidden_sizes, tied
         As in `egret.model.checkpoint.NetworkConfiguration`.
     """

@@ -33,7 +33,7 @@ from egret.model.training.options import CHANGEABLE, PATHS, TrainingOptions, by_
 from egret.model.training.papers import CORPORA
 from egret.model.training.prune import UNUSED, PruningOptions
 
-__all__ = ["Point", "Study", "named"]
+__all__ = ["Point", "Study"]
 
 _PARENTS = ("dense", "previous")
 _TEXTS = ("train", "valid", "test")
@@ -181,11 +181,11 @@ class Study:
             values = {name: value for name, value in table.items() if name != "set"}
             if not values.get("sparsity"):
                 raise InputError(f"{where}: lacks a sparsity above 0")
-            with named(where):
+            with _named(where):
                 prunings.append((PruningOptions(**values), changes))
         points = []
         for number, table in enumerate(_tables(content, "runs")):
-            with named(f"runs[{number}]"):
+            with _named(f"runs[{number}]"):
                 points += _run_points(table, folder, paths, device, streams, prunings, parent == "previous")
         names = [point.name for point in points]
         for name in names:
@@ -195,7 +195,7 @@ class Study:
 
 
 @contextlib.contextmanager
-def named(where: str) -> Iterator[None]:
+def _named(where: str) -> Iterator[None]:
     """Put the place, `where`, before the message of what is refused within."""
     try:
         yield
@@ -226,7 +226,7 @@ def _tables(content: Mapping[str, Any], name: str, default: Any = None) -> list[
 def _changes(table: Mapping[str, Any], where: str, folder: Path, unused: Collection[str] = ()) -> dict[str, Any]:
     changes = {}
     for name, value in _typed(table, "set", dict, "a table", {}).items():
-        with named(f"{where}: set"):
+        with _named(f"{where}: set"):
             flat = flat_name(name)
         if flat in (*_TEXTS, "seed", "weight_decay", *unused):
             raise InputError(f"{where}: set holds {name!r}, which is no field that it may change")
@@ -265,7 +265,7 @@ def _run_points(
             dense = last = Point(f"{stem}-dense", name, options, (), paths["test"], streams, None)
             points.append(dense)
             for number, (pruning, changed) in enumerate(wanted):
-                with named(f"prunings[{number}]"):
+                with _named(f"prunings[{number}]"):
                     checked = options.with_values(**changed).flat()  # refused now rather than after hours
                 changed = {name: checked[name] for name in changed}
                 parent = last if chained else dense

@@ -27,13 +27,12 @@ import torch
 from egret.model.checkpoint import load_checkpoint
 from egret.model.errors import EgretError, InputError
 from egret.model.files import json_text, write_aside
-from egret.model.tokens import read_text
 from egret.model.training.distillation import load_teacher
 from egret.model.training.observe import Observation, histogram, observe, parameter_histograms
 from egret.model.training.prune import prune
 from egret.model.training.results import RESULT, STUDY, VERSION, read_result
 from egret.model.training.state import STATE
-from egret.model.training.study import Point, Study, named
+from egret.model.training.study import Point, Study
 from egret.model.training.train import read_texts, train
 
 __all__ = ["Progress", "SweepResult", "check_specification", "run_point", "sweep"]
@@ -178,8 +177,7 @@ def _check_texts(points: Sequence[Point]) -> None:
         kind = (point.options.network.tokens, text.vocabulary)
         if kind not in vocabularies:
             vocabularies[kind], _, valid = read_texts(point.options)
-            with named(point.test):
-                test = vocabularies[kind].encode(read_text(point.test))
+            test = vocabularies[kind].read(point.test)
             for path, ids in ((text.valid, valid), (point.test, test)):
                 if len(ids) <= point.streams:
                     raise InputError(f"{path}: {len(ids)} tokens are too few for {point.streams} streams")
@@ -344,7 +342,7 @@ def run_point(
         with progress(f"measuring, {name}") if progress else contextlib.nullcontext() as update:
             observations[name] = observe(
                 checkpoint,
-                checkpoint.vocabulary.encode(read_text(path)),
+                checkpoint.vocabulary.read(path),
                 streams=point.streams,
                 device="cuda" if cuda else "cpu",
                 progress=update,

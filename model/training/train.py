@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from egret.model.errors import InputError
 from egret.model.groups import Groups
-from egret.model.tokens import Vocabulary, read_text
+from egret.model.tokens import Vocabulary
 from egret.model.training.grouping import group_words, neighbours
 from egret.model.training.loop import Trainer, TrainingResult
 from egret.model.training.network import LanguageModel, configuration_of
@@ -111,15 +110,7 @@ def read_texts(
         If a text cannot be read or holds a token that the vocabulary lacks, naming the file.
     """
     texts, kind = options.text, options.network.tokens
-    text = read_text(texts.train)
     if vocabulary is None:
         own = texts.vocabulary
-        vocabulary = Vocabulary.from_text(text, kind) if own is None else Vocabulary.from_file(own, kind)
-
-    def encode(path: str, content: str) -> np.ndarray:
-        try:
-            return vocabulary.encode(content)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-
-    return vocabulary, encode(texts.train, text), encode(texts.valid, read_text(texts.valid))
+        vocabulary = Vocabulary.of_text(texts.train, kind) if own is None else Vocabulary.from_file(own, kind)
+    return vocabulary, vocabulary.read(texts.train), vocabulary.read(texts.valid)

@@ -289,10 +289,13 @@ def test_session(compiled):
     assert texts[0] == texts[1] != texts[2]
 
 
-@pytest.mark.parametrize("prompt", ["w1", "w1 w2", "w3  w2 \t", "w2\n", "w1\nw2", "w1\n\n", "w1 \n  "])
+@pytest.mark.parametrize(
+    "prompt", ["w1", "w1 w2", "w3  w2 \t", "w2\n", "w1\nw2", "w1\n\n", "w1 \n  ", "1", "2 3 ", "0\n1"]
+)
 def test_prompt_and_text_are_one(prompt, random_checkpoint):
     """What is written, the prompt and then the text, has the tokens that went in and came out."""
-    network = quantise(random_checkpoint(NetworkConfiguration("egru", "word", 4, 3, (3,))))
+    kind = "word" if "w" in prompt else "id"
+    network = quantise(random_checkpoint(NetworkConfiguration("egru", kind, 4, 3, (3,))))
     image = compile_image(network, configuration_for(network, lanes=2))
     vocabulary, pieces = network.vocabulary, []
     ids = prompt_ids(vocabulary, prompt)
@@ -300,7 +303,8 @@ def test_prompt_and_text_are_one(prompt, random_checkpoint):
     text = prompt_text(vocabulary, prompt) + "".join(pieces)
     tokens = vocabulary.encode(text.removesuffix("\n") if pieces[-1] == "\n" else text)
     assert session.tokens == len(pieces) == 9
-    assert tokens[: len(ids)].tolist() == ids and len(tokens) - (pieces[-1] != "\n") == len(ids) + 9
+    assert tokens[: len(ids)].tolist() == ids
+    assert len(tokens) - (kind == "word" and pieces[-1] != "\n") == len(ids) + 9
     assert "  " not in text[len(prompt.rstrip()) :]
 
 
@@ -361,6 +365,8 @@ def test_prompts():
     assert prompt_ids(characters, "ba\n") == [1, 0, 2]
     assert prompt_ids(words, "a a") == [0, 0]
     assert prompt_ids(words, "a\n") == [0, 1]
+    assert prompt_ids(Vocabulary("ab", "word"), "a b") == prompt_ids(Vocabulary("ab", "word"), "a b\n") == [0, 1]
+    assert prompt_ids(Vocabulary.of_ids(3), None) == [0] and prompt_ids(Vocabulary.of_ids(3), "2 1") == [2, 1]
     with pytest.raises(InputError, match="^--prompt: the prompt is empty; at least one token is needed$"):
         prompt_ids(characters, "")
     with pytest.raises(InputError, match="^--prompt: line 1 of the text: character 'c' is not in the vocabulary$"):

@@ -66,6 +66,7 @@ def test_an_inner_bias_that_lacks_is_zero(tmp_path, make_checkpoint):
         CONFIGURATION,
         NetworkConfiguration("egru", "word", 7, 3, (1,), "after", False),
         NetworkConfiguration("lstm", "word", 2, 6, (3, 5, 6), "before", True),
+        NetworkConfiguration("egru", "id", 70_000, 3, (3,)),
     ],
 )
 @pytest.mark.parametrize("compress", [False, True])
@@ -157,7 +158,7 @@ def test_directory_instead_of_file(saved):
     [
         ({"cell": "gru"}, "cell must be 'egru' or 'lstm', not 'gru'"),
         ({"cell": ["egru"]}, "cell must be 'egru' or 'lstm', not ['egru']"),
-        ({"tokens": "bytes"}, "tokens must be 'word' or 'char', not 'bytes'"),
+        ({"tokens": "bytes"}, "tokens must be 'word', 'char', 'id' or 'bpe', not 'bytes'"),
         ({"reset": None}, "reset must be 'before' or 'after', not None"),
         ({"vocab_size": 0}, "vocab_size must be an integer from 1 to 16777216, not 0"),
         ({"vocab_size": True}, "vocab_size must be an integer from 1 to 16777216, not True"),

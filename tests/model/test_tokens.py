@@ -24,6 +24,71 @@ def test_words_end_each_line():
     assert WORDS.encode("").shape == (0,)
 
 
+def test_words_without_an_end_of_line():
+    """A newline is whitespace like any other."""
+    vocabulary = Vocabulary(["a", "b"], "word")
+    assert vocabulary.line_end is None
+    assert vocabulary.encode("a b\n\nb").tolist() == [0, 1, 1]
+    assert vocabulary.decode([0, 1, 1]) == "a b b"
+
+
+def test_ids(tmp_path):
+    vocabulary = Vocabulary.of_ids(12)
+    assert (vocabulary.kind, vocabulary.size, vocabulary.line_end) == ("id", 12, None)
+    assert vocabulary.to_bytes() == b"12\n" and Vocabulary.from_bytes(b"12\n", "id") == vocabulary
+    ids = vocabulary.encode("3 11\n0\t3")
+    assert ids.dtype == np.int32 and ids.tolist() == [3, 11, 0, 3]
+    assert vocabulary.decode(ids) == "3 11 0 3" and list(vocabulary.pieces(ids)) == ["3", " 11", " 0", " 3"]
+    (tmp_path / "text").write_text("3 11\n0")
+    assert Vocabulary.of_text(tmp_path / "text", "id") == vocabulary
+    for text, wrong in (("1\n12", "2 of the text: id '12'"), ("-1", "1 of the text: id '-1'")):
+        with pytest.raises(InputError, match=f"^line {wrong} is not in the vocabulary, 0 to 11$"):
+            vocabulary.encode(text)
+    with pytest.raises(InputError, match="^ids are numbers that texts hold; they cannot be given in another order$"):
+        vocabulary.reordered(np.arange(12))
+    with pytest.raises(InputError, match="text: ids must be numbers in decimal digits, not '1.5'$"):
+        (tmp_path / "text").write_text("1.5")
+        Vocabulary.of_text(tmp_path / "text", "id")
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int64, ">i4"])
+def test_a_text_may_be_an_array_of_ids(dtype, tmp_path):
+    path = tmp_path / "text.npy"
+    np.save(path, np.array([3, 0, 2], dtype))
+    for vocabulary in (Vocabulary.of_ids(4), WORDS):
+        ids = vocabulary.read(path)
+        assert ids.dtype == np.int32 and ids.tolist() == [3, 0, 2]
+    assert Vocabulary.of_text(path, "id") == Vocabulary.of_ids(4)
+    with pytest.raises(InputError, match="text.npy: a .npy holds ids; a vocabulary of the kind 'word' has to be given"):
+        Vocabulary.of_text(path, "word")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array([0, 4]), "id 4 at 1 is not in the vocabulary (0 to 3)"),
+        (np.array([-1, 4]), "id -1 at 0 is not in the vocabulary (0 to 3)"),
+        (np.array([0.5]), "must hold integers in one dimension, not float64 [1]"),
+        (np.zeros((2, 3), np.uint8), "must hold integers in one dimension, not uint8 [2, 3]"),
+        (np.zeros(0, np.uint8), "the text is empty; at least one token is needed"),
+        (np.array([{}]), "cannot read the numpy array: Object arrays cannot be loaded when allow_pickle=False"),
+    ],
+)
+def test_bad_arrays(array, message, tmp_path):
+    path = tmp_path / "text.npy"
+    np.save(path, array)
+    with pytest.raises(InputError) as error:
+        Vocabulary.of_ids(4).read(path)
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_the_same_tokens_in_another_order():
+    vocabulary = WORDS.reordered(np.array([3, 1, 0, 2]))
+    assert vocabulary.tokens == (END_OF_LINE, "a", UNKNOWN, "b")
+    assert vocabulary.line_end == vocabulary.find(END_OF_LINE) == 0 and vocabulary.find("c") is None
+    assert vocabulary.encode("a b").tolist() == [1, 3, 0]
+
+
 def test_characters():
     ids = CHARACTERS.encode("ab\n\\ é")
     assert ids.dtype == np.int32
@@ -70,7 +135,7 @@ def test_any_text_round_trips_as_words(text):
     assert Vocabulary.from_bytes(vocabulary.to_bytes(), "word") == vocabulary
 
 
-@given(st.binary(), st.sampled_from(["word", "char"]))
+@given(st.binary(), st.sampled_from(["word", "char", "id"]))
 def test_random_bytes_load_or_are_refused(data, kind):
     try:
         vocabulary = Vocabulary.from_bytes(data, kind)
@@ -89,7 +154,11 @@ def test_random_bytes_load_or_are_refused(data, kind):
         (b"ab\n", "char", "v: vocabulary line 1: a token must be one character, not 'ab'"),
         (b"\\t\n", "char", r"v: line 1: unknown escape '\\t'; accepted are \n, \r and \\"),
         (b"a\nb\xff\n", "char", "v: line 2 is not UTF-8 (byte 0xff at offset 3)"),
-        (b"a\n", "word", "v: the vocabulary lacks '<eos>', which ends each line of a word text"),
+        (b"", "id", "v: must hold one line, how many ids there are, not 0"),
+        (b"3\n4\n", "id", "v: must hold one line, how many ids there are, not 2"),
+        (b"x\n", "id", "v: ids must be numbers in decimal digits, not 'x'"),
+        (b"0\n", "id", "v: a vocabulary of ids must have 1 to 16777216 ids, not 0"),
+        (b"16777217\n", "id", "v: a vocabulary of ids must have 1 to 16777216 ids, not 16777217"),
         (b"a\n\n<eos>\n", "word", "v: vocabulary line 2: a word must be non-empty and hold no whitespace, not ''"),
         (b"a\r\n<eos>\n", "word", r"v: vocabulary line 1: a word must be non-empty and hold no whitespace, not 'a\r'"),
     ],
@@ -101,8 +170,10 @@ def test_bad_files(data, kind, message):
 
 
 def test_bad_kind():
-    with pytest.raises(InputError, match=r"^tokens must be 'word' or 'char', not 'bytes'$"):
+    with pytest.raises(InputError, match=r"^tokens must be 'word', 'char', 'id' or 'bpe', not 'bytes'$"):
         Vocabulary(["a"], "bytes")
+    with pytest.raises(InputError, match="^vocabulary line 2: token 1 must be its own number, not '2'$"):
+        Vocabulary(["0", "2"], "id")
 
 
 def test_unknown_tokens():
