@@ -97,6 +97,8 @@ def test_another_source_is_another_recipe(changed, tmp_path):
                 copy = tree / path.relative_to(ROOT)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(path.read_bytes())
+        # A package whose head lacks would be looked for further along the path, too.
+        (tree / "__init__.py").write_bytes((ROOT / "src/egret/__init__.py").read_bytes())
         with (tree / changed).open("a") as file:
             file.write(content)
         code = (
