@@ -13,7 +13,6 @@ from egret.host.session import generate_text, prompt_ids
 from egret.model import arithmetic as _model
 from egret.model.checkpoint import load_checkpoint
 from egret.model.counts import checkpoint_columns, integer_columns
-from egret.model.errors import InputError
 from egret.model.evaluate import evaluate, event_agreement
 from egret.model.floating import FloatEngine
 from egret.model.integer import IntegerEngine
@@ -78,10 +77,7 @@ def run(
     """
     source = load_checkpoint(checkpoint)
     network = quantise(source)
-    try:
-        ids = source.vocabulary.read(text)
-    except InputError as error:
-        raise InputError(f"{text}: {error}") from error
+    ids = source.vocabulary.read(text)
     # One core for both: its weight memory holds all weights, so that the dense counterpart runs on the very same.
     counterpart = dense_counterpart(network)
     image, dense_image = simulation_images(network, counterpart)

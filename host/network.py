@@ -374,12 +374,8 @@ class Network:
 
     def _measure_under_icarus(self, ids):
         from egret.host.measure import Measurement
-        from egret.model.counts import integer_columns, integer_readout
-        from egret.model.evaluate import evaluate
-        from egret.model.integer import IntegerEngine
 
-        network = self.integer
-        evaluation = evaluate(IntegerEngine(network), integer_columns(network), ids, readout=integer_readout(network))
+        evaluation = self.evaluate(ids)
         begin = time.perf_counter()
         counters = self.simulate(ids, tokens=len(ids) - 1, simulator="icarus").counters
         seconds = time.perf_counter() - begin

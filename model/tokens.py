@@ -184,14 +184,15 @@ class Vocabulary:
             The file cannot be read, or the kind needs a vocabulary of its own.
         """
         found = _read_numbers(path)
+        text = read_text(path) if found is None else ""
         try:
             if found is None:
-                return cls.from_text(read_text(path), kind)
+                return cls.from_text(text, kind)
             if kind != "id":
                 raise InputError(f"a .npy holds ids; a vocabulary of the kind {kind!r} has to be given")
             return cls.of_ids(int(found.max()) + 1)
         except InputError as error:
-            raise InputError(str(error) if str(error).startswith(f"{path}: ") else f"{path}: {error}") from error
+            raise InputError(f"{path}: {error}") from error
 
     @classmethod
     def from_text(cls, text: str, kind: str) -> "Vocabulary":

@@ -29,15 +29,12 @@ def estimate(network: str, name: str | None, core: dict[str, Any], text: str | N
     Cycles are those of a model that was fitted to simulated cores (docs/scaling.md); `egret bench` counts them.
     """
     from egret.host.cost.work import ReadoutWork, Work, columns_taken, resident_shares
-    from egret.model.counts import integer_columns, integer_readout
-    from egret.model.evaluate import evaluate
-    from egret.model.integer import IntegerEngine
 
     board = None if name is None else board_named(name, core)
     opened = Network(network, board=name, **core)
     image, integer, ids = opened.image, opened.integer, opened.ids(text, tokens)
     c = image.configuration
-    evaluation = evaluate(IntegerEngine(integer), integer_columns(integer), ids, readout=integer_readout(integer))
+    evaluation = opened.evaluate(ids)
     sources = evaluation.sources
     assert sources is not None
     taken = columns_taken(integer, sources, ids, c.folded_tokens)
