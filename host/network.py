@@ -272,6 +272,7 @@ class Network:
         tokens: int | None = None,
         engine: str = "integer",
         batch: int = 1,
+        reset_every: int | None = None,
     ) -> "Evaluation":
         """Perplexity, activity and operations over a text, without a core.
 
@@ -283,6 +284,9 @@ class Network:
             ``"float"``, ``"integer"``, or ``"native"``, which gives the same integers sooner.
         batch : int
             Streams that the text is cut into; the state is zero at the start of each.
+        reset_every : int or None
+            Steps behind which the carried state, not the events, becomes zero again, as EvNN evaluates every 70; not
+            for the engine ``native``.
 
         Returns
         -------
@@ -305,6 +309,8 @@ class Network:
         from egret.model.native import NativeEngine
 
         if engine == "native":
+            if reset_every is not None:
+                raise InputError("--reset-every is for the engines float and integer, not for native")
             native, ids = NativeEngine(self.integer), self.ids(text, tokens)
             with progress_bar("native engine") as progress:
                 return native.evaluate(ids, batch=batch, progress=progress)
@@ -318,7 +324,8 @@ class Network:
             raise InputError(f"engine must be 'float', 'integer' or 'native', not {engine!r}")
         ids = self.ids(text, tokens)
         with progress_bar(f"{engine} network") as progress:
-            return evaluate(runs, columns, ids, readout=readout, batch=batch, progress=progress)
+            options: dict[str, Any] = {"readout": readout, "batch": batch, "reset_every": reset_every}
+            return evaluate(runs, columns, ids, **options, progress=progress)
 
     def measure(
         self,

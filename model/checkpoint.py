@@ -27,7 +27,7 @@ import safetensors.numpy
 
 from egret.model import bpe
 from egret.model.errors import InputError
-from egret.model.files import MOST_LAYERS, directory_aside, read, write_aside
+from egret.model.files import MOST_LAYERS, directory_aside, read, refuse_foreign, write_aside
 from egret.model.groups import Groups, check_order
 from egret.model.tokens import MOST_TOKENS, Vocabulary, check_kind
 
@@ -325,6 +325,7 @@ def load_checkpoint(path: str | Path) -> "Checkpoint":
     """
     path = Path(path)
     if not path.is_dir():
+        refuse_foreign(path)
         raise InputError(f"{path}: no checkpoint there; expected a directory with {_CONFIG}, {_MODEL}, {_VOCABULARY}")
     configuration = NetworkConfiguration.from_json(read(path / _CONFIG), where=path / _CONFIG)
     vocabulary = Vocabulary.from_file(_vocabulary_file(path, configuration.tokens), configuration.tokens)

@@ -130,6 +130,7 @@ def evaluate(
     *,
     readout: "ReadoutColumns | None" = None,
     batch: int = 1,
+    reset_every: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> "Evaluation":
     """Run a text through a network, with zero state at the start of each stream and state carried along it.
@@ -145,6 +146,8 @@ def evaluate(
         Of this network's read-out, to count what it takes.
     batch : int
         Number of streams that the text is cut into (`stream_steps`).
+    reset_every : int, optional
+        Steps of a stream behind which its carried state, not its events, becomes zero again, as EvNN evaluates.
     progress : callable, optional
         Called now and then as ``progress(done, total)``, both in predictions.
 
@@ -155,11 +158,11 @@ def evaluate(
     Raises
     ------
     InputError
-        See `stream_steps`; or the float network's logits are too large for float32.
+        See `stream_steps`; ``reset_every`` is below 1; or the float network's logits are too large for float32.
     """
     sources = SourceCounts(columns)
     likelihood, counts, total = 0.0, ReadoutCounts(), len(ids) - 1
-    for y, targets in outputs(engine, ids, batch, sources=sources, progress=progress):
+    for y, targets in outputs(engine, ids, batch, sources=sources, reset_every=reset_every, progress=progress):
         found = engine.log_probabilities(y, targets)
         if readout is not None:
             counts += readout.count(y, targets)
@@ -183,6 +186,7 @@ def outputs(
     batch: int,
     *,
     sources: SourceCounts | None = None,
+    reset_every: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Run a text through a network, and hand over what its read-out is to take, many predictions at once.
@@ -193,7 +197,7 @@ def outputs(
         As for `evaluate`.
     sources : SourceCounts, optional
         Counts every step.
-    progress : callable, optional
+    reset_every, progress
         As for `evaluate`.
 
     Yields
@@ -205,13 +209,17 @@ def outputs(
     Raises
     ------
     InputError
-        See `stream_steps`.
+        See `evaluate`.
     """
+    if reset_every is not None and reset_every < 1:
+        raise InputError(f"reset_every must be at least 1, not {reset_every}")
     streams = stream_steps(ids, batch)
     total, done = len(ids) - 1, 0
     waiting, wanted, rows = [], [], max(1, _READOUT_ELEMENTS // engine.words)
     engine.reset_state(batch)
-    for inputs, targets in streams:
+    for number, (inputs, targets) in enumerate(streams):
+        if reset_every is not None and number % reset_every == 0:
+            engine.states = [np.zeros_like(state) for state in engine.states]
         traces = engine.step(inputs)
         if sources is not None:
             sources.add(traces, len(targets))

@@ -10,16 +10,60 @@ import secrets
 import stat
 import tempfile
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from egret.model.errors import InputError
 
-__all__ = ["MOST_LAYERS", "digest", "directory_aside", "json_text", "read", "read_toml", "write_aside"]
+__all__ = [
+    "MOST_LAYERS",
+    "digest",
+    "directory_aside",
+    "is_torch",
+    "json_text",
+    "read",
+    "read_toml",
+    "refuse_foreign",
+    "write_aside",
+]
 
 MOST_LAYERS = 1 << 12
 """Of a network in a file: the names of its tensors must fit what is read of the file's head."""
+
+_TORCH = (b"PK\x03\x04", b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19")  # zip; pickle, until 1.5
+_TORCH_MEMBER = "data.pkl"  # of the zip
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def is_torch(path: str | Path) -> bool:
+    """Whether the file ``path`` is what ``torch.save`` writes."""
+    try:
+        with open(path, "rb") as file:
+            begin = file.read(len(_TORCH[1]))
+        if begin.startswith(_TORCH[0]):
+            with zipfile.ZipFile(path) as archive:
+                return any(name.rpartition("/")[2] == _TORCH_MEMBER for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return begin == _TORCH[1]
+
+
+def refuse_foreign(path: str | Path) -> None:
+    """Say what the file ``path`` is and what to do, in an `InputError`, where another program wrote a network to it."""
+    path = Path(path)
+    if not path.is_file():
+        return
+    if is_torch(path):
+        raise InputError(
+            f"{path}: a PyTorch file; expected a network of Egret: `egret.Network.from_tensors` takes its state dict"
+        )
+    if path.suffix.lower() in (".onnx", ".nir") or read(path).startswith(_HDF5):
+        raise InputError(
+            f"{path}: a graph (ONNX, NIR or HDF5); Egret takes the tensors of a module, not its graph: "
+            "`egret.Network.from_tensors` takes its state dict"
+        )
 
 
 def read(path: str | Path) -> bytes:

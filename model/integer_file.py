@@ -38,7 +38,7 @@ import safetensors.numpy
 
 from egret.model.arithmetic import CODEBOOK
 from egret.model.errors import InputError
-from egret.model.files import MOST_LAYERS, write_aside
+from egret.model.files import MOST_LAYERS, refuse_foreign, write_aside
 from egret.model.groups import MOST_ROWS
 from egret.model.integer import IntegerLayer, IntegerNetwork
 from egret.model.readout import IntegerGroups
@@ -135,12 +135,13 @@ def load_integer(path: str | Path) -> IntegerNetwork:
     except OSError as error:
         raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
     except (safetensors.SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        refuse_foreign(path)
         raise InputError(f"{path}: not a safetensors file, or cut short: {' '.join(str(error).split())}") from error
     if not isinstance(metadata, dict) or metadata.get("format") not in (PLAIN, FORMAT):
         found = metadata.get("format") if isinstance(metadata, dict) else None
         raise InputError(
             f"{path}: not an integer network: its format must be {PLAIN!r} or {FORMAT!r}, not {found!r}; "
-            "`egret quantise` writes one"
+            "`egret quantise` writes one from a checkpoint's directory"
         )
     try:
         network = _parse(metadata, packed, path)

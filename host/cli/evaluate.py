@@ -28,6 +28,11 @@ ENGINES = ("float", "integer", "native", "rtl")
     "--engine", type=click.Choice(("float", "integer", "native", "rtl")), required=True, help="What runs the network."
 )
 @click.option("--batch", type=int, default=1, show_default=True, help="Streams that the text is cut into.")
+@click.option(
+    "--reset-every",
+    type=click.IntRange(1),
+    help="Zero the carried state, not the events, behind so many tokens of a stream, as EvNN evaluates (70).",
+)
 @click.option("--agreement", is_flag=True, help="Compare the integer network's events with the float network's too.")
 @simulator_option
 @core_options()
@@ -38,6 +43,7 @@ def evaluate(
     tokens: int | None,
     engine: str,
     batch: int,
+    reset_every: int | None,
     agreement: bool,
     simulator: str,
     core: dict[str, Any],
@@ -64,6 +70,8 @@ def evaluate(
         )
     if agreement and engine != "integer":
         raise InputError(f"--agreement compares the integer network with the float one; --engine is {engine}")
+    if reset_every is not None and (agreement or engine not in ("float", "integer")):
+        raise InputError("--reset-every is for the engines float and integer, and without --agreement")
     network, title = Network(checkpoint, **core), f"{checkpoint}, {engine}, {text}"
     folded = network.configuration.folded_tokens if core else 0
     ids = network.ids(text, tokens)
@@ -75,7 +83,8 @@ def evaluate(
         result.add(describe_measurement(measurement))
         show(result, title, as_json)
         return mismatch_status(measurement)
-    result = _describe(network.evaluate(ids, engine=engine, batch=batch), engine, batch, folded, saved)
+    evaluation = network.evaluate(ids, engine=engine, batch=batch, reset_every=reset_every)
+    result = _describe(evaluation, engine, batch, folded, saved)
     if agreement:
         with progress_bar("agreement of events") as progress:
             engines = FloatEngine(network.checkpoint), IntegerEngine(network.integer)

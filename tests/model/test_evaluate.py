@@ -87,6 +87,25 @@ def test_streams_are_independent(random_checkpoint):
     )
 
 
+@pytest.mark.parametrize("cell", ["egru", "lstm"])
+def test_states_become_zero_again_and_events_stay(cell, random_checkpoint):
+    """As EvNN evaluates: in each stream, behind so many of its own steps."""
+    checkpoint = random_checkpoint(NetworkConfiguration(cell, "char", 6, 5, (7, 5)))
+    columns, network, likelihood = checkpoint_columns(checkpoint), FloatEngine(checkpoint), 0.0
+    network.reset_state(3)
+    for number, (inputs, targets) in enumerate(stream_steps(IDS, 3)):
+        if number in (8, 16, 24, 32):
+            for state in network.states:
+                state[:] = 0
+        y = network.step(inputs)[-1].y[: len(targets)]
+        likelihood += network.log_probabilities(y, targets).sum()
+    evaluation = evaluate(network, columns, IDS, batch=3, reset_every=8)
+    assert evaluation.loss == pytest.approx(-likelihood / 100) != evaluate(network, columns, IDS, batch=3).loss
+    assert evaluate(network, columns, IDS, reset_every=100) == evaluate(network, columns, IDS)
+    with pytest.raises(InputError, match="reset_every must be at least 1, not 0"):
+        evaluate(network, columns, IDS, reset_every=0)
+
+
 def test_event_agreement(random_checkpoint):
     checkpoint = random_checkpoint(CONFIGURATION)
     network = FloatEngine(checkpoint)

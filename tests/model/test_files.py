@@ -4,10 +4,11 @@ import json
 import math
 import os
 
+import numpy as np
 import pytest
 
 from egret.model.errors import InputError
-from egret.model.files import directory_aside, json_text, read_toml, write_aside
+from egret.model.files import directory_aside, is_torch, json_text, read_toml, refuse_foreign, write_aside
 
 
 def test_numbers_that_json_lacks():
@@ -149,3 +150,24 @@ def test_a_directory_appears_with_all_that_is_in_it(tmp_path):
 def test_a_byte_order_mark_is_no_part_of_a_toml_file(tmp_path):
     (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbfx = 1\n")
     assert read_toml(tmp_path / "a.toml") == {"x": 1}
+
+
+def test_files_of_other_programs(tmp_path):
+    """Each is named in one line; what is damaged, missing or a directory passes."""
+    torch = pytest.importorskip("torch")
+    for new in (True, False):
+        torch.save({"a": torch.zeros(2)}, tmp_path / "a.bin", _use_new_zipfile_serialization=new)
+        assert is_torch(tmp_path / "a.bin")
+        with pytest.raises(InputError, match="a.bin: a PyTorch file; expected a network of Egret"):
+            refuse_foreign(tmp_path / "a.bin")
+    np.savez(tmp_path / "a.npz", a=np.zeros(2))
+    (tmp_path / "a.zip").write_bytes(b"PK\x03\x04")
+    (tmp_path / "a").write_bytes(b"")
+    for name in ("a.npz", "a.zip", "a", "none", "."):
+        assert not is_torch(tmp_path / name)
+        refuse_foreign(tmp_path / name)
+    (tmp_path / "a.ONNX").write_bytes(b"\x08\x07")
+    (tmp_path / "b").write_bytes(b"\x89HDF\r\n\x1a\n")
+    for name in ("a.ONNX", "b"):
+        with pytest.raises(InputError, match=f"{name}: a graph .* takes its state dict"):
+            refuse_foreign(tmp_path / name)

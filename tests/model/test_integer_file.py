@@ -251,7 +251,7 @@ def test_wrong_tensors(tensors, message, tmp_path):
 
 NOT_ONE = (
     "not an integer network: its format must be 'egret-integer-2' or 'egret-integer-3', not {}; "
-    "`egret quantise` writes one"
+    "`egret quantise` writes one from a checkpoint's directory"
 )
 
 

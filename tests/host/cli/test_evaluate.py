@@ -80,6 +80,19 @@ def test_evaluate_in_streams_with_agreement(egret, network):
     assert f"{result['perplexity']:.3f}" in out
 
 
+def test_state_that_becomes_zero_again(egret, refused, network):
+    losses = []
+    for engine in ("float", "integer"):
+        common = ("evaluate", "network", "--text", "text", "--engine", engine, "--json")
+        for more in ((), ("--reset-every", 3), ("--reset-every", 1000)):
+            losses.append(json.loads(egret(*common, *more)[1])["loss"])
+    assert losses[0] == losses[2] != losses[1] and losses[3] == losses[5] != losses[4]
+    assert losses[4] == pytest.approx(losses[1], rel=0.01)
+    for more in (("native",), ("rtl",), ("integer", "--agreement")):
+        message = refused("evaluate", "network", "--text", "text", "--reset-every", 3, "--engine", *more)
+        assert message == "--reset-every is for the engines float and integer, and without --agreement"
+
+
 def test_a_loss_beyond_all_bounds(egret, network):
     """Its perplexity is null: `Infinity` is not JSON."""
     checkpoint = load_checkpoint("network")

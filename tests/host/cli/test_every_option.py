@@ -86,6 +86,7 @@ TESTED = {
         **_CORE,
         **dict.fromkeys(("--text", "--tokens", "--engine", "--json"), "test_evaluate::test_evaluate"),
         **dict.fromkeys(("--batch", "--agreement"), "test_evaluate::test_evaluate_in_streams_with_agreement"),
+        "--reset-every": "test_evaluate::test_state_that_becomes_zero_again",
         "--simulator": f"{HERE}::test_evaluation_under_icarus",
     },
     "prune": {

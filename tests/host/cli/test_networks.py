@@ -1,6 +1,7 @@
 """Networks and texts that cannot be used, for every command that takes one."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -52,6 +53,21 @@ def test_missing_checkpoint(arguments, refused, network):
     arguments = [argument.replace("network", "nothing") for argument in arguments]
     assert refused(*arguments).startswith("nothing: ")
     assert sorted(os.listdir()) == ["network", "text"]
+
+
+@SOURCES
+def test_files_that_are_no_networks(arguments, refused, network):
+    """They are named, where a path is taken for a network; a checkpoint's tensors alone are one of them."""
+    torch = pytest.importorskip("torch")
+    checkpoint = network / "network"
+    model = (checkpoint / "model.safetensors").read_bytes()
+    shutil.rmtree(checkpoint)
+    torch.save({"weight": torch.zeros(3)}, checkpoint)
+    assert refused(*arguments).startswith("network: a PyTorch file; expected a network of Egret")
+    checkpoint.write_bytes(model)
+    assert refused(*arguments).startswith(("network: not an integer network", "network: no checkpoint there"))
+    checkpoint.write_bytes(b"\x89HDF\r\n\x1a\n")
+    assert refused(*arguments).startswith("network: a graph (ONNX, NIR or HDF5)")
 
 
 WHOLE = "; give the whole network: a checkpoint, an integer network, or the image of all its layers and the read-out"
