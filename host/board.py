@@ -512,9 +512,11 @@ class Board(Exchange):
         if len(payload) != core + protocol.LINK_COUNTERS.size:
             raise self._nonsense(Command.COUNTERS)
         names = []
-        for sdram in (False, True):
+        for sdram, ddr3 in ((False, False), (True, False), (True, True)):
             if len(names) < count:
-                names = protocol.counter_names(self.identity.layers, sdram=sdram, readout=self.identity.head > 0)
+                names = protocol.counter_names(
+                    self.identity.layers, sdram=sdram, readout=self.identity.head > 0, ddr3=ddr3
+                )
         names = [*names[:count]]
         names += [field.name for field in protocol.LAYOUTS["Link counters"]]
         values = struct.unpack_from(f"<{count}Q", payload) + protocol.LINK_COUNTERS.unpack_from(payload, core)

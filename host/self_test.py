@@ -19,6 +19,7 @@ from egret.model.arithmetic import CODEBOOK, EVENT_MAX
 from egret.model.compiler.compile import compile_image
 from egret.model.compiler.layouts import memory_sections
 from egret.model.integer import INPUT_MAX, THRESHOLD_MAX, IntegerEngine, IntegerLayer
+from egret.rtl.protocol import FAULTY_LINES
 
 if TYPE_CHECKING:
     from egret.host.board import Board
@@ -69,6 +70,8 @@ class SelfTest:
         The image, from zero, in which that was.
     coverage : dict of str to Coverage
         By memory.
+    faulty_lines : tuple of int
+        Data lines of a DDR3 that were wrong when it was started.
     seconds : float
     """
 
@@ -78,6 +81,7 @@ class SelfTest:
     first_mismatch: Mismatch | None
     first_pattern: int | None
     coverage: dict
+    faulty_lines: tuple[int, ...]
     seconds: float
 
 
@@ -233,4 +237,7 @@ def self_test(
         used = len(ones) // section.word_bytes
         toggled = int(np.unpackbits(zeros & ones).sum())
         coverage[name] = Coverage(section.words, used, toggled / max(1, used * section.word_bits))
-    return SelfTest(patterns, patterns * count, wrong, first, first_pattern, coverage, time.perf_counter() - begin)
+    lines = board.counters().get(FAULTY_LINES, 0)
+    faulty = tuple(line for line in range(lines.bit_length()) if lines >> line & 1)
+    seconds = time.perf_counter() - begin
+    return SelfTest(patterns, patterns * count, wrong, first, first_pattern, coverage, faulty, seconds)

@@ -13,6 +13,7 @@ from egret.model.compiler.layouts import memory_sections
 from egret.rtl.accumulator import Accumulators
 from egret.rtl.biases import Biases
 from egret.rtl.counters import COUNTER_BYTES, Counters
+from egret.rtl.ddr3_levelling import LevelledDdr3
 from egret.rtl.embedding import Embedding
 from egret.rtl.events import EventQueue
 from egret.rtl.gates import Gate
@@ -27,11 +28,11 @@ from egret.rtl.layouts import (
 )
 from egret.rtl.mac import Lanes
 from egret.rtl.outer import OuterTiming, outer_memory, outer_pins, outer_timing
-from egret.rtl.protocol import CAUSES, counter_names
+from egret.rtl.protocol import CAUSES, FAULTY_LINES, counter_names
 from egret.rtl.readout.readout import ReadOut
 from egret.rtl.reset import ResetPass
 from egret.rtl.rows import FoldedRows
-from egret.rtl.sdram import burst_layout
+from egret.rtl.sdram import WORD_BITS, burst_layout
 from egret.rtl.update import UpdatePass
 from egret.rtl.weights import WeightStore
 
@@ -60,6 +61,11 @@ class Core(wiring.Component):
     resting : bool
         Give each part of `RESTING` a clock domain of that name. It must be the clock ``sync``, save for cycles left out
         while the part's bit of ``rests`` is high, and has been for `DRAIN` cycles.
+
+    Attributes
+    ----------
+    counters : tuple[str, ...]
+        Names of the performance counters, in their order.
 
     Members
     -------
@@ -112,7 +118,7 @@ class Core(wiring.Component):
         self.configuration = c = configuration
         self._timing = timing or outer_timing(c.memory_ratio)
         self._resting = resting
-        self._counters = counter_names(c.layers, sdram=c.store == "sdram", readout=c.readout is not None)
+        self.counters = counter_names(c.layers, sdram=c.store == "sdram", readout=c.readout is not None, ddr3=c.ddr3)
         members = {
             "load": In(load_layout(c)),
             "load_valid": In(1),
@@ -120,7 +126,7 @@ class Core(wiring.Component):
             "i_tokens": In(stream.Signature(16 if c.readout is None else task_layout())),
             "o_events": Out(stream.Signature(output_layout())),
             "busy": Out(1),
-            "counter_byte": In(range(COUNTER_BYTES * len(self._counters))),
+            "counter_byte": In(range(COUNTER_BYTES * len(self.counters))),
             "counter_read": Out(8),
             "counters_settled": Out(1),
         }
@@ -224,7 +230,7 @@ class Core(wiring.Component):
         without_word = self.busy & ~weights.o.valid
         if c.store == "sdram":
             sources = [weights, *([embedding] if embedding.bursts else []), *([rows] if rows else [])]
-            amounts |= {"memory": without_word & weights.waits, "beats": self._memory(m, sources)}
+            amounts |= {"memory": without_word & weights.waits, **self._memory(m, sources)}
             without_word &= ~weights.waits
         if read_out is not None:
             amounts |= {
@@ -452,7 +458,9 @@ class Core(wiring.Component):
 
     def _count(self, m: Module, amounts: dict[str, Any]) -> None:
         """Count how often each kind of thing happens."""
-        most = {name: self.configuration.lanes if name.endswith("macs") else 1 for name in self._counters}
+        most = {name: self.configuration.lanes if name.endswith("macs") else 1 for name in self.counters}
+        if FAULTY_LINES in most:
+            most[FAULTY_LINES] = (1 << WORD_BITS) - 1
         m.submodules.counters = counters = Counters(most)
         m.d.comb += [
             counters.byte.eq(self.counter_byte),
@@ -460,12 +468,12 @@ class Core(wiring.Component):
             self.counters_settled.eq(counters.settled),
         ]
         m.d.sync += [
-            counters.active.eq(self.busy | self.i_tokens.valid),
-            *(counters.amounts[name].eq(amounts[name]) for name in self._counters),
+            counters.active.eq(self.busy | self.i_tokens.valid | Value.cast(amounts.get(FAULTY_LINES, 0)).any()),
+            *(counters.amounts[name].eq(amounts[name]) for name in self.counters),
         ]
 
-    def _memory(self, m: Module, sources: list[Any]) -> Value:
-        """Connect the SDRAM to the units that ask for bursts, and to the load bus; return whether it sends a beat."""
+    def _memory(self, m: Module, sources: list[Any]) -> dict[str, Value]:
+        """Connect the SDRAM to the units that ask for bursts, and to the load bus; return what is counted of it."""
         c = self.configuration
         m.submodules.memory = memory = outer_memory(self._timing, c.memory_ratio)
         connect(m, memory.sdram, flipped(self.sdram))
@@ -490,4 +498,11 @@ class Core(wiring.Component):
                         memory.write.p.word.eq(self.load.data),
                         memory.write.p.address.eq(self.load.index + c.sdram_base[name]),
                     ]
-        return memory.o.valid
+        amounts = {"beats": memory.o.valid}
+        if c.ddr3:
+            # Told once, when the memory has been started.
+            known = Signal()
+            m.d.sync += known.eq(memory.ready)
+            faulty = memory.faulty if isinstance(memory, LevelledDdr3) else C(0, WORD_BITS)
+            amounts[FAULTY_LINES] = Mux(known, 0, faulty)
+        return amounts

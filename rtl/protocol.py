@@ -22,6 +22,7 @@ __all__ = [
     "ESCAPED",
     "ESCAPE_XOR",
     "EVENT",
+    "FAULTY_LINES",
     "FLAG",
     "GENERATE",
     "HEADER",
@@ -87,6 +88,9 @@ SEQUENCES = 1 << 16
 CRC_BYTES = 4
 NO_CRC = 0
 """CRC-32 of nothing."""
+
+FAULTY_LINES = "faulty_lines"
+"""Name of the counter that holds the faulty data lines of a DDR3."""
 
 MAX_PAYLOAD = 508
 """Longest payload of a command; with its CRC it fills one 512-byte block RAM."""
@@ -361,7 +365,7 @@ class Identity:
         return IDENTITY.pack(MAGIC, VERSION, *astuple(self))
 
 
-def counter_names(layers: int, *, sdram: bool, readout: bool = False) -> tuple[str, ...]:
+def counter_names(layers: int, *, sdram: bool, readout: bool = False, ddr3: bool = False) -> tuple[str, ...]:
     """Names of a core's performance counters, all since its reset, in their order.
 
     ``tokens``: steps begun. ``cycles``: cycles in which the core was at work. ``words``: of these, cycles in which a
@@ -370,15 +374,16 @@ def counter_names(layers: int, *, sdram: bool, readout: bool = False) -> tuple[s
     waiting for events of the layer below, ``settle`` emptying the pipeline between phases, ``reset_pass`` waiting for
     reset values, ``wait_update`` waiting for the update pass, with nothing else left to do. ``events_{l}``: events of
     each layer. With an SDRAM also ``memory``: cycles without a weight word while words that it has been asked for have
-    not come; and ``beats``: what came from it, one word of 16 bits or two at once. With a read-out also ``read_out``:
-    cycles without a weight word while it works; ``readout_macs``: those of ``macs`` in its columns; and ``groups``:
-    groups that it read.
+    not come; and ``beats``: what came from it, one word of 16 bits or two at once, or four of a DDR3. With a read-out
+    also ``read_out``: cycles without a weight word while it works; ``readout_macs``: those of ``macs`` in its columns;
+    and ``groups``: groups that it read. With a DDR3 last ``faulty_lines``, which counts nothing: a bit for each data
+    line, 1 where the line was wrong when the memory was started (`egret.rtl.ddr3_levelling.LevelledDdr3`).
 
     Parameters
     ----------
     layers : int
-    sdram, readout : bool
-        Whether it has one.
+    sdram, readout, ddr3 : bool
+        Whether it has one. A DDR3 is an SDRAM, too.
 
     Returns
     -------
@@ -393,6 +398,7 @@ def counter_names(layers: int, *, sdram: bool, readout: bool = False) -> tuple[s
         *(f"events_{layer}" for layer in range(layers)),
         *(("memory", "beats") if sdram else ()),
         *(("read_out", "readout_macs", "groups") if readout else ()),
+        *((FAULTY_LINES,) if ddr3 else ()),
     )
 
 

@@ -428,7 +428,7 @@ async def lockstep(dut):
         result.write_text(json.dumps({"divergence": str(divergence)}))
         raise
     c = image.configuration
-    names = counter_names(c.layers, sdram=c.store == "sdram", readout=c.readout is not None)
+    names = counter_names(c.layers, sdram=c.store == "sdram", readout=c.readout is not None, ddr3=c.ddr3)
     counters = await read_counters(dut, names)
     result.write_text(
         json.dumps(

@@ -26,7 +26,8 @@ def self_test(
     """Test the memories of a board, and the core that reads them: SOURCE is an image for it, or becomes one.
 
     Loads images of random numbers as large as that of SOURCE and compares every event with the integer network's.
-    Exit status 1 where one differs. `egret run` loads its own image again afterwards.
+    Exit status 1 where one differs, or where data lines of a DDR3 were wrong when it was started, which are named.
+    `egret run` loads its own image again afterwards.
     """
     from egret.host.self_test import PATTERNS
     from egret.host.self_test import self_test as run
@@ -53,6 +54,12 @@ def self_test(
         ("time", f"{result.seconds:.1f} s"),
     ]
     show(Result(dataclasses.asdict(result) | {"first_mismatch": first}, rows), source, as_json)
+    if result.faulty_lines:
+        click.echo(
+            f"egret: the board's DDR3 is faulty: data lines {', '.join(map(str, result.faulty_lines))} of 0 to 15",
+            err=True,
+        )
+        return 1
     if first is None:
         return 0
     click.echo(

@@ -88,7 +88,7 @@ class Accelerator(wiring.Component):
             tokens=c.tokens,
             outputs=c.hidden[-1],
             layers=c.layers,
-            counters=len(protocol.counter_names(c.layers, sdram=c.store == "sdram", readout=c.readout is not None)),
+            counters=len(core.counters),
             sections={section.number: (section.word_bytes, section.words) for section in sections},
             input_section=input_section(c).number if c.takes_events else None,
             **sizes,

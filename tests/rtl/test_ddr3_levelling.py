@@ -1,8 +1,14 @@
 """LevelledDdr3 with memories whose bytes come right with some delays only."""
 
+import dataclasses
+
 import pytest
 
+from egret.model.compiler.configuration import DDR3_RATIO, TINY
+from egret.rtl.core import Core
+from egret.rtl.counters import COUNTER_BYTES
 from egret.rtl.ddr3_levelling import DELAYS, PATTERN, SLIPS, LevelledDdr3
+from egret.rtl.protocol import FAULTY_LINES
 from egret.sim.ddr3 import USUAL_LEVELS, Level
 from egret.sim.sdram import with_memory
 from tests.rtl.test_ddr3 import QUICK
@@ -64,6 +70,28 @@ def test_delays_are_found(levels, taken):
 
 def test_a_faulty_line_is_named():
     assert level(USUAL_LEVELS, stuck=1 << 5)[1:] == (1 << 5, False)
+
+
+def test_the_core_tells_faulty_lines():
+    """The counter is what the host reads."""
+    c = dataclasses.replace(TINY, store="sdram", weight_bits=4, lanes=8, memory_ratio=DDR3_RATIO)
+    core = Core(c, timing=QUICK)
+    simulation = StreamSimulation(
+        with_memory(core, QUICK, DDR3_RATIO, row_bits=1, levels=USUAL_LEVELS, stuck=1 << 5 | 1 << 12)
+    )
+    dut, read = simulation.dut, []
+
+    async def testbench(context):
+        await context.tick().until(dut.ready)
+        await context.tick().repeat(2)
+        await context.tick().until(dut.counters_settled)
+        for byte in range(COUNTER_BYTES):
+            context.set(dut.counter_byte, COUNTER_BYTES * core.counters.index(FAULTY_LINES) + byte)
+            await context.tick()
+            read.append(context.get(dut.counter_read))
+
+    simulation.run(testbench, 100_000)
+    assert int.from_bytes(bytes(read), "little") == 1 << 5 | 1 << 12
 
 
 @pytest.mark.slow

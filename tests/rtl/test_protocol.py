@@ -24,6 +24,7 @@ def test_counter_names():
     plain = protocol.counter_names(2, sdram=False)
     assert plain[:4] == ("tokens", "cycles", "words", "macs") and plain[-2:] == ("events_0", "events_1")
     assert protocol.counter_names(2, sdram=True) == (*plain, "memory", "beats")
+    assert protocol.counter_names(2, sdram=True, ddr3=True) == (*plain, "memory", "beats", "faulty_lines")
     assert set(protocol.CAUSES) - set(plain) == {"memory", "read_out"}
 
 

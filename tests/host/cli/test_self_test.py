@@ -17,6 +17,12 @@ def test_self_test(egret, refused, network, monkeypatch):
     status, out, _ = egret("self-test", "image", "--patterns", 1)
     assert status == 0 and "│ memory weights" in out and "both 0 and 1" in out
     assert refused("self-test", "image", "--patterns", 0) == "--patterns must be at least 1, not 0"
+    counters = Board.counters
+    with monkeypatch.context() as faulty:
+        faulty.setattr(Board, "counters", lambda board: counters(board) | {"faulty_lines": 1 << 3 | 1 << 15})
+        status, out, err = egret("self-test", "image", "--patterns", 1, "--json")
+    assert (status, json.loads(out)["faulty_lines"]) == (1, [3, 15])
+    assert err == "egret: the board's DDR3 is faulty: data lines 3, 15 of 0 to 15\n"
     load = Board.load
     shift = memory_sections(Image.load("image").configuration)["shift"]
     monkeypatch.setattr(Board, "load", lambda board, image: load(board, stuck(image, shift, 5, 3, 1)))
