@@ -31,7 +31,16 @@ from egret.model.files import MOST_LAYERS, directory_aside, read, refuse_foreign
 from egret.model.groups import Groups, check_order
 from egret.model.tokens import MOST_TOKENS, Vocabulary, check_kind
 
-__all__ = ["CELLS", "RESETS", "Checkpoint", "NetworkConfiguration", "load_checkpoint", "model_file", "save_checkpoint"]
+__all__ = [
+    "CELLS",
+    "RESETS",
+    "Checkpoint",
+    "NetworkConfiguration",
+    "load_checkpoint",
+    "model_file",
+    "parse_tensors",
+    "save_checkpoint",
+]
 
 CELLS = ("egru", "lstm")
 RESETS = ("before", "after")
@@ -333,7 +342,7 @@ def load_checkpoint(path: str | Path) -> "Checkpoint":
     data = read(model)
     if model.suffix == ".gz":
         data = _decompress(data, configuration, model)
-    checkpoint = Checkpoint(configuration, _parse_tensors(data, model), vocabulary)
+    checkpoint = Checkpoint(configuration, parse_tensors(data, model), vocabulary)
     checkpoint.check(where=model)
     return checkpoint
 
@@ -368,7 +377,24 @@ def _decompress(data, configuration, where):
     return content
 
 
-def _parse_tensors(data, where):
+def parse_tensors(data: bytes, where: str | Path) -> dict[str, np.ndarray]:
+    """Tensors of the content of a safetensors file, as float32.
+
+    Parameters
+    ----------
+    data : bytes
+    where : str or Path
+        Named in errors.
+
+    Returns
+    -------
+    dict of str to np.ndarray of float32
+
+    Raises
+    ------
+    InputError
+        It is none, or a tensor is neither F32 nor F16 nor BF16.
+    """
     try:
         entries = safetensors.deserialize(data)
     except safetensors.SafetensorError as error:

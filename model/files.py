@@ -57,12 +57,12 @@ def refuse_foreign(path: str | Path) -> None:
         return
     if is_torch(path):
         raise InputError(
-            f"{path}: a PyTorch file; expected a network of Egret: `egret.Network.from_tensors` takes its state dict"
+            f"{path}: a PyTorch file; `egret import evnn` or `egret import safetensors` makes a checkpoint of it"
         )
     if path.suffix.lower() in (".onnx", ".nir") or read(path).startswith(_HDF5):
         raise InputError(
             f"{path}: a graph (ONNX, NIR or HDF5); Egret takes the tensors of a module, not its graph: "
-            "`egret.Network.from_tensors` takes its state dict"
+            "`egret import safetensors` makes a checkpoint of its state dict"
         )
 
 

@@ -6,6 +6,7 @@ heavy: ``egret --help`` answers at once, and no command needs torch but those th
 
 import contextlib
 import importlib
+import keyword
 import os
 import signal
 import sys
@@ -20,10 +21,10 @@ from egret.model.errors import EgretError, EgretWarning
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = (
-    "train", "prune", "sweep", "report", "calibrate", "quantise", "compile", "evaluate", "simulate", "estimate",
-    "build", "run", "self-test", "demo", "bench",
+    "train", "prune", "sweep", "report", "calibrate", "import", "quantise", "compile", "evaluate", "simulate",
+    "estimate", "build", "run", "self-test", "demo", "bench",
 )  # fmt: skip
-"""Names of the commands, each a module of this folder with a function of that name."""
+"""Names of the commands, each a module of this folder with a function of that name, or `import_`."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -117,7 +118,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        name = cmd_name.replace("-", "_")
+        name = cmd_name.replace("-", "_") + "_" * keyword.iskeyword(cmd_name)
         return getattr(importlib.import_module(f"egret.host.cli.{name}"), name)
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:

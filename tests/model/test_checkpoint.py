@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -348,3 +349,20 @@ def test_an_order_must_hold_each_word_once(random_checkpoint, tmp_path):
         checkpoint.tensors["readout.order"] = np.array(order, np.float32)
         with pytest.raises(InputError, match=f"tensor 'readout.order': {message}"):
             save_checkpoint(checkpoint, tmp_path / "grouped")
+
+
+def test_the_example_of_the_page(tmp_path, monkeypatch):
+    """In twelve lines, as it stands; and what it warns of."""
+    page = (Path(__file__).parents[2] / "docs/checkpoint.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    assert sum(map(bool, code.splitlines())) == 12
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    checkpoint = load_checkpoint("tiny")
+    assert checkpoint.vocabulary.tokens == ("a", "b", "\n") and checkpoint.configuration.hidden_sizes == (4,)
+    matrix = checkpoint.tensors["layers.0.weight_x"]
+    file = {"a": matrix.T}
+    assert (safetensors.numpy.load(safetensors.numpy.save(file))["a"] != matrix.T).any()  # else the warning can go
+    checkpoint.tensors["layers.0.weight_x"] = np.asfortranarray(matrix)
+    save_checkpoint(checkpoint, "tiny")
+    assert (load_checkpoint("tiny").tensors["layers.0.weight_x"] == matrix).all()

@@ -158,7 +158,7 @@ def test_files_of_other_programs(tmp_path):
     for new in (True, False):
         torch.save({"a": torch.zeros(2)}, tmp_path / "a.bin", _use_new_zipfile_serialization=new)
         assert is_torch(tmp_path / "a.bin")
-        with pytest.raises(InputError, match="a.bin: a PyTorch file; expected a network of Egret"):
+        with pytest.raises(InputError, match="a.bin: a PyTorch file; `egret import evnn`"):
             refuse_foreign(tmp_path / "a.bin")
     np.savez(tmp_path / "a.npz", a=np.zeros(2))
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04")
@@ -169,5 +169,5 @@ def test_files_of_other_programs(tmp_path):
     (tmp_path / "a.ONNX").write_bytes(b"\x08\x07")
     (tmp_path / "b").write_bytes(b"\x89HDF\r\n\x1a\n")
     for name in ("a.ONNX", "b"):
-        with pytest.raises(InputError, match=f"{name}: a graph .* takes its state dict"):
+        with pytest.raises(InputError, match=f"{name}: a graph .* makes a checkpoint of its state dict"):
             refuse_foreign(tmp_path / name)

@@ -89,6 +89,10 @@ TESTED = {
         "--reset-every": "test_evaluate::test_state_that_becomes_zero_again",
         "--simulator": f"{HERE}::test_evaluation_under_icarus",
     },
+    "import": {
+        **dict.fromkeys(("--output", "--text", "--json"), "test_import::test_evnn"),
+        "--map": "test_import::test_names_of_a_map",
+    },
     "prune": {
         **_TRAINING,
         **dict.fromkeys(("--sparsity", "--steps", "--epochs"), "test_training::test_train_and_prune"),

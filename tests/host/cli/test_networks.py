@@ -63,7 +63,7 @@ def test_files_that_are_no_networks(arguments, refused, network):
     model = (checkpoint / "model.safetensors").read_bytes()
     shutil.rmtree(checkpoint)
     torch.save({"weight": torch.zeros(3)}, checkpoint)
-    assert refused(*arguments).startswith("network: a PyTorch file; expected a network of Egret")
+    assert refused(*arguments).startswith("network: a PyTorch file; `egret import evnn`")
     checkpoint.write_bytes(model)
     assert refused(*arguments).startswith(("network: not an integer network", "network: no checkpoint there"))
     checkpoint.write_bytes(b"\x89HDF\r\n\x1a\n")

@@ -1,0 +1,47 @@
+"""What `torch.save` writes: tensors and nothing else."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from egret.model.errors import InputError
+from egret.model.training.pickles import read_state_dict
+
+
+class Code:
+    """What runs when a pickle is loaded without care."""
+
+    def __reduce__(self):
+        return (os.mkdir, ("made",))
+
+
+def test_tensors_as_they_are(tmp_path):
+    module = torch.nn.GRU(3, 4)
+    torch.save(
+        module.state_dict() | {"every": torch.arange(8.0)[::2], "half": torch.ones(2).bfloat16()}, tmp_path / "a"
+    )
+    found = read_state_dict(tmp_path / "a")
+    assert (found["weight_ih_l0"] == module.weight_ih_l0.detach().numpy()).all()
+    assert found["every"].tolist() == [0, 2, 4, 6] and found["half"].dtype == np.float32
+
+
+def test_nothing_is_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"a": torch.ones(2), "b": Code()}, "a")
+    with pytest.raises(InputError, match=r"a: not a state dict as torch.save\(module.state_dict\(\), FILE\) writes"):
+        read_state_dict("a")
+    assert os.listdir() == ["a"]
+
+
+@pytest.mark.parametrize("content", [torch.ones(2), {"model": {"a": torch.ones(2)}}, [torch.ones(2)]])
+def test_what_is_no_state_dict(content, tmp_path):
+    torch.save(content, tmp_path / "a")
+    with pytest.raises(InputError, match="a: must hold tensors by name, a state dict, not "):
+        read_state_dict(tmp_path / "a")
+    (tmp_path / "a").write_bytes((tmp_path / "a").read_bytes()[:-30])
+    with pytest.raises(InputError, match="not a state dict"):
+        read_state_dict(tmp_path / "a")
+    with pytest.raises(InputError, match="cannot read it"):
+        read_state_dict(tmp_path / "none")
