@@ -9,6 +9,7 @@ from egret.model.errors import InputError
 
 if TYPE_CHECKING:
     from egret.host.board import Board
+    from egret.model.native import NativeSampler
     from egret.model.readout import Sampler
 
 __all__ = ["generate"]
@@ -16,7 +17,7 @@ __all__ = ["generate"]
 
 def generate(
     board: "Board",
-    sampler: "Sampler",
+    sampler: "Sampler | NativeSampler",
     prompt: Sequence[int],
     count: int,
     *,
@@ -29,7 +30,7 @@ def generate(
     ----------
     board : egret.host.board.Board
         With the image loaded.
-    sampler : egret.model.readout.Sampler
+    sampler : egret.model.readout.Sampler or egret.model.native.NativeSampler
         Of the network's read-out.
     prompt : sequence of int
         Token ids to start with, at least one.

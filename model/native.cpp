@@ -297,6 +297,13 @@ size_t stream_sample(const Stream *stream, uint64_t *state, int32_t beta, size_t
     return Sampler{state, beta, top}.sample(stream->network.readout, stream->memories.back().events);
 }
 
+// The same behind events that are given.
+size_t network_sample(const Network *network, const int32_t *y, uint64_t *state, int32_t beta, size_t top) {
+    Events events;
+    sparse(y, network->readout.outputs, events);
+    return Sampler{state, beta, top}.sample(network->readout, events);
+}
+
 // Of one word for each row of events.
 void network_log_probabilities(const Network *network, size_t count, const int32_t *y, const int32_t *words,
                                int64_t *result) {

@@ -37,7 +37,7 @@ from egret.model.readout import LOG_FRACTION, ReadOut, Sampler, exponential_tabl
 if TYPE_CHECKING:
     from egret.model.integer import IntegerNetwork
 
-__all__ = ["FLAGS", "FOLDED_BYTES", "SOURCES", "TUNED", "NativeEngine", "library"]
+__all__ = ["FLAGS", "FOLDED_BYTES", "SOURCES", "TUNED", "NativeEngine", "NativeSampler", "library"]
 
 FLAGS = ("-std=gnu++17", "-O3", "-shared", "-fPIC", "-pthread")
 """Of the C++ compiler."""
@@ -64,6 +64,7 @@ _FUNCTIONS = {
     "network_fold": (None, _POINTER, _SIZE),
     "network_free": (None, _POINTER),
     "network_log_probabilities": (None, _POINTER, _SIZE, _POINTER, _POINTER, _POINTER),
+    "network_sample": (_SIZE, _POINTER, _POINTER, _POINTER, ctypes.c_int32, _SIZE),
     "network_run": (
         *(ctypes.c_bool, _POINTER, _POINTER, _SIZE, _POINTER, _POINTER, ctypes.c_uint, _POINTER, _POINTER),
         _Report,
@@ -162,26 +163,12 @@ class NativeEngine:
         # The folder is a link under src, so that pyright knows this class twice.
         self._readout = None if network.readout_bias is None else ReadOut(network)  # pyright: ignore[reportArgumentType]
         if self._readout is not None:
-            self._add(self._readout)
+            _add(self._library, self._pointer, self._readout)
         if folded and vocabulary is not None:
             row_bytes = 4 * 3 * network.hidden[0]
             self._library.network_fold(self._pointer, min(rows, FOLDED_BYTES // row_bytes))
         self._streams: list[_Stream] = []
         self.reset_state()
-
-    def _add(self, readout):
-        words = len(readout.order)
-        matrices = np.searchsorted(readout.starts, readout.place, side="right")
-        numbers = readout.order, matrices, readout.place - np.concatenate([[0], readout.starts])[matrices]
-        tables = _int32(exponential_table()), _int32(logarithm_table())
-        where = [one.astype(np.uint32) for one in numbers]
-        self._library.network_read_out(
-            *(self._pointer, words, self.network.hidden[-1], readout.head, readout.rows, readout.fraction),
-            *map(_at, (*tables, *where)),
-        )
-        for weight, bias in zip(readout.weights, readout.biases, strict=True):
-            weight, bias = np.ascontiguousarray(weight, np.int8), _int32(bias)
-            self._library.network_matrix(self._pointer, len(weight), _at(weight), _at(bias))
 
     def reset_state(self, batch: int = 1) -> None:
         """Start ``batch`` streams with zero state and no events."""
@@ -396,6 +383,36 @@ class NativeEngine:
         return seconds
 
 
+class NativeSampler:
+    """Draws tokens from events as a sampler does, with the same results.
+
+    Parameters
+    ----------
+    sampler : egret.model.readout.Sampler
+        Says how tokens are drawn. Its generator goes on with each token, as if it had drawn them.
+
+    Raises
+    ------
+    InputError
+        There is no C++ compiler.
+    """
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler, self._library = sampler, library()
+        self._pointer = self._library.network_new(0, None, 0, None, None)
+        weakref.finalize(self, self._library.network_free, self._pointer)
+        _add(self._library, self._pointer, sampler.readout)
+
+    def sample(self, y: np.ndarray) -> int:
+        """The word that follows, drawn from the last layer's events y, int [H]."""
+        events, sampler = _int32(y), self._sampler
+        state = ctypes.c_uint64(sampler.state)
+        by = ctypes.byref(state), sampler.beta, sampler.top
+        word = self._library.network_sample(self._pointer, _at(events), *by)
+        sampler.state = state.value
+        return word
+
+
 class _Stream:
     """A stream of an engine, which ends with this object."""
 
@@ -403,6 +420,21 @@ class _Stream:
         self.engine = engine  # which it needs as long as it lives
         self.pointer = engine._library.stream_new(engine._pointer)
         weakref.finalize(self, engine._library.stream_free, self.pointer)
+
+
+def _add(code, network, readout):
+    """Give a network of the library its read-out."""
+    matrices = np.searchsorted(readout.starts, readout.place, side="right")
+    numbers = readout.order, matrices, readout.place - np.concatenate([[0], readout.starts])[matrices]
+    tables = _int32(exponential_table()), _int32(logarithm_table())
+    where = [one.astype(np.uint32) for one in numbers]
+    words, outputs = len(readout.order), readout.weights[0].shape[1]
+    code.network_read_out(
+        *(network, words, outputs, readout.head, readout.rows, readout.fraction), *map(_at, (*tables, *where))
+    )
+    for weight, bias in zip(readout.weights, readout.biases, strict=True):
+        weight, bias = np.ascontiguousarray(weight, np.int8), _int32(bias)
+        code.network_matrix(network, len(weight), _at(weight), _at(bias))
 
 
 def _checked(tokens, vocabulary):

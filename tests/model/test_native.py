@@ -11,7 +11,7 @@ from egret.model.errors import InputError
 from egret.model.evaluate import evaluate
 from egret.model.integer import IntegerEngine, split
 from egret.model.integer_file import load_integer
-from egret.model.native import NativeEngine, library
+from egret.model.native import NativeEngine, NativeSampler, library
 from egret.model.readout import ReadOut, Sampler
 from tests.support.networks import random_groups, random_network, random_shape
 
@@ -160,15 +160,17 @@ def test_generation(options):
     """Every token is the one that the integer network's sampler draws, and its generator is as far."""
     different = set()
     for name, network in CASES.items():
-        native_sampler, sampler = (Sampler(ReadOut(network), seed=7, **options) for _ in range(2))
+        native_sampler, sampler, other = (Sampler(ReadOut(network), seed=7, **options) for _ in range(3))
+        draws = NativeSampler(other)
         integer, prompt, expected = IntegerEngine(network), [0, len(network.embedding) - 1], []
         given = prompt
         for _ in range(12):
             y = [integer.step(np.array([token]))[-1].y[0] for token in given][-1]
             expected.append(sampler.sample(y))
+            assert draws.sample(y) == expected[-1], name
             given = expected[-1:]
         assert list(NativeEngine(network).generate(native_sampler, prompt, 12)) == expected, name
-        assert native_sampler.state == sampler.state
+        assert native_sampler.state == sampler.state == other.state
         different |= set(expected)
     assert len(different) > 20
 
