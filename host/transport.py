@@ -26,6 +26,8 @@ device itself."""
 REPLY_SECONDS = 1.0
 """How long a read waits for the first byte."""
 
+_WRITE_SECONDS = 5.0  # that a write may take: a port that takes nothing for so long is lost
+
 
 class Transport:
     """An open serial port and what has to be closed with it. A context manager.
@@ -74,7 +76,7 @@ def open_serial(port: str, *, baud_rate: int = BAUD_RATE, timeout: float = REPLY
     baud_rate : int
         Bits a second.
     timeout : float
-        Seconds that a read waits for its first byte, and that a write may take.
+        Seconds that a read waits for its first byte.
 
     Returns
     -------
@@ -88,7 +90,7 @@ def open_serial(port: str, *, baud_rate: int = BAUD_RATE, timeout: float = REPLY
     import serial
     from serial.tools import list_ports
 
-    options = {"baudrate": baud_rate, "timeout": timeout, "write_timeout": timeout}
+    options = {"baudrate": baud_rate, "timeout": timeout, "write_timeout": _WRITE_SECONDS}
     try:
         if "://" in port:
             return Transport(port, serial.serial_for_url(port, **options))
