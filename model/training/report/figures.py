@@ -1,13 +1,9 @@
 """Figures of a report: perplexity and activity over operations, sparsity and weight decay, and distributions."""
 
-import io
-import re
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
-from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, rc_context
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocator
@@ -16,19 +12,13 @@ from egret.model.training.papers import PUBLISHED, Published, published
 from egret.model.training.report.data import CELLS, Point, best, edges, macs, mean_activity
 
 __all__ = [
-    "Plot", "activity_against_sparsity", "against_weight_decay", "as_svg", "distances", "neurons", "parameters",
+    "Plot", "activity_against_sparsity", "against_weight_decay", "distances", "neurons", "parameters",
     "percent", "perplexity_against_macs", "perplexity_against_sparsity",
 ]  # fmt: skip
 
 Plot = Callable[[Sequence[Point], str | None], Figure]
 """``plot(points, corpus)`` draws a figure."""
 _COLOURS = {"egru": ("#0b7285", "#1098ad", "#66d9e8"), "lstm": ("#d9480f", "#f76707", "#ffa94d")}
-_STYLE: Any = {
-    "svg.fonttype": "none", "svg.hashsalt": "egret", "font.size": 10, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.edgecolor": "#868e96", "axes.labelcolor": "#343a40", "axes.grid": True,
-    "grid.color": "#e9ecef", "axes.axisbelow": True, "xtick.color": "#495057", "ytick.color": "#495057",
-    "legend.frameon": False, "axes.titlesize": 10, "axes.titlecolor": "#343a40", "lines.linewidth": 1.6,
-}  # fmt: skip
 
 
 def _colours(points: Sequence[Point]) -> dict[str, str]:
@@ -227,30 +217,3 @@ def distances(points: Sequence[Point], _corpus: str | None) -> Figure:
     labels = _names(points, lambda point: percent(point["sparsity"]))
     rows = {"distances": "state \N{MINUS SIGN} threshold"}
     return _distributions(points, labels, rows, ylabel="neurons and steps, %", share=True, mark=0)
-
-
-def as_svg(plot: Plot, points: Sequence[Point], corpus: str | None, label: str) -> str:
-    """Draw a figure as inline SVG, without the ids that other figures of the page have too.
-
-    Parameters
-    ----------
-    plot : callable
-        One of this module's.
-    points : sequence of dict
-    corpus : str or None
-    label : str
-        What a screen reader says.
-
-    Returns
-    -------
-    str
-    """
-    buffer = io.StringIO()
-    metadata: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with rc_context(_STYLE):
-        plot(points, corpus).savefig(buffer, format="svg", metadata=metadata)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
-    text = re.sub(r' id="([^"]*)"', lambda match: match.group() if match.group(1) in used else "", text)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)

@@ -10,21 +10,20 @@ page needs nothing beside it; its figures are inline SVG, and each is a file of 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from egret.model.errors import InputError
 from egret.model.files import write_aside
+from egret.model.page import Cell, as_svg, html_page, html_table
 from egret.model.training.papers import CORPORA, NOTES, published
 from egret.model.training.report import data, figures
 from egret.model.training.report.data import CELLS, Point, best, macs, mean_activity
 from egret.model.training.report.figures import percent
 
 __all__ = ["Report", "write_report"]
-
-_Cell = tuple[str, str]
-"""Class and text of a table's cell."""
 
 _BEST = "Where seeds or weight decays compete, the point with the lowest validation perplexity stands for them."
 
@@ -156,7 +155,8 @@ def _study(directory: Path, name: str, drew: Callable[[], None]) -> _Study:
     drawn = {}
     for section in _SECTIONS:
         if shown[section.name]:
-            drawn[section.name] = figures.as_svg(section.plot, shown[section.name], corpus, section.heading)
+            own = shown[section.name]
+            drawn[section.name] = as_svg(partial(section.plot, own, corpus), section.heading)
         drew()
     return _Study(name, title, corpus, points, missing, data.goals(points, corpus), shown, drawn)
 
@@ -254,39 +254,9 @@ _SECTIONS = (
         data.one_a_sparsity,
     ),
 )
-_CSS = """
-:root { color-scheme: light }
-body { margin: 0 auto; max-width: 60rem; padding: 2.5rem 1.5rem 4rem; color: #212529; background: #fff;
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "Liberation Sans", Arial, sans-serif }
-h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .3rem }
-h2 { font-size: 1.25rem; margin: 3rem 0 .6rem; padding-top: 1rem; border-top: 1px solid #dee2e6 }
-p.lead { color: #495057; margin: 0 0 1.5rem }
-figure { margin: 1rem 0 } figcaption { margin-top: .6rem }
-figcaption, p.note { color: #495057; font-size: .9rem } p.note { margin: .4rem 0 }
-p.points { color: #868e96; font-size: .8rem; margin: .4rem 0; overflow-wrap: anywhere }
-svg { display: block; width: 100%; height: auto }
-svg text { font-family: inherit !important }
-div.wide { overflow-x: auto }
-table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums }
-th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid #e9ecef; white-space: nowrap }
-th { color: #495057; font-weight: 600; vertical-align: bottom } th.text, td.text { text-align: left }
-td.good { color: #2b8a3e; font-weight: 600 } td.short { color: #c92a2a } td.none { color: #adb5bd }
-caption { caption-side: bottom; text-align: left; padding-top: .6rem; color: #495057; font-size: .9rem }
-@media print { body { max-width: none } h2 { break-after: avoid } figure { break-inside: avoid } }
-"""
 
 
-def _html_table(head: Sequence[_Cell], rows: Sequence[Sequence[_Cell]], caption: str) -> str:
-    """Cells are (class, text) pairs; the head's likewise."""
-    lines = ['<div class="wide"><table>', f"<caption>{caption}</caption>", "<thead><tr>"]
-    lines += [f'<th class="{kind}">{escape(text)}</th>' for kind, text in head]
-    lines.append("</tr></thead><tbody>")
-    for row in rows:
-        lines.append("<tr>" + "".join(f'<td class="{kind}">{escape(text)}</td>' for kind, text in row) + "</tr>")
-    return "\n".join([*lines, "</tbody></table></div>"])
-
-
-def _number(value: float | None, quantity: str) -> _Cell:
+def _number(value: float | None, quantity: str) -> Cell:
     if value is None:
         return ("none", "missing")
     return ("", f"{value:.2f}" if quantity == "perplexity" else _count(value))
@@ -300,7 +270,7 @@ def _count(value: float) -> str:
     return f"{value:.0f}"
 
 
-def _gap(goal: Mapping[str, Any]) -> _Cell:
+def _gap(goal: Mapping[str, Any]) -> Cell:
     if goal["gap"] is None:
         return ("none", "\N{EM DASH}")
     text = f"{goal['gap']:+.2f}" if goal["quantity"] == "perplexity" else f"{goal['gap'] / 1e6:+.2f} M"
@@ -331,7 +301,7 @@ def _summary(goals: Sequence[Mapping[str, Any]]) -> str:
     head = [("text", "network"), ("text", "figure"), ("", "goal (papers)"), ("", "reached"), ("", "gap")]
     sources = "; ".join(dict.fromkeys(goal["source"] for goal in goals))
     caption = f"{reached} of {len(goals)} goals are reached. Goals: {escape(sources)}. {_BEST}"
-    return _html_table(head, rows, caption)
+    return html_table(head, rows, caption)
 
 
 def _sparsity_table(points: Sequence[Point], missing: Sequence[Point], corpus: str | None) -> str:
@@ -353,7 +323,7 @@ def _sparsity_table(points: Sequence[Point], missing: Sequence[Point], corpus: s
     head = [("text", "run"), ("", "weights zero"), ("", "valid perplexity"), ("", "test perplexity")]
     head += [("", "papers: test"), ("", "activity"), ("", "MACs per token"), ("", "papers: MACs")]
     caption = f"Beside the papers' tables 3 and 4 (arXiv 2405.00433); n/a: their number is not available. {_BEST}"
-    return _html_table(head, rows, caption)
+    return html_table(head, rows, caption)
 
 
 def _all_points(points: Sequence[Point], missing: Sequence[Point]) -> str:
@@ -372,7 +342,7 @@ def _all_points(points: Sequence[Point], missing: Sequence[Point]) -> str:
     head += [("", "test"), ("", "activity by layer, %"), ("", "MACs")]
     streams = ", ".join(sorted({str(point["streams"]) for point in points}))
     caption = f"Perplexities with the state carried, texts in {streams} streams. The time is that of training alone."
-    return _html_table(head, rows, caption)
+    return html_table(head, rows, caption)
 
 
 def _part(study: _Study) -> list[str]:
@@ -408,7 +378,4 @@ def _page(studies: Sequence[_Study]) -> str:
     parts = [f"<p>{links}</p>"] if len(studies) > 1 else []
     for study in studies:
         parts += _part(study)
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><meta name="viewport" content="width=device-width">'
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{_CSS}</style></head>\n<body>\n' + "\n".join(
-        [*parts, "</body></html>\n"]
-    )
+    return html_page(title, parts)
