@@ -22,6 +22,9 @@ _STYLE: Any = {
     "legend.frameon": False, "axes.titlesize": 10, "axes.titlecolor": "#343a40", "lines.linewidth": 1.6,
 }  # fmt: skip
 
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+"""Of a page: it loads nothing."""
+
 _CSS = """
 :root { color-scheme: light }
 body { margin: 0 auto; max-width: 60rem; padding: 2.5rem 1.5rem 4rem; color: #212529; background: #fff;
@@ -100,6 +103,7 @@ def html_table(head: Sequence[Cell], rows: Sequence[Sequence[Cell]], caption: st
 def html_page(title: str, parts: Sequence[str], css: str = "") -> str:
     """A page of some ``parts``, each HTML, with a ``title``; ``css`` is what it has beside the style of all pages."""
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><meta name="viewport" content="width=device-width">'
+    head += f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{_CSS}{css}</style></head>\n<body>\n' + "\n".join(
         [*parts, "</body></html>\n"]
     )

@@ -20,7 +20,8 @@ DRAWING = """
     boards                   <- rtl rtl.link model model.compiler
     host                     <- boards sim rtl rtl.link model model.compiler
     host.cost                <- host boards rtl rtl.link model model.compiler
-    host.cli                 <- host host.cost boards sim rtl rtl.link model model.compiler model.training
+    host.explain             <- host host.cost boards sim rtl rtl.link model model.compiler
+    host.cli                 <- host host.cost host.explain boards sim rtl rtl.link model model.compiler model.training
 """
 # What a chapter must not load: third-party modules that are slow to import, or not installed for every job.
 HEAVY = {

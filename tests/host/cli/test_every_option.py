@@ -89,6 +89,10 @@ TESTED = {
         "--reset-every": "test_evaluate::test_state_that_becomes_zero_again",
         "--simulator": f"{HERE}::test_evaluation_under_icarus",
     },
+    "explain": {
+        **_CORE,
+        **dict.fromkeys(("--text", "--tokens", "--output", "--json"), "test_explain::test_the_page"),
+    },
     "import": {
         **dict.fromkeys(("--output", "--text", "--json"), "test_import::test_evnn"),
         "--map": "test_import::test_names_of_a_map",

@@ -16,6 +16,7 @@ COMMANDS = [
     ("bench", "network", "--tokens", "5", "--split", "1"),
     ("compile", "network", "-o", "image"),
     ("estimate", "network", "--tokens", "5"),
+    ("explain", "network", "--tokens", "5"),
 ]
 BOARD_COMMANDS = [
     ("build", "network", "--board", "ulx3s-85f"),
