@@ -444,7 +444,7 @@ class Network:
         idle, backpressure : float
             Probability, each cycle, that no token is offered, or that the output is not taken.
         waves : str, Path or None
-            Waveform to write: VCD from Verilator, FST from Icarus.
+            Waveform to write: VCD from Verilator, FST from Icarus. Save files of GTKWave and Surfer come beside it.
 
         Returns
         -------

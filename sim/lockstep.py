@@ -20,6 +20,7 @@ from egret.model.errors import InputError
 from egret.model.files import write_aside
 from egret.model.machine import failure, safe_directory, tool_environment
 from egret.rtl.export import to_verilog
+from egret.sim.save_files import SUFFIXES, write_save_files
 from egret.sim.sdram import core_with_memory
 from egret.sim.verilate import find_verilator
 
@@ -90,7 +91,7 @@ def run(
         Verilog files with a module ``core`` to run instead of generating it. Of a netlist that was synthesised only
         what leaves it can be compared.
     waves : Path or None
-        Where to keep a waveform.
+        Where to keep a waveform. Save files of GTKWave and Surfer, which group its streams by unit, come beside it.
 
     Returns
     -------
@@ -107,6 +108,8 @@ def run(
 
     if simulator not in SIMULATORS:
         raise InputError(f"simulator must be {' or '.join(SIMULATORS)}, not {simulator!r}")
+    if waves is not None and Path(waves).suffix in SUFFIXES:
+        raise InputError(f"{waves}: a waveform must not have the suffix of its save files, {' or '.join(SUFFIXES)}")
     with safe_directory("egret-lockstep-") as directory, _environment(simulator, directory):
         sources = [directory / f"{number}.v" for number in range(len(netlist))] or [directory / "core.v"]
         for source, copy in zip(netlist, sources, strict=False):
@@ -166,6 +169,7 @@ def run(
         if waves is not None:
             (wave,) = [*directory.rglob("*.fst"), *directory.rglob("*.vcd")]
             write_aside(waves, wave.read_bytes())
+            write_save_files(waves, "".join(source.read_text() for source in sources))
         result = directory / "result.json"
         if not result.exists():
             raise InputError(f"{simulator} gave no result: {failure([log], 'it said nothing')}")

@@ -24,7 +24,10 @@ __all__ = ["simulate"]
 @click.option("--idle", type=float, default=0.0, show_default=True, help="Probability of a cycle without a token.")
 @click.option("--backpressure", type=float, default=0.0, show_default=True, help="Probability of a cycle not read.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of idle cycles and backpressure.")
-@click.option("--waves", help="Waveform to write: VCD from Verilator, FST from Icarus.")
+@click.option(
+    "--waves",
+    help="Waveform to write: VCD from Verilator, FST from Icarus; save files of GTKWave and Surfer beside it.",
+)
 @as_json
 def simulate(
     source: str,

@@ -254,6 +254,8 @@ def test_output_alone_and_a_waveform(tmp_path):
     waves = tmp_path / "w.fst"
     check(random_network(10, hidden=(9, 4), z_bias=4000), intermediate=False, backpressure=0.5, waves=waves)
     assert waves.read_bytes().startswith(bytes(7) + b"\1I")  # an FST header of 329 bytes
+    for suffix, line in ((".gtkw", "core.weights.i__valid"), (".sucl", "variable_add core.weights.i__valid")):
+        assert line in waves.with_suffix(suffix).read_text().splitlines()
 
 
 @pytest.mark.parametrize(
