@@ -397,6 +397,22 @@ def _estimate(entries: list[dict[str, Any]]) -> str:
     return _columns(("85 %", "95 %"), columns)
 
 
+def _fit(entries: list[dict[str, Any]]) -> str:
+    rows = []
+    for board in _results(entries)[0]["boards"]:
+        used, available, speed = board["used"], board["available"], board["speed"]
+        rows.append(
+            (
+                f"`{board['board']}`",
+                "; ".join(board["lacks"]) or "fits",
+                f"{used['block_rams']:,} of {available['block_rams']:,}" if used else "",
+                f"{board['cycles_per_token']:,.0f}" if speed else "",
+                f"{speed['usb']['generated_tokens_per_second']:,.0f}" if speed else "",
+            )
+        )
+    return _markdown(("board", "fits, or what lacks", "block RAMs", "cycles a token", "tokens a second"), rows)
+
+
 def _simulation(entries: list[dict[str, Any]]) -> str:
     names = (
         *("demo network", "demo network, Icarus", "85 %, block RAM, 8 lanes", "85 %, SDRAM", "95 %, SDRAM"),
@@ -472,6 +488,7 @@ TABLES: dict[str, Table] = {
     "estimate": Table(
         ("85-groups-sdram", "95-groups-sdram", "85-groups-estimate", "95-groups-estimate"), _estimate, commands=False
     ),
+    "fit": Table(("fit",), _fit, commands=False),
     "simulation": Table(
         (
             *("demo-20000", "demo-icarus", "85-8-lanes", "85-sdram", "95-sdram"),

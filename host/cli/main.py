@@ -22,7 +22,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = (
     "train", "prune", "sweep", "report", "calibrate", "import", "quantise", "compile", "evaluate", "simulate",
-    "estimate", "build", "run", "self-test", "demo", "bench", "explain",
+    "estimate", "fit", "build", "run", "self-test", "demo", "bench", "explain",
 )  # fmt: skip
 """Names of the commands, each a module of this folder with a function of that name, or `import_`."""
 

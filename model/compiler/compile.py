@@ -1,7 +1,7 @@
 """Compile an integer network into the image of a core, and say what core it needs."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ from egret.model.errors import InputError
 from egret.model.integer import IntegerNetwork
 from egret.model.readout import ReadOut, nearest
 
-__all__ = ["compile_image", "configuration_for"]
+__all__ = ["compile_image", "configuration_for", "configuration_of"]
 
 
 def _shape(network: IntegerNetwork) -> dict[str, Any]:
@@ -107,23 +107,64 @@ def configuration_for(
         if read is not None:
             values = max(values, len(readout_values(read)))
         weight_bits = 4 if values <= CODEBOOK else 8
+    if read is not None:
+        options["readout"] = _shape_of_readout(network, read, weight_bits)
+
+    def words(bare: Configuration) -> list[int]:
+        wanted = goal if bare.store == "bram" else None
+        return words_by_width(*pack_matrices(matrices(network, bare), weight_bits, bare.lanes, wanted))
+
+    return configuration_of(
+        words,
+        lambda tokens: row_format(network, tokens),
+        weight_bytes=weight_bytes,
+        resident_bytes=resident_bytes,
+        weight_bits=weight_bits,
+        **options,
+    )
+
+
+def configuration_of(
+    words: Callable[[Configuration], Sequence[int]],
+    rows: Callable[[int | None], tuple[int, int]],
+    *,
+    weight_bytes: int | None = None,
+    resident_bytes: int | None = None,
+    **options: Any,
+) -> Configuration:
+    """Configuration of a core for weights of which only the words are known.
+
+    Parameters
+    ----------
+    words : callable
+        Of a core: how many words of the layers' weights have runs of at least 4, 5, ... 8 bits.
+    rows : callable
+        Of so many tokens, or all: width of a number in a folded row, and the zeros that follow it.
+    weight_bytes, resident_bytes, **options
+        As for `configuration_for`, with the shape of the network and of the read-out.
+
+    Returns
+    -------
+    Configuration
+
+    Raises
+    ------
+    InputError
+        An option is not accepted, or the weights do not fit the weight memory, saying what they need.
+    """
     folded = options.pop("folded_tokens", None)
     options.setdefault("compact", options.get("store") == "spram")
     if options.get("store") == "sdram":
         options.setdefault("lanes", 4 * options.get("memory_ratio", SDR_RATIOS[-1]))
         if "memory_ratio" not in options:
-            entry = weight_bits + RUN_BITS
+            entry = options["weight_bits"] + RUN_BITS
             options["memory_ratio"] = max(
                 ratio for ratio in SDR_RATIOS if ratio == 1 or options["lanes"] * entry % (ratio * SDRAM_BITS) == 0
             )
     elif folded is None:
         folded = 0
-    if read is not None:
-        options["readout"] = _shape_of_readout(network, read, weight_bits)
-    bare = Configuration(**options, weight_bits=weight_bits)
-    parts = matrices(network, bare)
-    widths, packed = pack_matrices(parts, weight_bits, bare.lanes, goal if bare.store == "bram" else None)
-    words, *wide = words_by_width(widths, packed)
+    bare = Configuration(**options)
+    every, *wide = words(bare)
     wide = tuple(count for count in wide if count)
     resident = 0
     if bare.store == "sdram":
@@ -131,17 +172,15 @@ def configuration_for(
         if resident_bytes is None:
             # A power of two has the fewest wires: that many words a block RAM, of one bit or two.
             room = max(RESIDENT_BYTES - readout_bytes(bare.vocabulary, bare.readout), 0) // word_bytes
-            resident = min(words, 1 << room.bit_length() - 1 if room else 0)
+            resident = min(every, 1 << room.bit_length() - 1 if room else 0)
         else:
-            resident = min(words, resident_bytes // word_bytes)
+            resident = min(every, resident_bytes // word_bytes)
     # Which words are resident is for the image to say: the SDRAM has room for all of them, unless there is no choice.
-    weight_words = 1 if words == resident else words
+    weight_words = 1 if every == resident else every
     weight_words += readout_words(bare)
-    needed = Configuration(
-        **options, weight_bits=weight_bits, weight_words=max(1, weight_words), wide_words=wide, resident_words=resident
-    )
+    needed = Configuration(**options, weight_words=max(1, weight_words), wide_words=wide, resident_words=resident)
     if folded != 0:
-        row_bits, row_shift = row_format(network, folded)
+        row_bits, row_shift = rows(folded)
         needed = dataclasses.replace(needed, row_bits=row_bits, row_shift=row_shift)
     if folded is None:
         row = needed.layer_depth(0) * needed.row_beats * needed.memory_ratio

@@ -93,6 +93,12 @@ TESTED = {
         **_CORE,
         **dict.fromkeys(("--text", "--tokens", "--output", "--json"), "test_explain::test_the_page"),
     },
+    "fit": {
+        **dict.fromkeys(
+            ("--hidden", "--vocabulary", "--sparsity", "--activity", "--board", "--json"), "test_fit::test_a_board"
+        ),
+        **dict.fromkeys(("--embedding", "--weight-bits"), "test_fit::test_all_boards"),
+    },
     "import": {
         **dict.fromkeys(("--output", "--text", "--json"), "test_import::test_evnn"),
         "--map": "test_import::test_names_of_a_map",
