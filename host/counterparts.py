@@ -40,6 +40,7 @@ def dense_counterpart(network: "IntegerNetwork", *, pruned: bool = False) -> "In
             bias=np.full_like(layer.bias, 1 << 12),
             threshold=np.zeros_like(layer.threshold),
             shift=(1, 1, 1),
+            bias_y=None if layer.bias_y is None else np.zeros_like(layer.bias_y),
         )
         for layer in network.layers
     )

@@ -161,6 +161,7 @@ class TorchNetwork:
                     tensor(layer.bias),
                     tensor(layer.threshold),
                     tensor(np.repeat(0.5 ** np.array(layer.shift), size)),
+                    None if layer.bias_y is None else torch.from_numpy(layer.bias_y.astype(np.float64)),
                 )
             )
         self._readout = readout = ReadOut(network)
@@ -178,12 +179,17 @@ class TorchNetwork:
     def step(self, token: int) -> "list[torch.Tensor]":
         """Events of every layer, float32 [H], after one more ``token``."""
         x, events = self._embedding[token], []
-        for (times_x, times_y, times_s, bias, threshold, scale), state in zip(self._layers, self._states, strict=True):
+        for layer, state in zip(self._layers, self._states, strict=True):
+            times_x, times_y, times_s, bias, threshold, scale, bias_y = layer
             size, (before, y) = len(threshold), state
             sums = times_x(x).add_(bias)
             sums[: 2 * size] += times_y(y)
             u, r = self._sigmoid[self._index(sums[: 2 * size], scale[: 2 * size])].split(size)
-            z = self._tanh[self._index(sums[2 * size :] + times_s(_half_up(r * y, 2**-8)), scale[2 * size :])]
+            if bias_y is None:
+                inner = times_s(_half_up(r * y, 2**-8))
+            else:  # the product has more than the 24 bits of a float32
+                inner = _half_up(r * (times_s(y) + bias_y), 2**-8).float()
+            z = self._tanh[self._index(sums[2 * size :] + inner, scale[2 * size :])]
             p = before + _half_up(u * (z - before), 2**-8)
             fires = p >= threshold
             x = _half_up(p, 2**-6).clamp_(max=EVENT_MAX) * fires

@@ -151,15 +151,16 @@ def pattern(network: "IntegerNetwork", configuration: "Configuration", number: i
         any_of_them = np.random.default_rng(size).integers(0, THRESHOLD_MAX + 1, size)[rare]
         threshold[rare] = any_of_them ^ THRESHOLD_MAX * (number // _RARE % 2)
         first, second, third = (int(np.clip(np.log2(part) - network.gate_index_bits + 3, 1, 15)) for part in spread)
+        bias_y = layer.bias_y
+        parts = np.split(layer.weight_y, [2 * size] if bias_y is None else [])
         layers.append(
             IntegerLayer(
                 scramble(layer.weight_x, most),
-                np.concatenate(
-                    [scramble(layer.weight_y[: 2 * size], most), scramble(layer.weight_y[2 * size :], most)]
-                ),
+                np.concatenate([scramble(part, most) for part in parts]),
                 bias.astype(np.int32),
                 threshold.astype(np.int32),
                 (first, second, third),
+                bias_y if bias_y is None else rng.integers(-int(spread[2]), int(spread[2]) + 1, size).astype(np.int32),
             )
         )
         largest, power = EVENT_MAX, _EVENT_POWER

@@ -9,7 +9,7 @@ eq. 1-5, integer):
 ``index_g = saturate(half_up(acc_g, shift_g))``                      signed, `Configuration.gate_index_bits` wide
 ``u = sigmoid_table[index_u], r = sigmoid_table[index_r]``           unsigned 8 bit, LSB 2^-8
 ``s = half_up(r * y', 8)``                                           0 to 254
-``acc_z = bias_z + W_zx x + W_zy s``, ``z = tanh_table[index_z]``    signed, LSB 2^-14
+``acc_z = bias_z + W_zx x + W_zy s``, ``z = tanh_table[index_z]``    signed, LSB 2^-14; reset "before"
 ``p = c' + half_up(u * (z - c'), 8)``                                state before reset, within -1 to 1
 ``fires = p >= threshold``                                           thresholds 0 to 32767, LSB 2^-14
 ``y = min(255, half_up(p, 6)) if fires else 0``                      the event value; 0 is no event to anyone downstream
@@ -18,6 +18,11 @@ eq. 1-5, integer):
 
 ``half_up(v, n)`` is ``(v + 2^(n-1)) >> n`` with an arithmetic shift. Nothing else rounds, and only ``saturate`` and
 ``min`` saturate.
+
+A layer with an inner bias ``bias_y`` has reset "after": the events enter its second matrix as they are, and gate r
+scales what comes out. So there ``s = y'``, and::
+
+    acc_z = bias_z + W_zx x + half_up(r * (bias_y + W_zy y'), 8)
 """
 
 import math
@@ -105,6 +110,8 @@ class IntegerLayer:
     bias : int32 [3H], in accumulator LSBs of the row's gate
     threshold : int32 [H], 0 to 32767, LSB 2^-14
     shift : tuple of three int, accumulator to table index for u, r, z, 1 to 15
+    bias_y : int32 [H] or None
+        Inner bias of reset "after", in accumulator LSBs of gate z; None: reset "before".
     """
 
     weight_x: np.ndarray
@@ -112,6 +119,7 @@ class IntegerLayer:
     bias: np.ndarray
     threshold: np.ndarray
     shift: tuple[int, int, int]
+    bias_y: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +151,7 @@ class IntegerNetwork:
     Raises
     ------
     InputError
-        Shapes that do not match, values out of range, or a row whose accumulator could overflow.
+        Shapes that do not match, values out of range, layers of both resets, or a row whose accumulator could overflow.
     """
 
     vocabulary: Vocabulary | None
@@ -182,6 +190,8 @@ class IntegerNetwork:
         check("embedding", self.embedding, (vocabulary, inputs), -127, 127)
         limit = (1 << (self.accumulator_bits - 1)) - 1
         largest = INPUT_MAX if tokens else EVENT_MAX
+        if len({layer.bias_y is None for layer in self.layers}) > 1:
+            raise InputError("integer network: either all layers or none must have a bias_y")
         for number, layer in enumerate(self.layers):
             size = layer.threshold.size
             if not size:
@@ -189,6 +199,8 @@ class IntegerNetwork:
             check(f"layers.{number}.weight_x", layer.weight_x, (3 * size, inputs), -127, 127)
             check(f"layers.{number}.weight_y", layer.weight_y, (3 * size, size), -127, 127)
             check(f"layers.{number}.bias", layer.bias, (3 * size,), -limit, limit)
+            if layer.bias_y is not None:
+                check(f"layers.{number}.bias_y", layer.bias_y, (size,), -limit, limit)
             check(f"layers.{number}.threshold", layer.threshold, (size,), 0, THRESHOLD_MAX)
             if len(layer.shift) != 3 or not all(
                 isinstance(shift, int | np.integer) and 1 <= shift <= 15 for shift in layer.shift
@@ -239,13 +251,22 @@ class IntegerNetwork:
     def reach(layer: "IntegerLayer", largest_input: int = EVENT_MAX) -> np.ndarray:
         """Largest magnitude that each accumulator of a layer can pass through, in any order of addition: int64 [3H].
 
-        ``largest_input`` is the largest magnitude of what enters the layer.
+        ``largest_input`` is the largest magnitude of what enters the layer. With reset "after" the two sums of gate z
+        are bounded together: no product with r is larger than its sum.
         """
-        return (
+        reach = (
             np.abs(layer.bias.astype(np.int64))
             + np.abs(layer.weight_x.astype(np.int64)).sum(1) * largest_input
             + np.abs(layer.weight_y.astype(np.int64)).sum(1) * EVENT_MAX
         )
+        if layer.bias_y is not None:
+            reach[-len(layer.bias_y) :] += np.abs(layer.bias_y.astype(np.int64))
+        return reach
+
+    @property
+    def reset(self) -> str:
+        """Whether the reset gate scales the events ``"before"`` or ``"after"`` their matrix."""
+        return "before" if self.layers[0].bias_y is None else "after"
 
     @property
     def hidden(self) -> tuple[int, ...]:
@@ -313,7 +334,7 @@ class LayerTrace:
     y_before : np.ndarray
         Events of the previous step, [B, H].
     s : np.ndarray
-        Reset values, [B, H].
+        Reset values, [B, H]; with reset "after" the events of the previous step.
     accumulators : np.ndarray
         After the last addition, [B, 3H], gates stacked u | r | z.
     u, r, z : np.ndarray
@@ -407,8 +428,11 @@ class IntegerEngine:
         accumulators[:, : 2 * size] += (y_before.astype(np.float32) @ weight_ur).astype(np.int32)
         u = self._sigmoid[gate_index(accumulators[:, :size], layer.shift[0], bits)]
         r = self._sigmoid[gate_index(accumulators[:, size : 2 * size], layer.shift[1], bits)]
-        s = reset_value(r, y_before)
-        accumulators[:, 2 * size :] += (s.astype(np.float32) @ weight_z).astype(np.int32)
+        s = reset_value(r, y_before) if layer.bias_y is None else y_before
+        inner = (s.astype(np.float32) @ weight_z).astype(np.int32)
+        if layer.bias_y is not None:
+            inner = half_up(r * (inner + layer.bias_y.astype(np.int32)), VALUE_FRACTION)
+        accumulators[:, 2 * size :] += inner
         z = self._tanh[gate_index(accumulators[:, 2 * size :], layer.shift[2], bits)]
         p = update_state(state, u, z)
         y, c = fire(p, layer.threshold.astype(np.int32))

@@ -25,6 +25,8 @@ Its tensors besides, where it has them:
     I32.
 ``readout.group_weight``, row by row, and ``readout.codebook``
     I8.
+
+A network with reset "after" has the format "egret-integer-4": as the one before, and ``layers.{l}.bias_y``, I32.
 """
 
 import json
@@ -46,7 +48,7 @@ from egret.model.tokens import Vocabulary
 
 __all__ = ["load_integer", "save_integer"]
 
-PLAIN, FORMAT = "egret-integer-2", "egret-integer-3"
+PLAIN, GROUPED, AFTER = FORMATS = "egret-integer-2", "egret-integer-3", "egret-integer-4"
 _NUMBERS = ("readout_fraction", "accumulator_bits", "gate_index_bits")
 _LARGEST_SIZE = 1 << 16  # of one dimension
 _LARGEST_VOCABULARY = 1 << 26  # bytes
@@ -85,7 +87,7 @@ def save_integer(network: IntegerNetwork, path: str | Path) -> None:
             places = np.flatnonzero(flat)
             tensors[f"layers.{number}.{name}.gaps"] = _pack(_gaps(places).tobytes())
             tensors[f"layers.{number}.{name}.values"] = _pack(flat[places].tobytes())
-        for name in ("bias", "threshold", "shift"):
+        for name in ("bias", "threshold", "shift", *([] if layer.bias_y is None else ["bias_y"])):
             tensors[f"layers.{number}.{name}"] = _pack(np.asarray(getattr(layer, name)).astype("<i4").tobytes())
     groups, codebook = network.groups, network.readout_codebook
     if groups is not None:
@@ -97,7 +99,7 @@ def save_integer(network: IntegerNetwork, path: str | Path) -> None:
     if codebook is not None:
         tensors["readout.codebook"] = _pack(codebook.astype(np.int8).tobytes())
     metadata: dict[str, Any] = {
-        "format": PLAIN if groups is None and codebook is None else FORMAT,
+        "format": AFTER if network.reset == "after" else PLAIN if groups is None and codebook is None else GROUPED,
         "tokens": network.vocabulary.kind,
         "vocabulary_size": vocabulary,
         "embedding_size": embedding,
@@ -105,7 +107,7 @@ def save_integer(network: IntegerNetwork, path: str | Path) -> None:
         "tied": network.readout_weight is None,
         **{name: getattr(network, name) for name in _NUMBERS},
     }
-    if metadata["format"] == FORMAT:
+    if metadata["format"] != PLAIN:
         metadata["readout"] = groups and {"head": groups.head, "groups": list(groups.sizes), "rows": groups.rows}
         metadata["readout_codebook"] = 0 if codebook is None else len(codebook)
     write_aside(path, safetensors.numpy.save(tensors, {"egret": json.dumps(metadata)}))
@@ -137,10 +139,10 @@ def load_integer(path: str | Path) -> IntegerNetwork:
     except (safetensors.SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
         refuse_foreign(path)
         raise InputError(f"{path}: not a safetensors file, or cut short: {' '.join(str(error).split())}") from error
-    if not isinstance(metadata, dict) or metadata.get("format") not in (PLAIN, FORMAT):
+    if not isinstance(metadata, dict) or metadata.get("format") not in FORMATS:
         found = metadata.get("format") if isinstance(metadata, dict) else None
         raise InputError(
-            f"{path}: not an integer network: its format must be {PLAIN!r} or {FORMAT!r}, not {found!r}; "
+            f"{path}: not an integer network: its format must be {PLAIN!r}, {GROUPED!r} or {AFTER!r}, not {found!r}; "
             "`egret quantise` writes one from a checkpoint's directory"
         )
     try:
@@ -178,11 +180,12 @@ def _parse(metadata, packed, path):
             numbers(f"layers.{number}.bias", 3 * size),
             numbers(f"layers.{number}.threshold", size),
             tuple(int(shift) for shift in numbers(f"layers.{number}.shift", 3)),  # pyright: ignore[reportArgumentType]
+            numbers(f"layers.{number}.bias_y", size) if metadata["format"] == AFTER else None,
         )
         for number, (inputs, size) in enumerate(zip([embedding, *hidden], hidden, strict=False))
     )
     groups, codebook = None, 0
-    if metadata["format"] == FORMAT:
+    if metadata["format"] != PLAIN:
         shape, codebook = metadata["readout"], metadata["readout_codebook"]
         if codebook not in range(CODEBOOK + 1):
             raise InputError(f"{path}: readout_codebook must be 0 to {CODEBOOK}, not {codebook!r}")

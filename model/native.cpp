@@ -61,6 +61,7 @@ struct Layer {
     size_t size;
     Columns x, y, s;
     const int32_t *bias, *threshold, *shift;
+    const int32_t *bias_y;  // of reset "after"; null: "before"
 };
 
 struct Network {
@@ -95,6 +96,7 @@ struct Network {
 // What a layer holds and did last.
 struct Memory {
     std::vector<int32_t> sums, u, r, z, p, c, y;
+    std::vector<int32_t> inner;  // of reset "after": what gate r scales
     Events before, reset, events;
 
     explicit Memory(size_t size) : sums(3 * size), u(size), r(size), z(size), p(size), c(size), y(size) {}
@@ -155,11 +157,20 @@ struct Stream {
         layer.y.add(memory.before, sums);
         gate(network.sigmoid, sums, layer.shift[0], memory.u);
         gate(network.sigmoid, sums + size, layer.shift[1], memory.r);
-        memory.reset.clear();
-        for (const auto [source, value] : memory.before) {
-            if (const int32_t s = (memory.r[source] * value + 128) >> 8) memory.reset.push_back({source, s});
+        if (layer.bias_y) {
+            memory.reset = memory.before;
+            memory.inner.assign(layer.bias_y, layer.bias_y + size);
+            layer.s.add(memory.reset, memory.inner.data());
+            for (size_t neuron = 0; neuron < size; neuron++) {
+                sums[2 * size + neuron] += (memory.r[neuron] * memory.inner[neuron] + 128) >> 8;
+            }
+        } else {
+            memory.reset.clear();
+            for (const auto [source, value] : memory.before) {
+                if (const int32_t s = (memory.r[source] * value + 128) >> 8) memory.reset.push_back({source, s});
+            }
+            layer.s.add(memory.reset, sums + 2 * size);
         }
-        layer.s.add(memory.reset, sums + 2 * size);
         gate(network.tanh, sums + 2 * size, layer.shift[2], memory.z);
         const int32_t *__restrict u = memory.u.data(), *__restrict z = memory.z.data();
         const int32_t *__restrict threshold = layer.threshold;
@@ -232,9 +243,9 @@ Network *network_new(size_t inputs, const int8_t *embedding, size_t indices, con
 }
 
 void network_layer(Network *network, size_t inputs, size_t size, const int8_t *weight_x, const int8_t *weight_y,
-                   const int32_t *bias, const int32_t *threshold, const int32_t *shift) {
+                   const int32_t *bias, const int32_t *threshold, const int32_t *shift, const int32_t *bias_y) {
     network->layers.push_back({size, Columns(weight_x, 3 * size, inputs), Columns(weight_y, 2 * size, size),
-                               Columns(weight_y + 2 * size * size, size, size), bias, threshold, shift});
+                               Columns(weight_y + 2 * size * size, size, size), bias, threshold, shift, bias_y});
 }
 
 void network_read_out(Network *network, size_t words, size_t outputs, size_t head, size_t rows, int fraction,

@@ -55,7 +55,7 @@ _Report = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_size_t)
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
 _FUNCTIONS = {
     "network_new": (_POINTER, _SIZE, _POINTER, _SIZE, _POINTER, _POINTER),
-    "network_layer": (None, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER),
+    "network_layer": (None, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER),
     "network_read_out": (
         *(None, _POINTER, _SIZE, _SIZE, _SIZE, _SIZE, ctypes.c_int, _POINTER, _POINTER, _POINTER, _POINTER),
         _POINTER,
@@ -156,9 +156,10 @@ class NativeEngine:
         for layer in network.layers:
             weights = [np.ascontiguousarray(weight, np.int8) for weight in (layer.weight_x, layer.weight_y)]
             numbers = [_int32(one) for one in (layer.bias, layer.threshold, layer.shift)]
-            self._kept.append(numbers)
-            size = len(layer.threshold)
-            self._library.network_layer(self._pointer, inputs, size, *map(_at, weights), *map(_at, numbers))
+            bias_y = None if layer.bias_y is None else _int32(layer.bias_y)
+            self._kept.append([*numbers, bias_y])
+            size, inner = len(layer.threshold), None if bias_y is None else _at(bias_y)
+            self._library.network_layer(self._pointer, inputs, size, *map(_at, weights), *map(_at, numbers), inner)
             inputs = size
         # The folder is a link under src, so that pyright knows this class twice.
         self._readout = None if network.readout_bias is None else ReadOut(network)  # pyright: ignore[reportArgumentType]

@@ -42,7 +42,7 @@ def quantise(
     numbers are rounded to the nearest, halves to even, and saturate.
 
     With 4-bit weights the non-zero weights of each matrix (x, y and s, see `egret.model.compiler.configuration`) take
-    one of 15 of the 8-bit integers, chosen by k-means, and none becomes zero.
+    one of 15 of the 8-bit integers, chosen by k-means, and none becomes zero. With reset "after", y has the rows of s.
 
     With 4-bit weights the read-out gets such a codebook too, of the weights of its words and groups together, where it
     has groups or at most `SMALL_VOCABULARY` words. A read-out in groups has a scale at which no accumulator can
@@ -51,7 +51,7 @@ def quantise(
     Parameters
     ----------
     checkpoint : Checkpoint
-        An EGRU with ``reset="before"``.
+        An EGRU.
     weight_bits : int
         8 or 4.
     embedding_bits : int
@@ -67,7 +67,7 @@ def quantise(
     Raises
     ------
     InputError
-        The network is no such EGRU, or one of its rows cannot be held at any scale.
+        The network is no EGRU, or one of its rows cannot be held at any scale.
 
     Warns
     -----
@@ -87,6 +87,7 @@ def quantise(
             tensors[prefix + "weight_y"],
             tensors[prefix + "bias"],
             tensors[prefix + "threshold"],
+            tensors.get(prefix + "bias_y"),
             weight_bits,
             accumulator_bits,
             gate_index_bits,
@@ -150,11 +151,8 @@ def quantise(
 
 def _check(configuration, weight_bits, embedding_bits):
     """Raise `InputError` for what has no integer network."""
-    if configuration.cell != "egru" or configuration.reset != "before":
-        raise InputError(
-            f"only an EGRU with reset 'before' has an integer network, not "
-            f"{configuration.cell!r} with reset {configuration.reset!r}"
-        )
+    if configuration.cell != "egru":
+        raise InputError(f"only an EGRU has an integer network, not {configuration.cell!r}")
     if weight_bits not in (4, 8):
         raise InputError(f"weight_bits must be 4 or 8, not {weight_bits!r}")
     if embedding_bits not in range(4, 9):
@@ -283,6 +281,8 @@ def dequantise(network: IntegerNetwork) -> Checkpoint:
             f"layers.{number}.bias": layer.bias * scale * 2.0**-VALUE_FRACTION,
             f"layers.{number}.threshold": layer.threshold * 2.0**-STATE_FRACTION,
         }
+        if layer.bias_y is not None:
+            tensors[f"layers.{number}.bias_y"] = layer.bias_y * scale[-1] * 2.0**-VALUE_FRACTION
     tensors["readout.bias"] = bias * 2.0**-network.readout_fraction
     if (groups := network.groups) is not None:
         tensors |= {
@@ -296,7 +296,7 @@ def dequantise(network: IntegerNetwork) -> Checkpoint:
         vocab_size=vocabulary.size,
         embedding_size=network.embedding.shape[1],
         hidden_sizes=network.hidden,
-        reset="before",
+        reset=network.reset,
         tied=tied,
         readout=None if groups is None else Groups(groups.head, groups.sizes, groups.rows),
     )
@@ -359,11 +359,16 @@ def _weight_fractions(shift, gate_index_bits):
     return np.array(shift) + _index_fractions(gate_index_bits) - VALUE_FRACTION
 
 
-def _quantise_layer(weight_x, weight_y, bias, threshold, weight_bits, accumulator_bits, gate_index_bits, where):
+def _quantise_layer(weight_x, weight_y, bias, threshold, bias_y, weight_bits, accumulator_bits, gate_index_bits, where):
     size = len(threshold)
     integer_x, integer_y = np.empty(weight_x.shape, np.int8), np.empty(weight_y.shape, np.int8)
-    integer_bias, shift = np.empty(3 * size, np.int32), []
+    integer_bias, shift, inner = np.empty(3 * size, np.int32), [], None
     limit = (1 << (accumulator_bits - 1)) - 1
+
+    def rounded(biases, fraction):
+        exact = np.rint(biases.astype(np.float64) * 2.0 ** (fraction + VALUE_FRACTION))
+        return np.clip(exact, -limit, limit).astype(np.int32), np.abs(exact).max() <= limit
+
     for gate, index_fraction in enumerate(_index_fractions(gate_index_bits).tolist()):
         rows = slice(gate * size, (gate + 1) * size)
         weights = np.concatenate([weight_x[rows].ravel(), weight_y[rows].ravel()])
@@ -375,10 +380,12 @@ def _quantise_layer(weight_x, weight_y, bias, threshold, weight_bits, accumulato
         while True:
             integer_x[rows] = _round(weight_x[rows], fraction, 127)
             integer_y[rows] = _round(weight_y[rows], fraction, 127)
-            exact_bias = np.rint(bias[rows].astype(np.float64) * 2.0 ** (fraction + VALUE_FRACTION))
-            integer_bias[rows] = np.clip(exact_bias, -limit, limit)
-            layer = IntegerLayer(integer_x[rows], integer_y[rows], integer_bias[rows], threshold, (1, 1, 1))
-            if np.abs(exact_bias).max() <= limit and IntegerNetwork.reach(layer).max() <= limit:
+            integer_bias[rows], fits = rounded(bias[rows], fraction)
+            if gate == 2 and bias_y is not None:
+                inner, inner_fits = rounded(bias_y, fraction)
+                fits &= inner_fits
+            layer = IntegerLayer(integer_x[rows], integer_y[rows], integer_bias[rows], threshold, (1, 1, 1), inner)
+            if fits and IntegerNetwork.reach(layer).max() <= limit:
                 break
             if fraction == fractions[0]:
                 raise InputError(
@@ -390,9 +397,10 @@ def _quantise_layer(weight_x, weight_y, bias, threshold, weight_bits, accumulato
     if weight_bits == 4:
         scale = np.repeat(2.0 ** _weight_fractions(shift, gate_index_bits), size)[:, None]
         integer_x = to_codebook(weight_x * scale)
-        integer_y = np.concatenate([to_codebook(part) for part in np.split(weight_y * scale, [2 * size])])
+        parts = np.split(weight_y * scale, [2 * size] if bias_y is None else [])
+        integer_y = np.concatenate([to_codebook(part) for part in parts])
     integer_threshold = _round(threshold, STATE_FRACTION, THRESHOLD_MAX).astype(np.int32)
-    return IntegerLayer(integer_x, integer_y, integer_bias, integer_threshold, tuple(shift))
+    return IntegerLayer(integer_x, integer_y, integer_bias, integer_threshold, tuple(shift), inner)
 
 
 def to_codebook(exact: np.ndarray) -> np.ndarray:

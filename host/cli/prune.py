@@ -40,10 +40,10 @@ def prune(
     shape is the checkpoint's. Like `egret train`, it resumes.
     """
     with needs("torch", "torch", "training"):
-        from egret.model.training.prune import PruningOptions
+        from egret.model.training.prune import UNUSED, PruningOptions
         from egret.model.training.prune import prune as run
     check_directory(output)
-    options = training_options(config, settings, train=train, valid=valid, device=device)
+    options = training_options(config, settings, unused=UNUSED, train=train, valid=valid, device=device)
     options = (checkpoint, output, options, PruningOptions(**pruning))
     result = run(*options, progress=sys.stderr.isatty(), limit_seconds=limit_seconds)
     show_training(result, output, as_json)

@@ -1,6 +1,6 @@
 """What `egret train` and `egret prune` share: their options, and the table at the end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -50,7 +50,9 @@ def _settings(assignments):
     return values
 
 
-def training_options(config: str | None, settings: tuple[str, ...], **options: Any) -> "TrainingOptions":
+def training_options(
+    config: str | None, settings: tuple[str, ...], *, unused: Collection[str] = (), **options: Any
+) -> "TrainingOptions":
     """Options of a training, from what the command line gives.
 
     Parameters
@@ -59,6 +61,8 @@ def training_options(config: str | None, settings: tuple[str, ...], **options: A
         Configuration file; the defaults without one.
     settings : tuple of str
         Fields to be set instead, each as ``NAME=VALUE``.
+    unused : collection of str
+        Fields that may not be set so, since they are the checkpoint's or have options of their own.
     **options
         Further such fields; None is ignored.
 
@@ -69,7 +73,7 @@ def training_options(config: str | None, settings: tuple[str, ...], **options: A
     Raises
     ------
     InputError
-        A field or value is not accepted, or there is no text to train on.
+        A field or value is not accepted, a field is ``unused``, or there is no text to train on.
     """
     from egret.model.training.options import TrainingOptions, flat_name
 
@@ -78,6 +82,9 @@ def training_options(config: str | None, settings: tuple[str, ...], **options: A
         fields = {flat_name(name): value for name, value in given.items()}
     except InputError as error:
         raise InputError(f"--set: {error}") from error
+    for name in unused:
+        if name in fields:
+            raise InputError(f"--set: {name} is the checkpoint's, or has an option of its own; it cannot be set here")
     fields |= {name: value for name, value in options.items() if value is not None}
     if config is not None:
         return TrainingOptions.from_toml(config, **fields)

@@ -42,6 +42,11 @@ __all__ = ["compile_image", "configuration_for", "configuration_of"]
 
 def _shape(network: IntegerNetwork) -> dict[str, Any]:
     """Parameters of `Configuration` that are the network's."""
+    if network.reset != "before":
+        raise InputError(
+            f"the core knows reset 'before' only, not {network.reset!r}; egret evaluate --engine native and "
+            "egret run --engine native run this network"
+        )
     vocabulary, embedding = network.embedding.shape
     return {
         "vocabulary": vocabulary,

@@ -60,9 +60,12 @@ class Scalar:
                 accumulators[row] += sum(w * v for w, v in zip(weight_y[row], before, strict=True))
             u = [self.sigmoid(accumulators[i], layer.shift[0]) for i in range(size)]
             r = [self.sigmoid(accumulators[size + i], layer.shift[1]) for i in range(size)]
-            s = [rounded(r[i] * before[i], 8) for i in range(size)]
+            s = before if self.p.reset == "after" else [rounded(r[i] * before[i], 8) for i in range(size)]
             for i in range(size):
-                accumulators[2 * size + i] += sum(w * v for w, v in zip(weight_y[2 * size + i], s, strict=True))
+                inner = sum(w * v for w, v in zip(weight_y[2 * size + i], s, strict=True))
+                if self.p.reset == "after":
+                    inner = rounded(r[i] * (inner + int(layer.bias_y[i])), 8)
+                accumulators[2 * size + i] += inner
             z = [self.tanh(accumulators[2 * size + i], layer.shift[2]) for i in range(size)]
             p = [state[i] + rounded(u[i] * (z[i] - state[i]), 8) for i in range(size)]
             y, c = [0] * size, list(p)
@@ -100,6 +103,7 @@ def test_equals_the_scalar_network(seed):
         shift=(1, 15),
         bias=int(rng.choice([100, 100_000])),
         z_bias=int(rng.choice([0, 3000])),
+        reset="after" if seed % 2 else "before",
         **bits,
     )
     scalar, engine = Scalar(network), IntegerEngine(network)
@@ -274,6 +278,36 @@ def test_overflow_is_refused_exactly_at_the_limit(sign):
     assert "layers.0" in str(error.value) and str(1 << 19) in str(error.value)
 
 
+@pytest.mark.parametrize("inner", [50, -50])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_reach_of_an_inner_bias(sign, inner):
+    """The weights and both biases of gate z together reach the limit, and no sum does more."""
+    network = random_network(5, hidden=(1,), embedding=1, density=0, bias=0, accumulator_bits=20, shift=(15, 15))
+    layer, embedding = network.layers[0], network.embedding.copy()
+    weight_x, weight_y, bias = layer.weight_x.copy(), layer.weight_y.copy(), layer.bias.copy()
+    weight_x[2], weight_y[2], embedding[:] = -127 * sign, 127 * sign, -127
+    room = (1 << 19) - 1 - 127 * 254 - 127 * 255 - 50
+    bias[:] = (1 << 19) - 1, (1 << 19) - 1, sign * room
+
+    def with_inner(inner):
+        inner = np.array([inner], np.int32)
+        changed = dataclasses.replace(layer, weight_x=weight_x, weight_y=weight_y, bias=bias, bias_y=inner)
+        return dataclasses.replace(network, embedding=embedding, layers=(changed,))
+
+    changed = with_inner(inner)
+    assert IntegerNetwork.reach(changed.layers[0], 254).tolist() == [(1 << 19) - 1] * 3
+    trace = [IntegerEngine(changed).step(np.array([0]))[0] for _ in range(2)][-1]
+    assert abs(int(trace.accumulators[0, 2])) < 1 << 19
+    with pytest.raises(InputError, match=r"layers\.0 row 2 can reach 524288; an accumulator of 20 bits holds 524287$"):
+        with_inner(inner + np.sign(inner))
+
+
+def test_layers_of_both_resets_are_refused():
+    before, after = (random_network(6, hidden=(5, 5), reset=reset).layers for reset in ("before", "after"))
+    with pytest.raises(InputError, match=r"^integer network: either all layers or none must have a bias_y$"):
+        dataclasses.replace(random_network(6, hidden=(5, 5)), layers=(before[0], after[1]))
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -314,6 +348,11 @@ def test_refusals(change, message):
         (
             {"bias": np.full(18, 1 << 23)},
             "integer network: layers.0.bias must lie within -8388607 to 8388607, not 8388608 to 8388608",
+        ),
+        ({"bias_y": np.zeros(5, np.int32)}, "integer network: layers.0.bias_y must have the shape [6], not [5]"),
+        (
+            {"bias_y": np.full(6, 1 << 23)},
+            "integer network: layers.0.bias_y must lie within -8388607 to 8388607, not 8388608 to 8388608",
         ),
         ({"threshold": np.full(6, -1)}, "integer network: layers.0.threshold must lie within 0 to 32767, not -1 to -1"),
         (

@@ -52,6 +52,7 @@ def saved(tmp_path, network=NETWORK):
         {"density": 0},
         {"accumulator_bits": 22, "gate_index_bits": 12, "density": 0.1},
         {"hidden": (90, 40), "embedding": 70, "density": 0.002},
+        {"hidden": (7, 3), "reset": "after"},
     ],
 )
 def test_file_round_trip(options, tmp_path):
@@ -76,6 +77,23 @@ def test_read_outs_round_trip(groups, codebook, tmp_path):
     assert_same(loaded := load_integer(tmp_path / "a.integer"), network)
     assert saved(tmp_path, loaded) == data
     assert (b"egret-integer-2" in data) == (groups is None and codebook is None) != (b"egret-integer-3" in data)
+
+
+@pytest.mark.parametrize("network", [NETWORK, GROUPED])
+def test_an_inner_bias_needs_a_format_of_its_own(network, tmp_path):
+    layers = tuple(
+        dataclasses.replace(layer, bias_y=np.arange(len(layer.threshold), dtype=np.int32) - 1)
+        for layer in network.layers
+    )
+    after = dataclasses.replace(network, layers=layers)
+    assert b"egret-integer-4" in saved(tmp_path, after)
+    assert_same(load_integer(tmp_path / "a.integer"), after)
+    for tensors, metadata, message in (
+        ({"layers.0.bias_y": None}, {}, "lacks 'layers.0.bias_y'"),
+        ({}, {"format": "egret-integer-3"}, "unexpected tensor 'layers.0.bias_y'"),
+    ):
+        with pytest.raises(InputError, match=f"{message}$"):
+            load_integer(rewritten(tmp_path, tensors, metadata, after))
 
 
 @pytest.mark.parametrize(
@@ -250,7 +268,7 @@ def test_wrong_tensors(tensors, message, tmp_path):
 
 
 NOT_ONE = (
-    "not an integer network: its format must be 'egret-integer-2' or 'egret-integer-3', not {}; "
+    "not an integer network: its format must be 'egret-integer-2', 'egret-integer-3' or 'egret-integer-4', not {}; "
     "`egret quantise` writes one from a checkpoint's directory"
 )
 

@@ -27,6 +27,7 @@ def random_network(
     tied=None,
     accumulator_bits=24,
     gate_index_bits=10,
+    reset="before",
 ):
     """A network of random numbers.
 
@@ -47,6 +48,8 @@ def random_network(
         Share of sources without any weight.
     tied : bool or None
         Whether the read-out is the embedding; None: where it can be.
+    reset : str
+        With "after" inner biases are uniform within +-``bias``.
     """
     rng = np.random.default_rng(seed)
     lowest, highest = (0, threshold) if isinstance(threshold, int) else threshold
@@ -66,6 +69,7 @@ def random_network(
                 biases.astype(np.int32),
                 rng.integers(lowest, highest + 1, size).astype(np.int32),
                 tuple(rng.integers(shift[0], shift[1] + 1, 3).tolist()),
+                rng.integers(-bias, bias + 1, size).astype(np.int32) if reset == "after" else None,
             )
         )
         inputs = size

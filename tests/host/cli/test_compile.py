@@ -81,5 +81,5 @@ def test_bad_compilation(refused, network, random_checkpoint):
     assert sorted(os.listdir()) == before
     save_checkpoint(random_checkpoint(lstm), network / "lstm")
     for arguments in (("compile", "lstm", "-o", "image"), ("quantise", "lstm", "-o", "integer")):
-        assert refused(*arguments).startswith("only an EGRU with reset 'before' has an integer network, not 'lstm'")
+        assert refused(*arguments).startswith("only an EGRU has an integer network, not 'lstm'")
     assert sorted(os.listdir()) == sorted([*before, "lstm"])

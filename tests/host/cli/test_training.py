@@ -7,8 +7,8 @@ import sys
 
 from tests.support.command_line import TEXT
 
-TRAINING = ("--set", "tokens=char", "--set", "hidden_sizes=[5, 4]", "--set", "embedding_size=4", "--set", "batch=4")
-TRAINING += ("--set", "bptt=8", "--device", "cpu", "--train", "text", "--valid", "text")
+PRUNING = ("--set", "batch=4", "--set", "bptt=8", "--device", "cpu", "--train", "text", "--valid", "text")
+TRAINING = ("--set", "tokens=char", "--set", "hidden_sizes=[5, 4]", "--set", "embedding_size=4", *PRUNING)
 
 
 def test_train_and_prune(egret, refused, network):
@@ -24,7 +24,7 @@ def test_train_and_prune(egret, refused, network):
         "trained/training.json: training began with seed = 1, not 5"
     )
     pruning = ("--sparsity", 0.8, "--epochs", 2, "--steps", 2)
-    status, out, _ = egret("prune", "trained", "-o", "pruned", *TRAINING, *pruning)
+    status, out, _ = egret("prune", "trained", "-o", "pruned", *PRUNING, *pruning)
     assert status == 0
     assert "│ 79.8% " in out  # 194 of 243 weights
     _, out, _ = egret("evaluate", "pruned", "--text", "text", "--engine", "float", "--json")
@@ -67,13 +67,17 @@ def test_bad_training(refused, network):
         "cell must be 'egru' or 'lstm', not 'gru'"
     )
     assert refused("train", "-o", "trained", "--config", "none.toml").startswith("none.toml: cannot read ")
-    assert refused("prune", "network", "-o", "pruned", *TRAINING, "--sparsity", 1) == (
+    assert refused("prune", "network", "-o", "pruned", *PRUNING, "--sparsity", 1) == (
         "sparsity must be a number from 0 to below 1, not 1.0"
     )
-    assert refused("prune", "network", "-o", "pruned", *TRAINING, "--sparsity", 0.5, "--regrow") == (
+    assert refused("prune", "network", "-o", "pruned", *PRUNING, "--sparsity", 0.5, "--regrow") == (
         "sparsity must be 0 where zeros may grow again, not 0.5"
     )
-    assert refused("prune", "none", "-o", "pruned", *TRAINING, "--sparsity", 0.5).startswith("none: no ")
+    assert refused("prune", "none", "-o", "pruned", *PRUNING, "--sparsity", 0.5).startswith("none: no ")
+    for setting, name in (("network.reset=after", "reset"), ("cell=lstm", "cell"), ("epochs=3", "epochs")):
+        assert refused("prune", "network", "-o", "pruned", *PRUNING, "--sparsity", 0.5, "--set", setting) == (
+            f"--set: {name} is the checkpoint's, or has an option of its own; it cannot be set here"
+        )
     (network / "text").write_text("")
     assert refused("train", "-o", "trained", *TRAINING) == "text: the text is empty; at least one token is needed"
     assert sorted(os.listdir()) == ["network", "text"]
