@@ -21,6 +21,8 @@ from egret.model.readout import POWER_FRACTION, SCORE_BITS
 __all__ = [
     "BOARD_WATTS",
     "COSTS",
+    "DDR3_COSTS",
+    "DDR3_SHEETS",
     "FPGA",
     "HERTZ",
     "SHEETS",
@@ -35,15 +37,13 @@ HERTZ = 80e6
 """Clock of a ULX3S's build without an SDRAM."""
 BOARD_WATTS = 5 * 0.5
 """What a ULX3S draws at most, everything on it in use: its manual (emard/ulx3s, doc/MANUAL.md)."""
-VOLTS = 3.3
-"""Of an SDRAM."""
 FPGA = 14
 """Dynamic power of logic in an FPGA over that of standard cells: Kuon and Rose, IEEE TCAD 26 (2), 2007."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """Data sheet of an SDRAM of 16 bits: currents in A, all of them maxima with open outputs, and times in s.
+    """Data sheet of an SDRAM or a DDR3 of 16 bits: currents in A, all of them maxima with open outputs, and times in s.
 
     Parameters
     ----------
@@ -52,12 +52,13 @@ class Sheet:
     standby : float
         A row open, the clock running, nothing done.
     burst : float
-        A word every ``clock_seconds``.
+        A word every ``word_seconds``.
     refresh : float
         A refresh every ``refresh_seconds``.
     row_seconds : float
     row_words : int
-    clock_seconds, refresh_seconds : float
+    word_seconds, refresh_seconds : float
+    volts : float
     """
 
     row: float
@@ -66,29 +67,30 @@ class Sheet:
     refresh: float
     row_seconds: float
     row_words: int
-    clock_seconds: float
+    word_seconds: float
     refresh_seconds: float
+    volts: float = 3.3
 
     @property
     def standby_watts(self) -> float:
         """What it draws when nothing is done."""
-        return self.standby * VOLTS
+        return self.standby * self.volts
 
     @property
     def byte_joules(self) -> float:
         """Of a byte that is read, above the standby."""
-        return (self.burst - self.standby) * VOLTS * self.clock_seconds / (SDRAM_BITS // 8)
+        return (self.burst - self.standby) * self.volts * self.word_seconds / (SDRAM_BITS // 8)
 
     @property
     def row_joules(self) -> float:
         """Of opening and closing a row, above the standby, without the words read."""
         words = self.row_words * SDRAM_BITS // 8 * self.byte_joules
-        return (self.row - self.standby) * VOLTS * self.row_seconds - words
+        return (self.row - self.standby) * self.volts * self.row_seconds - words
 
     @property
     def refresh_joules(self) -> float:
         """Of a refresh, above the standby."""
-        return (self.refresh - self.standby) * VOLTS * self.refresh_seconds
+        return (self.refresh - self.standby) * self.volts * self.refresh_seconds
 
 
 SHEETS = {
@@ -99,7 +101,7 @@ SHEETS = {
         refresh=0.18,
         row_seconds=65e-9,
         row_words=1,
-        clock_seconds=7.5e-9,
+        word_seconds=7.5e-9,
         refresh_seconds=65e-9,
     ),
     "MT48LC8M16A2-75": Sheet(
@@ -109,29 +111,61 @@ SHEETS = {
         refresh=0.31,
         row_seconds=66e-9,
         row_words=2,
-        clock_seconds=7.5e-9,
+        word_seconds=7.5e-9,
         refresh_seconds=66e-9,
     ),
 }
-"""Of Samsung, 256 Mb, and of Micron, 128 Mb."""
+"""SDRAMs of Samsung, 256 Mb, and of Micron, 128 Mb."""
+DDR3_SHEETS = {
+    "MT41J64M16-187E": Sheet(
+        row=0.075,
+        standby=0.045,
+        burst=0.14,
+        refresh=0.16,
+        row_seconds=27 * 1.875e-9,
+        row_words=0,
+        word_seconds=1.875e-9 / 2,
+        refresh_seconds=110e-9,
+        volts=1.5,
+    ),
+    "MT41J128M16-125E": Sheet(
+        row=0.11,
+        standby=0.045,
+        burst=0.27,
+        refresh=0.215,
+        row_seconds=38 * 1.25e-9,
+        row_words=0,
+        word_seconds=1.25e-9 / 2,
+        refresh_seconds=160e-9,
+        volts=1.5,
+    ),
+}
+"""DDR3s of Micron, 1 Gb and 2 Gb."""
 
 
-def _of_sheets(name: str) -> np.ndarray:
-    costs = [getattr(sheet, name) for sheet in SHEETS.values()]
-    return np.array([min(costs), max(costs)])
+def _of_sheets(sheets: dict[str, Sheet]) -> dict[str, np.ndarray]:
+    def bounds(name: str) -> np.ndarray:
+        costs = [getattr(sheet, name) for sheet in sheets.values()]
+        return np.array([min(costs), max(costs)])
+
+    return {
+        "bytes": bounds("byte_joules"),
+        "rows": bounds("row_joules"),
+        "refreshes": bounds("refresh_joules"),
+        "seconds": bounds("standby_watts"),
+    }
 
 
 COSTS = {
-    "bytes": _of_sheets("byte_joules"),
-    "rows": _of_sheets("row_joules"),
-    "refreshes": _of_sheets("refresh_joules"),
-    "seconds": _of_sheets("standby_watts"),
+    **_of_sheets(SHEETS),
     # Horowitz, ISSCC 2014, 45 nm: 64 bits of a cache of 8 KB; a multiplication of 8 bits and an addition of 32.
     "bits": 10e-12 / 64 * np.array([1, FPGA]),
     "MACs": (0.2e-12 + 0.1e-12) * np.array([1, FPGA]),
 }
 """Joules (low, high) of one of each unit: a byte, an opened row, a refresh and a second of an SDRAM; a bit of on-chip
 memory, read or written; a multiplication with its addition."""
+DDR3_COSTS = COSTS | _of_sheets(DDR3_SHEETS)
+"""The same with a DDR3."""
 
 
 def usual_hertz(configuration: Configuration) -> float:
@@ -148,18 +182,15 @@ def usual_hertz(configuration: Configuration) -> float:
     return min(HERTZ, most) if configuration.store == "sdram" else HERTZ
 
 
-def rows_opened(start: Any, words: Any) -> np.ndarray:
-    """Rows of an SDRAM in which bursts of so many ``words`` lie, from word ``start`` on; both may be arrays."""
-    from egret.rtl.sdram import COLUMN_BITS
-
-    row = 1 << COLUMN_BITS
+def rows_opened(start: Any, words: Any, row: int) -> np.ndarray:
+    """Rows of ``row`` words in which bursts of so many ``words`` lie, from word ``start`` on; both may be arrays."""
     return np.where(np.asarray(words) > 0, (start % row + words - 1) // row + 1, 0)
 
 
 def activity(
     image: Image, measurement: Measurement, ids: np.ndarray, embedding: np.ndarray, hertz: float
 ) -> dict[str, tuple[str, Any]]:
-    """What the core and its SDRAM do for a token, on average.
+    """What the core and its SDRAM or DDR3 do for a token, on average.
 
     Parameters
     ----------
@@ -169,15 +200,15 @@ def activity(
     ids : np.ndarray of int, shape [N + 1]
     embedding : np.ndarray, shape [V, E]
     hertz : float
-        Clock of core and SDRAM.
+        Clock of the core.
 
     Returns
     -------
     dict of str to (unit, count)
-        What is done, in units of `COSTS`; a count is a number, or a pair (low, high).
+        What is done, in units of `COSTS`, or for a DDR3 of `DDR3_COSTS`; a count is a number, or a pair (low, high).
     """
+    from egret.rtl import ddr3, ddr3_timing, sdram
     from egret.rtl.layouts import GATE, event_layout
-    from egret.rtl.sdram import COLUMN_BITS, PARTS
     from egret.rtl.update import STATE
 
     c, counters, sources = image.configuration, measurement.counters, measurement.evaluation.sources
@@ -218,20 +249,23 @@ def activity(
         start, asked = (start - c.resident_words) * word, words * word * outside
         base, embedding_words = c.sdram_base, c.embedding_beats * c.memory_ratio
         row_words = c.layer_depth(0) * c.row_beats * c.memory_ratio
-        opened = rows_opened(base["weights"] + start, asked) @ lookups
+        name, memory = ("DDR3", ddr3) if c.ddr3 else ("SDRAM", sdram)
+        long = 1 << memory.COLUMN_BITS
+        opened = rows_opened(base["weights"] + start, asked, long) @ lookups
         tokens = ids[:-1].astype(np.int64)
-        opened += rows_opened(base["rows"] + tokens[tokens < c.folded_tokens] * row_words, row_words).sum()
+        opened += rows_opened(base["rows"] + tokens[tokens < c.folded_tokens] * row_words, row_words, long).sum()
         opened += rows_opened(
-            base["embedding"] + tokens[tokens >= c.folded_tokens] * embedding_words, embedding_words
+            base["embedding"] + tokens[tokens >= c.folded_tokens] * embedding_words, embedding_words, long
         ).sum()
-        opened += _readout_rows(image, counters, steps)
+        opened += _readout_rows(image, counters, steps, long)
         seconds = counters["cycles"] / hertz
+        part = (ddr3_timing if c.ddr3 else sdram).PARTS["any"]
         result = {
-            "SDRAM, read": ("bytes", counters["beats"] * c.beat_bits // 8),
+            f"{name}, read": ("bytes", counters["beats"] * c.beat_bits // 8),
             # At the least every opened row is read whole, at the most every burst opens its rows.
-            "SDRAM, rows": ("rows", np.array([counters["beats"] * c.memory_ratio / (1 << COLUMN_BITS), opened])),
-            "SDRAM, refresh": ("refreshes", seconds / (PARTS["any"].refresh * 1e-9)),
-            "SDRAM, standby": ("seconds", seconds),
+            f"{name}, rows": ("rows", np.array([counters["beats"] * c.memory_ratio / long, opened])),
+            f"{name}, refresh": ("refreshes", seconds / (part.refresh * 1e-9)),
+            f"{name}, standby": ("seconds", seconds),
         }
         bits["resident weights"] = c.lanes * c.narrow_bits * float((words * ~outside) @ lookups)
         # Words of the others go through a queue, as does the embedding.
@@ -246,8 +280,8 @@ def activity(
     return {name: (unit, count / steps) for name, (unit, count) in result.items()}
 
 
-def _readout_rows(image: Image, counters: dict[str, int], steps: int) -> float:
-    """Rows of an SDRAM opened for columns of the read-out, at the most: each token's groups have its mean events."""
+def _readout_rows(image: Image, counters: dict[str, int], steps: int, row: int) -> float:
+    """Rows of ``row`` words opened for columns of the read-out, at the most: groups have the mean events of a token."""
     c = image.configuration
     if c.readout is None:
         return 0.0
@@ -255,12 +289,12 @@ def _readout_rows(image: Image, counters: dict[str, int], steps: int) -> float:
     columns = np.arange(c.hidden[-1])
     starts = groups["start"][:, None] - c.resident_words + columns * groups["count"][:, None]
     word = c.word_beats * c.memory_ratio  # words of 16 bits of one of weights
-    rows = rows_opened(c.sdram_base["weights"] + starts * word, groups["count"][:, None] * word)
+    rows = rows_opened(c.sdram_base["weights"] + starts * word, groups["count"][:, None] * word, row)
     events = counters[f"events_{c.layers - 1}"]
     head, group = rows[0].mean(), rows[1:].mean() if c.readout.groups else 0.0
     return float(events * (head + group * counters["groups"] / steps))
 
 
-def energy(done: dict[str, tuple[str, Any]]) -> dict[str, np.ndarray]:
-    """Joules a token (low, high) of what is ``done``, as `activity` says it: arrays of two."""
-    return {name: count * COSTS[unit] for name, (unit, count) in done.items()}
+def energy(done: dict[str, tuple[str, Any]], costs: dict[str, np.ndarray] = COSTS) -> dict[str, np.ndarray]:
+    """Joules a token (low, high) of what is ``done``, as `activity` says it, at the ``costs``: arrays of two."""
+    return {name: count * costs[unit] for name, (unit, count) in done.items()}

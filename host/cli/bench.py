@@ -81,8 +81,6 @@ def bench(
                 "--split prints the boards' figures alone: --speed-ups, --energy, --peers and --plot do not go with it"
             )
         return _bench_pipeline(checkpoint, source, split, board, text, tokens, as_json)
-    if (energy or peers) and source.configuration.ddr3:
-        raise InputError("the energy of a DDR3 is not known: --energy and --peers do not go with it")
     image, network, ids = source.image, source.integer, source.ids(text, tokens)
     if board is None:
         measurement, session = source.measure(ids), None
@@ -159,7 +157,7 @@ def _describe_memory(c, share, hertz, board):
     """How fast the SDRAM is, and what is used of it, over whole tokens at a clock of the core."""
     from egret.rtl.outer import rated_bytes_per_second
 
-    name = board.sdram if board is not None and board.sdram else "any"
+    name = (board and (board.ddr3 if c.ddr3 else board.sdram)) or "any"
     peak = hertz * c.beat_bits / 8
     figures = {
         "part": name,
@@ -188,10 +186,11 @@ def _estimate_energy(image, measurement, ids, network, hertz, board):
     """The energy of a token by cause."""
     import numpy as np
 
-    from egret.host.energy import BOARD_WATTS, activity, energy
+    from egret.host.energy import BOARD_WATTS, COSTS, DDR3_COSTS, activity, energy
 
+    ddr3 = image.configuration.ddr3
     done = activity(image, measurement, ids, network.embedding, hertz)
-    costs = energy(done)
+    costs = energy(done, DDR3_COSTS if ddr3 else COSTS)
     low, high = np.sum(list(costs.values()), axis=0).tolist()
     figures = {"estimate": True, "megahertz": hertz / 1e6, "joules_per_token": [low, high], "causes": {}}
     rows = []
@@ -201,7 +200,7 @@ def _estimate_energy(image, measurement, ids, network, hertz, board):
         counted = " to ".join(f"{bound:,.0f}" if bound >= 1 else f"{bound:.3g}" for bound in bounds)
         rows.append((name, f"{counted} {unit}", *(f"{joules * 1e6:,.1f}" for joules in costs[name])))
     rows.append(("together", "", f"{low * 1e6:,.1f}", f"{high * 1e6:,.1f}"))
-    if board is None or board.title.startswith("ULX3S"):
+    if board.title.startswith("ULX3S") if board else not ddr3:
         most = BOARD_WATTS * measurement.cycles_per_token / hertz
         figures["board_joules_at_most"] = most
         rows.append((f"a ULX3S at its most, {BOARD_WATTS} W", "", "", f"{most * 1e6:,.1f}"))

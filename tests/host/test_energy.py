@@ -8,7 +8,18 @@ import pytest
 
 from egret.boards.catalogue import board_named
 from egret.host.counterparts import dense_counterpart
-from egret.host.energy import COSTS, FPGA, HERTZ, SHEETS, activity, energy, rows_opened, usual_hertz
+from egret.host.energy import (
+    COSTS,
+    DDR3_COSTS,
+    DDR3_SHEETS,
+    FPGA,
+    HERTZ,
+    SHEETS,
+    activity,
+    energy,
+    rows_opened,
+    usual_hertz,
+)
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.configuration import MATRIX_KINDS, TINY
 from egret.model.compiler.unpack import column_words
@@ -33,6 +44,18 @@ def test_costs_of_an_sdram():
     np.testing.assert_allclose(COSTS["rows"], [11.34375e-9, 16.83e-9])
 
 
+def test_costs_of_a_ddr3():
+    small, large = DDR3_SHEETS.values()
+    # 95 mA x 1.5 V, and 225 mA: 1066 and 1600 million words of two bytes in a second.
+    assert small.byte_joules == pytest.approx(0.1425 / 2.1333e9, rel=1e-4)
+    assert large.byte_joules == pytest.approx(0.3375 / 3.2e9)
+    # 30 mA x 1.5 V x 50.6 ns and 65 mA x 1.5 V x 47.5 ns, in which nothing is read.
+    np.testing.assert_allclose(DDR3_COSTS["rows"], [2.278125e-9, 4.63125e-9])
+    np.testing.assert_allclose(DDR3_COSTS["refreshes"], [0.1725 * 110e-9, 0.255 * 160e-9])
+    np.testing.assert_allclose(DDR3_COSTS["seconds"], 0.0675)
+    assert DDR3_COSTS.keys() == COSTS.keys() and DDR3_COSTS["bits"] is COSTS["bits"]
+
+
 def test_costs_on_the_chip():
     np.testing.assert_allclose(COSTS["bits"], [0.15625e-12, 2.1875e-12])
     np.testing.assert_allclose(COSTS["MACs"], [0.3e-12, 4.2e-12])
@@ -45,6 +68,7 @@ def test_the_clock_is_the_boards():
     assert usual_hertz(slow) == HERTZ
     fast = dataclasses.replace(slow, lanes=4, memory_ratio=2)
     assert usual_hertz(fast) == board_named("ulx3s-85f-sdram").hertz
+    assert usual_hertz(dataclasses.replace(fast, lanes=8, memory_ratio=4)) == board_named("orangecrab-85f-ddr3").hertz
 
 
 @pytest.mark.parametrize(
@@ -52,7 +76,7 @@ def test_the_clock_is_the_boards():
     [(0, 512, 1), (0, 513, 2), (511, 1, 1), (511, 2, 2), (512, 512, 1), (100, 0, 0), (1000, 1100, 4)],
 )
 def test_rows_opened(start, words, rows):
-    assert rows_opened(start, words) == rows
+    assert rows_opened(start, words, 512) == rows
 
 
 def measured(network, ids, **counters):
@@ -89,7 +113,7 @@ def test_activity_from_block_ram():
     assert "codebooks" not in done
 
 
-@pytest.mark.parametrize("ratio", [1, 2])
+@pytest.mark.parametrize("ratio", [1, 2, 4])
 @pytest.mark.parametrize("resident_bytes", [0, 40, 10_000])
 def test_activity_from_an_sdram(resident_bytes, ratio):
     network = few_values(random_network(2, vocabulary=6, embedding=4, hidden=(5, 3)))
@@ -103,9 +127,10 @@ def test_activity_from_an_sdram(resident_bytes, ratio):
     ids = np.array([0, 5, 1, 3, 2, 4])
     measurement = measured(network, ids, macs=100, words=60, cycles=800, beats=500)
     done = activity(image, measurement, ids, network.embedding, 1e6)
-    assert done["SDRAM, read"] == ("bytes", 200 * ratio)
+    memory, row = ("DDR3", 1024) if ratio == 4 else ("SDRAM", 512)
+    assert done[f"{memory}, read"] == ("bytes", 200 * ratio)
     # All of it is in one row of the memory: a burst each opens it.
-    assert c.sdram_words < 512
+    assert c.sdram_words < row
     start, words = column_words(image)
     outside = start >= c.resident_words
     assert outside.any() == (resident_bytes < 10_000) and (words > 0)[~outside].any() == (resident_bytes > 0)
@@ -119,12 +144,12 @@ def test_activity_from_an_sdram(resident_bytes, ratio):
             bursts += active[(words > 0)[columns] & outside[columns]].sum()
             for place in read:
                 read[place] += words[columns][outside[columns] == place] @ active[outside[columns] == place]
-    unit, count = done["SDRAM, rows"]
+    unit, count = done[f"{memory}, rows"]
     assert unit == "rows"
-    np.testing.assert_allclose(count, [100 * ratio / 512, bursts / 5])
+    np.testing.assert_allclose(count, [100 * ratio / row, bursts / 5])
     # 160 cycles a token are 160 us at 1 MHz: a refresh every 7.8 us.
-    assert done["SDRAM, standby"] == ("seconds", pytest.approx(160e-6))
-    assert done["SDRAM, refresh"] == ("refreshes", pytest.approx(160 / 7.8))
+    assert done[f"{memory}, standby"] == ("seconds", pytest.approx(160e-6))
+    assert done[f"{memory}, refresh"] == ("refreshes", pytest.approx(160 / 7.8))
     assert done["codebooks"] == ("bits", 8 * c.lanes * 60 / 5)
     assert done["queues"] == ("bits", 2 * (3 * 4 * 8 + 32 * ratio * read[True]) / 5)
     assert done.get("resident weights", ("bits", 0)) == ("bits", 32 * ratio * read[False] / 5)
@@ -135,13 +160,15 @@ def test_energy():
     costs = energy({"read": ("bytes", 1000), "rows": ("rows", np.array([1, 10])), "sums": ("MACs", 1e6)})
     np.testing.assert_allclose(costs["read"], [1.2375e-6, 1.299375e-6])
     np.testing.assert_allclose(costs["rows"], [11.34375e-9, 168.3e-9])
+    small = energy({"read": ("bytes", 1000)}, DDR3_COSTS)["read"]
+    np.testing.assert_array_equal(small, 1000 * DDR3_COSTS["bytes"])
     np.testing.assert_allclose(sum(costs.values()), [1.2375e-6 + 11.34375e-9 + 0.3e-6, 1.299375e-6 + 168.3e-9 + 4.2e-6])
 
 
 def test_sheets_are_of_maxima():
-    for sheet in SHEETS.values():
-        currents = dataclasses.asdict(sheet)
-        assert currents["standby"] < currents["row"] <= currents["burst"] < currents["refresh"] < 1
+    for sheet in (*SHEETS.values(), *DDR3_SHEETS.values()):
+        assert sheet.standby < sheet.row <= sheet.burst < 1
+        assert sheet.row < sheet.refresh < 1
 
 
 @pytest.mark.parametrize("store", ["bram", "sdram"])

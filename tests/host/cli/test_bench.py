@@ -75,19 +75,20 @@ def test_bench_of_boards_that_cannot_be(refused, network):
 
 
 @pytest.mark.slow
-def test_bench_from_a_ddr3(egret, refused, network):
-    options = ("bench", "network", "--store", "sdram", "--memory-ratio", 4)
-    status, out, _ = egret(*options, "--tokens", 20, "--json")
+def test_bench_from_a_ddr3(egret, network):
+    status, out, _ = egret(
+        "bench", "network", "--store", "sdram", "--memory-ratio", 4, "--tokens", 20, "--energy", "--json"
+    )
     result = json.loads(out)
     memory, cycles = result["memory"], result["cycles_per_token"]
     assert (status, result["lanes"], result["mismatches"]) == (0, 16, 0)
     assert (memory["part"], memory["rated_bytes_per_second"], memory["peak_bytes_per_second"]) == ("any", 3.2e9, 6e8)
     assert memory["share"] == pytest.approx(result["counters"]["beats"] / 20 / cycles)
     assert memory["bytes_per_second"] == pytest.approx(6e8 * memory["share"])
-    for option in ("--energy", "--peers"):
-        assert refused(*options, option) == (
-            "the energy of a DDR3 is not known: --energy and --peers do not go with it"
-        )
+    energy = result["energy"]
+    assert energy["megahertz"] == 75 and "board_joules_at_most" not in energy
+    assert energy["causes"]["DDR3, read"]["count"] == [result["counters"]["beats"] * 8 / 20]
+    assert energy["causes"]["DDR3, standby"]["joules"] == [pytest.approx(0.0675 * cycles / 75e6)] * 2
 
 
 def test_bench_estimates_energy(egret, network):
