@@ -21,10 +21,11 @@ import numpy as np
 
 from egret.host.cost.work import Columns, ReadoutWork, Work
 from egret.host.speed import Speed
-from egret.model.compiler.configuration import MATRIX_KINDS, RUN_BITS, pointer_bits
+from egret.model.compiler.configuration import DDR3_RATIO, MATRIX_KINDS, RUN_BITS, SDRAM_BITS, pointer_bits
 from egret.model.compiler.layouts import pointer_layout
 from egret.model.compiler.pack import SPEED_SHARE, farthest, widest
 from egret.model.compiler.readout import readout_bytes
+from egret.rtl.ddr3_timing import PARTS
 
 if TYPE_CHECKING:
     from egret.boards.definition import BoardDefinition
@@ -169,7 +170,7 @@ def cycles(work: Work, constants: Constants = FITTED, words: Words | None = None
     """
     k, in_flight = constants, min(4 * work.lanes, 32)
     words = words or packed(work)
-    external, entry = work.store != "bram", work.lanes * (work.weight_bits + RUN_BITS)
+    external, entry, brings = work.store != "bram", work.lanes * (work.weight_bits + RUN_BITS), _refreshing(work)
 
     def takes(layer: int, matrix: int, part: float = 1.0) -> float:
         """Cycles of a phase's columns; of the share of tokens that has the phase."""
@@ -177,7 +178,7 @@ def cycles(work: Work, constants: Constants = FITTED, words: Words | None = None
         taken = columns.taken / part if part else 0 * columns.taken
         if external:
             share = work.resident[layer][matrix] if work.resident else 0.0
-            comes = float(taken @ (own * max(1, entry / work.width) + k.burst * (own > 0)))
+            comes = brings * float(taken @ (own * max(1, entry / work.width) + k.burst * (own > 0)))
             return max((1 - share) * comes, float(taken @ own))
         return max(float(taken @ own), float(taken.sum()))
 
@@ -230,11 +231,19 @@ def _readout_cycles(work: Work, readout: ReadoutWork, k: Constants) -> float:
         sent = 2 * -(-entries // (2 * work.lanes))  # each lane's two banks in turn
         if work.store == "bram":
             return sent
-        return max(sent, _readout_words(work, entries) * _word_bits(work) / work.width + k.burst)
+        return max(sent, _refreshing(work) * (_readout_words(work, entries) * _word_bits(work) / work.width + k.burst))
 
     scores = shape.entries + counts.groups * (shape.rows + readout.group)
     columns = counts.head_columns * column(shape.entries) + counts.group_columns * column(shape.group_size)
     return columns + 2 * scores + READING * (1 + counts.groups)
+
+
+def _refreshing(work: Work) -> float:
+    """Cycles that a memory needs for what it brings in one while it need not be refreshed, where `Constants` has none."""
+    if work.width != DDR3_RATIO * SDRAM_BITS:
+        return 1.0
+    part = PARTS["any"]
+    return part.refresh / (part.refresh - part.rfc)
 
 
 def _readout_words(work: Work, entries: int) -> int:
