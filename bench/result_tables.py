@@ -277,6 +277,33 @@ def _sdram(entries: list[dict[str, Any]]) -> str:
     return _columns(("85 %", "95 %"), columns)
 
 
+def _ddr3(entries: list[dict[str, Any]]) -> str:
+    columns = [
+        [
+            ("lanes", f"{result['lanes']}"),
+            ("folded rows that fit beside the rest", f"{result['folded']:,}"),
+            ("cycles per token", f"{result['cycles_per_token']:,.0f}"),
+            ("tokens a second at 75 MHz, core alone", f"**{_core_speed(result, DDR3_HERTZ)}**"),
+            ("beats that came, of those that could have", _percent(result["bus_utilisation"])),
+            ("MB a second", f"{result['memory']['bytes_per_second'] / 1e6:,.0f}"),
+            *_shares(result),
+            (
+                "µJ a token, [an estimate](../energy.md)",
+                " to ".join(_microjoules(joules) for joules in result["energy"]["joules_per_token"]),
+            ),
+            ("... of that by the memory", _percent_of_memory(result["energy"])),
+        ]
+        for result in _results(entries)
+    ]
+    return _columns(("85 %", "95 %"), columns)
+
+
+def _percent_of_memory(energy: dict[str, Any]) -> str:
+    parts = [cause["joules"] for name, cause in energy["causes"].items() if name.startswith("DDR3")]
+    shares = [sum(own) / whole for own, whole in zip(zip(*parts, strict=True), energy["joules_per_token"], strict=True)]
+    return f"{_percent(min(shares))} to {_percent(max(shares))}"
+
+
 def _wikitext2(entries: list[dict[str, Any]]) -> str:
     text, *cores = _results(entries)
     columns = []
@@ -489,6 +516,12 @@ TABLES: dict[str, Table] = {
         ("85-groups-sdram", "95-groups-sdram", "85-groups-estimate", "95-groups-estimate"), _estimate, commands=False
     ),
     "fit": Table(("fit",), _fit, commands=False),
+    "ddr3": Table(("85-groups-ddr3", "95-groups-ddr3"), _ddr3),
+    "estimate-ddr3": Table(
+        ("85-groups-ddr3", "95-groups-ddr3", "85-groups-ddr3-estimate", "95-groups-ddr3-estimate"),
+        _estimate,
+        commands=False,
+    ),
     "simulation": Table(
         (
             *("demo-20000", "demo-icarus", "85-8-lanes", "85-sdram", "95-sdram"),

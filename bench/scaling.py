@@ -21,7 +21,7 @@ import numpy as np
 from bench.scaling_runs import LARGE, NETWORKS, POINTS, TOKENS, Point, fit, gather, tokens_of
 from bench.show import as_json, progress_bar, run_script, show
 from egret.boards.catalogue import board_named
-from egret.host.cost.cores import CORES, DDR3, ULX3S, constants_on, on_core
+from egret.host.cost.cores import CORES, DDR3, ULX3S, on_core
 from egret.host.cost.model import Constants, board_speed, cycles, link_bytes, packed, traffic
 from egret.host.cost.work import (
     TextShares,
@@ -118,7 +118,7 @@ def _larger(work: Work, shares: TextShares, constants: Constants) -> Iterator[di
             "cycles_sdram_all_folded": cycles(every, constants),
             "cycles_16_lanes": cycles(wide, constants),
             "ddr3_rows": None if ddr3 is None else ddr3.folded_tokens,
-            "cycles_ddr3": None if ddr3 is None else cycles(ddr3, constants_on(DDR3, constants)),
+            "cycles_ddr3": None if ddr3 is None else cycles(ddr3, constants),
         }
 
 
@@ -129,16 +129,16 @@ def _speed(work: Work, hertz: float, constants: Constants) -> Speed:
 
 def _boards(work: Work, shares: TextShares, constants: Constants) -> Iterator[dict[str, Any]]:
     for core in CORES:
-        own, k = on_core(work, core, shares), constants_on(core, constants)
+        own = on_core(work, core, shares)
         if own is None:
             continue
-        count = cycles(own, k)
+        count = cycles(own, constants)
         yield {
             "name": core.name,
             "rows": own.folded_tokens,
             "cycles": count,
             "tokens_per_second": {f"{hertz / 1e6:g}": hertz / count for hertz in core.hertz},
-            "streamed": {f"{hertz / 1e6:g}": _speed(own, hertz, k).streamed() for hertz in core.hertz},
+            "streamed": {f"{hertz / 1e6:g}": _speed(own, hertz, constants).streamed() for hertz in core.hertz},
         }
 
 

@@ -3,16 +3,14 @@
 import dataclasses
 from dataclasses import dataclass
 
-from egret.host.cost.model import FITTED, Constants, traffic
+from egret.host.cost.model import traffic
 from egret.host.cost.work import TextShares, Work
 from egret.model.compiler.configuration import SDRAM_BITS, SDRAM_WORDS
 
-__all__ = ["BURSTS", "CORES", "DDR3", "MEMORY", "ULX3S", "Core", "constants_on", "on_core"]
+__all__ = ["CORES", "DDR3", "MEMORY", "ULX3S", "Core", "on_core"]
 
 MEMORY = SDRAM_WORDS * SDRAM_BITS // 8
 """Bytes of the SDRAM of a ULX3S."""
-BURSTS = 13.0
-"""Cycles that LiteDRAM loses a burst (docs/blocks/sdram.md: one port, an SDR memory)."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +27,6 @@ class Core:
         Bytes of the memory.
     hertz : tuple of float
         Clocks to say tokens a second for.
-    burst : float or None
-        Cycles lost a burst; None: as fitted.
     resident : bool
         Whether `RESIDENT_BYTES` of weights are in block RAM.
     """
@@ -40,23 +36,12 @@ class Core:
     width: int
     size: float
     hertz: tuple[float, ...]
-    burst: float | None = None
     resident: bool = False
 
 
 ULX3S = Core("ULX3S, SDR SDRAM of 16 bits", 8, 32, MEMORY, (62.5e6, 71.5e6), resident=True)
-# ECP5DDRPHY (litedram/phy/ecp5ddrphy.py) has two phases of 4 x 16 bits, which makes ports of 128, but brings four of
-# the eight beats of a DDR3 burst a cycle: a port has a word every other cycle. With 8 lanes, whose words are half a
-# port's, a column begins or ends within one: a cycle more.
-CORES = [
-    ULX3S,
-    *(
-        Core(f"DDR3 of 16 bits, {lanes} lanes, LiteDRAM", lanes, 64, 512 << 20, (75e6, 100e6), BURSTS + (lanes == 8))
-        for lanes in (8, 16)
-    ),
-    Core("DDR3 of 16 bits, 16 lanes, rows opened ahead", 16, 64, 512 << 20, (75e6, 100e6)),
-]
-DDR3 = CORES[2]
+DDR3 = Core("DDR3 of 16 bits, 16 lanes", 16, 64, 512 << 20, (75e6,))
+CORES = [ULX3S, Core("DDR3 of 16 bits, 8 lanes", 8, 64, DDR3.size, DDR3.hertz), DDR3]
 
 
 def on_core(work: Work, core: Core, shares: TextShares | None = None) -> Work | None:
@@ -87,8 +72,3 @@ def on_core(work: Work, core: Core, shares: TextShares | None = None) -> Work | 
         return bare
     rows = min(work.vocabulary, int(room // memory["row"]))
     return dataclasses.replace(bare, folded_tokens=rows, **({} if shares is None else shares(bare, rows)))
-
-
-def constants_on(core: Core, constants: Constants = FITTED) -> Constants:
-    """``constants`` with what ``core`` loses a burst."""
-    return constants if core.burst is None else dataclasses.replace(constants, burst=core.burst)

@@ -63,7 +63,7 @@ class Constants:
         From a request of a gate to its place being free again; `Configuration.in_flight` are under way at once, so
         that this sets the pace of the update pass and of the reset pass where lanes are few; otherwise it is 1 a cycle.
     burst : float
-        Lost a burst of an SDRAM, refreshes included.
+        Lost a burst of an SDRAM, refreshes included. What these cost a DDR3 is known, and comes on top.
     gaps : float
         Further neurons, not cycles, that pass a column in the gaps between the bursts of an SDRAM.
     """
@@ -239,7 +239,7 @@ def _readout_cycles(work: Work, readout: ReadoutWork, k: Constants) -> float:
 
 
 def _refreshing(work: Work) -> float:
-    """Cycles that a memory needs for what it brings in one while it need not be refreshed, where `Constants` has none."""
+    """Cycles a word while refreshes take their share, over those without, where `Constants` do not know it."""
     if work.width != DDR3_RATIO * SDRAM_BITS:
         return 1.0
     part = PARTS["any"]

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from egret.host.cost.cores import DDR3, ULX3S, constants_on, on_core
-from egret.host.cost.model import FITTED, traffic
+from egret.host.cost.cores import DDR3, ULX3S, on_core
+from egret.host.cost.model import traffic
 from tests.support.cost import work
 
 
@@ -17,7 +17,6 @@ def test_what_fits_a_memory():
 
 
 def test_what_a_core_changes():
-    """Weights in block RAM beside its memory, where it has any, and what a burst loses."""
+    """Weights in block RAM beside its memory, where it has any."""
     own = dataclasses.replace(work(lanes=4, store="sdram"), resident=((0.25, 0.5, 0.9),))
     assert on_core(own, ULX3S).resident and not on_core(own, DDR3).resident
-    assert constants_on(ULX3S) == FITTED and constants_on(DDR3) == dataclasses.replace(FITTED, burst=13)

@@ -105,6 +105,16 @@ def test_cycles_with_an_sdram():
     assert cycles(dataclasses.replace(own, width=32), EXACT) == pytest.approx(cycles(own, EXACT) - 25 + 13)
 
 
+def test_cycles_with_a_ddr3():
+    """A refresh of 350 ns every 7.8 us stops the words of 16 lanes, two cycles each, but no row and no embedding."""
+    own = work(lanes=16, store="sdram", width=64)
+    known = cycles(dataclasses.replace(own, width=64, resident=((1.0, 1.0, 1.0),)), EXACT)
+    (x, _), (y, _), (s, _) = packed(own)[0]
+    comes = [taken * (2 * words[0] + 2) for words, taken in ((x, 50), (y, 20), (s, 20))]
+    sent = [taken * words[0] for words, taken in ((x, 50), (y, 20), (s, 20))]
+    assert cycles(own, EXACT) - known == pytest.approx(sum(comes) / (1 - 350 / 7800) - sum(sent))
+
+
 def test_cycles_with_resident_words():
     """What is in block RAM need not come, but every word takes the lanes a cycle."""
     own = work(lanes=4, store="sdram")
