@@ -98,6 +98,8 @@ def test_what_is_refused(checkpoint, random_checkpoint):
         egret.Network(checkpoint, board="ulx4")
     with pytest.raises(InputError, match="^engine must be 'float', 'integer' or 'native', not 'rtl'$"):
         network.evaluate(engine="rtl")
+    with pytest.raises(InputError, match="^--reset-every is for the engines float and integer, not for native$"):
+        network.evaluate(engine="native", reset_every=3)
     with pytest.raises(InputError, match="^engine must be 'rtl' or 'native', not 'float'$"):
         network.generate(engine="float")
     with pytest.raises(InputError, match="no checkpoint there"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +93,14 @@ def test_nothing_is_written_where_it_is_refused(refused, texts):
         assert refused("import", "evnn", file, *texts, "-o", "made").startswith(f"{file}: ")
     assert refused("import", "evnn", "best.cpt", *texts, "-o", "best.cpt").startswith("best.cpt: cannot ")
     assert sorted(os.listdir()) == before
+
+
+def test_a_file_of_pytorch_needs_it(refused, texts, monkeypatch):
+    torch, tensors = evnn(np.random.default_rng(2))
+    torch.save(tensors, "best.cpt")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "egret.model.training.pickles", raising=False)
+    message = refused("import", "evnn", "best.cpt", *texts, "-o", "made")
+    assert message.startswith(
+        "a file of PyTorch needs torch, which is not installed; install it: pip install 'egret-fpga"
+    )
