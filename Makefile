@@ -1,6 +1,7 @@
 # make demo    install what the main job needs and run it
 # make test    install the test tools and run the quick tests; make slow runs the others
 # make setup   only install, into .venv; make lint, make clean
+# make formal  prove what tests/formal claims of the hardware
 # make docs    build the pages into build/docs
 # Every target may be repeated: stamps in .venv tell what is installed already.
 
@@ -8,7 +9,7 @@ MAKEFLAGS += --no-builtin-rules
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test slow lint docs clean icarus
+.PHONY: setup demo test slow lint formal docs clean icarus
 
 # The Python that makes .venv: 3.11 or later.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -39,6 +40,9 @@ lint: $(VENV)/egret-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+formal: $(VENV)/egret-formal
+	$(BIN)/python -m tests.formal
 
 # The source directory is the root: links between pages work in the tree and in what is built.
 docs: $(VENV)/egret-docs
@@ -74,6 +78,10 @@ $(VENV)/egret-torch: $(VENV)/egret-venv Makefile
 
 $(VENV)/egret-test: $(VENV)/egret-base $(VENV)/egret-torch
 	$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/egret-formal: $(VENV)/egret-base
+	$(PIP) --editable '.[formal]'
 	@touch $@
 
 # The reference imports what trains networks.

@@ -40,12 +40,13 @@ TESTED, FAILED, INTERRUPTED = 0, 1, 2
 
 @dataclass(frozen=True)
 class Mutant:
-    """A fault: in ``file``, ``old`` becomes ``new``."""
+    """A fault: in ``file``, ``old`` becomes ``new``. Each of some ``proofs`` of `tests.formal` finds it, too."""
 
     name: str
     file: str
     old: str
     new: str
+    proofs: tuple[str, ...] = ()
 
     def apply(self, tree: Path) -> None:
         """Put the fault into a tree. Raises `InputError` where ``old`` does not occur exactly once."""
@@ -77,7 +78,7 @@ class Plan:
     def load(cls, path: Path) -> "Plan":
         """Read a list of mutants. Raises `InputError` where two have one name."""
         content = tomllib.loads(path.read_text())
-        mutants = tuple(Mutant(**mutant) for mutant in content["mutant"])
+        mutants = tuple(Mutant(**{**mutant, "proofs": tuple(mutant.get("proofs", ()))}) for mutant in content["mutant"])
         names = [mutant.name for mutant in mutants]
         if twice := {name for name in names if names.count(name) > 1}:
             raise InputError(f"{path}: names must differ; {', '.join(sorted(twice))} is there twice")

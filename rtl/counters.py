@@ -34,7 +34,7 @@ class Counters(wiring.Component):
     active : In(1)
         Something may be counted.
     settled : Out(1)
-        Nothing has been counted for a round: totals are right, and can be read.
+        Nothing has been counted for a round: totals are right from the next cycle on, and can be read.
     byte : In(range(COUNTER_BYTES * kinds)), read : Out(8)
         A byte of a total, in the next cycle; little-endian, `COUNTER_BYTES` each, in the order of ``most``.
     """
