@@ -53,7 +53,7 @@ def line(b):
     b.cover(taken & b.was(~taken) & (since == FRAME - 1) & (byte == 0x7E))
 
 
-@proof(Uart, bound=2 * FRAME + 12, cover=FRAME + 10)
+@proof(Uart, bound=FRAME + 14, cover=FRAME + 10)
 def loop(b):
     """What is sent is received, byte for byte, over a line from the one to the other."""
     unit = Uart(LEAST_DIVISOR)
