@@ -217,18 +217,20 @@ def activity(
     lookups = column_lookups(image, measurement, ids, embedding)
     pointer = memory_sections(c)["columns"].word_bits
     folded = int((ids[:-1] < c.folded_tokens).sum())
-    row = c.layer_depth(0) * c.banks  # accumulators of a folded row
+    row = c.row_depth * c.banks  # accumulators of a folded row
     updates = c.neurons * steps
-    y = sum(int(layer.sum()) for layer in sources.y)  # events of the previous step, read twice
+    y = sum(int(layer.sum()) for layer in sources.y)  # events of the previous step
+    # With reset "before" they are read twice, and scaled; with "after" every neuron's inner sum is.
+    again, inner = (y, 0) if c.reset == "before" else (0, updates)
     x = sum(int(layer.sum()) for layer in sources.x[1:])  # events of the layer below
     bits: dict[str, float] = {
-        # An operation reads and writes: additions, folded rows, three gates of every neuron, gate r of events.
-        "accumulators": 2 * c.accumulator_bits * (counters["macs"] + folded * row + len("urz") * updates + y),
+        # An operation reads and writes: additions, folded rows, the sums of every neuron, gate r of events.
+        "accumulators": 2 * c.accumulator_bits * (counters["macs"] + folded * row + len(c.sums) * updates + again),
         "pointers": pointer * int(lookups.sum()),
-        "biases": len("urz") * c.accumulator_bits * updates,
+        "biases": len(c.sums) * c.accumulator_bits * updates,
         "thresholds and states": (STATE.width - 1 + 2 * STATE.width) * updates,
-        "gate tables": GATE.width * (2 * updates + y),
-        "events": event_layout(c).size * (sum(sources.events) + 2 * y + x),
+        "gate tables": GATE.width * (2 * updates + again + inner),
+        "events": event_layout(c).size * (sum(sources.events) + y + again + x),
     }
     if c.weight_bits < WEIGHT_BITS:
         bits["codebooks"] = WEIGHT_BITS * c.lanes * counters["words"]
@@ -248,7 +250,7 @@ def activity(
         word = c.word_beats * c.memory_ratio
         start, asked = (start - c.resident_words) * word, words * word * outside
         base, embedding_words = c.sdram_base, c.embedding_beats * c.memory_ratio
-        row_words = c.layer_depth(0) * c.row_beats * c.memory_ratio
+        row_words = c.row_depth * c.row_beats * c.memory_ratio
         name, memory = ("DDR3", ddr3) if c.ddr3 else ("SDRAM", sdram)
         long = 1 << memory.COLUMN_BITS
         opened = rows_opened(base["weights"] + start, asked, long) @ lookups
@@ -275,8 +277,9 @@ def activity(
         bits["embedding"] = embedded
         bits["folded rows"] = folded * row * c.row_bits
     result |= {name: ("bits", count) for name, count in bits.items() if count}
-    # The reset pass multiplies each event once, the update pass 17 bits by 8 for each neuron: twice.
-    result["multiplications and additions"] = ("MACs", counters["macs"] + y + 2 * updates)
+    # The reset pass multiplies each event once, the update pass 17 bits by 8 for each neuron: twice. So does gate z,
+    # with reset "after", a sum of 24 bits: three times.
+    result["multiplications and additions"] = ("MACs", counters["macs"] + again + 2 * updates + 3 * inner)
     return {name: (unit, count / steps) for name, (unit, count) in result.items()}
 
 

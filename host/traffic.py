@@ -28,13 +28,9 @@ def column_lookups(image: Image, measurement: Measurement, ids: np.ndarray, embe
     """
     sources = measurement.evaluation.sources
     assert sources is not None
-    return np.concatenate(
-        [
-            part
-            for layer in lookups.column_lookups(sources, ids[:-1], embedding, image.configuration.folded_tokens)
-            for part in layer
-        ]
-    )
+    c = image.configuration
+    found = lookups.column_lookups(sources, ids[:-1], embedding, c.folded_tokens, c.reset)
+    return np.concatenate([part for layer in found for part in layer])
 
 
 def weight_bytes_per_token(image: Image, measurement: Measurement, ids: np.ndarray, embedding: np.ndarray) -> float:
@@ -44,7 +40,7 @@ def weight_bytes_per_token(image: Image, measurement: Measurement, ids: np.ndarr
     """
     c = image.configuration
     columns = float(column_lookups(image, measurement, ids, embedding) @ column_bytes(image))
-    row = c.layer_depth(0) * (c.beat_bits * c.row_beats if c.store == "sdram" else c.banks * c.row_bits) / 8
+    row = c.row_depth * (c.beat_bits * c.row_beats if c.store == "sdram" else c.banks * c.row_bits) / 8
     words = readout_words_per_token(image, measurement) * c.lanes * c.narrow_bits / 8
     return (columns + row * int((ids[:-1] < c.folded_tokens).sum())) / (len(ids) - 1) + words
 

@@ -5,10 +5,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["CODEBOOK", "EVENT_MAX", "GATES", "STATE_FRACTION", "VALUE_BITS", "VALUE_FRACTION", "WEIGHT_BITS", "half_up"]
+__all__ = [
+    "CODEBOOK",
+    "EVENT_MAX",
+    "GATES",
+    "INNER",
+    "STATE_FRACTION",
+    "VALUE_BITS",
+    "VALUE_FRACTION",
+    "WEIGHT_BITS",
+    "half_up",
+]
 
 GATES = ("u", "r", "z")
 """Order of the gates in every file and memory: update, reset, candidate."""
+
+INNER = "zy"
+"""The fourth sum of a neuron with reset "after", behind those of the gates: what gate r scales and gate z adds."""
 
 WEIGHT_BITS = 8
 """Signed width of a weight that enters a multiplier."""

@@ -9,7 +9,7 @@ from amaranth.hdl import *
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.arithmetic import GATES
+from egret.model.arithmetic import INNER
 from egret.model.compiler.configuration import Configuration
 from egret.rtl.layouts import access_layout, add_layout, bank_address_bits, row_layout
 
@@ -26,8 +26,8 @@ class Accumulators(wiring.Component):
 
     Additions come from the lanes, at most one a bank and cycle, and are never held up. A folded row adds to all banks
     at once, in cycles in which no addition comes. An access from a gate returns an accumulator and may replace it; it
-    is taken one cycle before it enters its bank, if in that cycle no addition and, but for gate z, no access of gate z
-    will.
+    is taken one cycle before it enters its bank, if in that cycle no addition and no access that goes first will: gate
+    z's goes before that of the sums `INNER`, and both before those of gates u and r.
 
     Throughput is one operation of either kind a bank and cycle. Operations take effect in the order in which they
     enter, whatever their distance: a sum still on its way to the memory is forwarded. The Python counterpart is
@@ -46,9 +46,10 @@ class Accumulators(wiring.Component):
         An addition for each bank; all zeros where there is none.
     row : In(stream.Signature(row_layout(c), always_ready=True))
         A part of a folded row; all zeros while there is none.
-    access_u, access_r, access_z : In(stream.Signature(access_layout(c, gate)))
-        Accesses by gate, each to one of the banks of `Configuration.gate_banks`, whose bit is set.
-    found : Out(stream.Signature(signed(accumulator_bits), always_ready=True)).array(len(GATES))
+    access_u, access_r, access_z, access_zy : In(stream.Signature(access_layout(c, gate)))
+        Accesses by gate, as `Configuration.sums` has them, each to one of the banks of `Configuration.gate_banks`,
+        whose bit is set.
+    found : Out(stream.Signature(signed(accumulator_bits), always_ready=True)).array(len(c.sums))
         The accumulator as each access of the gate found it, `found_after` cycles after it was taken.
     """
 
@@ -58,6 +59,7 @@ class Accumulators(wiring.Component):
     access_u: stream.Interface
     access_r: stream.Interface
     access_z: stream.Interface
+    access_zy: stream.Interface
     found: list[stream.Interface]
 
     def __init__(self, configuration: Configuration) -> None:
@@ -69,16 +71,16 @@ class Accumulators(wiring.Component):
                 "row": In(stream.Signature(row_layout(c), always_ready=True)),
                 **{
                     f"access_{gate}": In(stream.Signature(access_layout(c, number)))
-                    for number, gate in enumerate(GATES)
+                    for number, gate in enumerate(c.sums)
                 },
-                "found": Out(stream.Signature(signed(c.accumulator_bits), always_ready=True)).array(len(GATES)),
+                "found": Out(stream.Signature(signed(c.accumulator_bits), always_ready=True)).array(len(c.sums)),
             }
         )
 
     @property
     def access(self) -> list[stream.Interface]:
-        """Accesses by number of their gate."""
-        return [getattr(self, f"access_{gate}") for gate in GATES]
+        """Accesses by number of their gate in `Configuration.sums`."""
+        return [getattr(self, f"access_{gate}") for gate in self._c.sums]
 
     def elaborate(self, platform: Any) -> Module:
         # Each bank is a pipeline: JOIN (the operation, whatever its source), READ (address to the memory), HOLD (its
@@ -92,12 +94,12 @@ class Accumulators(wiring.Component):
         m = Module()
         accumulator = signed(c.accumulator_bits)
         takes, entering, places = [], [], []
-        candidate = self.access[GATES.index("z")]
+        first = [self.access[c.sums.index(name)] for name in ("z", INNER) if name in c.sums]
         for gate, access in enumerate(self.access):
             banks = c.gate_banks(gate)
             busy = self.coming[banks.start :: banks.step]
-            if access is not candidate:
-                busy |= Mux(candidate.valid, candidate.p.banks[banks.start :: banks.step], 0)
+            for other in first[: first.index(access)] if access in first else first:
+                busy |= Mux(other.valid, other.p.banks[banks.start :: banks.step], 0)
             take = Signal(len(banks), name=f"take_{gate}")
             entered = Signal.like(access.p, name=f"entered_{gate}", reset_less=True)
             known = [

@@ -7,16 +7,17 @@ from amaranth.hdl import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from egret.model.arithmetic import GATES
-from egret.model.compiler.configuration import MATRIX_KINDS, Configuration
+from egret.model.arithmetic import GATES, INNER
+from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.layouts import memory_sections
 from egret.rtl.accumulator import Accumulators
 from egret.rtl.biases import Biases
+from egret.rtl.candidate import Candidate
 from egret.rtl.counters import COUNTER_BYTES, Counters
 from egret.rtl.ddr3_levelling import LevelledDdr3
 from egret.rtl.embedding import Embedding
 from egret.rtl.events import EventQueue
-from egret.rtl.gates import Gate
+from egret.rtl.gates import Fetch, Gate
 from egret.rtl.layouts import (
     Task,
     layer_bits,
@@ -50,7 +51,8 @@ class Core(wiring.Component):
     The layers of a step run in turn. Of each, the columns of the previous step's events and then of the inputs are
     accumulated, then the reset pass scales the events and their candidate columns are accumulated, then the update
     pass begins. It runs beside the next layer, whose inputs it sends; the last layer's runs beside the first layer of
-    the next step, which begins with the events that are known, before its token is.
+    the next step, which begins with the events that are known, before its token is. With reset "after" there is no
+    reset pass: the columns of the events have gate z's weights, too.
 
     Parameters
     ----------
@@ -153,8 +155,17 @@ class Core(wiring.Component):
         m.submodules.accumulators = accumulators = Accumulators(c)
         m.submodules.gate_u = clock_of["passes"](gate_u := Gate(c, GATES.index("u")))
         m.submodules.gate_r = clock_of["passes"](gate_r := Gate(c, GATES.index("r")))
-        m.submodules.gate_z = clock_of["passes"](gate_z := Gate(c, GATES.index("z")))
-        m.submodules.reset_pass = clock_of["passes"](reset_pass := ResetPass(c))
+        gates: list[Fetch] = [gate_u, gate_r]
+        reset_pass, candidate = None, None
+        if c.reset == "before":
+            gates.append(gate_z := Gate(c, GATES.index("z")))
+            m.submodules.gate_z = clock_of["passes"](gate_z)
+            m.submodules.reset_pass = clock_of["passes"](reset_pass := ResetPass(c))
+        else:
+            for name in ("z", INNER):
+                gates.append(fetch := Fetch(c, c.sums.index(name)))
+                m.submodules[f"sum_{name}"] = clock_of["passes"](fetch)
+            m.submodules.gate_z = clock_of["passes"](candidate := Candidate(c))
         m.submodules.update_pass = clock_of["passes"](update_pass := UpdatePass(c))
         m.submodules.biases = clock_of["passes"](biases := Biases(c))
         rows = None
@@ -167,7 +178,8 @@ class Core(wiring.Component):
         if c.store == "spram":
             connect(m, biases.ask, weights.bias_ask)
             connect(m, weights.bias_found, biases.found)
-        for unit in (embedding, weights, lanes, gate_u, gate_r, gate_z, update_pass, biases, *([rows] if rows else [])):
+        loaded = [embedding, weights, lanes, gate_u, gate_r, candidate or gates[-1], update_pass, biases]
+        for unit in (*loaded, *([rows] if rows else [])):
             m.d.comb += [unit.load.eq(self.load), unit.load_valid.eq(self.load_valid)]
         connect(m, weights.o, lanes.i)
         connect(m, update_pass.event, events.i)
@@ -176,33 +188,31 @@ class Core(wiring.Component):
             accumulators.coming.eq(lanes.coming | (rows.coming.replicate(c.banks) if rows else 0)),
             *(into.eq(add) for into, add in zip(accumulators.add, lanes.add, strict=True)),
         ]
-        for number, gate in enumerate((gate_u, gate_r, gate_z)):
+        for number, gate in enumerate(gates):
             connect(m, accumulators.found[number], gate.found)
-            if not (c.readout and gate is gate_z):
+            if not (c.readout and number == GATES.index("z")):
                 connect(m, gate.access, accumulators.access[number])
             m.d.comb += update_pass.stored[number].eq(gate.stored)
-        connect(m, update_pass.request[GATES.index("u")], gate_u.i)
-        connect(m, update_pass.request[GATES.index("z")], gate_z.i)
+        for number, gate in enumerate(gates):
+            if gate is not gate_r or not reset_pass:
+                connect(m, update_pass.request[number], gate.i)
         connect(m, gate_u.o, update_pass.update)
-        connect(m, gate_z.o, update_pass.candidate)
-        connect(m, gate_r.o, reset_pass.gate)
-
-        # Gate r serves the reset pass while that is running; a request that has been shown stays.
-        for_update = update_pass.request[GATES.index("r")]
-        chosen, resetting = Signal(), Signal()
-        m.d.comb += [
-            gate_r.i.valid.eq(Mux(chosen, reset_pass.request.valid, for_update.valid)),
-            gate_r.i.payload.eq(Mux(chosen, reset_pass.request.payload, for_update.payload)),
-            reset_pass.request.ready.eq(gate_r.i.ready & chosen),
-            for_update.ready.eq(gate_r.i.ready & ~chosen),
-        ]
-        with m.If(~gate_r.i.valid | gate_r.i.ready):
-            m.d.sync += chosen.eq(resetting)
+        connect(m, (candidate or gates[-1]).o, update_pass.candidate)
+        resetting = Signal()
+        if reset_pass:
+            connect(m, gate_r.o, reset_pass.gate)
+            self._share_gate(m, gate_r, update_pass.request[GATES.index("r")], reset_pass.request, resetting)
+        else:
+            assert candidate is not None
+            connect(m, gate_r.o, candidate.reset)
+            connect(m, gates[GATES.index("z")].o, candidate.outer)
+            connect(m, gates[c.sums.index(INNER)].o, candidate.inner)
+            m.d.comb += candidate.layer.eq(update_pass.layer)
 
         read_out = None
         if c.readout:
             m.submodules.read_out = clock_of["read_out"](read_out := ReadOut(c))
-            self._read_out(m, read_out, gate_z.access, accumulators)
+            self._read_out(m, read_out, gates[GATES.index("z")].access, accumulators)
 
         # A cycle late: nobody looks in the cycle in which the last column is taken.
         settled = Signal(init=1)
@@ -213,7 +223,7 @@ class Core(wiring.Component):
         if self._resting:
             token_tables = (embedding, *([rows] if rows else []))
             in_tables = [moves for table in token_tables for moves in (table.start, ~table.done)]
-            in_passes = [update_pass.start, update_pass.busy, resetting, reset_pass.busy]
+            in_passes = [update_pass.start, update_pass.busy, *([resetting, reset_pass.busy] if reset_pass else [])]
             m.d.comb += self.rests.eq(
                 Cat(
                     ~Cat(self.load_valid, *in_tables).any(),
@@ -243,6 +253,20 @@ class Core(wiring.Component):
         self._count(m, amounts)
         return m
 
+    def _share_gate(
+        self, m: Module, gate: Gate, for_update: stream.Interface, for_reset: stream.Interface, resetting: Signal
+    ) -> None:
+        """Let gate r serve the reset pass while that is running; a request that has been shown stays."""
+        chosen = Signal()
+        m.d.comb += [
+            gate.i.valid.eq(Mux(chosen, for_reset.valid, for_update.valid)),
+            gate.i.payload.eq(Mux(chosen, for_reset.payload, for_update.payload)),
+            for_reset.ready.eq(gate.i.ready & chosen),
+            for_update.ready.eq(gate.i.ready & ~chosen),
+        ]
+        with m.If(~gate.i.valid | gate.i.ready):
+            m.d.sync += chosen.eq(resetting)
+
     def _sequence(
         self,
         m: Module,
@@ -250,7 +274,7 @@ class Core(wiring.Component):
         rows: FoldedRows | None,
         events: EventQueue,
         weights: WeightStore,
-        reset_pass: ResetPass,
+        reset_pass: ResetPass | None,
         update_pass: UpdatePass,
         read_out: ReadOut | None,
         settled: Signal,
@@ -267,11 +291,11 @@ class Core(wiring.Component):
         m.d.comb += [
             last.eq(layer == c.layers - 1),
             events.layer.eq(layer),
-            reset_pass.layer.eq(layer),
             embedding.token.eq(token),
             update_pass.start_layer.eq(layer),
             self.busy.eq(~idle | update_pass.busy),
         ]
+        summed = "SETTLE" if reset_pass else "UPDATE"  # behind the inputs
         task = Signal(task_layout(), reset_less=True)
         if read_out:
             m.d.comb += [read_out.task.eq(task), weights.group.eq(read_out.ask.payload)]
@@ -333,11 +357,11 @@ class Core(wiring.Component):
                 with m.State("ROWS"):
                     m.d.comb += cause["rows"].eq(1)
                     with m.If(rows.done):
-                        m.next = "SETTLE"
+                        m.next = summed
             with m.State("EMBEDDING"):
                 m.d.comb += [cause["fetch"].eq(1), *feed(embedding.o, "x")]
                 with m.If(embedding.done):
-                    m.next = "SETTLE"
+                    m.next = summed
             with m.State("INPUTS"):
                 m.d.comb += [
                     cause["wait_layer"].eq(1),
@@ -346,23 +370,25 @@ class Core(wiring.Component):
                     events.growing.eq(update_pass.busy),
                 ]
                 with m.If(events.done):
-                    m.next = "SETTLE"
-            with m.State("SETTLE"):
-                m.d.comb += cause["settle"].eq(1)
-                with m.If(settled):
-                    m.d.comb += events.start.eq(1)
-                    m.next = "RESET"
-            with m.State("RESET"):
-                m.d.comb += [
-                    resetting.eq(1),
-                    cause["reset_pass"].eq(1),
-                    *feed(reset_pass.o, "s"),
-                    reset_pass.i.payload.eq(events.o.payload),
-                    reset_pass.i.valid.eq(events.o.valid),
-                    events.o.ready.eq(reset_pass.i.ready),
-                ]
-                with m.If(events.done & ~reset_pass.busy):
-                    m.next = "UPDATE"
+                    m.next = summed
+            if reset_pass:
+                m.d.comb += reset_pass.layer.eq(layer)
+                with m.State("SETTLE"):
+                    m.d.comb += cause["settle"].eq(1)
+                    with m.If(settled):
+                        m.d.comb += events.start.eq(1)
+                        m.next = "RESET"
+                with m.State("RESET"):
+                    m.d.comb += [
+                        resetting.eq(1),
+                        cause["reset_pass"].eq(1),
+                        *feed(reset_pass.o, "s"),
+                        reset_pass.i.payload.eq(events.o.payload),
+                        reset_pass.i.valid.eq(events.o.valid),
+                        events.o.ready.eq(reset_pass.i.ready),
+                    ]
+                    with m.If(events.done & ~reset_pass.busy):
+                        m.next = "UPDATE"
             with m.State("UPDATE"):
                 m.d.comb += [cause["wait_update"].eq(settled), cause["settle"].eq(~settled)]
                 with m.If(settled & ~update_pass.busy):
@@ -447,9 +473,9 @@ class Core(wiring.Component):
 
     def _feed(self, weights: WeightStore, layer: Signal, source: stream.Interface, kind: str) -> list[Any]:
         """Ask for the columns of a source's events in a matrix of a layer."""
-        bases = Array(base[kind] for base in self.configuration.column_base)
+        bases, kinds = Array(base[kind] for base in self.configuration.column_base), self.configuration.matrix_kinds
         return [
-            weights.i.p.matrix.eq(layer * len(MATRIX_KINDS) + MATRIX_KINDS.index(kind)),
+            weights.i.p.matrix.eq(layer * len(kinds) + kinds.index(kind)),
             weights.i.p.column.eq(bases[layer] + source.p.index),
             weights.i.p.value.eq(source.p.value),
             weights.i.valid.eq(source.valid),

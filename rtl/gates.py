@@ -1,9 +1,12 @@
-"""Gates: from an accumulator to the value of a sigmoid or tanh, through a table."""
+"""Gates: from an accumulator to the value of a sigmoid or tanh, through a table.
+
+Gate z of a core with reset "after" is `egret.rtl.candidate`, behind two `Fetch`es.
+"""
 
 # What the stubs of Amaranth lack: `init` of members, members of a Signal of a layout, streams and levels of FIFOs.
 # pyright: reportAttributeAccessIssue=false
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from amaranth.hdl import *
@@ -17,7 +20,7 @@ from egret.model.integer import sigmoid_table, tanh_table
 from egret.rtl.accumulator import found_after
 from egret.rtl.layouts import GATE, access_layout, layer_bits, load_layout, request_layout
 
-__all__ = ["Gate", "gate_value", "value_after"]
+__all__ = ["Fetch", "Gate", "gate_value", "look_up", "value_after"]
 
 WAITING = 8
 """Requests that wait for a free bank, but in a compact core."""
@@ -33,22 +36,22 @@ def table_of(gate: int) -> Callable[[int], list[int]]:
     return tanh_table if GATES[gate] == "z" else sigmoid_table
 
 
-class Gate(wiring.Component):
-    """Fetches the accumulators of one of the gates and looks their values up.
+class Fetch(wiring.Component):
+    """Fetches accumulators of one kind as they are.
 
-    One request a cycle; its value comes `value_after` cycles after the accumulators took it.
+    One request a cycle; what it found comes `found_after` cycles after the accumulators took it.
 
     Parameters
     ----------
     configuration : Configuration
         Of the core.
     gate : int
-        Number in `GATES`.
+        Number in `Configuration.sums`.
+    members : mapping of str to Any, optional
+        Further members, of a subclass.
 
     Members
     -------
-    load : In(load_layout(c)), load_valid : In(1)
-        Writes a word of the memory ``shift``, while ``load_valid`` is high.
     i : In(stream.Signature(request_layout(c)))
         Requests, of one neuron each.
     access : Out(stream.Signature(access_layout(c, gate)))
@@ -57,45 +60,48 @@ class Gate(wiring.Component):
         What they find.
     stored : Out(1)
         High for one cycle for each request with ``replace`` that has reached the accumulators.
-    o : Out(stream.Signature(GATE, always_ready=True))
-        Answers to the requests with ``respond``.
+    o : Out(stream.Signature(signed(accumulator_bits), always_ready=True))
+        What requests with ``respond`` found.
     """
 
-    load: Any
-    load_valid: Signal
     i: stream.Interface
     access: stream.Interface
     found: stream.Interface
     stored: Signal
     o: stream.Interface
 
-    def __init__(self, configuration: Configuration, gate: int) -> None:
+    def __init__(self, configuration: Configuration, gate: int, members: Mapping[str, Any] | None = None) -> None:
         self._c = c = configuration
         self._gate = gate
         super().__init__(
             {
-                "load": In(load_layout(c)),
-                "load_valid": In(1),
                 "i": In(stream.Signature(request_layout(c))),
                 "access": Out(stream.Signature(access_layout(c, gate))),
                 "found": In(stream.Signature(signed(c.accumulator_bits), always_ready=True)),
                 "stored": Out(1),
-                "o": Out(stream.Signature(GATE, always_ready=True)),
+                "o": Out(stream.Signature(signed(c.accumulator_bits), always_ready=True)),
             }
+            | dict(members or {})
         )
 
     def elaborate(self, platform: Any) -> Module:
-        # half_up(v, n) = ((v >> (n - 1)) + 1) >> 1: the long shift, then the short one, then saturation, each in a
-        # cycle of its own. What belongs to a request travels beside it in shift registers. In a compact core requests
-        # do not wait here, and the table's output is the value.
-        c = self._c
         m = Module()
-        is_candidate = GATES[self._gate] == "z"
+        taken, now = self._fetch(m)
+        respond = Signal(found_after(self._c) - 1)
+        m.d.sync += Cat(respond, self.o.valid).eq(Cat(now.responds & taken, respond))
+        m.d.comb += self.o.payload.eq(self.found.payload)
+        return m
+
+    def _fetch(self, m: Module) -> tuple[Signal, Any]:
+        """Send the accesses; return whether one is taken, and what belongs to it."""
+        # In a compact core requests do not wait here.
+        c = self._c
+        is_candidate = self._gate >= GATES.index("z")
         request = self.i.p.shape()
         head = Signal(request)
         entry = Signal(len(head.neuron) + 1)
         place = entry[: c.bank_bits] if is_candidate else entry[1 : c.bank_bits]
-        base = Array(c.bank_base[layer] + (c.pair_depth(layer) if is_candidate else 0) for layer in range(c.layers))
+        base = Array(c.bank_base[layer] + c.gate_offset(layer, self._gate) for layer in range(c.layers))
         m.d.comb += entry.eq(head.neuron if is_candidate else Cat(C(self._gate, 1), head.neuron))
         item = data.StructLayout({"access": self.access.p.shape(), "responds": 1, "layer": layer_bits(c)})
         coming, now = Signal(item), Signal(item, reset_less=True)
@@ -135,38 +141,112 @@ class Gate(wiring.Component):
                 m.d.sync += [self.access.valid.eq(spared | queue.r_rdy), now.eq(Mux(spared, spare, coming))]
         taken = Signal()
         m.d.comb += [taken.eq(self.access.valid & self.access.ready), self.stored.eq(taken & self.access.p.replace)]
+        return taken, now
 
-        section = memory_sections(c)["shift"]
-        shifts = Array(Signal(4, name=f"shift_{layer}", reset_less=True) for layer in range(c.layers))
-        with m.If(self.load_valid & (self.load.section == section.number)):
-            for layer, shift in enumerate(shifts):
-                with m.If(self.load.index == layer * len(GATES) + self._gate):
-                    m.d.sync += shift.eq(self.load.data)
 
+class Gate(Fetch):
+    """Fetches the accumulators of one of the gates and looks their values up.
+
+    One request a cycle; its value comes `value_after` cycles after the accumulators took it.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        Of the core.
+    gate : int
+        Number in `GATES`.
+
+    Members
+    -------
+    load : In(load_layout(c)), load_valid : In(1)
+        Writes a word of the memory ``shift``, while ``load_valid`` is high.
+    i, access, found, stored
+        As those of `Fetch`.
+    o : Out(stream.Signature(GATE, always_ready=True))
+        Answers to the requests with ``respond``.
+    """
+
+    load: Any
+    load_valid: Signal
+    i: stream.Interface
+    access: stream.Interface
+    found: stream.Interface
+    stored: Signal
+    o: stream.Interface
+
+    def __init__(self, configuration: Configuration, gate: int) -> None:
+        o = Out(stream.Signature(GATE, always_ready=True))
+        super().__init__(configuration, gate, {"load": In(load_layout(configuration)), "load_valid": In(1), "o": o})
+
+    def elaborate(self, platform: Any) -> Module:
+        # What belongs to a request travels beside it in shift registers.
+        c = self._c
+        m = Module()
+        taken, now = self._fetch(m)
+        shifts = loaded_shifts(m, c, self._gate, self.load, self.load_valid)
         # The accumulator arrives beside the last of the layers and bit found_after - 1 of respond.
         respond = Signal(value_after(c) - 1)
         layers = [Signal(layer_bits(c), name=f"layer_{stage}", reset_less=True) for stage in range(found_after(c) - 1)]
         shift = Signal(4, reset_less=True)
-        shifted = Signal(signed(c.accumulator_bits), reset_less=True)
-        rounded = Signal(signed(c.accumulator_bits), reset_less=True)
-        index = Signal(signed(c.gate_index_bits), reset_less=True)
-        value = Signal(GATE, reset_less=True)
-        half = 1 << (c.gate_index_bits - 1)
-        m.submodules.table = table = memory.Memory(
-            shape=GATE, depth=1 << c.gate_index_bits, init=table_of(self._gate)(c.gate_index_bits)
-        )
-        read = table.read_port()
-        m.d.comb += [read.addr.eq(index), self.o.payload.eq(value)]
         m.d.sync += [
             Cat(respond, self.o.valid).eq(Cat(taken & now.responds, respond)),
             Cat(layers).eq(Cat(now.layer, layers)),
             shift.eq(shifts[layers[-1]] - 1),
-            shifted.eq(self.found.payload >> shift),
-            rounded.eq((shifted + 1) >> 1),
-            index.eq(Mux(rounded > half - 1, half - 1, Mux(rounded < -half, -half, rounded))),
         ]
-        m.d["comb" if c.compact else "sync"] += value.eq(read.data)
+        m.d.comb += self.o.payload.eq(look_up(m, c, self._gate, self.found.payload, shift))
         return m
+
+
+def loaded_shifts(m: Module, c: Configuration, gate: int, load: Any, load_valid: Signal) -> Any:
+    """Return the shifts of a gate in the core ``c``, one a layer, which the load bus sets."""
+    section = memory_sections(c)["shift"]
+    shifts = Array(Signal(4, name=f"shift_{layer}", reset_less=True) for layer in range(c.layers))
+    with m.If(load_valid & (load.section == section.number)):
+        for layer, shift in enumerate(shifts):
+            with m.If(load.index == layer * len(GATES) + gate):
+                m.d.sync += shift.eq(load.data)
+    return shifts
+
+
+def look_up(m: Module, c: Configuration, gate: int, accumulator: Value, shift: Signal) -> Signal:
+    """Look the values of accumulators up, one a cycle.
+
+    Parameters
+    ----------
+    m : Module
+    c : Configuration
+        Of the core.
+    gate : int
+        Number in `GATES`.
+    accumulator : Value
+    shift : Signal
+        Shift of the accumulator, less one.
+
+    Returns
+    -------
+    Signal
+        The value of an accumulator, five cycles after it, or four in a compact core, where the table's output is the
+        value.
+    """
+    # half_up(v, n) = ((v >> (n - 1)) + 1) >> 1: the long shift, then the short one, then saturation, each in a cycle of
+    # its own.
+    shifted = Signal(signed(c.accumulator_bits), reset_less=True)
+    rounded = Signal(signed(c.accumulator_bits), reset_less=True)
+    index = Signal(signed(c.gate_index_bits), reset_less=True)
+    value = Signal(GATE, reset_less=True)
+    half = 1 << (c.gate_index_bits - 1)
+    m.submodules.table = table = memory.Memory(
+        shape=GATE, depth=1 << c.gate_index_bits, init=table_of(gate)(c.gate_index_bits)
+    )
+    read = table.read_port()
+    m.d.comb += read.addr.eq(index)
+    m.d.sync += [
+        shifted.eq(accumulator >> shift),
+        rounded.eq((shifted + 1) >> 1),
+        index.eq(Mux(rounded > half - 1, half - 1, Mux(rounded < -half, -half, rounded))),
+    ]
+    m.d["comb" if c.compact else "sync"] += value.eq(read.data)
+    return value
 
 
 def gate_value(accumulator: int, gate: int, shift: int, index_bits: int) -> int:

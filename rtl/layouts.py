@@ -123,7 +123,7 @@ def sampling_layout() -> data.StructLayout:
 
 
 def matrix_bits(c: Configuration) -> int:
-    """Width of a matrix's number in the core ``c``: three a layer, in the order of `MATRIX_KINDS`; the read-out's."""
+    """Width of a matrix's number in the core ``c``: those of a layer as in `matrix_kinds`; the read-out's."""
     return max((len(c.matrix_places) - 1).bit_length(), 1)
 
 
@@ -174,7 +174,7 @@ def add_layout(c: Configuration) -> data.StructLayout:
 
 
 def access_layout(c: Configuration, gate: int) -> data.StructLayout:
-    """One access of a ``gate`` of the core ``c``.
+    """One access of a ``gate`` of the core ``c``, by its number in `Configuration.sums`.
 
     Which of its banks (one bit is set), an address, and what replaces the content (or not).
     """

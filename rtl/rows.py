@@ -52,7 +52,7 @@ class FoldedRows(TokenTable):
 
     def _from_sdram(self, m: Module) -> None:
         c = self._c
-        height = c.layer_depth(0)
+        height = c.row_depth
         mine, whole = Signal(), Signal()
         part = Signal(range(c.row_beats))
         left = Signal(range(height + 1))
@@ -85,7 +85,7 @@ class FoldedRows(TokenTable):
 
     def _from_blocks(self, m: Module) -> None:
         c = self._c
-        depth, height = c.folded_tokens * c.layer_depth(0), c.layer_depth(0)
+        depth, height = c.folded_tokens * c.row_depth, c.row_depth
         section = memory_sections(c)["rows"]
         m.submodules.table = table = BlockMemory(section.word_bits, depth)
         address = Signal(range(max(depth, 2)))

@@ -20,9 +20,10 @@ STATE = signed(STATE_FRACTION + 2)
 class UpdatePass(wiring.Component):
     """Blends, thresholds and resets the neurons of a layer, one after another.
 
-    The three accumulators of a neuron are fetched at once, each as soon as its bank is free, and replaced by their
-    biases, ready for the next step: at most one neuron a cycle, and `Configuration.in_flight` at a time. New events
-    leave in rising order of neurons. ``start`` with ``clear`` only stores biases and zero states.
+    The accumulators of a neuron, one for each of `Configuration.sums`, are fetched at once, each as soon as its bank is
+    free, and replaced by their biases, ready for the next step: at most one neuron a cycle, and
+    `Configuration.in_flight` at a time. New events leave in rising order of neurons. ``start`` with ``clear`` only
+    stores biases and zero states.
 
     Parameters
     ----------
@@ -37,11 +38,11 @@ class UpdatePass(wiring.Component):
         While ``start`` is high, begins a pass over ``start_layer``; only while not ``busy``.
     bias : In(stream.Signature(memory_layout(c, "bias")))
         Biases of the layer's neurons, from the start of the pass on.
-    request : Out(stream.Signature(request_layout(c))).array(len(GATES))
-        Requests to the gates u, r and z.
+    request : Out(stream.Signature(request_layout(c))).array(len(c.sums))
+        Requests to the gates u, r and z, and with reset "after" of the sums `INNER`.
     update, candidate : In(stream.Signature(GATE, always_ready=True))
         Values of the gates u and z.
-    stored : In(1).array(len(GATES))
+    stored : In(1).array(len(c.sums))
         The gates' ``stored``.
     event : Out(stream.Signature({"layer": layer_bits(c), "event": event_layout(c)}, always_ready=True))
         New events, to `EventQueue`.
@@ -76,10 +77,10 @@ class UpdatePass(wiring.Component):
                 "start_layer": In(layer_bits(c)),
                 "clear": In(1),
                 "bias": In(stream.Signature(memory_layout(c, "bias"))),
-                "request": Out(stream.Signature(request_layout(c))).array(len(GATES)),
+                "request": Out(stream.Signature(request_layout(c))).array(len(c.sums)),
                 "update": In(stream.Signature(GATE, always_ready=True)),
                 "candidate": In(stream.Signature(GATE, always_ready=True)),
-                "stored": In(1).array(len(GATES)),
+                "stored": In(1).array(len(c.sums)),
                 "event": Out(
                     stream.Signature(
                         data.StructLayout({"layer": layer_bits(c), "event": event_layout(c)}), always_ready=True
@@ -160,15 +161,15 @@ class UpdatePass(wiring.Component):
         c = self._c
         size = Array(c.hidden)[self.layer]
         neuron = Signal(range(max(c.hidden) + 1))
-        open_requests = Signal(len(GATES))
-        taken = Signal(len(GATES))
-        owed = Signal(range(16 * len(GATES)))
+        open_requests = Signal(len(c.sums))
+        taken = Signal(len(c.sums))
+        owed = Signal(range(16 * len(c.sums)))
         advance = Signal()
         asking = Signal()
         begun = Signal()
         requested = Signal.like(self.request[0].p.neuron)
         m.d.comb += [
-            taken.eq(Cat(request.ready for request in self.request) & self.bias.valid.replicate(len(GATES))),
+            taken.eq(Cat(request.ready for request in self.request) & self.bias.valid.replicate(len(c.sums))),
             advance.eq((open_requests & ~taken) == 0),
             self.bias.ready.eq(advance & (open_requests != 0)),
             asking.eq(self.busy & (neuron != size) & (clearing | (free != 0))),
@@ -179,20 +180,20 @@ class UpdatePass(wiring.Component):
                 request.valid.eq(open_requests[gate] & self.bias.valid),
                 request.p.layer.eq(self.layer),
                 request.p.neuron.eq(requested),
-                request.p.respond.eq(~clearing & (gate != GATES.index("r"))),
+                request.p.respond.eq(~clearing & (c.reset == "after" or gate != GATES.index("r"))),
                 request.p.replace.eq(1),
-                request.p.bias.eq(self.bias.p[GATES[gate]]),
+                request.p.bias.eq(self.bias.p[c.sums[gate]]),
             ]
             with m.If(taken[gate]):
                 m.d.sync += open_requests[gate].eq(0)
         with m.If(advance):
             m.d.sync += [
-                open_requests.eq(asking.replicate(len(GATES))),
+                open_requests.eq(asking.replicate(len(c.sums))),
                 requested.eq(neuron),
                 neuron.eq(neuron + asking),
             ]
         # Counted a cycle late, since they wait for the accumulators; none is stored as soon as that.
-        requests = Signal(len(GATES))
+        requests = Signal(len(c.sums))
         m.d.sync += [
             self._clears.eq(clearing & advance & asking),
             requests.eq(Cat(request.valid & request.ready for request in self.request)),

@@ -19,6 +19,7 @@ from egret.model.compiler.unpack import read_image
 from egret.model.integer import IntegerEngine
 from egret.model.readout import MOST_TOP, ReadOut, Sampler
 from egret.rtl.accumulator import found_after
+from egret.rtl.candidate import STAGES
 from egret.rtl.counters import COUNTER_BYTES
 from egret.rtl.layouts import (
     Task,
@@ -148,7 +149,8 @@ def expectations(image, job):
     """`Expected` of every stream, filled by running the integer network; and the tasks of a read-out, or None."""
     parameters = read_image(image)
     network, reading = IntegerEngine(parameters), None
-    names = ["embedding", "events", "output", "reset_values", "p", "c"]
+    before = image.configuration.reset == "before"
+    names = ["embedding", "events", "output", *(["reset_values"] if before else []), "p", "c"]
     if image.configuration.readout is not None:
         names += ["scores", "results"]
     names += [f"{kind}_{gate}" for gate in GATES for kind in ("accumulator", "gate")]
@@ -169,11 +171,12 @@ def expectations(image, job):
             if layer == 0 and token >= image.configuration.folded_tokens:
                 put("embedding", sparse(trace.x[0]))
             for gate, values in zip(GATES, (trace.u, trace.r, trace.z), strict=True):
-                neurons = active if gate == "r" else None
+                neurons = active if gate == "r" and before else None
                 number = GATES.index(gate)
                 put(f"accumulator_{gate}", dense(trace.accumulators[0, number * size : (number + 1) * size], neurons))
                 put(f"gate_{gate}", dense(values[0], neurons))
-            put("reset_values", sparse(trace.s[0]))
+            if before:
+                put("reset_values", sparse(trace.s[0]))
             put("p", dense(trace.p[0]))
             put("c", dense(trace.c[0]))
             put("events", sparse(trace.y[0]))
@@ -226,13 +229,6 @@ class Monitor:
                 units.embedding.o__ready,
             ),
             self.probe(
-                units.reset_pass.o__valid,
-                "reset_values",
-                units.reset_pass.o__payload,
-                unpack_event,
-                units.reset_pass.o__ready,
-            ),
-            self.probe(
                 update.event__valid,
                 "events",
                 update.event__payload,
@@ -243,15 +239,21 @@ class Monitor:
             self.probe(update.answered, name, handle, lambda raw: signed(raw, 16), mask=1 << len(update.answered) - 1)
             for name, handle in (("p", update.kept), ("c", update.carried))
         ]
+        before = configuration.reset == "before"
+        if before:
+            scaled = units.reset_pass
+            self.probes.append(
+                self.probe(scaled.o__valid, "reset_values", scaled.o__payload, unpack_event, scaled.o__ready)
+            )
         for gate in GATES:
             unit = getattr(units, f"gate_{gate}")
+            if gate != "z" or before:
+                found = unit.respond, unit.found__payload, found_after(configuration)
+            else:
+                found = unit.looking, unit.joined, STAGES
             self.probes += [
                 self.probe(
-                    unit.respond,
-                    f"accumulator_{gate}",
-                    unit.found__payload,
-                    partial(signed, bits=bits),
-                    mask=1 << found_after(configuration) - 1,
+                    found[0], f"accumulator_{gate}", found[1], partial(signed, bits=bits), mask=1 << found[2] - 1
                 ),
                 self.probe(unit.o__valid, f"gate_{gate}", unit.o__payload, lambda raw: signed(raw, 16)),
             ]
@@ -354,12 +356,14 @@ async def lockstep(dut):
             "weights": ["i"],
             "embedding": ["o"],
             "events": ["o"],
-            "reset_pass": ["i", "o", "request"],
             "gate_u": ["access"],
             "gate_r": ["access"],
-            "gate_z": ["access"],
             "update_pass": ["o"],
         }
+        if image.configuration.reset == "before":
+            watched |= {"reset_pass": ["i", "o", "request"], "gate_z": ["access"]}
+        else:
+            watched |= {"sum_z": ["access"], "sum_zy": ["access"]}
     streams = {
         f"{unit}.{stream}".strip("."): (getattr(units, unit) if unit else dut, stream)
         for unit, prefixes in watched.items()

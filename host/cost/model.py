@@ -85,10 +85,13 @@ Words = list[list[tuple[np.ndarray, int]]]
 """Of each layer and matrix: words of its columns, and bits of its runs."""
 
 
-def depth_of(size: int, lanes: int, matrix: str) -> tuple[int, int]:
-    """Addresses of a bank that ``matrix`` of ``size`` neurons takes on so many ``lanes``, and the span of its runs."""
+def depth_of(size: int, lanes: int, matrix: str, *, after: bool = False) -> tuple[int, int]:
+    """Addresses of a bank that ``matrix`` of ``size`` neurons takes on so many ``lanes``, and the span of its runs.
+
+    With reset "after" y has the rows of s, too.
+    """
     pair, candidate = -(-size // lanes), -(-size // (2 * lanes))
-    depth = {"x": pair + candidate, "y": pair, "s": candidate}[matrix]
+    depth = {"x": pair + candidate, "y": pair + candidate * after, "s": candidate}[matrix]
     return depth, max(depth, 1 << RUN_BITS)
 
 
@@ -139,8 +142,8 @@ def packed(work: Work) -> Words:
     result = []
     for size, layer in zip(work.hidden, work.matrices, strict=True):
         result.append([])
-        for matrix, columns in zip(MATRIX_KINDS, layer, strict=True):
-            depth, span = depth_of(round(size), work.lanes, matrix)
+        for matrix, columns in zip(MATRIX_KINDS, layer, strict=False):
+            depth, span = depth_of(round(size), work.lanes, matrix, after=len(layer) == 2)
 
             def words(bits: int, columns: Columns = columns, depth: int = depth) -> np.ndarray:
                 return words_of(columns, work.lanes, depth, bits)
@@ -212,13 +215,14 @@ def cycles(work: Work, constants: Constants = FITTED, words: Words | None = None
     if work.readout is not None:
         head = work.readout.counts.head_columns
         total += _readout_cycles(work, work.readout, k)
-    for layer, (x, y, _) in enumerate(work.matrices):
+    for layer, (x, y, *s) in enumerate(work.matrices):
         total += takes(layer, 1)
         if layer:
             total += takes(layer, 0) + waits(layer - 1, y.taken.sum(), x.taken.sum())
         else:
             total += inputs() + (waits(-1, y.taken.sum(), head) if len(work.hidden) > 1 else waits(0))
-        total += max(takes(layer, 2), gate * float(y.taken.sum()))
+        if s:
+            total += max(takes(layer, 2), gate * float(y.taken.sum()))
         total += k.layer
     return total
 

@@ -177,15 +177,18 @@ class Work:
         """
         tokens, steps, matrices = np.asarray(ids[:-1]), sources.steps, []
         taken = columns_taken(network, sources, ids, folded_tokens)
-        for number, (columns, (x, y, s)) in enumerate(zip(integer_columns(network), taken, strict=True)):
+        for number, (columns, (x, y, *s)) in enumerate(zip(integer_columns(network), taken, strict=True)):
+
+            def regions(of_z: float) -> tuple[tuple[float, float], ...]:
+                return (2 / 3, 1 - of_z), (1 / 3, of_z)
+
             of_z = np.count_nonzero(network.layers[number].weight_x[columns.rows_y :]) / max(columns.x.sum(), 1)
-            matrices.append(
-                (
-                    Columns.of(columns.rows_x, columns.x, x, ((2 / 3, 1 - of_z), (1 / 3, of_z))),
-                    Columns.of(columns.rows_y, columns.y, y),
-                    Columns.of(columns.rows_s, columns.s, s),
-                )
-            )
+            matrices.append((Columns.of(columns.rows_x, columns.x, x, regions(of_z)),))
+            if s:
+                matrices[-1] += (Columns.of(columns.rows_y, columns.y, y), Columns.of(columns.rows_s, columns.s, s[0]))
+            else:
+                rows, weights = columns.rows_y + columns.rows_s, columns.y + columns.s
+                matrices[-1] += (Columns.of(rows, weights, y, regions(columns.s.sum() / max(weights.sum(), 1))),)
         vocabulary, embedding = network.embedding.shape
         return cls(
             network.hidden,
@@ -275,16 +278,17 @@ class Work:
 def columns_taken(
     network: IntegerNetwork, sources: SourceCounts, ids: np.ndarray, folded_tokens: int
 ) -> list[tuple[np.ndarray, ...]]:
-    """How often a step takes each column, on average over a text: (x, y, s) of each layer.
+    """How often a step takes each column, on average over a text: (x, y, s) of each layer, or (x, y).
 
     ``network``, ``sources``, ``ids`` and ``folded_tokens`` are those of `Work.of`.
     """
     steps, taken = sources.steps, []
-    for number, (x, y, s) in enumerate(column_lookups(sources, ids[:-1], network.embedding, folded_tokens)):
+    looked_up = column_lookups(sources, ids[:-1], network.embedding, folded_tokens, network.reset)
+    for number, (x, y, *s) in enumerate(looked_up):
         if number == 0:
             # Those of y are taken before the token is known: after the last one, too, and none before the first.
             y = y * steps / max(steps - 1, 1)
-        taken.append((x / steps, y / steps, s / steps))
+        taken.append(tuple(one / steps for one in (x, y, *s)))
     return taken
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from egret.model.arithmetic import CODEBOOK, GATES, WEIGHT_BITS
+from egret.model.arithmetic import CODEBOOK, GATES, INNER, WEIGHT_BITS
 from egret.model.compiler.configuration import (
     GOALS,
     READOUT_KINDS,
@@ -42,11 +42,6 @@ __all__ = ["compile_image", "configuration_for", "configuration_of"]
 
 def _shape(network: IntegerNetwork) -> dict[str, Any]:
     """Parameters of `Configuration` that are the network's."""
-    if network.reset != "before":
-        raise InputError(
-            f"the core knows reset 'before' only, not {network.reset!r}; egret evaluate --engine native and "
-            "egret run --engine native run this network"
-        )
     vocabulary, embedding = network.embedding.shape
     return {
         "vocabulary": vocabulary,
@@ -54,6 +49,7 @@ def _shape(network: IntegerNetwork) -> dict[str, Any]:
         "hidden": network.hidden,
         "accumulator_bits": network.accumulator_bits,
         "gate_index_bits": network.gate_index_bits,
+        "reset": network.reset,
     }
 
 
@@ -188,7 +184,7 @@ def configuration_of(
         row_bits, row_shift = rows(folded)
         needed = dataclasses.replace(needed, row_bits=row_bits, row_shift=row_shift)
     if folded is None:
-        row = needed.layer_depth(0) * needed.row_beats * needed.memory_ratio
+        row = needed.row_depth * needed.row_beats * needed.memory_ratio
         folded = min(needed.vocabulary, (SDRAM_WORDS - needed.sdram_words) // row)
     needed = dataclasses.replace(needed, folded_tokens=folded)
     if weight_bytes is None:
@@ -289,7 +285,9 @@ def compile_image(
             }
         ),
         "bias": b"".join(
-            layouts["bias"].pack(dict(zip(GATES, np.split(layer.bias, len(GATES)), strict=True)))
+            layouts["bias"].pack(
+                dict(zip(GATES, np.split(layer.bias, len(GATES)), strict=True)) | {INNER: layer.bias_y}
+            )
             for layer in network.layers
         ),
         "threshold": layouts["threshold"].pack(

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any, Self
 
-from egret.model.arithmetic import GATES, WEIGHT_BITS
+from egret.model.arithmetic import GATES, INNER, WEIGHT_BITS
 from egret.model.errors import InputError
 
 __all__ = [
@@ -39,7 +39,7 @@ __all__ = [
 
 MATRIX_KINDS = ("x", "y", "s")
 """The matrices of a layer by what they multiply: input x, previous output y' (gates u and r), reset output s = r * y'
-(gate z)."""
+(gate z). With reset "after" there is no s: y' is multiplied for gate z, too."""
 
 READOUT_KINDS = ("head", "group")
 """The matrices of a read-out: that of its head, and those of its groups of words, which take turns."""
@@ -197,6 +197,8 @@ class Configuration:
     readout : ReadoutShape or None
         The read-out that the core makes; None where it ends with the events of its last layer. Not with the store
         ``spram``, and not for a part of a network.
+    reset : str
+        ``"before"``, or ``"after"``, where a neuron has a fourth sum, that of gate z over y', and gate r scales it.
 
     Raises
     ------
@@ -221,6 +223,7 @@ class Configuration:
     memory_ratio: int = 1
     compact: bool = False
     readout: ReadoutShape | None = None
+    reset: str = "before"
 
     def __post_init__(self):
         def check(name, value, low, high):
@@ -256,6 +259,8 @@ class Configuration:
         check("gate_index_bits", self.gate_index_bits, 8, 12)
         if self.store not in STORES:
             raise InputError(f"configuration: store must be {' or '.join(STORES)}, not {self.store!r}")
+        if self.reset not in ("before", "after"):
+            raise InputError(f"configuration: reset must be 'before' or 'after', not {self.reset!r}")
         if type(self.compact) is not bool:
             raise InputError(f"configuration: compact must be true or false, not {self.compact!r}")
         if self.readout is not None:
@@ -276,10 +281,9 @@ class Configuration:
             if (value := getattr(self, name)) != none:
                 raise InputError(f"configuration: {name} must be {none} with the store {self.store}, not {value}")
         if self.store != "sdram":
-            depth = self.layer_depth(0)
             for name, words in (
                 ("vocabulary * embedding", self.vocabulary * self.embedding),
-                (f"folded_tokens * {depth} addresses", self.folded_tokens * depth),
+                (f"folded_tokens * {self.row_depth} addresses", self.folded_tokens * self.row_depth),
             ):
                 if words > MEMORY_WORDS:
                     raise InputError(
@@ -329,7 +333,13 @@ class Configuration:
         return tuple(accumulate(self.hidden[:-1], initial=0))
 
     # Accumulators. Gates u and r of a layer alternate over the banks, those of gate z come behind them: a layer has
-    # `pair_depth` addresses in each bank for the former and `candidate_depth` for the latter.
+    # `pair_depth` addresses in each bank for the former and `candidate_depth` for the latter. With reset "after" gate z
+    # comes first, and its sums over y' last: so the rows of x lie together, and so do those of y.
+
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """Sums of a neuron: those of the gates, and with reset "after" `INNER`."""
+        return GATES if self.reset == "before" else (*GATES, INNER)
 
     @property
     def banks(self) -> int:
@@ -356,7 +366,12 @@ class Configuration:
 
     def layer_depth(self, layer: int) -> int:
         """Addresses of a layer in each bank."""
-        return self.pair_depth(layer) + self.candidate_depth(layer)
+        return self.pair_depth(layer) + (len(self.sums) - 2) * self.candidate_depth(layer)
+
+    @property
+    def row_depth(self) -> int:
+        """Addresses of a bank to which a folded row adds: the first ones of layer 1."""
+        return self.matrix_depth(0, "x")
 
     @cached_property
     def bank_base(self) -> tuple[int, ...]:
@@ -381,26 +396,47 @@ class Configuration:
         return self.readout_base["group"] + self.readout_depth("group")
 
     def place(self, layer: int, gate: int, neuron: Any) -> tuple[Any, Any]:
-        """Bank, and address from the layer's first one, of a neuron's accumulator for a gate; arrays are taken too."""
-        entry = neuron if gate == GATES.index("z") else 2 * neuron + gate
-        offset = self.pair_depth(layer) if gate == GATES.index("z") else 0
-        return entry % self.banks, offset + entry // self.banks
+        """Bank, and address from the layer's first one, of a neuron's accumulator for a gate, by its number in `sums`;
+        arrays are taken too.
+        """
+        entry = neuron if gate >= GATES.index("z") else 2 * neuron + gate
+        return entry % self.banks, self.gate_offset(layer, gate) + entry // self.banks
+
+    def gate_offset(self, layer: int, gate: int) -> int:
+        """Address, from the layer's first one, where the accumulators of a gate begin, by its number in `sums`."""
+        pair, one = self.pair_depth(layer), self.candidate_depth(layer)
+        if self.reset == "before":
+            return pair if gate == GATES.index("z") else 0
+        return (one, one, 0, one + pair)[gate]
 
     def gate_banks(self, gate: int) -> range:
-        """The banks in which the accumulators of a gate lie, as a range."""
-        return range(self.banks) if gate == GATES.index("z") else range(gate, self.banks, 2)
+        """The banks in which the accumulators of a gate lie, by its number in `sums`, as a range."""
+        return range(self.banks) if gate >= GATES.index("z") else range(gate, self.banks, 2)
 
     # Weights: columns of words, one column a source. An entry of a word is {code, run}. A lane walks over positions,
     # bank * span + address, of its rows: it goes on by run + 1, or, where code is 0, by (run + 1) << RUN_BITS.
 
+    @property
+    def matrix_kinds(self) -> tuple[str, ...]:
+        """The kinds of matrices of a layer, of `MATRIX_KINDS`."""
+        return MATRIX_KINDS if self.reset == "before" else MATRIX_KINDS[:2]
+
+    def matrix_gates(self, kind: str) -> tuple[int, ...]:
+        """Numbers in `sums` that the rows of a ``kind`` of matrix have."""
+        return {"x": (0, 1, 2), "y": (0, 1) if self.reset == "before" else (0, 1, 3), "s": (2,)}[kind]
+
     def matrix_offset(self, layer: int, kind: str) -> int:
         """Address in a bank, from the layer's first one, where the rows of a ``kind`` of matrix begin."""
-        return self.pair_depth(layer) if kind == "s" else 0
+        return min(self.gate_offset(layer, gate) for gate in self.matrix_gates(kind))
+
+    def matrix_depth(self, layer: int, kind: str) -> int:
+        """Addresses of a bank that the rows of a ``kind`` of matrix of a layer take."""
+        pair, one = self.pair_depth(layer), self.candidate_depth(layer)
+        return {1: one, 2: pair, 3: pair + one}[len(self.matrix_gates(kind))]
 
     def matrix_span(self, layer: int, kind: str) -> int:
-        """Addresses of a bank that a ``kind`` of matrix of a layer takes, at least those that an empty entry skips."""
-        depth = {"x": self.layer_depth, "y": self.pair_depth, "s": self.candidate_depth}[kind](layer)
-        return max(depth, 1 << RUN_BITS)
+        """`matrix_depth` of a ``kind`` of matrix of a ``layer``, at least the addresses that an empty entry skips."""
+        return max(self.matrix_depth(layer, kind), 1 << RUN_BITS)
 
     def readout_span(self, kind: str) -> int:
         """The same of a ``kind`` of matrix of the read-out."""
@@ -412,7 +448,7 @@ class Configuration:
         places = [
             (self.matrix_span(layer, kind), self.bank_base[layer] + self.matrix_offset(layer, kind))
             for layer in range(self.layers)
-            for kind in MATRIX_KINDS
+            for kind in self.matrix_kinds
         ]
         if self.readout is not None:
             places += [(self.readout_span(kind), self.readout_base[kind]) for kind in READOUT_KINDS]
@@ -420,7 +456,7 @@ class Configuration:
 
     def readout_matrix(self, kind: str) -> int:
         """Number of a ``kind`` of matrix of the read-out, behind those of the layers."""
-        return len(MATRIX_KINDS) * self.layers + READOUT_KINDS.index(kind)
+        return len(self.matrix_kinds) * self.layers + READOUT_KINDS.index(kind)
 
     @property
     def span(self) -> int:
@@ -486,7 +522,7 @@ class Configuration:
         return {
             "weights": self.weight_words * self.word_beats * self.memory_ratio,
             "embedding": self.vocabulary * self.embedding_beats * self.memory_ratio,
-            "rows": self.folded_tokens * self.layer_depth(0) * self.row_beats * self.memory_ratio,
+            "rows": self.folded_tokens * self.row_depth * self.row_beats * self.memory_ratio,
         }
 
     @cached_property
@@ -504,14 +540,16 @@ class Configuration:
         """First column of each layer's matrices: ``column_base[layer][kind]``."""
         bases, base = [], 0
         for layer, size in enumerate(self.hidden):
-            bases.append({"x": base, "y": base + self.inputs(layer), "s": base + self.inputs(layer) + size})
-            base += self.inputs(layer) + 2 * size
+            bases.append({})
+            for kind in self.matrix_kinds:
+                bases[-1][kind] = base
+                base += self.inputs(layer) if kind == "x" else size
         return tuple(bases)
 
     @property
     def columns(self) -> int:
         """Number of columns of all layers together."""
-        return self.column_base[-1]["s"] + self.hidden[-1]
+        return self.column_base[-1][self.matrix_kinds[-1]] + self.hidden[-1]
 
     @property
     def start_bits(self) -> int:
@@ -582,7 +620,7 @@ class Configuration:
         return hashlib.sha256(self.to_json().encode()).digest()[:8]
 
 
-_OPTIONAL = {"readout": None, "memory_ratio": 1}
+_OPTIONAL = {"readout": None, "memory_ratio": 1, "reset": "before"}
 """Parameters that the text of a configuration leaves out where they have these values."""
 
 TARGETS = {

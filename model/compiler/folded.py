@@ -63,7 +63,7 @@ def row_words(rows: np.ndarray, configuration: Configuration) -> bytes:
     """Folded ``rows``, int32 [tokens, 3H], as the memory of a ``configuration`` holds them: a word an address."""
     c = configuration
     size = c.hidden[0]
-    table = np.zeros((len(rows), c.layer_depth(0), c.banks), np.int64)
+    table = np.zeros((len(rows), c.row_depth, c.banks), np.int64)
     for gate in range(len(GATES)):
         bank, address = c.place(0, gate, np.arange(size))
         table[:, address, bank] = rows[:, gate * size : (gate + 1) * size]

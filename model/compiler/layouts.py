@@ -254,7 +254,7 @@ def word_layouts(configuration: Configuration) -> dict[str, Layout]:
         "columns": pointer_layout(c.start_bits, c.count_bits, c.block_bits, c.lanes),
         "embedding": Layout((Field("value", WEIGHT_BITS, signed=True),)),
         "bias": Layout(
-            tuple(Field(gate, c.accumulator_bits, signed=True, symbol="`accumulator_bits`") for gate in GATES)
+            tuple(Field(gate, c.accumulator_bits, signed=True, symbol="`accumulator_bits`") for gate in c.sums)
         ),
         "threshold": Layout((Field("threshold", STATE_FRACTION + 1, meaning=f"{STATE_FRACTION} bits are fraction"),)),
         "shift": Layout((Field("shift", 4, meaning="1 to 15"),)),
@@ -365,7 +365,7 @@ def _all_sections(c: Configuration) -> list[MemorySection]:
         (
             7,
             "rows",
-            c.folded_tokens * c.layer_depth(0),
+            c.folded_tokens * c.row_depth,
             "`folded_tokens` · D, D the addresses of layer 1 in a bank; only where `folded_tokens` is not 0",
         ),
         *(

@@ -19,7 +19,7 @@ SETTLING = 8
 
 
 def column_lookups(
-    sources: SourceCounts, tokens: np.ndarray, embedding: np.ndarray, folded: int
+    sources: SourceCounts, tokens: np.ndarray, embedding: np.ndarray, folded: int, reset: str
 ) -> list[tuple[np.ndarray, ...]]:
     """How often each column is looked up.
 
@@ -32,13 +32,16 @@ def column_lookups(
     embedding : np.ndarray, shape [V, E]
     folded : int
         Tokens, from the first one on, that need no column of the first layer's inputs.
+    reset : str
+        Of the network.
 
     Returns
     -------
-    list of (x, y, s), one a layer, each int64 [sources]
+    list of (x, y, s), one a layer, each int64 [sources]; (x, y) with reset "after"
     """
     embedded = np.count_nonzero(embedding[tokens[tokens >= folded]], axis=0)
-    return list(zip([embedded, *sources.x[1:]], sources.y, sources.s, strict=True))
+    kinds = ([embedded, *sources.x[1:]], sources.y, *([sources.s] if reset == "before" else []))
+    return list(zip(*kinds, strict=True))
 
 
 def estimate_lookups(network: "IntegerNetwork", folded: int = 0, *, seed: int = 0) -> list[np.ndarray]:
@@ -55,7 +58,7 @@ def estimate_lookups(network: "IntegerNetwork", folded: int = 0, *, seed: int = 
     Returns
     -------
     list of np.ndarray of float, one a layer
-        Look-ups a step of each column: those of x, then y', then s.
+        Look-ups a step of each column: those of x, then y', then s where it has columns of its own.
     """
     engine, rng = IntegerEngine(network), np.random.default_rng(seed)
     sources = SourceCounts(integer_columns(network))
@@ -69,5 +72,5 @@ def estimate_lookups(network: "IntegerNetwork", folded: int = 0, *, seed: int = 
             counted.append(tokens)
         logits = engine.read_out(traces[-1].y)
         tokens = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # a sample of their softmax
-    lookups = column_lookups(sources, np.concatenate(counted), network.embedding, folded)
+    lookups = column_lookups(sources, np.concatenate(counted), network.embedding, folded, network.reset)
     return [np.concatenate(layer) / sources.steps for layer in lookups]

@@ -1,8 +1,8 @@
 """Packing: the columns of a matrix dealt out to the words of the weight memory.
 
-A column holds the non-zero weights of one source: an input x_j (rows of u, r, z), an event y'_j (rows of u, r) or a
-reset value s_j (rows of z). Its entries are sorted by position, that is by accumulator bank and then by address, and
-cut into as many pieces as there are lanes, one a lane, so that
+A column holds the non-zero weights of one source: an input x_j (rows of u, r, z), an event y'_j (rows of u, r; with
+reset "after" of z, too) or a reset value s_j (rows of z). Its entries are sorted by position, that is by accumulator
+bank and then by address, and cut into as many pieces as there are lanes, one a lane, so that
 
 - each piece fits W words, W being the same for all lanes and as small as possible,
 - lane l's piece lies in the `WINDOW` banks around its own two, 2 l and 2 l + 1,
@@ -20,7 +20,6 @@ import numpy as np
 
 from egret.model.arithmetic import GATES
 from egret.model.compiler.configuration import (
-    MATRIX_KINDS,
     RUN_BITS,
     WIDEST_RUN,
     WINDOW,
@@ -85,12 +84,6 @@ class Matrix:
         return len(self.source) + int(skips[same].sum())
 
 
-def _gate_rows(size, kind):
-    """(gate, rows of it in the stacked weight matrix) of a kind of matrix."""
-    gates = {"x": GATES, "y": GATES[:2], "s": GATES[2:]}[kind]
-    return [(GATES.index(gate), slice(GATES.index(gate) * size, (GATES.index(gate) + 1) * size)) for gate in gates]
-
-
 def row_positions(configuration: Configuration, layer: int, kind: str) -> np.ndarray:
     """Position of each row of a layer's stacked weights within one of its matrices.
 
@@ -108,9 +101,10 @@ def row_positions(configuration: Configuration, layer: int, kind: str) -> np.nda
     """
     c, size = configuration, configuration.hidden[layer]
     positions = np.full(3 * size, -1)
-    for gate, rows in _gate_rows(size, kind):
+    for gate in c.matrix_gates(kind):
         bank, address = c.place(layer, gate, np.arange(size))
-        positions[rows] = bank * c.matrix_span(layer, kind) + address - c.matrix_offset(layer, kind)
+        row = min(gate, GATES.index("z")) * size
+        positions[row : row + size] = bank * c.matrix_span(layer, kind) + address - c.matrix_offset(layer, kind)
     return positions
 
 
@@ -118,7 +112,7 @@ def matrices(network: IntegerNetwork, configuration: Configuration) -> list[Matr
     """All matrices of a ``network`` on a core of some ``configuration``, in the order of their columns."""
     result = []
     for number, layer in enumerate(network.layers):
-        for kind in MATRIX_KINDS:
+        for kind in configuration.matrix_kinds:
             weights = layer.weight_x if kind == "x" else layer.weight_y
             positions = row_positions(configuration, number, kind)
             rows = np.argsort(positions, kind="stable")[np.count_nonzero(positions < 0) :]
@@ -139,11 +133,10 @@ def matrices(network: IntegerNetwork, configuration: Configuration) -> list[Matr
 
 def most_values(network: IntegerNetwork) -> int:
     """Most non-zero values that a matrix of the ``network`` has."""
-    return max(
-        int(np.count_nonzero(np.unique(np.concatenate([weights[rows] for _, rows in _gate_rows(size, kind)]))))
-        for layer, size in zip(network.layers, network.hidden, strict=True)
-        for kind, weights in (("x", layer.weight_x), ("y", layer.weight_y), ("s", layer.weight_y))
-    )
+    parts = []
+    for layer, size in zip(network.layers, network.hidden, strict=True):
+        parts += [layer.weight_x, *np.split(layer.weight_y, [2 * size] if network.reset == "before" else [])]
+    return max(int(np.count_nonzero(np.unique(part))) for part in parts)
 
 
 def _skips(distance, span, run_bits):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from egret.model.arithmetic import CODEBOOK, GATES, WEIGHT_BITS
-from egret.model.compiler.configuration import MATRIX_KINDS, RUN_BITS, WINDOW, first_bank
+from egret.model.arithmetic import CODEBOOK, GATES, INNER, WEIGHT_BITS
+from egret.model.compiler.configuration import RUN_BITS, WINDOW, first_bank
 from egret.model.compiler.folded import folded_rows, row_words
 from egret.model.compiler.image import Image
 from egret.model.compiler.layouts import word_layouts
@@ -47,7 +47,7 @@ def read_image(image: Image) -> IntegerNetwork:
     else:
         # A code is the weight.
         every = np.arange(1 << WEIGHT_BITS).astype(np.uint8).view(np.int8)
-        codebooks = np.broadcast_to(every, (len(MATRIX_KINDS) * c.layers, len(every)))
+        codebooks = np.broadcast_to(every, (len(c.matrix_kinds) * c.layers, len(every)))
     readout_codebook = None
     if c.readout is not None and c.weight_bits == 4:
         readout_codebook = codebooks[c.readout_matrix("head")]
@@ -56,7 +56,7 @@ def read_image(image: Image) -> IntegerNetwork:
     for number, size in enumerate(c.hidden):
         weight = {"x": np.zeros((3 * size, c.inputs(number)), np.int8), "y": np.zeros((3 * size, size), np.int8)}
         weight["s"] = weight["y"]
-        for kind in MATRIX_KINDS:
+        for kind in c.matrix_kinds:
             own = slice(column, column := column + weight[kind].shape[1])
             _unpack_columns(entries, pointers, own, next(codebook), weight[kind], c, number, kind)
         base = c.neuron_base[number]
@@ -68,6 +68,7 @@ def read_image(image: Image) -> IntegerNetwork:
                 biases[:, base : base + size].ravel(),
                 thresholds[base : base + size],
                 (u, r, z),
+                bias[INNER][base : base + size].astype(np.int32) if INNER in bias else None,
             )
         )
     readout = None

@@ -63,15 +63,17 @@ class Run:
             self.expected += [(int(index), int(traces[-1].y[0, index]), 0) for index in np.flatnonzero(traces[-1].y[0])]
             self.expected.append((0, 0, 1))
             folded = token < self.c.folded_tokens
-            self.beats += self.c.layer_depth(0) * self.c.row_beats if folded else self.c.embedding_beats
+            self.beats += self.c.row_depth * self.c.row_beats if folded else self.c.embedding_beats
             for number, (layer, trace) in enumerate(zip(self.network.layers, traces, strict=True)):
                 self.events[number] += np.count_nonzero(trace.y)
                 size = len(layer.threshold)
                 if number or not folded:
                     self.look_up(number, "x", layer.weight_x, trace.x)
                 # The first layer's events are accumulated at once, for the next step.
-                self.look_up(number, "y", layer.weight_y[: 2 * size], trace.y if number == 0 else trace.y_before)
-                self.look_up(number, "s", layer.weight_y[2 * size :], trace.s)
+                y, before = trace.y if number == 0 else trace.y_before, self.c.reset == "before"
+                self.look_up(number, "y", layer.weight_y[: 2 * size] if before else layer.weight_y, y)
+                if before:
+                    self.look_up(number, "s", layer.weight_y[2 * size :], trace.s)
 
     def look_up(self, layer, kind, weights, values):
         """Count what the columns of some sources take."""
@@ -107,18 +109,27 @@ class Run:
 
 FOLDED = (0, 4, 7)  # of 7 tokens
 PAIRS = [
-    (3 * row + column, store, folded, (row + column) % 2 == 1, (store == "spram") == (folded != 4))
+    (3 * row + column, store, folded, (row + column) % 2 == 1, (store == "spram") == (folded != 4), "before")
     for row, store in enumerate(STORES)
     for column, folded in enumerate(FOLDED)
 ]
 """Seeds with every pair of two options."""
-ALL = itertools.product((20, 21), STORES, FOLDED, (False, True), (False, True))
+AFTER = [
+    (30, "bram", 0, False, False, "after"),
+    (31, "bram", 4, True, True, "after"),
+    (32, "spram", 0, True, True, "after"),
+    (33, "spram", 7, False, False, "after"),
+    (34, "sdram", 4, False, True, "after"),
+    (35, "sdram", 0, True, False, "after"),
+]
+ALL = itertools.product((20, 21), STORES, FOLDED, (False, True), (False, True), ("before",))
 
 
 @pytest.mark.parametrize(
-    "seed, store, folded, few, compact", [*PAIRS, *(pytest.param(*case, marks=pytest.mark.slow) for case in ALL)]
+    "seed, store, folded, few, compact, reset",
+    [*PAIRS, *AFTER, *(pytest.param(*case, marks=pytest.mark.slow) for case in ALL)],
 )
-def test_random_networks(seed, store, folded, few, compact):
+def test_random_networks(seed, store, folded, few, compact, reset):
     """Shapes, lanes, idle, backpressure, folded rows and 4-bit weights at random, any pipelines; counters add up."""
     rng = np.random.default_rng(seed)
     density = float(rng.choice([0.1, 0.5, 1.0]))
@@ -128,7 +139,7 @@ def test_random_networks(seed, store, folded, few, compact):
         options["memory_ratio"] = int(rng.choice(MEMORY_RATIOS))
         lanes = max(lanes, 2 * options["memory_ratio"]) if few else 4 * options["memory_ratio"]
         options["resident_bytes"] = int(rng.choice([0, 60, 300, RESIDENT_BYTES]))
-    network = random_network(seed, **shape, density=density, empty_columns=0.2)
+    network = random_network(seed, **shape, density=density, empty_columns=0.2, reset=reset)
     network = few_values(network) if few else network
     backpressure = float(rng.choice([0, 0.5, 0.9]))
     run = Run(

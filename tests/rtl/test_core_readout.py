@@ -81,11 +81,16 @@ class ReadingRun(Run):
         assert [payload for _, payload in self.results] == self.answers
 
 
-def reading_network(seed, *, head, sizes, rows=2, few=False, codebook=None, **options):
+def reading_network(seed, *, head, sizes, rows=2, few=False, codebook=None, reset="before", **options):
     rng = np.random.default_rng(seed)
     shape = random_shape(seed, layers=2, size=7)
     network = random_network(
-        seed, vocabulary=head + sum(sizes), **shape, density=float(rng.choice([0.3, 1.0])), threshold=2000
+        seed,
+        vocabulary=head + sum(sizes),
+        **shape,
+        density=float(rng.choice([0.3, 1.0])),
+        threshold=2000,
+        reset=reset,
     )
     network = few_values(network) if few else network
     return random_groups(

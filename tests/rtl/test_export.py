@@ -141,6 +141,7 @@ def lint(tmp_path):
     [
         {"vocabulary": 0, "weight_bits": 4, "wide_words": (1, 1, 1, 1), "accumulator_bits": 16},
         {"store": "spram", "compact": True},
+        {"hidden": (3, 2), "reset": "after"},
         {"store": "sdram", "embedding": 2, "lanes": 4, "folded_tokens": 2, "compact": True},
         {"vocabulary": 9, "embedding": 3, "hidden": (4, 3), "lanes": 2, "weight_words": 256, "folded_tokens": 3},
     ],

@@ -66,6 +66,9 @@ def check(
         return sum(np.count_nonzero(value) for value in values)
 
     before, events = active(trace.y_before for trace in layers), active(trace.y for trace in layers)
+    # With reset "after" there is no reset pass, and gate r serves every neuron.
+    resets = {"reset_values": active(trace.s for trace in layers)} if network.reset == "before" else {}
+    before = before if network.reset == "before" else neurons
     implied = {"output": active(traces[-1].y for traces in steps) + len(tokens)}
     if options.get("intermediate", True):
         implied |= {
@@ -74,7 +77,7 @@ def check(
             "events": events,
             "p": neurons,
             "c": neurons,
-            "reset_values": active(trace.s for trace in layers),
+            **resets,
             "accumulator_r": before,
             "gate_r": before,
             "accumulator_u": neurons,
@@ -89,9 +92,10 @@ def check(
     # A row takes a cycle an address, and those until its first one; more where it comes from an SDRAM.
     rows = np.count_nonzero(tokens < folded)
     if store == "sdram":
-        assert (result.counters["rows"] > rows * c.layer_depth(0) * c.row_beats) == (rows > 0)
+        assert (result.counters["rows"] > rows * c.row_depth * c.row_beats) == (rows > 0)
     else:
-        assert result.counters["rows"] == rows * (c.layer_depth(0) + 4)
+        assert result.counters["rows"] == rows * (c.row_depth + 4)
+    assert (result.counters["reset_pass"] > 0) == (network.reset == "before")
     # Of a few outputs, all may happen to be taken at once.
     if implied["output"] * options.get("backpressure", 0) > 10:
         assert result.stalls["o_events"] > 0
@@ -109,7 +113,8 @@ def multiplications(network, tokens, steps, folded):
             # The first layer's events are accumulated at once, for the next step.
             events = trace.y_before if number else trace.y
             count += np.count_nonzero(layer.weight_y[: 2 * size, events[0] != 0])
-            count += np.count_nonzero(layer.weight_y[2 * size :, trace.s[0] != 0])
+            events = trace.s if network.reset == "before" else events
+            count += np.count_nonzero(layer.weight_y[2 * size :, events[0] != 0])
     return count
 
 
@@ -155,6 +160,39 @@ def test_weights_in_a_ddr3():
     network = random_network(1, **random_shape(1), density=0.5, z_bias=4000)
     options = {"few": True, "store": "sdram", "memory_ratio": DDR3_RATIO, "folded": 4, "resident_bytes": 200}
     check(network, lanes=16, restart=3, **options)
+
+
+@pytest.mark.parametrize(
+    "hidden, embedding, options",
+    [
+        ((13, 1, 7), 3, {"lanes": 2, "restart": 4}),
+        ((9, 5), 5, {"few": True, "folded": 4, "idle": 0.5}),
+        ((5, 3), 4, {"few": True, "lanes": 1, "store": "spram"}),
+        ((21, 6), 5, {"few": True, "lanes": 8, "store": "sdram", "folded": 3, "resident_bytes": 200}),
+        pytest.param((37, 18), 9, {"lanes": 16, "simulator": "verilator", "restart": 7}, marks=pytest.mark.slow),
+        pytest.param(
+            (19, 6),
+            5,
+            {"few": True, "lanes": 16, "store": "sdram", "memory_ratio": DDR3_RATIO, "folded": 4},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_reset_after(hidden, embedding, options):
+    """Odd sizes and every store: no reset pass, and two sums of gate z."""
+    network = random_network(5, hidden=hidden, embedding=embedding, threshold=1000, z_bias=3000, reset="after")
+    check(network, backpressure=0.4, **options)
+
+
+def test_a_wrong_inner_bias_is_found():
+    network = random_network(6, hidden=(4,), embedding=3, threshold=1000, z_bias=3000, reset="after")
+    bias_y = network.layers[0].bias_y.copy()
+    bias_y[2] += 1 << 15
+    wrong = dataclasses.replace(network, layers=(dataclasses.replace(network.layers[0], bias_y=bias_y),))
+    c = configuration_for(network, lanes=2)
+    image, loaded = (compile_image(one, c) for one in (network, wrong))
+    with pytest.raises(LockstepError, match=r"^stream accumulator_z: step 0, layer 0, neuron 2: expected "):
+        run(image, [1, 2], simulator="icarus", loaded=loaded)
 
 
 ALL_ACTIVE = dict(

@@ -74,9 +74,12 @@ def test_odd_readouts(head, sizes, rows, change):
     assert scores >= TOKENS * 3 // 4 * (head + len(sizes) * rows)
 
 
-@pytest.mark.parametrize("simulator", ["icarus", pytest.param("verilator", marks=pytest.mark.slow)])
-def test_a_plain_readout(simulator):
-    network = dataclasses.replace(reading_network(4, head=9, sizes=(1,)), groups=None)
+@pytest.mark.parametrize(
+    "simulator, reset",
+    [("icarus", "before"), ("icarus", "after"), pytest.param("verilator", "before", marks=pytest.mark.slow)],
+)
+def test_a_plain_readout(simulator, reset):
+    network = dataclasses.replace(reading_network(4, head=9, sizes=(1,), reset=reset), groups=None)
     assert check(network, simulator=simulator) == TOKENS * 3 // 4 * 10
 
 

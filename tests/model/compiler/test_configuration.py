@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egret.model.arithmetic import GATES
 from egret.model.compiler.compile import configuration_for
 from egret.model.compiler.configuration import TARGETS, TINY, Configuration
 from egret.model.compiler.layouts import memory_sections
@@ -43,6 +42,7 @@ def configurations(draw, largest=1 << 14, layers=15):
         row_bits=row_bits,
         row_shift=draw(st.integers(0, accumulator_bits - row_bits)),
         gate_index_bits=draw(st.integers(8, 12)),
+        reset=draw(st.sampled_from(["before", "after"])),
     )
 
 
@@ -68,7 +68,8 @@ def test_derived_widths_hold_what_they_must(c):
         if name == "weights" or name.startswith("run_")
     )
     assert 8 * (c.weight_memory_bytes - 1) < bits <= 8 * c.weight_memory_bytes
-    spans = [c.matrix_span(layer, kind) for layer in range(c.layers) for kind in "xys"]
+    kinds = "xys" if c.reset == "before" else "xy"
+    spans = [c.matrix_span(layer, kind) for layer in range(c.layers) for kind in kinds]
     assert max(spans) <= 1 << c.span_bits and (max(spans) == 1 or max(spans) > 1 << (c.span_bits - 1))
     # A lane may begin at every address of a bank, and no entry passes more than the ends of two.
     assert all((span - 1) // 16 < 1 << c.block_bits for span in spans) and min(spans) >= 16
@@ -76,8 +77,8 @@ def test_derived_widths_hold_what_they_must(c):
     rows = 3 * max(c.hidden)
     assert -(-rows // c.lanes) < 1 << c.count_bits
     assert all(2 * span < 1 << c.count_bits for span in spans)
-    bases = [c.column_base[layer][kind] for layer in range(c.layers) for kind in "xys"]
-    sizes = [size for layer in range(c.layers) for size in (c.inputs(layer), c.hidden[layer], c.hidden[layer])]
+    bases = [c.column_base[layer][kind] for layer in range(c.layers) for kind in kinds]
+    sizes = [c.inputs(layer) if kind == "x" else c.hidden[layer] for layer in range(c.layers) for kind in kinds]
     assert bases == [sum(sizes[:place]) for place in range(len(sizes))] and c.columns == sum(sizes)
     assert c.neurons == sum(c.hidden) == c.neuron_base[-1] + c.hidden[-1]
     assert c.neuron_base == tuple(sum(c.hidden[:layer]) for layer in range(c.layers))
@@ -90,13 +91,13 @@ def test_accumulators_have_addresses_of_their_own(c):
     """Layers come one behind the other in all banks; none has more addresses than it needs."""
     places, bases = set(), []
     for layer, size in enumerate(c.hidden):
-        own = [c.place(layer, gate, neuron) for gate in range(3) for neuron in range(size)]
+        own = [c.place(layer, gate, neuron) for gate in range(len(c.sums)) for neuron in range(size)]
         assert all(0 <= bank < c.banks and 0 <= address < c.layer_depth(layer) for bank, address in own)
         assert max(address for _, address in own) == c.layer_depth(layer) - 1
         places |= {(bank, c.bank_base[layer] + address) for bank, address in own}
         bases.append(sum(c.layer_depth(below) for below in range(layer)))
     assert c.bank_base == tuple(bases)
-    assert len(places) == 3 * c.neurons
+    assert len(places) == (3 if c.reset == "before" else 4) * c.neurons
     assert max(address for _, address in places) == c.bank_depth - 1
 
 
@@ -104,15 +105,18 @@ def test_accumulators_have_addresses_of_their_own(c):
 @given(configurations(50, 5))
 def test_matrices_cover_their_rows(c):
     """The addresses of a matrix's rows, from its offset on, lie within its span, and it has no rows of others."""
-    gates = {"x": "urz", "y": "ur", "s": "z"}
+    gates = {"x": "urz", "y": "ur", "s": "z"} if c.reset == "before" else {"x": "urz", "y": ["u", "r", "zy"]}
+    assert c.matrix_kinds == tuple(gates) and c.row_depth == c.matrix_depth(0, "x")
     for layer, size in enumerate(c.hidden):
         for kind, names in gates.items():
             offset, span = c.matrix_offset(layer, kind), c.matrix_span(layer, kind)
-            depth = {"x": c.layer_depth, "y": c.pair_depth, "s": c.candidate_depth}[kind](layer)
-            own = {c.place(layer, GATES.index(name), neuron)[1] for name in names for neuron in range(size)}
+            depth = c.pair_depth(layer) * ("u" in names) + c.candidate_depth(layer) * (
+                "u" not in names or len(names) > 2
+            )
+            own = {c.place(layer, c.sums.index(name), neuron)[1] for name in names for neuron in range(size)}
             others = {
-                c.place(layer, GATES.index(name), neuron)[1]
-                for name in "urz"
+                c.place(layer, number, neuron)[1]
+                for number, name in enumerate(c.sums)
                 if name not in names
                 for neuron in range(size)
             }
@@ -155,6 +159,7 @@ def test_digests_differ():
         {"compact": True},
         {"store": "sdram", "weight_bits": 4, "embedding": 4},
         {"store": "sdram", "weight_bits": 4, "embedding": 4, "resident_words": 1},
+        {"reset": "after"},
     ]
     assert len({dataclasses.replace(TINY, **change).digest for change in changes}) == len(changes)
 
@@ -172,6 +177,7 @@ def test_digest_does_not_drift():
 @pytest.mark.parametrize(
     "change, message",
     [
+        ({"reset": "never"}, "configuration: reset must be 'before' or 'after', not 'never'"),
         ({"compact": 1}, "configuration: compact must be true or false, not 1"),
         ({"store": "rom"}, "configuration: store must be bram or spram or sdram, not 'rom'"),
         ({"store": "sdram", "wide_words": (1,)}, "configuration: wide_words must be () with the store sdram, not (1,)"),
