@@ -295,7 +295,7 @@ def _ddr3(entries: list[dict[str, Any]]) -> str:
         ]
         for result in _results(entries)
     ]
-    return _columns(("85 %", "95 %"), columns)
+    return _columns(("85 %, 16 lanes", "95 %, 16 lanes", "85 %, the board's core", "95 %, the board's core"), columns)
 
 
 def _percent_of_memory(energy: dict[str, Any]) -> str:
@@ -516,7 +516,7 @@ TABLES: dict[str, Table] = {
         ("85-groups-sdram", "95-groups-sdram", "85-groups-estimate", "95-groups-estimate"), _estimate, commands=False
     ),
     "fit": Table(("fit",), _fit, commands=False),
-    "ddr3": Table(("85-groups-ddr3", "95-groups-ddr3"), _ddr3),
+    "ddr3": Table(("85-groups-ddr3", "95-groups-ddr3", "85-groups-ddr3-board", "95-groups-ddr3-board"), _ddr3),
     "estimate-ddr3": Table(
         ("85-groups-ddr3", "95-groups-ddr3", "85-groups-ddr3-estimate", "95-groups-ddr3-estimate"),
         _estimate,

@@ -12,6 +12,7 @@ BOARDS = {
     "ulx3s-85f-sdram": "ulx3s_sdram",
     "icebreaker": "icebreaker",
     "orangecrab-85f": "orangecrab",
+    "orangecrab-85f-ddr3": "orangecrab_ddr3",
 }
 """File of each board."""
 

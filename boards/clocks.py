@@ -7,11 +7,24 @@ from typing import Any
 from amaranth.hdl import *
 from amaranth.lib import io
 
-__all__ = ["PLLS", "Ecp5Pll", "Ice40Pll", "PllSettings", "ecp5_settings", "ice40_settings"]
+__all__ = [
+    "PLLS",
+    "Ecp5Ddr3Pll",
+    "Ecp5Pll",
+    "Ice40Pll",
+    "PllSettings",
+    "ddr3_settings",
+    "ecp5_settings",
+    "ice40_settings",
+]
 
 RESET_CYCLES = 1024
 """How long the reset stays after the PLL has locked; the block RAMs of an iCE40 read as zeros for 3 us."""
 TOLERANCE = 0.002
+START_HERTZ = 24e6
+"""Of what starts the PHY of a DDR3."""
+DDR3_RESET_CYCLES = 1 << 16
+"""The same with a DDR3, whose PHY sets up its clocks in the meantime."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,23 @@ def ecp5_settings(reference: float, hertz: float, ratio: int = 1) -> PllSettings
     return _nearest(reference, hertz, candidates)
 
 
+def ddr3_settings(reference: float, hertz: float) -> PllSettings:
+    """Dividers of an EHXPLLL for a DDR3, where the output that is fed back is that of `START_HERTZ`.
+
+    The oscillator runs at ``feedback`` times that, 400 to 800 MHz. ``reference`` is the clock that comes in, ``hertz``
+    the one that is wanted for the core. Raises `ValueError` where there is none.
+    """
+    candidates = []
+    if (divider := round(reference / START_HERTZ)) >= 1 and divider * START_HERTZ == reference:
+        for feedback in range(1, 129):
+            if 400e6 <= feedback * START_HERTZ <= 800e6:
+                candidates += [
+                    PllSettings(divider, feedback, output, feedback * START_HERTZ / output, 2)
+                    for output in range(2, 129, 2)
+                ]
+    return _nearest(reference, hertz, candidates)
+
+
 def ice40_settings(reference: float, hertz: float, ratio: int = 1) -> PllSettings:
     """Dividers of an SB_PLL40 with simple feedback, as its cell takes them: less one, the last one a power of two.
 
@@ -97,22 +127,27 @@ class _Pll(Elaboratable):
     ----------
     clock, reset : Signal
         For a domain.
+    locked : Signal
+        Whether the clock is steady.
     """
+
+    _reset_cycles = RESET_CYCLES
 
     def __init__(self, settings: PllSettings):
         self._settings = settings
         self.clock = Signal(name="core_clock")
         self.reset = Signal(init=1)
+        self.locked = Signal()
         self._source: Signal | None = None
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        locked = Signal()
+        locked = self.locked
         pin = None if self._source is not None else platform.request(platform.default_clk, dir="-")
         m.submodules.pll = self._instance(m, pin, self.clock, locked)
         # nextpnr knows the clock from that of the pin. The counter that ends the reset is itself held by the lock.
         m.domains.start = ClockDomain(async_reset=True, local=True)
-        left = Signal(range(RESET_CYCLES + 1), init=RESET_CYCLES)
+        left = Signal(range(self._reset_cycles + 1), init=self._reset_cycles)
         with m.If(left != 0):
             m.d.start += left.eq(left - 1)
         m.d.start += self.reset.eq(left != 0)
@@ -155,16 +190,17 @@ class Ecp5Pll(_Pll):
         if pin is not None:
             m.submodules.pin = buffer = io.Buffer(io.Direction.Input, pin)
             m.d.comb += self.oscillator.eq(buffer.i)
+        path, feedback, fed_back = self._feedback(clock)
         return Instance(
             "EHXPLLL",
             p_CLKI_DIV=s.reference,
-            p_CLKFB_DIV=s.feedback,
+            p_CLKFB_DIV=fed_back,
             p_CLKOP_DIV=s.output,
             p_CLKOP_CPHASE=s.output // 2,
             p_CLKOP_FPHASE=0,
             p_CLKOP_ENABLE="ENABLED",
             **self._outputs(),
-            p_FEEDBK_PATH="CLKOP",
+            p_FEEDBK_PATH=path,
             **dict.fromkeys(("p_PLLRST_ENA", "p_INTFB_WAKE", "p_STDBY_ENABLE", "p_DPHASE_SOURCE"), "DISABLED"),
             **{f"p_OUTDIVIDER_MUX{output}": f"DIV{output}" for output in "ABCD"},
             a_ICP_CURRENT="12",
@@ -172,12 +208,16 @@ class Ecp5Pll(_Pll):
             a_MFG_ENABLE_FILTEROPAMP="1",
             a_MFG_GMCREF_SEL="2",
             i_CLKI=self.oscillator,
-            i_CLKFB=clock,
+            i_CLKFB=feedback,
             **dict.fromkeys(("i_RST", "i_STDBY", "i_PHASESEL0", "i_PHASESEL1", "i_PLLWAKESYNC", "i_ENCLKOP"), 0),
             **dict.fromkeys(("i_PHASEDIR", "i_PHASESTEP", "i_PHASELOADREG"), 1),
             o_CLKOP=clock,
             o_LOCK=locked,
         )
+
+    def _feedback(self, clock: Signal) -> tuple[str, Signal, int]:
+        """Which output is fed back: its name, its signal, and by what it is divided."""
+        return "CLKOP", clock, self._settings.feedback
 
     def _outputs(self) -> dict[str, Any]:
         """The memory's clocks. A phase is in cycles of the oscillator, and eighths of one."""
@@ -192,6 +232,48 @@ class Ecp5Pll(_Pll):
                 f"p_{output}_DIV": s.output // s.ratio,
                 f"p_{output}_CPHASE": s.output // 2 + late // 8,
                 f"p_{output}_FPHASE": late % 8,
+                f"o_{output}": clock,
+            }
+        return result
+
+
+class Ecp5Ddr3Pll(Ecp5Pll):
+    """The PLL of an ECP5 with the clocks of a DDR3's PHY.
+
+    Its ``clock`` is as fast as the core's, which the PHY makes of ``edge_clock``.
+
+    Parameters
+    ----------
+    settings : PllSettings
+        Those of `ddr3_settings`.
+
+    Attributes
+    ----------
+    edge_clock, start_clock : Signal
+        That of the memory, and the one that starts the PHY.
+    """
+
+    _reset_cycles = DDR3_RESET_CYCLES
+
+    def __init__(self, settings: PllSettings):
+        super().__init__(settings)
+        self.edge_clock, self.start_clock = Signal(), Signal()
+
+    def _feedback(self, clock: Signal) -> tuple[str, Signal, int]:
+        return "CLKOS3", self.start_clock, 1
+
+    def _outputs(self) -> dict[str, Any]:
+        s = self._settings
+        result = {}
+        for output, clock, divider in (
+            ("CLKOS", self.edge_clock, s.output // s.ratio),
+            ("CLKOS3", self.start_clock, s.feedback),
+        ):
+            result |= {
+                f"p_{output}_ENABLE": "ENABLED",
+                f"p_{output}_DIV": divider,
+                f"p_{output}_CPHASE": divider // 2,
+                f"p_{output}_FPHASE": 0,
                 f"o_{output}": clock,
             }
         return result

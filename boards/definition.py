@@ -42,6 +42,8 @@ class BoardDefinition:
         Those of a light that shows that the core is at work.
     sdram : str or None
         The SDRAM that the board carries, a name in `egret.rtl.sdram.PARTS`; the resource is ``sdram``.
+    ddr3 : str or None
+        The DDR3 that it carries, a name in `egret.rtl.ddr3_timing.PARTS`; the resource is ``ddram``.
     """
 
     title: str
@@ -57,6 +59,7 @@ class BoardDefinition:
     port: tuple[str, int] = ("uart", 0)
     led: tuple[str, int] | None = ("led", 0)
     sdram: str | None = None
+    ddr3: str | None = None
 
     @property
     def shares_line(self) -> bool:

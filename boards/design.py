@@ -2,8 +2,9 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
-from egret.boards.clocks import PLLS
+from egret.boards.clocks import PLLS, ddr3_settings
 from egret.boards.definition import BoardDefinition
 from egret.boards.line import UartLine, UsbLine
 from egret.boards.memory import clock_delay
@@ -11,6 +12,8 @@ from egret.boards.tools import FAMILY_TOOLS, PLACEMENT, PREPARATION, SYNTHESIS
 from egret.boards.top import Top
 from egret.model.compiler.configuration import Configuration
 from egret.model.errors import InputError, needs
+from egret.rtl import ddr3_timing
+from egret.rtl.ddr3_timing import Ddr3Part, Ddr3Timing
 from egret.rtl.sdram import PARTS, Part, Timing
 
 __all__ = ["NAME", "Design", "generate"]
@@ -68,7 +71,8 @@ def generate(
     seed : int
         Of the placement. The same design, seed and tools give the same bitstream, bit for bit, on any machine.
     sdram : str, optional
-        The SDRAM that the board carries, a name in `egret.rtl.sdram.PARTS`, instead of the one its file names.
+        The SDRAM that the board carries, a name in `egret.rtl.sdram.PARTS` or for a DDR3 in
+        `egret.rtl.ddr3_timing.PARTS`, instead of the one its file names.
 
     Returns
     -------
@@ -79,16 +83,20 @@ def generate(
     InputError
         PLL, UART or SDRAM cannot be had with this clock, the board has no such memory, or LUNA is missing for its USB.
     """
-    if configuration.ddr3:
-        raise InputError(f"{board.title}: it has no DDR3 that is supported; the image is for one")
     platform = board.platform()
     platform.add_resources(board.resources)
     settings_for, _ = PLLS[board.device.family]
     try:
-        settings = settings_for(platform.default_clk_frequency, hertz or board.hertz, configuration.memory_ratio)
+        part = _part(board, configuration, sdram)
+        if isinstance(part, Ddr3Part):
+            settings = ddr3_settings(platform.default_clk_frequency, hertz or board.hertz)
+        else:
+            settings = settings_for(platform.default_clk_frequency, hertz or board.hertz, configuration.memory_ratio)
         divisor = board.divisor(settings.hertz)
-        memory = {}
-        if (part := _sdram_part(board, configuration, sdram)) is not None:
+        memory: dict[str, Any] = {}
+        if isinstance(part, Ddr3Part):
+            memory = {"timing": Ddr3Timing.of(part, settings.hertz * settings.ratio)}
+        elif part is not None:
             hertz = settings.hertz * configuration.memory_ratio
             memory = {"timing": Timing.of(part, hertz), "late": clock_delay(part, hertz)}
     except ValueError as error:
@@ -117,10 +125,15 @@ def generate(
     )
 
 
-def _sdram_part(board: BoardDefinition, configuration: Configuration, sdram: str | None) -> Part | None:
-    """The SDRAM that is the store, None where it is not."""
-    if sdram is not None and sdram not in PARTS:
-        raise ValueError(f"--sdram-module must be one of {', '.join(PARTS)}, not {sdram!r}")
+def _part(board: BoardDefinition, configuration: Configuration, sdram: str | None) -> Part | Ddr3Part | None:
+    """The SDRAM or DDR3 that is the store, None where it is not."""
+    parts = ddr3_timing.PARTS if configuration.ddr3 else PARTS
+    if sdram is not None and sdram not in parts:
+        raise ValueError(f"--sdram-module must be one of {', '.join(parts)}, not {sdram!r}")
+    if configuration.ddr3:
+        if board.ddr3 is None:
+            raise ValueError("it has no DDR3 that is supported; the image is for one")
+        return ddr3_timing.PARTS[sdram or board.ddr3]
     if configuration.store != "sdram":
         if sdram is not None:
             raise ValueError("--sdram-module is for a core with the store sdram")

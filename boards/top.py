@@ -6,13 +6,14 @@ from amaranth.hdl import *
 from amaranth.lib import io, wiring
 from amaranth.lib.io import Direction
 
-from egret.boards.clocks import PLLS, PllSettings
+from egret.boards.clocks import PLLS, Ecp5Ddr3Pll, PllSettings
+from egret.boards.ddr3 import Ddr3Phy
 from egret.boards.definition import BoardDefinition
 from egret.boards.line import Line
 from egret.boards.memory import PIN_CLOCK, connect_memory
 from egret.model.compiler.configuration import Configuration
 from egret.rtl.link.accelerator import Accelerator
-from egret.rtl.sdram import Timing
+from egret.rtl.outer import OuterTiming
 from egret.rtl.sdram_edge import MEMORY
 
 __all__ = ["Top"]
@@ -29,10 +30,10 @@ class Top(Elaboratable):
         Of the PLL.
     line : Line
         Of the link.
-    timing : Timing or None
+    timing : OuterTiming or None
         Of the SDRAM, where that is the store.
     late : float or None
-        Where that is the store, seconds by which the clock at its pin is late (`egret.boards.memory.clock_delay`).
+        Where that is no DDR3, seconds by which the clock at its pin is late (`egret.boards.memory.clock_delay`).
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Top(Elaboratable):
         configuration: Configuration,
         settings: PllSettings,
         line: Line,
-        timing: Timing | None = None,
+        timing: OuterTiming | None = None,
         late: float | None = None,
     ):
         self._board = board
@@ -55,10 +56,12 @@ class Top(Elaboratable):
         m = Module()
         _, pll_class = PLLS[board.device.family]
         late = {} if self._late is None else {"late": self._late}
-        pll: Any = pll_class(self._settings, **late)
+        with_ddr3 = self._configuration.ddr3
+        pll: Any = Ecp5Ddr3Pll(self._settings) if with_ddr3 else pll_class(self._settings, **late)
         m.submodules.clock = pll
         m.domains.sync = ClockDomain()
-        m.d.comb += [ClockSignal().eq(pll.clock), ResetSignal().eq(pll.reset)]
+        phy = Ddr3Phy(pll, self._settings.hertz) if with_ddr3 else None
+        m.d.comb += [ClockSignal().eq(phy.clock if phy else pll.clock), ResetSignal().eq(pll.reset)]
         m.submodules.board = top = Accelerator(
             self._configuration, window=board.window, receive_bytes=board.receive_bytes, timing=self._timing
         )
@@ -67,6 +70,9 @@ class Top(Elaboratable):
                 m.domains += ClockDomain(name, reset_less=True)
                 m.d.comb += ClockSignal(name).eq(clock)
             connect_memory(m, platform, top.sdram, self._configuration.memory_ratio)
+        if phy:
+            m.submodules.phy = phy
+            wiring.connect(m, top.sdram, phy.dfi)
         line = self._line.connect(m, platform, pll)
         wiring.connect(m, line.o, top.i)
         wiring.connect(m, top.o, line.i)

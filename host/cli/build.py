@@ -18,7 +18,10 @@ __all__ = ["build"]
 @click.command()
 @click.argument("source", required=False)
 @click.option(
-    "--board", "name", required=True, help="Name of a board: ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f."
+    "--board",
+    "name",
+    required=True,
+    help="Name of a board: ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, orangecrab-85f-ddr3.",
 )
 @click.option("-o", "--output", help="Directory to write to; build/BOARD by default.")
 @core_options("weight_bytes")
@@ -51,6 +54,7 @@ def build(
     other commands.
     """
     board = board_named(name, core, "weight_bytes", what="building")
+    from egret.boards.baselines import DIRECTORY
     from egret.boards.estimate import estimate as estimate_design
     from egret.boards.estimate import refuse_what_cannot_fit
     from egret.boards.tools import Tools
@@ -76,6 +80,10 @@ def build(
         rows = [*share_rows(estimate.used, capacity), ("time", f"about {_minutes(estimate.seconds)}")]
         show(Result({}, rows), f"{board.title}, estimate", as_json)
     refuse_what_cannot_fit(board, estimate.certain, "its memories and multipliers")
+    if not (DIRECTORY / f"{name}.json").exists():
+        click.echo(
+            f"egret: {board.title}: no build of this board has been routed to its end (docs/boards.md)", err=True
+        )
     speed = None
     if tokens:
         measurement = network.measure(tokens=tokens)

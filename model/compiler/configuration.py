@@ -628,6 +628,7 @@ TARGETS = {
     "icebreaker": {"lanes": 1, "weight_bytes": 64 * 1024, "store": "spram", "compact": True},
     "ulx3s": {"lanes": 8, "weight_bytes": 128 * 1024, "readout": True},
     "sdram": {"store": "sdram"},
+    "ddr3": {"store": "sdram", "memory_ratio": DDR3_RATIO, "lanes": 8, "resident_bytes": 0},
 }
 """Named lanes and weight memories, for `egret.model.compiler.compile.configuration_for`."""
 

@@ -100,7 +100,9 @@ def build(name, folder, seed="0"):
     "name",
     [
         # The core of the OrangeCrab is that of the ULX3S, and its tools take as long again.
-        pytest.param(path.stem, marks=[pytest.mark.long] if path.stem.endswith(("-sdram", "orangecrab-85f")) else [])
+        pytest.param(
+            path.stem, marks=[pytest.mark.long] if path.stem.endswith(("-sdram", "-ddr3", "orangecrab-85f")) else []
+        )
         for path in sorted(DIRECTORY.glob("*.json"))
         if path.stem != "icebreaker"
     ],

@@ -8,7 +8,7 @@ from egret.model.compiler.compile import configuration_for
 from egret.model.compiler.configuration import TARGETS
 from egret.model.errors import InputError
 from egret.rtl.protocol import USB_BYTES_PER_SECOND
-from tests.support.networks import random_network
+from tests.support.networks import few_values, random_network
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -22,11 +22,15 @@ def test_board(name):
     else:
         assert board.divisor(board.hertz) >= 8 and rate == pytest.approx(board.baud / 10, rel=0.015)
     assert board.platform.device.lower() in (name for name in DEVICES) or board.platform.device == "iCE40UP5K"
-    configuration_for(random_network(1, hidden=(9, 7), embedding=6), **TARGETS[board.target])
+    configuration_for(few_values(random_network(1, hidden=(9, 7), embedding=6)), **TARGETS[board.target])
 
 
 def test_unknown_board():
     with pytest.raises(
-        InputError, match=("^--board must be one of ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, not 'x'$")
+        InputError,
+        match=(
+            "^--board must be one of ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, orangecrab-85f-ddr3, "
+            "not 'x'$"
+        ),
     ):
         board_named("x")

@@ -21,18 +21,21 @@ WITH_DDR3 = dataclasses.replace(WITH_SDRAM, lanes=8, memory_ratio=DDR3_RATIO)
 
 
 @pytest.mark.parametrize("name", BOARDS)
-def test_design(name):
+def test_design(name, monkeypatch):
     """Every board's top elaborates, with its pins, and is estimated to fit."""
+    monkeypatch.setattr("egret.boards.ddr3.phy_verilog", lambda hertz: "module ddr3_phy; endmodule\n")
     board = board_named(name)
     store = TARGETS[board.target].get("store", "bram")
-    configuration = WITH_SDRAM if store == "sdram" else dataclasses.replace(SMALL, store=store)
+    with_sdram = WITH_DDR3 if board.ddr3 else WITH_SDRAM
+    configuration = with_sdram if store == "sdram" else dataclasses.replace(SMALL, store=store)
     design = generate(board, configuration, seed=7)
     assert [command[0] for command in design.commands] == list(FAMILY_TOOLS[board.device.family])
     assert "--seed" in design.commands[1] and "7" in design.commands[1]
     constraints = design.files["top.lpf" if board.device.family == "ecp5" else "top.pcf"]
     lines = {"uart": ("rx", "tx"), "usb": ("d_p", "d_n", "pullup")}[board.port[0]]
     assert all(f"{board.port[0]}_0__{line}__io" in constraints for line in lines)
-    assert ("sdram_0__dq__io[15]" in constraints) == (store == "sdram")
+    assert ("sdram_0__dq__io[15]" in constraints) == (board.sdram is not None)
+    assert ("ddram_0__dq__io[15]" in constraints) == ("ddr3_phy.v" in design.files) == (board.ddr3 is not None)
     # The same core and link as those of the virtual board.
     assert "module \\top.board.core" in design.files["top.il"] and "module \\top.board.link" in design.files["top.il"]
     cell = "EHXPLLL" if board.device.family == "ecp5" else "SB_PLL40_PAD"

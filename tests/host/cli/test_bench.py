@@ -42,7 +42,7 @@ def test_bench_of_a_board(egret, refused, network):
     status, out, _ = egret("bench", "network", "--board", "ulx3s-85f", "--tokens", 30)
     assert status == 0 and "expected tokens a second" in out
     assert refused("bench", "network", "--board", "x") == (
-        "--board must be one of ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, not 'x'"
+        "--board must be one of ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, orangecrab-85f-ddr3, not 'x'"
     )
     assert refused("bench", "network", "--board", "ulx3s-85f", "--store", "sdram") == (
         "--board has a core of its own: of its options only --lanes, --folded and --readout go with it"

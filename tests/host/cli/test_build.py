@@ -12,7 +12,13 @@ from egret.boards import build
     "arguments, message",
     [
         ((), "Missing option '--board'."),
-        (("--board", "x"), "--board must be one of ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, not 'x'"),
+        (
+            ("--board", "x"),
+            (
+                "--board must be one of ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, orangecrab-85f-ddr3, "
+                "not 'x'"
+            ),
+        ),
         (("--board", "icebreaker", "--clock", "0"), "--clock must be above 0, not 0"),
         (("--board", "icebreaker", "--tokens", "-1"), "--tokens must be at least 0, not -1"),
         (
@@ -85,3 +91,14 @@ def test_build_says_what_to_expect(egret, network, monkeypatch):
     assert status == 0 and out.count("expected tokens a second") == 4
     status, out, _ = egret(*arguments, "--tokens", 0, "--json")
     assert status == 0 and json.loads(out)["speed"] is None
+    assert egret(*arguments, "--tokens", 0, "--json")[2] == ""
+
+
+def test_build_warns_of_a_board_that_was_never_routed(egret, network, monkeypatch, tmp_path):
+    """One that has no file of accepted figures."""
+    for variable in ("YOSYS", "NEXTPNR_ECP5", "ECPPACK"):
+        monkeypatch.setenv(variable, "false")
+    monkeypatch.setattr("egret.boards.baselines.DIRECTORY", tmp_path)
+    status, _, err = egret("build", "--board", "ulx3s-85f", "network", "-o", "out", "--tokens", 0)
+    assert status == 2
+    assert "egret: ULX3S-85F: no build of this board has been routed to its end (docs/boards.md)" in err.splitlines()
