@@ -20,7 +20,7 @@ def blocks(b):
     unit = BlockMemory(WIDTH, DEPTH)
     inside = b.add(unit)
     address, word = b.fixed(range(DEPTH), "address"), Signal(WIDTH, name="word")
-    b.assume(address < DEPTH)
+    b.assume((address < DEPTH) & (unit.write_address < DEPTH))
     writes = unit.write_valid & (unit.write_address == address)
     with b.m.If(writes):
         b.m.d.sync += word.eq(unit.write_data)
