@@ -14,7 +14,7 @@ DEPTH, WIDTH = 2100, 9
 MOST = 6
 
 
-@proof(BlockMemory, induction=3, cover=8, arrays=True)
+@proof(BlockMemory, induction=3, cover=6, arrays=True)
 def blocks(b):
     """A word comes as it was last written, two enabled cycles after its address, from any of several blocks."""
     unit = BlockMemory(WIDTH, DEPTH)
