@@ -452,6 +452,25 @@ def _simulation(entries: list[dict[str, Any]]) -> str:
     return _markdown(("", "tokens simulated a second", "machine", "date"), rows)
 
 
+def _digits(entries: list[dict[str, Any]]) -> str:
+    rows = []
+    for name, one in zip(("float", "integers", "core"), _results(entries), strict=True):
+        cycles, wrong = one.get("cycles_per_token"), one.get("mismatches")
+        rows.append(
+            (
+                name,
+                f"{one['right']} of {one['asked']}",
+                _percent(one["accuracy"]),
+                _percent(one["activity"][0]),
+                f"{one['macs_per_step']:,.0f} of {one['macs_per_step_dense']:,}",
+                "" if cycles is None else f"{cycles:,.0f}",
+                "" if wrong is None else f"{wrong}",
+            )
+        )
+    head = ("", "right", "accuracy", "activity", "MACs a step, of all", "cycles a step", "mismatches")
+    return _markdown(head, rows)
+
+
 PACKING = tuple((goal, lanes) for goal in ("speed", "size") for lanes in (2, 8, 16))
 """Goals and lanes for which the packed memory is measured."""
 
@@ -516,6 +535,7 @@ TABLES: dict[str, Table] = {
         ("85-groups-sdram", "95-groups-sdram", "85-groups-estimate", "95-groups-estimate"), _estimate, commands=False
     ),
     "fit": Table(("fit",), _fit, commands=False),
+    "digits": Table(("digits-float", "digits-integer", "digits-core"), _digits, commands=False),
     "ddr3": Table(("85-groups-ddr3", "95-groups-ddr3", "85-groups-ddr3-board", "95-groups-ddr3-board"), _ddr3),
     "estimate-ddr3": Table(
         ("85-groups-ddr3", "95-groups-ddr3", "85-groups-ddr3-estimate", "95-groups-ddr3-estimate"),

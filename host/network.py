@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from egret.model.compiler.image import Image
     from egret.model.evaluate import Evaluation
     from egret.model.integer import IntegerNetwork
+    from egret.model.sequences import SequenceEvaluation, Sequences
     from egret.model.tokens import Vocabulary
     from egret.sim.lockstep import Result
 
@@ -186,8 +187,16 @@ class Network:
 
     def refuse_events(self) -> None:
         """Raise `InputError` where a later part of a network was named, whose input is events."""
-        if self._compiled is not None and self._compiled.configuration.takes_events:
+        if self._compiled is not None and self._compiled.configuration.takes_events and not self._compiled.vocabulary:
             raise self._is_a_part("takes events, not tokens")
+
+    def refuse_numbers(self) -> None:
+        """Raise `InputError` where the network's input is numbers, not tokens."""
+        if self.vocabulary.kind == "number":
+            raise InputError(
+                f"{self._path}: takes numbers, not a text; sequences of them are for `egret evaluate --data` and "
+                "`egret simulate --data`"
+            )
 
     @cached_property
     def image(self) -> "Image":
@@ -214,14 +223,19 @@ class Network:
         """Of the core: that of `image`, which is not compiled for it."""
         from egret.model.compiler.compile import configuration_for
 
-        return configuration_for(self.integer, **self.options) if self._compiled is None else self.image.configuration
+        return configuration_for(self.integer, **self._shape()) if self._compiled is None else self.image.configuration
 
     def compile(self) -> "Image":
         """Compile the network now, even where an image was named."""
         from egret.model.compiler.compile import compile_image, configuration_for
 
         with working("compiling the image"):
-            return compile_image(self.integer, configuration_for(self.integer, **self.options))
+            return compile_image(self.integer, configuration_for(self.integer, **self._shape()))
+
+    def _shape(self):
+        """Options of the core. One whose input is numbers makes no read-out, though a board's does by default."""
+        boards_own = self.integer.takes_events and "readout" not in self._core
+        return {name: value for name, value in self.options.items() if not (boards_own and name == "readout")}
 
     def ids(
         self, text: "str | Path | Sequence[int] | np.ndarray | None" = None, tokens: int | None = None
@@ -249,6 +263,7 @@ class Network:
         if text is None:
             if self.integer.readout_bias is None:
                 raise self._is_a_part("has no read-out to write a text with")
+            self.refuse_numbers()
             from egret.host.measure import sample
 
             with working("writing a text"):
@@ -327,6 +342,94 @@ class Network:
             options: dict[str, Any] = {"readout": readout, "batch": batch, "reset_every": reset_every}
             return evaluate(runs, columns, ids, **options, progress=progress)
 
+    def classify(
+        self,
+        data: "str | Path | Sequences",
+        *,
+        sequences: int | None = None,
+        engine: str = "integer",
+    ) -> "SequenceEvaluation":
+        """Accuracy, activity and operations over sequences, of a network whose input is numbers.
+
+        Parameters
+        ----------
+        data : str, Path or Sequences
+            Path of a ``.npz`` (`egret.model.sequences`), or what it holds.
+        sequences : int or None
+            How many of them, from the first on; all by default.
+        engine : str
+            ``"float"``, ``"integer"``, or ``"native"``, which gives the same integers.
+
+        Returns
+        -------
+        egret.model.sequences.SequenceEvaluation
+
+        Raises
+        ------
+        InputError
+            The network takes no numbers, the data are not for it, or a tool is missing.
+        """
+        from egret.host.sequences import evaluate_numbers
+
+        found = self._sequences(data, sequences)
+        if engine not in ("float", "integer", "native"):
+            raise InputError(f"engine must be 'float', 'integer' or 'native', not {engine!r}")
+        with progress_bar(f"{engine} network") as progress:
+            network = self.checkpoint if engine == "float" else self.integer
+            return evaluate_numbers(network, found, native=engine == "native", progress=progress)
+
+    def measure_sequences(
+        self, data: "str | Path | Sequences | None" = None, *, sequences: int | None = None, **where: Any
+    ) -> "Measurement":
+        """Run sequences on the core: accuracy and cycles, each event compared with the integer network.
+
+        Parameters
+        ----------
+        data, sequences
+            As for `classify`. Without data, one sequence of so many steps, whose numbers are drawn.
+        **where : Any
+            Arguments of `open_board`.
+
+        Returns
+        -------
+        egret.host.measure.Measurement
+            Its ``evaluation`` is an `egret.model.sequences.SequenceEvaluation`, of what the board sent.
+
+        Raises
+        ------
+        InputError
+            The network takes no numbers, the data are not for it, or a tool is missing.
+        """
+        from egret.host.sequences import measure_sequences
+
+        found = self._sequences(data, sequences)
+        with open_board(self.image.configuration, **where) as board:
+            with progress_bar("loading") as progress:
+                board.load(self.image, progress=progress)
+            with progress_bar("simulated core" if where.get("port") is None else "board") as progress:
+                return measure_sequences(board, self.image, self.integer, found, progress=progress)
+
+    def _sequences(self, data, count=None):
+        """Of a file, or given; without either one of ``count`` steps, drawn: half of its numbers are zeros."""
+        from egret.model.sequences import Sequences
+
+        if self.vocabulary.kind != "number":
+            raise InputError(f"{self._path}: takes a text, not sequences of numbers; give a text (--text)")
+        shape = self.checkpoint.configuration if self._is_checkpoint else None
+        inputs = self.integer.embedding.shape[1] if shape is None else shape.embedding_size
+        if data is None:
+            import numpy as np
+
+            numbers = np.random.default_rng(0).integers(-255, 256, (1, count or 1, inputs))
+            return Sequences.of(numbers.clip(0).astype(np.uint8), np.zeros(1, np.int32))
+        found = data if isinstance(data, Sequences) else Sequences.load(data)
+        try:
+            found = found.first(count)
+            found.check(inputs, self.vocabulary.size)
+        except InputError as error:
+            raise InputError(f"{'data' if isinstance(data, Sequences) else data}: {error}") from error
+        return found
+
     def measure(
         self,
         text: "str | Path | Sequence[int] | np.ndarray | None" = None,
@@ -341,7 +444,7 @@ class Network:
         Parameters
         ----------
         text, tokens
-            As for `ids`.
+            As for `ids`. Where the network's input is numbers, so many steps of numbers that are drawn, without a text.
         batch : int
             Streams that the text is cut into, each for a virtual board of its own; all run at the same time.
         simulator : str
@@ -363,6 +466,8 @@ class Network:
         """
         from egret.host.measure import measure
 
+        if text is None and self.integer.readout_bias is not None and self.vocabulary.kind == "number":
+            return self.measure_sequences(sequences=tokens, **where)
         ids = self.ids(text, tokens)
         if simulator == "icarus":
             if batch != 1:
@@ -425,6 +530,7 @@ class Network:
         text: "str | Path | Sequence[int] | np.ndarray | None" = None,
         *,
         tokens: int = 20,
+        data: "str | Path | Sequences | None" = None,
         simulator: str = "verilator",
         seed: int = 0,
         idle: float = 0.0,
@@ -437,6 +543,9 @@ class Network:
         ----------
         text, tokens
             As for `ids`.
+        data : str, Path, Sequences or None
+            Where the network's input is numbers: as for `classify`, one sequence behind the other, without zeroing the
+            state between them; numbers that are drawn by default. ``tokens`` are steps.
         simulator : str
             ``"verilator"`` or ``"icarus"``.
         seed : int
@@ -460,7 +569,16 @@ class Network:
         with needs("cocotb_tools", "cocotb==2.1.*", "this simulation"):
             from egret.sim.lockstep import run
 
-        steps = self.ids(text, tokens)[:-1]
+        if text is None and self.vocabulary.kind == "number":
+            steps = self._sequences(data, tokens if data is None else None)
+            steps = steps.values.reshape(-1, steps.inputs)
+            if not 1 <= tokens <= len(steps):
+                raise InputError(f"{data}: --tokens must be from 1 to {len(steps)}, the steps there are, not {tokens}")
+            steps = steps[:tokens]
+        elif data is not None:
+            raise InputError(f"{self._path}: takes a text, not sequences of numbers; give a text (--text)")
+        else:
+            steps = self.ids(text, tokens)[:-1]
         options = {"simulator": simulator, "seed": seed, "idle": idle, "backpressure": backpressure, "waves": waves}
         return run(self.image, steps, **options)
 
@@ -522,6 +640,7 @@ class Network:
 
         if engine not in ("rtl", "native"):
             raise InputError(f"engine must be 'rtl' or 'native', not {engine!r}")
+        self.refuse_numbers()
         image = self.image if engine == "rtl" else None
         ids = prompt_ids(self.vocabulary, prompt)
         end = None if stop is None else stop_token(self.vocabulary, stop)

@@ -1,12 +1,14 @@
 """Checkpoint: the directory that holds a trained float network.
 
 ``config.json``
-    ``cell`` ("egru" | "lstm"), ``tokens`` ("word" | "char" | "id" | "bpe"), ``vocab_size``, ``embedding_size``,
-    ``hidden_sizes``, ``reset`` ("before" | "after"), ``tied``, and ``readout``: null, or ``{"head", "groups", "rows"}``
-    of a read-out in groups (`egret.model.groups`). A file without ``readout`` is one with null.
+    ``cell`` ("egru" | "lstm"), ``tokens`` ("word" | "char" | "id" | "bpe" | "number"), ``vocab_size``,
+    ``embedding_size``, ``hidden_sizes``, ``reset`` ("before" | "after"), ``tied``, and ``readout``: null, or
+    ``{"head", "groups", "rows"}`` of a read-out in groups (`egret.model.groups`). A file without it is one with
+    null.
 ``model.safetensors`` (or ``model.safetensors.gz``)
     The tensors that `NetworkConfiguration.tensor_shapes` lists, as F32, F16 or BF16. Gates are stacked u | r | z for
-    EGRU and i | f | g | o for LSTM; zeros are pruned weights.
+    EGRU and i | f | g | o for LSTM; zeros are pruned weights. Where the tokens are ``"number"`` there is no embedding:
+    ``embedding_size`` numbers enter the first layer in each step, and ``vocab_size`` classes come out.
 ``vocab.txt``, or ``tokenizer.json`` where the tokens are ``"bpe"``
     See `egret.model.tokens` and `egret.model.bpe`, whose two files are read too.
 
@@ -61,9 +63,9 @@ class NetworkConfiguration:
     cell : str
         ``"egru"`` or ``"lstm"``.
     tokens : str
-        ``"word"``, ``"char"``, ``"id"`` or ``"bpe"``.
+        ``"word"``, ``"char"``, ``"id"`` or ``"bpe"``; ``"number"`` where numbers enter, not tokens.
     vocab_size : int
-        V, number of tokens.
+        V, number of tokens; of classes, where numbers enter.
     embedding_size : int
         E, inputs of the first layer; equals the last hidden size when tied.
     hidden_sizes : tuple of int
@@ -114,6 +116,8 @@ class NetworkConfiguration:
                 "a tied read-out needs embedding_size equal to the last hidden size, "
                 f"not {self.embedding_size} and {self.hidden_sizes[-1]}"
             )
+        if self.takes_numbers and (self.tied or self.readout is not None):
+            raise InputError("a network of numbers has no embedding: tied must be false, and readout null")
         if self.readout is not None:
             if not isinstance(self.readout, Groups):
                 object.__setattr__(self, "readout", Groups.from_fields(self.readout))
@@ -122,6 +126,11 @@ class NetworkConfiguration:
                     f"readout must hold all {self.vocab_size} words of the vocabulary once: {self.readout.head} in the "
                     f"head and {sum(self.readout.groups)} in groups are {self.readout.words}"
                 )
+
+    @property
+    def takes_numbers(self) -> bool:
+        """Whether numbers enter in each step, not tokens."""
+        return self.tokens == "number"
 
     @property
     def layers(self) -> int:
@@ -145,7 +154,9 @@ class NetworkConfiguration:
         -------
         dict of str to tuple of int
         """
-        shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (self.vocab_size, self.embedding_size)}
+        shapes: dict[str, tuple[int, ...]] = {}
+        if not self.takes_numbers:
+            shapes["embedding.weight"] = (self.vocab_size, self.embedding_size)
         for layer, (inputs, hidden) in enumerate(zip(self.input_sizes, self.hidden_sizes, strict=True)):
             shapes[f"layers.{layer}.weight_x"] = (self.gates * hidden, inputs)
             shapes[f"layers.{layer}.weight_y"] = (self.gates * hidden, hidden)

@@ -72,7 +72,7 @@ class FloatEngine:
     def __init__(self, checkpoint: "Checkpoint") -> None:
         self.configuration = checkpoint.configuration
         tensors = checkpoint.tensors
-        self._embedding = tensors["embedding.weight"]
+        self._embedding = tensors.get("embedding.weight")  # None where numbers enter
         cell = _LstmLayer if self.configuration.cell == "lstm" else _EgruLayer
         self._layers = [
             cell(
@@ -86,7 +86,7 @@ class FloatEngine:
         ]
         first = self._layers[0]
         self._table = None
-        if len(self._embedding) * first.bias.size <= _TABLE_LIMIT:
+        if self._embedding is not None and len(self._embedding) * first.bias.size <= _TABLE_LIMIT:
             self._table = self._embedding @ first.weight_x + first.bias
         readout = self._embedding if self.configuration.tied else tensors["readout.weight"]
         bias, groups = tensors["readout.bias"], self.configuration.readout
@@ -109,7 +109,7 @@ class FloatEngine:
 
         Parameters
         ----------
-        tokens : np.ndarray of int, shape [B]
+        tokens : np.ndarray of int, shape [B]; or the numbers that enter, float32 [B, I], where the network takes those
 
         Returns
         -------
@@ -117,7 +117,7 @@ class FloatEngine:
             One a layer; the last one's ``y`` is what the read-out takes.
         """
         steps = []
-        x = self._embedding[tokens]
+        x = np.asarray(tokens, np.float32) if self._embedding is None else self._embedding[tokens]
         for number, layer in enumerate(self._layers):
             if number == 0 and self._table is not None:
                 gates = self._table[tokens]

@@ -129,9 +129,9 @@ class IntegerNetwork:
     Attributes
     ----------
     vocabulary : Vocabulary or None
-        None where the input is events: a later part of a network (`split`).
+        None in a later part of a network (`split`). Of a network whose input is numbers, its classes.
     embedding : np.ndarray of int8, shape [V, E]
-        From -127 to 127; twice its value enters layer 1. It has no rows where the input is events.
+        From -127 to 127; twice its value enters layer 1. It has no rows where the network `takes_events`.
     layers : tuple of IntegerLayer
     readout_weight : np.ndarray of int8, shape [V, H], or None
         None where the embedding serves (tied).
@@ -184,7 +184,8 @@ class IntegerNetwork:
         vocabulary, inputs = self.embedding.shape
         if not inputs:
             raise InputError("integer network: embedding must have at least one column")
-        tokens = 0 if self.vocabulary is None else self.vocabulary.size
+        words = 0 if self.vocabulary is None else self.vocabulary.size
+        tokens = 0 if self.takes_events else words
         if vocabulary != tokens:
             raise InputError(f"integer network: embedding has {vocabulary} rows for {tokens} tokens")
         check("embedding", self.embedding, (vocabulary, inputs), -127, 127)
@@ -218,13 +219,15 @@ class IntegerNetwork:
                 raise InputError("integer network: has a part of a read-out and no readout.bias")
             return
         if self.readout_weight is not None:
-            check("readout.weight", self.readout_weight, (vocabulary, inputs), -127, 127)
+            check("readout.weight", self.readout_weight, (words, inputs), -127, 127)
+        elif self.takes_events:
+            raise InputError("integer network: without an embedding the read-out needs a readout.weight")
         elif inputs != self.embedding.shape[1]:
             raise InputError(
                 f"integer network: a tied read-out needs a last layer of {self.embedding.shape[1]} "
                 f"neurons, not {inputs}"
             )
-        check("readout.bias", self.readout_bias, (vocabulary,), -(1 << 31), (1 << 31) - 1)
+        check("readout.bias", self.readout_bias, (words,), -(1 << 31), (1 << 31) - 1)
         if (codebook := self.readout_codebook) is not None:
             check("readout.codebook", codebook, (len(codebook),), -127, 127)
             if not 1 <= len(codebook) <= CODEBOOK or (np.diff(codebook.astype(np.int64)) <= 0).any() or 0 in codebook:
@@ -233,9 +236,9 @@ class IntegerNetwork:
                     f"not {codebook.tolist()}"
                 )
         if self.groups is not None:
-            if len(self.groups.order) != vocabulary:
+            if len(self.groups.order) != words:
                 raise InputError(
-                    f"integer network: readout.order must hold {vocabulary} words, not {len(self.groups.order)}"
+                    f"integer network: readout.order must hold {words} words, not {len(self.groups.order)}"
                 )
             rows = len(self.groups.sizes) * self.groups.rows
             check("readout.group_weight", self.groups.weight, (rows, inputs), -127, 127)
@@ -267,6 +270,11 @@ class IntegerNetwork:
     def reset(self) -> str:
         """Whether the reset gate scales the events ``"before"`` or ``"after"`` their matrix."""
         return "before" if self.layers[0].bias_y is None else "after"
+
+    @property
+    def takes_events(self) -> bool:
+        """Whether events enter, with their 8 fraction bits, not tokens: those of a layer before, or numbers."""
+        return self.vocabulary is None or self.vocabulary.kind == "number"
 
     @property
     def hidden(self) -> tuple[int, ...]:
@@ -401,14 +409,14 @@ class IntegerEngine:
 
         Parameters
         ----------
-        tokens : int [B]; or the events that enter, int [B, I], where the input is events
+        tokens : int [B]; or the events that enter, int [B, I], where the network `takes_events`
 
         Returns
         -------
         list of LayerTrace, one a layer; the last one's ``y`` is what the read-out takes.
         """
         traces = []
-        if self.network.vocabulary is None:
+        if self.network.takes_events:
             x = np.asarray(tokens, np.int32)
         else:
             x = 2 * self.network.embedding[tokens].astype(np.int32)

@@ -5,7 +5,7 @@ A safetensors file of U8 tensors, each zlib data (which carries a checksum) of l
 ``vocabulary``
     The content of a ``vocab.txt``, or of a ``tokenizer.json`` where the tokens are ``"bpe"``.
 ``embedding``, and ``readout.weight`` only where the read-out is not tied
-    I8, row by row.
+    I8, row by row. The embedding has no rows where the tokens are ``"number"``.
 ``readout.bias``, and ``layers.{l}.bias``, ``.threshold``, ``.shift``
     I32.
 ``layers.{l}.weight_x.gaps``, ``.values`` (and weight_y)
@@ -13,7 +13,7 @@ A safetensors file of U8 tensors, each zlib data (which carries a checksum) of l
     and the non-zero weights as I8.
 
 Its metadata has one entry, ``egret``: a JSON object with ``format`` ("egret-integer-2"), ``tokens`` ("word" |
-"char" | "id" | "bpe"),
+"char" | "id" | "bpe" | "number"),
 ``vocabulary_size``, ``embedding_size``, ``hidden`` (list of layer sizes), ``tied``, ``readout_fraction``,
 ``accumulator_bits`` and ``gate_index_bits``. Equal networks give equal files.
 
@@ -69,7 +69,7 @@ def save_integer(network: IntegerNetwork, path: str | Path) -> None:
     """
     if network.vocabulary is None or network.readout_bias is None:
         raise InputError(f"{path}: a later part of a network has no vocabulary and no read-out; save the whole network")
-    vocabulary, embedding = network.embedding.shape
+    vocabulary, embedding = network.vocabulary.size, network.embedding.shape[1]
     text = network.vocabulary.to_bytes()
     if len(text) > _LARGEST_VOCABULARY:
         raise InputError(f"{path}: the vocabulary must have at most {_LARGEST_VOCABULARY} bytes, not {len(text)}")
@@ -201,7 +201,7 @@ def _parse(metadata, packed, path):
             )
     return IntegerNetwork(
         vocabulary=Vocabulary.from_bytes(text, metadata["tokens"], where=path),
-        embedding=matrix("embedding", vocabulary, embedding),
+        embedding=matrix("embedding", 0 if metadata["tokens"] == "number" else vocabulary, embedding),
         layers=layers,
         readout_weight=None if metadata["tied"] is True else matrix("readout.weight", vocabulary, hidden[-1]),
         readout_bias=numbers("readout.bias", vocabulary),

@@ -146,7 +146,7 @@ class NativeEngine:
         if largest > _MOST_NEURONS:
             raise InputError(f"the native engine runs layers of at most {_MOST_NEURONS:,} neurons, not {largest:,}")
         self._library = library()
-        bits, vocabulary = network.gate_index_bits, network.vocabulary
+        bits = network.gate_index_bits
         tables = _int32(sigmoid_table(bits)), _int32(tanh_table(bits))
         embedding = np.ascontiguousarray(network.embedding, np.int8)
         self._kept = [tables, embedding]  # what the library goes on reading
@@ -165,7 +165,7 @@ class NativeEngine:
         self._readout = None if network.readout_bias is None else ReadOut(network)  # pyright: ignore[reportArgumentType]
         if self._readout is not None:
             _add(self._library, self._pointer, self._readout)
-        if folded and vocabulary is not None:
+        if folded and not network.takes_events:
             row_bytes = 4 * 3 * network.hidden[0]
             self._library.network_fold(self._pointer, min(rows, FOLDED_BYTES // row_bytes))
         self._streams: list[_Stream] = []
@@ -180,13 +180,13 @@ class NativeEngine:
 
         Parameters
         ----------
-        tokens : int [B]; or the events that enter, int [B, I], where the input is events
+        tokens : int [B]; or the events that enter, int [B, I], where the network takes events
 
         Returns
         -------
         list of LayerTrace, one a layer; the last one's ``y`` is what the read-out takes.
         """
-        if self.network.vocabulary is None:
+        if self.network.takes_events:
             x = _int32(tokens)
             for stream, values in zip(self._streams, x, strict=True):
                 self._library.stream_step_events(stream.pointer, _at(values))

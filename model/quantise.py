@@ -94,39 +94,13 @@ def quantise(
             f"layers.{number}",
         )
 
-    def first(power):
-        embedding = _table(tensors["embedding.weight"], power, embedding_bits)
-        quantised = layer(0, power, 8)
-        size = len(quantised.threshold)
-        fractions = np.repeat(_weight_fractions(quantised.shift, gate_index_bits), size)[:, None]
-        loss = (
-            _relative_error(embedding * 2.0 ** (power - EMBEDDING_FRACTION), tensors["embedding.weight"])
-            + _relative_error(quantised.weight_x * 2.0 ** (-fractions - power), tensors["layers.0.weight_x"])
-            + 2 * _relative_error(quantised.weight_y * 2.0**-fractions, tensors["layers.0.weight_y"])
-        )
-        return loss, power, embedding
-
     readout = _ReadOutRounding(checkpoint, weight_bits, embedding_bits, accumulator_bits)
-    alone = _least_error_power(tensors["embedding.weight"])
-    choices = []
-    # A read-out that is tied may need a larger power to fit its accumulators.
-    for power in range(alone - 2, alone + 2 + (_MOST_RAISED if configuration.tied else 0)):
-        if power >= alone + 2 and choices:
-            break
-        try:
-            choice = first(power)
-        except InputError:
-            # A larger power makes the input weights larger still.
-            if not choices:
-                raise
-            break
-        if not configuration.tied or readout.fits(choice[2], power):
-            choices.append(choice)
-    if not choices:
-        raise readout.too_large()
-    _, power, embedding = min(choices, key=lambda choice: choice[0])
+    # Numbers enter as events do, with the same scale in every layer.
+    power, embedding = 0, np.zeros((0, configuration.embedding_size), np.int8)
+    if not configuration.takes_numbers:
+        power, embedding = _best_embedding(configuration, tensors, layer, readout, embedding_bits, gate_index_bits)
     layers = [layer(0, power), *(layer(number) for number in range(1, configuration.layers))]
-    scales = _scales(layers, power, gate_index_bits)
+    scales = _scales(layers, power, gate_index_bits, configuration.takes_numbers)
     readout_weight = None
     if not configuration.tied:
         power, readout_weight = readout.best()
@@ -149,6 +123,42 @@ def quantise(
     )
 
 
+def _best_embedding(configuration, tensors, layer, readout, embedding_bits, gate_index_bits):
+    """The power of two that the embedding is divided by, and the embedding in integers."""
+
+    def first(power):
+        embedding = _table(tensors["embedding.weight"], power, embedding_bits)
+        quantised = layer(0, power, 8)
+        size = len(quantised.threshold)
+        fractions = np.repeat(_weight_fractions(quantised.shift, gate_index_bits), size)[:, None]
+        loss = (
+            _relative_error(embedding * 2.0 ** (power - EMBEDDING_FRACTION), tensors["embedding.weight"])
+            + _relative_error(quantised.weight_x * 2.0 ** (-fractions - power), tensors["layers.0.weight_x"])
+            + 2 * _relative_error(quantised.weight_y * 2.0**-fractions, tensors["layers.0.weight_y"])
+        )
+        return loss, power, embedding
+
+    alone = _least_error_power(tensors["embedding.weight"])
+    choices = []
+    # A read-out that is tied may need a larger power to fit its accumulators.
+    for power in range(alone - 2, alone + 2 + (_MOST_RAISED if configuration.tied else 0)):
+        if power >= alone + 2 and choices:
+            break
+        try:
+            choice = first(power)
+        except InputError:
+            # A larger power makes the input weights larger still.
+            if not choices:
+                raise
+            break
+        if not configuration.tied or readout.fits(choice[2], power):
+            choices.append(choice)
+    if not choices:
+        raise readout.too_large()
+    _, power, embedding = min(choices, key=lambda choice: choice[0])
+    return power, embedding
+
+
 def _check(configuration, weight_bits, embedding_bits):
     """Raise `InputError` for what has no integer network."""
     if configuration.cell != "egru":
@@ -159,9 +169,9 @@ def _check(configuration, weight_bits, embedding_bits):
         raise InputError(f"embedding_bits must be 4 to 8, not {embedding_bits!r}")
 
 
-def _scales(layers, power, gate_index_bits):
+def _scales(layers, power, gate_index_bits, takes_numbers):
     """By name, what the weights of the embedding and the layers were multiplied with."""
-    scales = {"embedding.weight": 2.0 ** (EMBEDDING_FRACTION - power)}
+    scales = {} if takes_numbers else {"embedding.weight": 2.0 ** (EMBEDDING_FRACTION - power)}
     for number, layer in enumerate(layers):
         scale = np.repeat(2.0 ** _weight_fractions(layer.shift, gate_index_bits), len(layer.threshold))[:, None]
         scales[f"layers.{number}.weight_x"] = scale * 2.0 ** (0 if number else power)
@@ -269,7 +279,9 @@ def dequantise(network: IntegerNetwork) -> Checkpoint:
         raise InputError("a later part of a network has no vocabulary and no read-out; give the whole network")
     tied = weight is None
     power = EMBEDDING_FRACTION + VALUE_FRACTION - network.readout_fraction if tied else 0
-    tensors = {"embedding.weight": network.embedding * 2.0 ** (power - EMBEDDING_FRACTION)}
+    tensors = {}
+    if not network.takes_events:
+        tensors["embedding.weight"] = network.embedding * 2.0 ** (power - EMBEDDING_FRACTION)
     if weight is not None:
         tensors["readout.weight"] = weight * 2.0 ** (VALUE_FRACTION - network.readout_fraction)
     for number, layer in enumerate(network.layers):

@@ -5,6 +5,9 @@ outside the vocabulary becomes ``<unk>`` where the vocabulary has it. ``char``: 
 too. ``id``: a text is the tokens' numbers, separated by whitespace. ``bpe``: `egret.model.bpe`. Of every kind, a text
 may also be the file of a numpy array (``.npy``) that holds the numbers.
 
+``number``: what enters a network is no text, but numbers (`egret.model.sequences`). Its vocabulary names the classes
+that the network tells apart, one a line.
+
 The file of a vocabulary (``vocab.txt``) is UTF-8 and has one token a line; the line number, counted from zero, is the
 token's id. A character vocabulary writes the newline as ``\\n``, the carriage return as ``\\r`` and the backslash as
 ``\\\\``, since these would break the lines; words need no escapes, for they hold no whitespace. Of ids the file has
@@ -27,7 +30,7 @@ from egret.model.files import read
 
 __all__ = ["END_OF_LINE", "KINDS", "MOST_TOKENS", "UNKNOWN", "Vocabulary", "check_kind", "read_text"]
 
-KINDS = ("word", "char", "id", "bpe")
+KINDS = ("word", "char", "id", "bpe", "number")
 END_OF_LINE = "<eos>"
 UNKNOWN = "<unk>"
 MOST_TOKENS = 1 << 24
@@ -90,10 +93,10 @@ class Vocabulary:
     Parameters
     ----------
     tokens : iterable of str
-        Token of each id, in order; at least one, all different. Words hold no whitespace, characters are single, and an
-        id is its own number.
+        Token of each id, in order; at least one, all different. Words hold no whitespace, characters are single, an
+        id is its own number, and the name of a class is within one line.
     kind : str
-        ``"word"``, ``"char"`` or ``"id"``; `egret.model.bpe.BytePairs` is the vocabulary of the kind ``"bpe"``.
+        ``"word"``, ``"char"``, ``"id"`` or ``"number"``; `egret.model.bpe.BytePairs` is that of the kind ``"bpe"``.
 
     Attributes
     ----------
@@ -135,6 +138,8 @@ class Vocabulary:
             raise InputError(f"{where}: a token must be one character, not {token!r}")
         if self.kind == "word" and token.split() != [token]:
             raise InputError(f"{where}: a word must be non-empty and hold no whitespace, not {token!r}")
+        if self.kind == "number" and (not token.strip() or "\n" in token):
+            raise InputError(f"{where}: the name of a class must be non-empty and within one line, not {token!r}")
 
     @property
     def size(self) -> int:
@@ -219,6 +224,8 @@ class Vocabulary:
         """
         if kind == "bpe":
             raise InputError("tokens of the kind 'bpe' need a tokenizer; give its tokenizer.json as the vocabulary")
+        if kind == "number":
+            raise InputError("no text names the classes of a network whose input is numbers; give its vocabulary")
         if kind == "id":
             return cls.of_ids(1 + max((_number(token) for token in text.split()), default=-1))
         if kind == "word":
@@ -342,6 +349,7 @@ class Vocabulary:
         InputError
             The file cannot be read, or holds what the vocabulary lacks, naming the file.
         """
+        self._refuse_text()
         found = _read_numbers(path)
         if found is None:
             text = read_text(path)
@@ -354,6 +362,10 @@ class Vocabulary:
                 f"{path}: id {found[wrong[0]]} at {wrong[0]} is not in the vocabulary (0 to {self.size - 1})"
             )
         return found.astype(np.int32)
+
+    def _refuse_text(self):
+        if self.kind == "number":
+            raise InputError("the network takes numbers, not a text; give sequences (--data)")
 
     def find(self, token: str) -> int | None:
         """Id of a ``token``, or None where the vocabulary has no such."""
@@ -373,8 +385,9 @@ class Vocabulary:
         Raises
         ------
         InputError
-            If the text holds a token that the vocabulary lacks, naming it and its line.
+            If the text holds a token that the vocabulary lacks, naming it and its line; or the kind is ``"number"``.
         """
+        self._refuse_text()
         return self._encode_characters(text) if self.kind == "char" else self._encode_words(text)
 
     def _encode_words(self, text):

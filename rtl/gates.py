@@ -1,6 +1,6 @@
 """Gates: from an accumulator to the value of a sigmoid or tanh, through a table.
 
-Gate z of a core with reset "after" is `egret.rtl.candidate`, behind two `Fetch`es.
+Gate z of a core with reset "after" is `egret.rtl.candidate`, behind two of `Fetch`.
 """
 
 # What the stubs of Amaranth lack: `init` of members, members of a Signal of a layout, streams and levels of FIFOs.

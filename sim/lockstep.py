@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 
+import numpy as np
+
 from egret.model.errors import InputError
 from egret.model.files import write_aside
 from egret.model.machine import failure, safe_directory, tool_environment
@@ -57,7 +59,7 @@ class Result:
 
 def run(
     image: "Image",
-    tokens: Iterable[int],
+    tokens: "Iterable[int] | np.ndarray",
     *,
     simulator: str = "verilator",
     seed: int = 0,
@@ -74,7 +76,8 @@ def run(
     Parameters
     ----------
     image : egret.model.compiler.image.Image
-    tokens : sequence of int
+    tokens : sequence of int, or np.ndarray of uint8, shape [steps, I]
+        The latter are the events of each step, of a core whose input they are.
     simulator : str
         One of `SIMULATORS`.
     seed : int
@@ -119,7 +122,7 @@ def run(
         image.save(directory / "core.image")
         (loaded or image).save(directory / "loaded.image")
         job = {
-            "tokens": [int(token) for token in tokens],
+            "tokens": np.asarray(tokens, int).tolist(),
             "seed": seed,
             "idle": idle,
             "backpressure": backpressure,

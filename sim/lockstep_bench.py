@@ -14,7 +14,7 @@ from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
 from egret.model.arithmetic import GATES
 from egret.model.compiler.image import Image
-from egret.model.compiler.layouts import memory_sections
+from egret.model.compiler.layouts import EVENT, input_section, memory_sections
 from egret.model.compiler.unpack import read_image
 from egret.model.integer import IntegerEngine
 from egret.model.readout import MOST_TOP, ReadOut, Sampler
@@ -168,7 +168,7 @@ def expectations(image, job):
             def put(name, values, step=step, layer=layer):
                 expected[name].extend(step, layer, values)
 
-            if layer == 0 and token >= image.configuration.folded_tokens:
+            if layer == 0 and np.max(token) >= image.configuration.folded_tokens:
                 put("embedding", sparse(trace.x[0]))
             for gate, values in zip(GATES, (trace.u, trace.r, trace.z), strict=True):
                 neurons = active if gate == "r" and before else None
@@ -274,18 +274,11 @@ class Monitor:
 
 
 async def load(dut, image):
-    layout = load_layout(image.configuration)
     while image.configuration.store == "sdram" and not int(dut.ready.value):
         await RisingEdge(dut.clk)
     for name, section in memory_sections(image.configuration).items():
-        data = image.memories[name]
-        for index in range(len(data) // section.word_bytes):
-            word = int.from_bytes(data[index * section.word_bytes : (index + 1) * section.word_bytes], "little")
-            dut.load.value = (
-                section.number << layout["section"].offset
-                | index << layout["index"].offset
-                | word << layout["data"].offset
-            )
+        for payload in load_payloads(image.configuration, section, image.memories[name]):
+            dut.load.value = payload
             dut.load_valid.value = 1
             await RisingEdge(dut.clk)
             if image.configuration.store != "bram":  # no faster than the link
@@ -294,6 +287,16 @@ async def load(dut, image):
                     await RisingEdge(dut.clk)
     dut.load_valid.value = 0
     await clear(dut)
+
+
+def load_payloads(configuration, section, data):
+    """What the load port takes to write the words of a memory, from its first one on."""
+    layout = load_layout(configuration)
+    for index in range(len(data) // section.word_bytes):
+        word = int.from_bytes(data[index * section.word_bytes : (index + 1) * section.word_bytes], "little")
+        yield (
+            section.number << layout["section"].offset | index << layout["index"].offset | word << layout["data"].offset
+        )
 
 
 async def clear(dut):
@@ -376,6 +379,8 @@ async def lockstep(dut):
     output, results = expected["output"], expected.get("results", Expected("results"))
     tokens, sent, quiet, seen = job["tokens"], 0, 0, 0
     offered, drawn = False, None
+    entering, written = image.configuration.takes_events, 0  # steps whose events the core has, or gets now
+    loads = deque()
     try:
         while output.values or results.values or sent < len(tokens):
             quiet += 1
@@ -390,10 +395,23 @@ async def lockstep(dut):
                 dut.sampling_load.value = not int(dut.busy.value) and output.ends == sent
                 if int(dut.sampling_load.value):
                     drawn = sent
+            elif entering and written == sent < len(tokens) and not offered:
+                # The host writes a step's events when the step before has been answered.
+                if output.ends == sent:
+                    index = np.flatnonzero(tokens[sent])
+                    data = EVENT.pack({"index": index, "value": np.array(tokens[sent])[index]})
+                    loads.extend(load_payloads(image.configuration, input_section(image.configuration), data))
+                    written += 1
+            elif loads:
+                pass
             elif sent < len(tokens) and not offered and rng.random() >= job["idle"]:
-                dut.i_tokens__payload.value = reading.payload(sent) if reading else tokens[sent]
+                payload = np.count_nonzero(tokens[sent]) if entering else tokens[sent]
+                dut.i_tokens__payload.value = reading.payload(sent) if reading else int(payload)
                 dut.i_tokens__valid.value = 1
                 offered = True
+            dut.load_valid.value = bool(loads)
+            if loads:
+                dut.load.value = loads.popleft()
             dut.o_events__ready.value = rng.random() >= job["backpressure"]
             if reading:
                 dut.o_result__ready.value = rng.random() >= job["backpressure"]

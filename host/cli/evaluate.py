@@ -1,7 +1,7 @@
 """The command ``egret evaluate``."""
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -14,6 +14,7 @@ from egret.model.errors import InputError
 
 if TYPE_CHECKING:
     from egret.model.evaluate import Evaluation
+    from egret.model.sequences import SequenceEvaluation
 
 __all__ = ["evaluate"]
 
@@ -22,8 +23,9 @@ ENGINES = ("float", "integer", "native", "rtl")
 
 @click.command()
 @click.argument("checkpoint")
-@click.option("--text", required=True, help="UTF-8 text to predict.")
-@click.option("--tokens", type=int, help="Predictions to make; all of the text by default.")
+@click.option("--text", help="UTF-8 text to predict.")
+@click.option("--data", help="Sequences to classify (.npz), of a network whose input is numbers.")
+@click.option("--tokens", type=int, help="Predictions to make, or sequences; all by default.")
 @click.option(
     "--engine", type=click.Choice(("float", "integer", "native", "rtl")), required=True, help="What runs the network."
 )
@@ -39,7 +41,8 @@ ENGINES = ("float", "integer", "native", "rtl")
 @as_json
 def evaluate(
     checkpoint: str,
-    text: str,
+    text: str | None,
+    data: str | None,
     tokens: int | None,
     engine: str,
     batch: int,
@@ -49,7 +52,7 @@ def evaluate(
     core: dict[str, Any],
     as_json: bool,
 ) -> int:
-    """Measure perplexity, activity and operations of CHECKPOINT over a text.
+    """Measure perplexity, activity and operations of CHECKPOINT over a text; or its accuracy over sequences.
 
     The state is zero at the start of each stream and carried along it; every token after the first is predicted.
     CHECKPOINT is a checkpoint directory; for all engines but float also an integer network's file or an image. The
@@ -63,6 +66,8 @@ def evaluate(
     from egret.model.floating import FloatEngine
     from egret.model.integer import IntegerEngine
 
+    if (text is None) == (data is None):
+        raise InputError("one of --text and --data is needed: a text, or sequences of numbers (.npz)")
     if engine == "float" and core:
         raise InputError(
             "--lanes, --store, --weight-bits, --folded and --resident-bytes are for a core, which computes in "
@@ -72,7 +77,13 @@ def evaluate(
         raise InputError(f"--agreement compares the integer network with the float one; --engine is {engine}")
     if reset_every is not None and (agreement or engine not in ("float", "integer")):
         raise InputError("--reset-every is for the engines float and integer, and without --agreement")
-    network, title = Network(checkpoint, **core), f"{checkpoint}, {engine}, {text}"
+    network, title = Network(checkpoint, **core), f"{checkpoint}, {engine}, {text or data}"
+    if data is not None:
+        if batch != 1 or agreement or reset_every is not None or simulator == "icarus":
+            raise InputError(
+                "--batch, --reset-every, --agreement and --simulator icarus are for a text, not for --data"
+            )
+        return _classify(network, data, tokens, engine, title, as_json)
     folded = network.configuration.folded_tokens if core else 0
     ids = network.ids(text, tokens)
     saved = folded_macs(network.integer, ids[:-1], folded) if folded else 0.0
@@ -97,6 +108,49 @@ def evaluate(
         result.add(Result({"event_agreement": agreed, "event_overlap": overlap}, rows))
     show(result, title, as_json)
     return 0
+
+
+def _classify(network: Network, data: str, sequences: int | None, engine: str, title: str, as_json: bool) -> int:
+    """Show the accuracy over sequences; the exit status."""
+    measurement = None
+    if engine == "rtl":
+        measurement = network.measure_sequences(data, sequences=sequences)
+        evaluation = cast("SequenceEvaluation", measurement.evaluation)
+    else:
+        evaluation = network.classify(data, sequences=sequences, engine=engine)
+    macs = evaluation.macs
+    result = Result(
+        {
+            "engine": engine,
+            "sequences": len(evaluation.answers),
+            "steps": evaluation.tokens,
+            "asked": evaluation.asked,
+            "right": evaluation.right,
+            "accuracy": evaluation.accuracy,
+            "loss": evaluation.loss,
+            "activity": evaluation.activity,
+            "macs_per_step": macs.event_driven_pruned,
+            "macs_per_step_by_layer": macs.layers,
+            "macs_per_step_dense": macs.dense,
+            "macs_per_step_pruned": macs.pruned,
+            "macs_per_step_event_driven": macs.event_driven,
+            "macs_per_class": evaluation.macs_readout,
+        },
+        [
+            ("classes right", f"{evaluation.right:,} of {evaluation.asked:,}"),
+            ("accuracy", f"{evaluation.accuracy:.2%} (loss {evaluation.loss:.4f} nats)"),
+            ("activity by layer", percentages(evaluation.activity)),
+            ("MACs per step of the layers, dense", f"{macs.dense:,}"),
+            ("pruned only", f"{macs.pruned:,}"),
+            ("event-driven only", f"{macs.event_driven:,.0f}"),
+            ("event-driven and pruned", f"{macs.event_driven_pruned:,.0f}"),
+            ("MACs per class that is read out", f"{evaluation.macs_readout:,.0f}"),
+        ],
+    )
+    if measurement is not None:
+        result.add(describe_measurement(measurement))
+    show(result, title, as_json)
+    return 0 if measurement is None else mismatch_status(measurement)
 
 
 def _describe(evaluation: "Evaluation", engine: str, batch: int, folded: int, saved: float) -> Result:

@@ -37,6 +37,7 @@ def self_test(
         raise InputError(f"--patterns must be at least 1, not {patterns}")
     network = Network(source, parts=True, **core)
     network.refuse_events()
+    network.refuse_numbers()
     with (
         open_board(network.image.configuration, port=port, baud_rate=baud) as board,
         progress_bar("self-test") as progress,

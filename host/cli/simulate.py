@@ -18,6 +18,7 @@ __all__ = ["simulate"]
 @click.command()
 @click.argument("source")
 @click.option("--text", help="Text to run; the network's own samples by default.")
+@click.option("--data", help="Sequences to run (.npz), where numbers enter; numbers that are drawn by default.")
 @click.option("--tokens", type=int, default=20, show_default=True, help="Steps to run.")
 @simulator_option
 @core_options()
@@ -32,6 +33,7 @@ __all__ = ["simulate"]
 def simulate(
     source: str,
     text: str | None,
+    data: str | None,
     tokens: int,
     simulator: str,
     core: dict[str, Any],
@@ -50,12 +52,12 @@ def simulate(
             raise InputError(f"{name} must be a probability from 0 to below 1, not {probability}")
     if tokens < 1:
         raise InputError(f"--tokens must be at least 1, not {tokens}")
-    check_files({"--waves": waves}, {"SOURCE": source, "--text": text})
+    check_files({"--waves": waves}, {"SOURCE": source, "--text": text, "--data": data})
     network = Network(source, parts=True, **core)
     network.refuse_events()
     options = {"seed": seed, "idle": idle, "backpressure": backpressure, "waves": waves and Path(waves)}
     with until_it_differs():
-        result = network.simulate(text, tokens=tokens, simulator=simulator, **options)
+        result = network.simulate(text, data=data, tokens=tokens, simulator=simulator, **options)
     figures = {"simulator": simulator, "tokens": tokens, "compared": result.compared, "counters": result.counters}
     rows = [("steps", f"{tokens:,}"), *((f"compared: {name}", f"{count:,}") for name, count in result.compared.items())]
     rows += [(f"counter: {name}", f"{count:,}") for name, count in result.counters.items()]

@@ -47,7 +47,7 @@ class Image:
     vocabulary_kind : str
         One of `egret.model.tokens.KINDS`.
     vocabulary : bytes
-        Content of a ``vocab.txt``, or of a ``tokenizer.json``; empty where the input is events.
+        Content of a ``vocab.txt``, or of a ``tokenizer.json``; empty in a later part of a network.
     readout_fraction : int
         Fraction bits of a logit.
     readout_bias : bytes
@@ -91,13 +91,14 @@ class Image:
             if self.readout_weight:
                 raise InputError("image: has readout_weight and no readout_bias")
             return
-        if len(self.readout_bias) != 4 * c.vocabulary:
-            raise InputError(f"image: readout_bias must have {4 * c.vocabulary} bytes, not {len(self.readout_bias)}")
+        # Where numbers enter, the core has no vocabulary: what comes out are classes.
+        words = len(self.readout_bias) // 4 if c.takes_events else c.vocabulary
+        if len(self.readout_bias) != 4 * words:
+            raise InputError(f"image: readout_bias must have {4 * words} bytes, not {len(self.readout_bias)}")
         if self.readout_weight:
-            if len(self.readout_weight) != c.vocabulary * c.hidden[-1]:
+            if len(self.readout_weight) != words * c.hidden[-1]:
                 raise InputError(
-                    f"image: readout_weight must have {c.vocabulary * c.hidden[-1]} bytes, "
-                    f"not {len(self.readout_weight)}"
+                    f"image: readout_weight must have {words * c.hidden[-1]} bytes, not {len(self.readout_weight)}"
                 )
         elif c.hidden[-1] != c.embedding:
             raise InputError("image: lacks readout_weight, which a network with another embedding width needs")

@@ -73,10 +73,12 @@ def read_image(image: Image) -> IntegerNetwork:
         )
     readout = None
     if image.readout_weight:
-        readout = np.frombuffer(image.readout_weight, np.int8).reshape(c.vocabulary, c.hidden[-1])
+        readout = np.frombuffer(image.readout_weight, np.int8).reshape(-1, c.hidden[-1])
     embedding = layouts["embedding"].unpack(memories.get("embedding", b""))["value"].astype(np.int8)
     network = IntegerNetwork(
-        vocabulary=None if c.takes_events else Vocabulary.from_bytes(image.vocabulary, image.vocabulary_kind, "image"),
+        vocabulary=Vocabulary.from_bytes(image.vocabulary, image.vocabulary_kind, "image")
+        if image.vocabulary
+        else None,
         embedding=embedding.reshape(c.vocabulary, -1 if c.vocabulary else c.embedding)[:, : c.embedding],
         layers=tuple(layers),
         readout_weight=readout,

@@ -85,6 +85,7 @@ TESTED = {
     "evaluate": {
         **_CORE,
         **dict.fromkeys(("--text", "--tokens", "--engine", "--json"), "test_evaluate::test_evaluate"),
+        "--data": "test_sequences::test_evaluate",
         **dict.fromkeys(("--batch", "--agreement"), "test_evaluate::test_evaluate_in_streams_with_agreement"),
         "--reset-every": "test_evaluate::test_state_that_becomes_zero_again",
         "--simulator": f"{HERE}::test_evaluation_under_icarus",
@@ -135,7 +136,11 @@ TESTED = {
         **dict.fromkeys(("--port", "--baud"), f"{HERE}::test_bits_a_second"),
         **dict.fromkeys(("--patterns", "--json"), "test_self_test::test_self_test"),
     },
-    "simulate": {**_CORE, **dict.fromkeys(_SIMULATED, f"{HERE}::test_simulation_as_asked_for")},
+    "simulate": {
+        "--data": "test_sequences::test_every_stream_inside_the_core",
+        **_CORE,
+        **dict.fromkeys(_SIMULATED, f"{HERE}::test_simulation_as_asked_for"),
+    },
     "sweep": {
         **dict.fromkeys(
             ("--output", "--train", "--valid", "--test", "--device", "--json"), "test_sweep::test_sweep_and_report"
