@@ -17,6 +17,9 @@ of a processor. Its area is without that circuit and without what asks for the w
 In the table "queue" is its setting ``cmd_buffer_depth``, "refreshes" its ``refresh_postponing``.
 """
 
+# Migen's modules take whatever is assigned to them.
+# pyright: reportAttributeAccessIssue=false
+
 import dataclasses
 import importlib.util
 import random

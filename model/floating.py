@@ -88,7 +88,7 @@ class FloatEngine:
         self._table = None
         if self._embedding is not None and len(self._embedding) * first.bias.size <= _TABLE_LIMIT:
             self._table = self._embedding @ first.weight_x + first.bias
-        readout = self._embedding if self.configuration.tied else tensors["readout.weight"]
+        readout = tensors["embedding.weight" if self.configuration.tied else "readout.weight"]
         bias, groups = tensors["readout.bias"], self.configuration.readout
         if groups is not None:
             self._order = tensors["readout.order"].astype(np.int64)

@@ -1,6 +1,7 @@
 """The command ``egret train``."""
 
 import sys
+from typing import Any
 
 import click
 
@@ -19,7 +20,7 @@ def train(
     settings: tuple[str, ...],
     limit_seconds: float | None,
     as_json: bool,
-    **options: str | None,
+    **options: Any,
 ) -> None:
     """Train a float network into a checkpoint directory.
 
