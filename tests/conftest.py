@@ -1,15 +1,22 @@
-"""What all tests share: random networks."""
+"""What all tests share: random networks, and patience."""
 
 import os
 
 # Before numpy is imported; see `egret.host.cli.main.main`.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import hypothesis
 import numpy as np
 import pytest
 
 from egret.model.checkpoint import Checkpoint
 from egret.model.tokens import END_OF_LINE, Vocabulary
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile(
+    "any speed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any speed")
 
 
 @pytest.fixture(scope="session")

@@ -159,7 +159,7 @@ def test_directory_instead_of_file(saved):
     [
         ({"cell": "gru"}, "cell must be 'egru' or 'lstm', not 'gru'"),
         ({"cell": ["egru"]}, "cell must be 'egru' or 'lstm', not ['egru']"),
-        ({"tokens": "bytes"}, "tokens must be 'word', 'char', 'id' or 'bpe', not 'bytes'"),
+        ({"tokens": "bytes"}, "tokens must be 'word', 'char', 'id', 'bpe' or 'number', not 'bytes'"),
         ({"reset": None}, "reset must be 'before' or 'after', not None"),
         ({"vocab_size": 0}, "vocab_size must be an integer from 1 to 16777216, not 0"),
         ({"vocab_size": True}, "vocab_size must be an integer from 1 to 16777216, not True"),

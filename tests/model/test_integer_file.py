@@ -290,7 +290,7 @@ NOT_ONE = (
         ({"accumulator_bits": 25}, "integer network: accumulator_bits must be 16 to 24, not 25"),
         ({"gate_index_bits": 40}, "integer network: gate_index_bits must be 8 to 12, not 40"),
         ({"readout_fraction": -1}, "integer network: readout_fraction must be 0 to 30, not -1"),
-        ({"tokens": "byte"}, "tokens must be 'word', 'char', 'id' or 'bpe', not 'byte'"),
+        ({"tokens": "byte"}, "tokens must be 'word', 'char', 'id', 'bpe' or 'number', not 'byte'"),
     ],
 )
 def test_wrong_metadata(metadata, message, tmp_path):

@@ -170,7 +170,7 @@ def test_bad_files(data, kind, message):
 
 
 def test_bad_kind():
-    with pytest.raises(InputError, match=r"^tokens must be 'word', 'char', 'id' or 'bpe', not 'bytes'$"):
+    with pytest.raises(InputError, match=r"^tokens must be 'word', 'char', 'id', 'bpe' or 'number', not 'bytes'$"):
         Vocabulary(["a"], "bytes")
     with pytest.raises(InputError, match="^vocabulary line 2: token 1 must be its own number, not '2'$"):
         Vocabulary(["0", "2"], "id")

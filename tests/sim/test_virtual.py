@@ -203,7 +203,8 @@ def test_the_library_is_compiled_once(monkeypatch, tmp_path):
         for command in commands:
             if "--Mdir" in command:  # Verilator
                 (work / "objects").mkdir()
-                (work / "objects" / "Vboard.cpp").touch()
+                for name in ("Vboard", "Vboard__Slow", "Vboard__Syms__Slow"):
+                    (work / "objects" / f"{name}.cpp").touch()
             elif "-c" in command:
                 compiled.append(Path(command[-1]).stem)
                 Path(command[command.index("-o") + 1]).touch()
@@ -215,9 +216,10 @@ def test_the_library_is_compiled_once(monkeypatch, tmp_path):
     monkeypatch.setattr(verilate, "run_tools", run_tools)
     for build in (stand_in_build(), stand_in_build(window=4), board_build(TINY), stand_in_build(trace=True)):
         build.program()
-    assert compiled.count("Vboard") == compiled.count("virtual_board") == 4
+    assert compiled.count("fast") == compiled.count("once") == compiled.count("virtual_board") == 4
     assert compiled.count("verilated") == compiled.count("verilated_threads") == 2
     assert compiled.count("verilated_vcd_c") == 1
+    assert len(compiled) == 3 * 4 + 2 * 2 + 1
 
 
 def test_a_board_counts_and_closes_twice(program):

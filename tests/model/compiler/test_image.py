@@ -231,9 +231,21 @@ def test_other_headers_are_refused(text):
 @pytest.mark.parametrize(
     "before, after, message",
     [
-        (b'"tokens":"char"', b'"tokens":"byte"', "x: image: tokens must be 'word', 'char', 'id' or 'bpe', not 'byte'"),
-        (b'"tokens":"char"', b'"tokens":null', "x: image: tokens must be 'word', 'char', 'id' or 'bpe', not None"),
-        (b'"tokens":"char"', b'"tokens":[]', "x: image: tokens must be 'word', 'char', 'id' or 'bpe', not []"),
+        (
+            b'"tokens":"char"',
+            b'"tokens":"byte"',
+            "x: image: tokens must be 'word', 'char', 'id', 'bpe' or 'number', not 'byte'",
+        ),
+        (
+            b'"tokens":"char"',
+            b'"tokens":null',
+            "x: image: tokens must be 'word', 'char', 'id', 'bpe' or 'number', not None",
+        ),
+        (
+            b'"tokens":"char"',
+            b'"tokens":[]',
+            "x: image: tokens must be 'word', 'char', 'id', 'bpe' or 'number', not []",
+        ),
         (b'"format":6', b'"format":5', "x: configuration: format must be 6; compile the image again"),
         (b'"format":6', b'"format":7', "x: configuration: format must be 6; compile the image again"),
         (b'"lanes":1', b'"lanes":3', "x: configuration: lanes must be 1, 2, 4, 8, 16 or 32, not 3"),
@@ -357,7 +369,7 @@ def test_another_file_is_refused(tmp_path):
     "change, message",
     [
         ({"memories": {}}, "image: needs the memories weights, columns, embedding, bias, threshold, shift"),
-        ({"vocabulary_kind": "x"}, "image: tokens must be 'word', 'char', 'id' or 'bpe', not 'x'"),
+        ({"vocabulary_kind": "x"}, "image: tokens must be 'word', 'char', 'id', 'bpe' or 'number', not 'x'"),
         ({"readout_fraction": 31}, "image: readout_fraction must be 0 to 30, not 31"),
         ({"readout_fraction": True}, "image: readout_fraction must be 0 to 30, not True"),
         ({"readout_bias": bytes(11)}, "image: readout_bias must have 12 bytes, not 11"),
