@@ -8,7 +8,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -403,9 +403,7 @@ class Network:
         from egret.host.sequences import measure_sequences
 
         found = self._sequences(data, sequences)
-        with open_board(self.image.configuration, **where) as board:
-            with progress_bar("loading") as progress:
-                board.load(self.image, progress=progress)
+        with self._loaded(**where) as board:
             with progress_bar("simulated core" if where.get("port") is None else "board") as progress:
                 return measure_sequences(board, self.image, self.integer, found, progress=progress)
 
@@ -484,6 +482,14 @@ class Network:
             with progress_bar("simulated core" if where.get("port") is None else "board") as progress:
                 return measure(boards, self.image, self.integer, ids, progress=progress)
 
+    @contextmanager
+    def _loaded(self, **where):
+        """A board that has the image, until the context ends."""
+        with open_board(self.image.configuration, **where) as board:
+            with progress_bar("loading") as progress:
+                board.load(self.image, progress=progress)
+            yield board
+
     def _measure_under_icarus(self, ids):
         from egret.host.measure import Measurement
 
@@ -519,9 +525,7 @@ class Network:
         from egret.model.readout import ReadOut
 
         ids = self.ids(text, tokens)
-        with open_board(self.image.configuration, **where) as board:
-            with progress_bar("loading") as progress:
-                board.load(self.image, progress=progress)
+        with self._loaded(**where) as board:
             with progress_bar("streaming") as progress:
                 return stream(board, ReadOut(self.integer), ids, progress=progress)
 
@@ -658,9 +662,7 @@ class Network:
         if image is None:
             session = generate_natively(self.integer, ids, tokens, sampler, keep, check=check, stop=end)
         else:
-            with open_board(image.configuration, **where) as board:
-                with progress_bar("loading") as progress:
-                    board.load(image, progress=progress)
+            with self._loaded(**where) as board:
                 network = self.integer if check else None
                 session = generate_text(board, image, network, ids, tokens, sampler, keep, stop=end)
         session.text = "".join(pieces)

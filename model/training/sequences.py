@@ -86,15 +86,14 @@ def train_sequences(
             raise InputError(f"{name} must be an integer of at least 1, not {value!r}")
     shape = NetworkConfiguration("egru", classes.kind, classes.size, sequences.inputs, tuple(hidden), reset, tied=False)
     sequences.check(sequences.inputs, classes.size)
-    random = np.random.default_rng(seed)
-    tensors = {name: nn.Parameter(torch.from_numpy(_start(name, size, random))) for name, size in _shapes(shape)}
+    random, shapes = np.random.default_rng(seed), shape.tensor_shapes().items()
+    tensors = {name: nn.Parameter(torch.from_numpy(_start(name, size, random))) for name, size in shapes}
     fixed = {name: tensors.pop(name).detach() for name in list(tensors) if name.endswith(".threshold")}
     matrices = [tensor for name, tensor in tensors.items() if name.startswith("layers.") and tensor.ndim == 2]
     others = [tensor for name, tensor in tensors.items() if not (name.startswith("layers.") and tensor.ndim == 2)]
     groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay)
     torch.manual_seed(seed)
-    masks = [torch.ones_like(matrix) for matrix in matrices]
     for epoch in range(epochs):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * epoch / epochs)) / 2)
@@ -118,10 +117,6 @@ def train_sequences(
             progress(epoch + 1, epochs)
     arrays = {name: tensor.detach().numpy().copy() for name, tensor in (tensors | fixed).items()}
     return Checkpoint(shape, arrays, classes)
-
-
-def _shapes(shape):
-    return shape.tensor_shapes().items()
 
 
 def _start(name, size, random):
