@@ -3,13 +3,15 @@
 # make setup   only install, into .venv; make lint, make clean
 # make formal  prove what tests/formal claims of the hardware
 # make docs    build the pages into build/docs
+# make wheel   build the wheel, and the list of what it needs (software bill of materials), into build/wheel
+# make lock    write the newest versions that fit, with their hashes, into lock.txt; LOCKED=1 installs these and no others
 # Every target may be repeated: stamps in .venv tell what is installed already.
 
 MAKEFLAGS += --no-builtin-rules
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test slow lint formal docs clean icarus
+.PHONY: setup demo test slow lint formal docs wheel lock clean icarus
 
 # The Python that makes .venv: 3.11 or later.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -50,6 +52,24 @@ docs: $(VENV)/egret-docs
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --jobs auto --builder html --conf-dir docs . build/docs
 	@echo "build/docs/docs/index.html"
 
+# CycloneDX, of an environment that has the wheel and nothing else.
+wheel: $(VENV)/egret-venv
+	rm -rf build/wheel
+	$(PIP) build cyclonedx-bom
+	$(BIN)/python -m build --wheel --outdir build/wheel .
+	"$(PYTHON)" -m venv --without-pip build/wheel/environment
+	$(subst pip ,pip --python build/wheel/environment/bin/python ,$(PIP)) build/wheel/*.whl
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file build/wheel/egret-fpga.cdx.json build/wheel/environment
+	rm -rf build/wheel/environment
+
+# Without torch and the CUDA that it brings: the CPU build has another file in each place that it comes from.
+lock: $(VENV)/egret-venv
+	$(PIP) uv
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --python-version 3.11 --generate-hashes \
+		--extra test --constraint <(echo "torch==$(TORCH_VERSION)") --no-emit-package torch pyproject.toml \
+		| awk '/^[a-z#]/ {kept = !/^(nvidia|cuda)-|^#/} kept' >$@.txt
+
 clean:
 	rm -rf $(VENV) build .pytest_cache .hypothesis .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -65,9 +85,16 @@ $(VENV)/egret-venv:
 	"$(PYTHON)" -m venv $(VENV)
 	@touch $@
 
+ifdef LOCKED
+$(VENV)/egret-base: $(VENV)/egret-venv pyproject.toml lock.txt
+	$(PIP) --no-deps --require-hashes --requirement lock.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+else
 $(VENV)/egret-base: $(VENV)/egret-venv pyproject.toml
 	$(PIP) --editable .
 	@touch $@
+endif
 
 $(VENV)/egret-torch: $(VENV)/egret-venv Makefile
 	@if [ "$$(uname -s)" != Linux ]; then $(PIP) torch==$(TORCH_VERSION); else \
