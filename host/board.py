@@ -278,13 +278,14 @@ class Board(Exchange):
         next(steps)
         return lambda: cast(np.ndarray, next(steps))
 
-    def step_many(self, tokens: Iterable[int | np.ndarray]) -> Iterator[np.ndarray]:
+    def step_many(self, tokens: Iterable[int | np.ndarray | None]) -> Iterator[np.ndarray]:
         """Run time steps for tokens that are known in advance, keeping the link and the core busy at once.
 
         Parameters
         ----------
         tokens : iterable
-            As for `step`; taken up to the board's window ahead of the results.
+            As for `step`; taken up to the board's window ahead of the results. None sets the state to zero, as `clear`
+            does, and is no step.
 
         Yields
         ------
@@ -310,7 +311,10 @@ class Board(Exchange):
                 yield self._events(payload)
 
     def _requests(self, token):
-        """The commands of a step: pairs of command and payload."""
+        """The commands of a step, or of zero state: pairs of command and payload."""
+        if token is None:
+            yield Command.CLEAR, b""
+            return
         if isinstance(token, np.ndarray):
             if token.shape != (self.identity.tokens - 1,):
                 raise InputError(

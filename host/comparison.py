@@ -16,8 +16,10 @@ from egret.host.measure import (
     measure,
     simulation_images,
 )
+from egret.host.sequences import measure_sequences
 from egret.model.files import write_aside
 from egret.model.integer import IntegerNetwork
+from egret.model.sequences import Sequences
 
 __all__ = ["Variant", "compare", "plot"]
 
@@ -50,7 +52,7 @@ class Variant:
 
 def compare(
     network: IntegerNetwork,
-    ids: np.ndarray,
+    inputs: np.ndarray | Sequences,
     *,
     lanes: int | None,
     folded_tokens: int,
@@ -62,8 +64,8 @@ def compare(
     Parameters
     ----------
     network : IntegerNetwork
-    ids : np.ndarray of int, shape [N + 1]
-        Text.
+    inputs : np.ndarray of int, shape [N + 1], or Sequences
+        A text, or what else the network takes.
     lanes : int or None
         Of the core; None: as many as by default.
     folded_tokens : int
@@ -76,27 +78,46 @@ def compare(
     list of Variant
         The first one makes use of nothing: every neuron is active, no weight pruned.
     """
+    # Where every neuron is to be active, no number that enters is zero.
+    active = inputs
+    if isinstance(inputs, Sequences):
+        active = Sequences(np.maximum(inputs.values, 1), inputs.classes)
     counterparts = {
-        "nothing": dense_counterpart(network),
-        "events": unpruned_counterpart(network),
-        "pruning": dense_counterpart(network, pruned=True),
+        "nothing": (dense_counterpart(network), active),
+        "events": (unpruned_counterpart(network), inputs),
+        "pruning": (dense_counterpart(network, pruned=True), active),
     }
-    image, *images = simulation_images(network, *counterparts.values(), lanes=lanes, weight_bits=8)
+    others = [counterpart for counterpart, _ in counterparts.values()]
+    image, *images = simulation_images(network, *others, lanes=lanes, weight_bits=8)
     weights = sum(layer.weight_x.size + layer.weight_y.size for layer in network.layers)
-    steps = max(2, min(DENSE_STEPS, len(ids) - 1, _CYCLES * image.configuration.lanes // weights))
+    steps = max(2, min(DENSE_STEPS, _CYCLES * image.configuration.lanes // weights))
     variants = []
     with open_board(image.configuration) as board:
-        for (name, its_network), its_image in zip(counterparts.items(), images, strict=True):
+        for (name, (its_network, its_inputs)), its_image in zip(counterparts.items(), images, strict=True):
             with progress(name) as show:
-                variants.append(Variant(name, measure(board, its_image, its_network, ids[: steps + 1], progress=show)))
+                some = _first(its_inputs, steps)
+                variants.append(Variant(name, _measure(board, its_image, its_network, some, show)))
         with progress("events and pruning") as show:
-            variants.append(Variant("events and pruning", measure(board, image, network, ids, progress=show)))
+            variants.append(Variant("events and pruning", _measure(board, image, network, inputs, show)))
     if folded_tokens:
         name = "events, pruning and folded rows"
         (image,) = simulation_images(network, lanes=lanes, weight_bits=8, folded_tokens=folded_tokens)
         with open_board(image.configuration) as board, progress(name) as show:
-            variants.append(Variant(name, measure(board, image, network, ids, progress=show)))
+            variants.append(Variant(name, _measure(board, image, network, inputs, show)))
     return variants
+
+
+def _first(inputs, steps):
+    """So many of the first steps, or whole sequences of as many."""
+    if isinstance(inputs, Sequences):
+        return inputs.first(min(-(-steps // inputs.steps), len(inputs)))
+    return inputs[: steps + 1]
+
+
+def _measure(board, image, network, inputs, progress):
+    if isinstance(inputs, Sequences):
+        return measure_sequences(board, image, network, inputs, progress=progress)
+    return measure(board, image, network, inputs, progress=progress)
 
 
 def plot(path: str | Path, title: str, measurement: Measurement, variants: list[Variant]) -> None:

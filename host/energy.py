@@ -198,6 +198,7 @@ def activity(
     measurement : Measurement
         Of the image over the text.
     ids : np.ndarray of int, shape [N + 1]
+        The text; empty where numbers entered.
     embedding : np.ndarray, shape [V, E]
     hertz : float
         Clock of the core.
@@ -241,7 +242,7 @@ def activity(
         entry = memory_sections(c)["entries"].word_bits
         bits["read-out"] = (2 * c.accumulator_bits + entry + 2 * SCORE_BITS + POWER_FRACTION + 1) * scanned
     read = steps * readout_words_per_token(image, measurement)
-    embedded = (steps - folded) * c.embedding * WEIGHT_BITS
+    embedded = 0 if c.takes_events else (steps - folded) * c.embedding * WEIGHT_BITS
     result = {}
     if c.store == "sdram":
         start, words = column_words(image)

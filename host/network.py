@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from egret.host.board import Board
     from egret.host.measure import Measurement, Stream
     from egret.host.native import NativeSession
+    from egret.host.sequences import SequenceStream
     from egret.host.session import Session
     from egret.host.speed import Speed
     from egret.model.checkpoint import Checkpoint
@@ -194,8 +195,8 @@ class Network:
         """Raise `InputError` where the network's input is numbers, not tokens."""
         if self.vocabulary.kind == "number":
             raise InputError(
-                f"{self._path}: takes numbers, not a text; sequences of them are for `egret evaluate --data` and "
-                "`egret simulate --data`"
+                f"{self._path}: takes numbers, not a text; sequences of them (.npz) are for --data of egret evaluate, "
+                "simulate, bench, run and estimate"
             )
 
     @cached_property
@@ -279,6 +280,38 @@ class Network:
         if not 1 <= tokens < len(ids):
             raise InputError(f"{text}: --tokens must be from 1 to {len(ids) - 1}, the text's predictions, not {tokens}")
         return ids[: tokens + 1]
+
+    def inputs(
+        self,
+        text: "str | Path | Sequence[int] | np.ndarray | None" = None,
+        data: "str | Path | Sequences | None" = None,
+        count: int | None = None,
+    ) -> "np.ndarray | Sequences":
+        """What is to enter, of either kind.
+
+        Parameters
+        ----------
+        text : str, Path, sequence of int or None
+            As for `ids`.
+        data : str, Path, Sequences or None
+            As for `classify`.
+        count : int or None
+            Predictions to make, or sequences to run; all where it is None.
+
+        Returns
+        -------
+        np.ndarray of int32, shape [count + 1], or Sequences
+
+        Raises
+        ------
+        InputError
+            Both are given, or what `ids` and `classify` refuse.
+        """
+        if data is None:
+            return self.ids(text, count)
+        if text is not None:
+            raise InputError("--text and --data: give one of them, a text or sequences of numbers (.npz)")
+        return self._sequences(data, count)
 
     def evaluate(
         self,
@@ -430,7 +463,7 @@ class Network:
 
     def measure(
         self,
-        text: "str | Path | Sequence[int] | np.ndarray | None" = None,
+        text: "str | Path | Sequence[int] | np.ndarray | Sequences | None" = None,
         *,
         tokens: int | None = None,
         batch: int = 1,
@@ -442,7 +475,8 @@ class Network:
         Parameters
         ----------
         text, tokens
-            As for `ids`. Where the network's input is numbers, so many steps of numbers that are drawn, without a text.
+            As for `ids`; or sequences, as for `measure_sequences`. Where the network's input is numbers, so many steps
+            of numbers that are drawn, without a text.
         batch : int
             Streams that the text is cut into, each for a virtual board of its own; all run at the same time.
         simulator : str
@@ -463,7 +497,10 @@ class Network:
             The core differs, under Icarus.
         """
         from egret.host.measure import measure
+        from egret.model.sequences import Sequences
 
+        if isinstance(text, Sequences):
+            return self.measure_sequences(text, sequences=tokens, **where)
         if text is None and self.integer.readout_bias is not None and self.vocabulary.kind == "number":
             return self.measure_sequences(sequences=tokens, **where)
         ids = self.ids(text, tokens)
@@ -501,20 +538,24 @@ class Network:
         return Measurement(evaluation, 0, 0, None, counters, lanes, bytes_sent=0, bytes_received=0, seconds=seconds)
 
     def stream(
-        self, text: "str | Path | Sequence[int] | np.ndarray | None" = None, *, tokens: int | None = None, **where: Any
-    ) -> "Stream":
-        """Stream a text through the core without a comparison, as fast as the board is.
+        self,
+        text: "str | Path | Sequence[int] | np.ndarray | Sequences | None" = None,
+        *,
+        tokens: int | None = None,
+        **where: Any,
+    ) -> "Stream | SequenceStream":
+        """Stream a text, or sequences, through the core without a comparison, as fast as the board is.
 
         Parameters
         ----------
         text, tokens
-            As for `ids`.
+            As for `ids`; or sequences, and how many of them.
         **where : Any
             Arguments of `open_board`.
 
         Returns
         -------
-        egret.host.measure.Stream
+        egret.host.measure.Stream or egret.host.sequences.SequenceStream
 
         Raises
         ------
@@ -522,12 +563,17 @@ class Network:
             A bad text, or a tool that is missing.
         """
         from egret.host.measure import stream
+        from egret.host.sequences import stream_sequences
         from egret.model.readout import ReadOut
+        from egret.model.sequences import Sequences
 
-        ids = self.ids(text, tokens)
+        inputs = self._sequences(text, tokens) if isinstance(text, Sequences) else self.ids(text, tokens)
         with self._loaded(**where) as board:
             with progress_bar("streaming") as progress:
-                return stream(board, ReadOut(self.integer), ids, progress=progress)
+                readout = ReadOut(self.integer)
+                if isinstance(inputs, Sequences):
+                    return stream_sequences(board, readout, inputs, progress=progress)
+                return stream(board, readout, inputs, progress=progress)
 
     def simulate(
         self,

@@ -7,11 +7,15 @@ from egret.rtl.protocol import USB_BYTES_PER_SECOND
 
 if TYPE_CHECKING:
     from egret.host.measure import Measurement, Stream
+    from egret.host.sequences import SequenceStream
 
-__all__ = ["USB_SECONDS", "Speed", "line_share"]
+__all__ = ["STEPS_OF_EVENTS", "USB_SECONDS", "Speed", "line_share"]
 
 BITS = 10
 """Of a byte on the line of a UART: start, eight of data, stop."""
+
+STEPS_OF_EVENTS = 0.5
+"""Steps of a command where events enter: those of a step come in one of their own, save for very many."""
 
 USB_SECONDS = 1e-3
 """What USB adds to a round trip: of a serial adapter the least, FTDI's latency timer at its lowest setting; of a board
@@ -39,8 +43,8 @@ class Speed:
         Of the core, a step.
     sent, received : float
         Bytes on the line to and from the board, a step, flags and escapes included.
-    batch : int
-        Steps of a command.
+    batch : float
+        Steps of a command; below 1 where events enter, in a command of their own.
     draws : bool
         Whether the board draws the words: generation then is streaming.
     shared : bool
@@ -54,7 +58,7 @@ class Speed:
     cycles: float
     sent: float
     received: float
-    batch: int = 1
+    batch: float = 1
     draws: bool = False
     shared: bool = False
 
@@ -66,12 +70,12 @@ class Speed:
         """Commands under way at once."""
         return min(self.window, 1 + int(self.receive_bytes // (self.batch * self.sent)))
 
-    def _round_trip(self, delay: float) -> float:
-        return self.batch * (self._line(self.sent + self.received) + self.cycles) + delay * self.hertz
+    def _round_trip(self, steps: float, delay: float) -> float:
+        return steps * (self._line(self.sent + self.received) + self.cycles) + delay * self.hertz
 
     def generated(self, delay: float = 0.0) -> float:
         """Tokens a second of text generation, a round trip being longer by ``delay`` seconds."""
-        return self.streamed(delay) if self.draws else self.hertz / self._round_trip(delay)
+        return self.streamed(delay) if self.draws else self.hertz / self._round_trip(1, delay)
 
     def _paces(self, delay: float) -> dict[str, float]:
         """Cycles between two steps that each part would need, by its name."""
@@ -79,7 +83,7 @@ class Speed:
         return {
             "core": self.cycles,
             "link": self._line(busier((self.sent, self.received))),
-            "window": self._round_trip(delay) / self._ahead / self.batch,
+            "window": self._round_trip(self.batch, delay) / self._ahead / self.batch,
         }
 
     def streamed(self, delay: float = 0.0) -> float:
@@ -136,29 +140,30 @@ class Speed:
             }
         return figures
 
-    def rows(self) -> list[tuple[str, str]]:
-        """The same as rows of a table."""
+    def rows(self, *, text: bool = True) -> list[tuple[str, str]]:
+        """The same as rows of a table, of a ``text`` or of other steps."""
+        step, alone = ("token", "generated") if text else ("step", "one at a time")
         rows = [
             (
-                "cycles, bytes to and from the board, per token",
+                f"cycles, bytes to and from the board, per {step}",
                 f"{self.cycles:,.0f}, {self.sent:.1f} and {self.received:.1f}",
             )
         ]
         for name, delay in (("", 0.0), (f", host {USB_SECONDS * 1e3:g} ms away", USB_SECONDS)):
             by = f"limit: {self.limit(delay)}; link busy {self.link_busy(delay):.0%}"
             rows += [
-                (f"expected tokens a second, generated{name}", f"{self.generated(delay):,.0f}"),
-                (f"expected tokens a second, streamed{name}", f"{self.streamed(delay):,.0f} ({by})"),
+                (f"expected {step}s a second, {alone}{name}", f"{self.generated(delay):,.0f}"),
+                (f"expected {step}s a second, streamed{name}", f"{self.streamed(delay):,.0f} ({by})"),
             ]
         return rows
 
 
-def line_share(traffic: "Measurement | Stream", baud: int | None) -> float:
+def line_share(traffic: "Measurement | Stream | SequenceStream", baud: int | None) -> float:
     """Share of the wall time for which a real line, its busier direction, carried bits.
 
     Parameters
     ----------
-    traffic : Measurement or Stream
+    traffic : Measurement, Stream or SequenceStream
     baud : int or None
         Bits a second of a UART; None for a board that is a USB device itself.
 

@@ -20,6 +20,7 @@ def column_lookups(image: Image, measurement: Measurement, ids: np.ndarray, embe
     measurement : Measurement
         Of the image over the text.
     ids : np.ndarray of int, shape [N + 1]
+        The text; empty where numbers entered.
     embedding : np.ndarray, shape [V, E]
 
     Returns
@@ -30,6 +31,10 @@ def column_lookups(image: Image, measurement: Measurement, ids: np.ndarray, embe
     assert sources is not None
     c = image.configuration
     found = lookups.column_lookups(sources, ids[:-1], embedding, c.folded_tokens, c.reset)
+    if c.takes_events:
+        # Those of y in layer 1 are looked up behind the last step of each sequence, too.
+        x, y, *s = found[0]
+        found[0] = x, y * sources.steps // max(sources.steps - sources.starts, 1), *s
     return np.concatenate([part for layer in found for part in layer])
 
 
@@ -42,7 +47,8 @@ def weight_bytes_per_token(image: Image, measurement: Measurement, ids: np.ndarr
     columns = float(column_lookups(image, measurement, ids, embedding) @ column_bytes(image))
     row = c.row_depth * (c.beat_bits * c.row_beats if c.store == "sdram" else c.banks * c.row_bits) / 8
     words = readout_words_per_token(image, measurement) * c.lanes * c.narrow_bits / 8
-    return (columns + row * int((ids[:-1] < c.folded_tokens).sum())) / (len(ids) - 1) + words
+    steps = measurement.evaluation.tokens
+    return (columns + row * int((ids[:-1] < c.folded_tokens).sum())) / steps + words
 
 
 def readout_words_per_token(image: Image, measurement: Measurement) -> float:

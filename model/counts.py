@@ -224,6 +224,8 @@ class SourceCounts:
     ----------
     steps : int
         Steps of all streams together.
+    starts : int
+        Of these, the ones from zero state, where many streams are short: sequences. 1 otherwise.
     x, y, s : list of np.ndarray of int64, one a layer
         Steps in which each source was not zero.
     events : list of int, one a layer
@@ -231,7 +233,7 @@ class SourceCounts:
     """
 
     def __init__(self, columns: "list[ColumnCounts]") -> None:
-        self.steps = 0
+        self.steps, self.starts = 0, 1
         self.x = [np.zeros(len(layer.x), np.int64) for layer in columns]
         self.y = [np.zeros(len(layer.y), np.int64) for layer in columns]
         self.s = [np.zeros(len(layer.s), np.int64) for layer in columns]

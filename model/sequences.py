@@ -284,6 +284,7 @@ def evaluate_sequences(
                 likelihood += float(engine.log_probabilities(y, classes[asked, step]).sum())
         if progress is not None:
             progress(min(some.stop, len(sequences)), len(sequences))
+    sources.starts = len(sequences)
     asked = sequences.classes != NO_CLASS
     number = int(asked.sum())
     return SequenceEvaluation(

@@ -31,7 +31,8 @@ MOST_GENERATED = 200
 @click.argument("checkpoint")
 @core_options()
 @click.option("--text", help="Text to run; the network's own samples by default.")
-@click.option("--tokens", type=int, default=1000, show_default=True, help="Steps to run.")
+@click.option("--data", help="Sequences to run (.npz), of a network whose input is numbers.")
+@click.option("--tokens", type=int, help="Steps to run, 1000 by default; or sequences, all of --data.")
 @click.option("--board", "name", help="The core of this board, and tokens a second at its clock and over its link.")
 @click.option(
     "--split",
@@ -47,7 +48,8 @@ def bench(
     checkpoint: str,
     core: dict[str, Any],
     text: str | None,
-    tokens: int,
+    data: str | None,
+    tokens: int | None,
     name: str | None,
     split: str | None,
     speed_ups: bool,
@@ -57,11 +59,17 @@ def bench(
     as_json: bool,
 ) -> int:
     """Measure cycles and lane utilisation of the simulated core with CHECKPOINT, every event checked."""
+    import numpy as np
+
     from egret.host import comparison
     from egret.host.energy import usual_hertz
     from egret.host.traffic import weight_bytes_per_token
+    from egret.model.sequences import Sequences
 
-    if tokens < 1:
+    if data is not None and (split is not None or peers):
+        raise InputError("--split and --peers are for a text, not for --data")
+    tokens = 1000 if tokens is None and data is None else tokens
+    if tokens is not None and tokens < 1:
         raise InputError(f"--tokens must be at least 1, not {tokens}")
     for module, option, wanted in (("matplotlib", "--plot", plot is not None), ("torch", "--peers", peers)):
         if wanted:
@@ -71,7 +79,7 @@ def bench(
         from egret.model.native import library
 
         library()
-    check_files({"--plot": plot}, suffixes=(".png", ".svg", ".pdf"))
+    check_files({"--plot": plot}, {"--text": text, "--data": data}, suffixes=(".png", ".svg", ".pdf"))
     board = None if name is None else board_named(name, [*core, *(["speed_ups"] if speed_ups else [])])
     # The parts of a network have no words, whatever the board's core does otherwise.
     source = Network(checkpoint, board=name, **core if split is None else {"readout": False} | core)
@@ -80,52 +88,30 @@ def bench(
             raise InputError(
                 "--split prints the boards' figures alone: --speed-ups, --energy, --peers and --plot do not go with it"
             )
+        assert tokens is not None
         return _bench_pipeline(checkpoint, source, split, board, text, tokens, as_json)
-    image, network, ids = source.image, source.integer, source.ids(text, tokens)
-    if board is None:
-        measurement, session = source.measure(ids), None
+    inputs, session = source.inputs(text, data, tokens), None
+    image, network = source.image, source.integer
+    ids = np.zeros(0, np.int64) if isinstance(inputs, Sequences) else inputs
+    if board is None or data is not None:
+        measurement = source.measure(inputs)
     else:
-        measurement, session = measure_whole(source, ids, min(tokens, MOST_GENERATED))
-    read = weight_bytes_per_token(image, measurement, ids, network.embedding)
-    macs = measurement.evaluation.macs
-    measured = describe_measurement(measurement)
-    shares = measurement.shares
-    figures = {
-        "store": image.configuration.store,
-        "tokens": tokens,
-        "folded": image.configuration.folded_tokens,
-        "weight_bits": image.configuration.weight_bits,
-        "weight_memory_bytes": image.configuration.weight_memory_bytes,
-        "bytes_per_token": read,
-        "macs_per_token": measurement.macs_per_token - (measurement.macs_readout_per_token or 0),
-        "macs_per_token_dense": macs.dense,
-        "bound_cycles_per_token": measurement.bound,
-        "shares": shares,
-        **measured.figures,
-    }
-    rows = [
-        ("steps", f"{tokens:,}"),
-        ("MACs per token", f"{figures['macs_per_token']:,.0f} of {macs.dense:,}"),
-        ("cycles per token", f"{measurement.cycles_per_token:,.0f}, bound {measurement.bound:,.0f}"),
-        *(row for row in measured.rows if row[0] != "cycles per token"),
-        *((f"lanes' cycles: {name}", f"{share:.2%}") for name, share in shares.items() if share),
-        ("bytes read per token", f"{read:,.0f}"),
-    ]
-    if measurement.macs_readout_per_token is not None:
-        figures["macs_readout_per_token"] = measurement.macs_readout_per_token
-        rows.insert(2, ("MACs of the read-out per token", f"{measurement.macs_readout_per_token:,.0f}"))
-    hertz = usual_hertz(image.configuration) if board is None else board.hertz
-    result, variants = Result(figures, rows), []
+        measurement, session = measure_whole(source, ids, min(len(ids) - 1, MOST_GENERATED))
+    result = _describe(
+        image.configuration, measurement, weight_bytes_per_token(image, measurement, ids, network.embedding)
+    )
+    hertz, variants = usual_hertz(image.configuration) if board is None else board.hertz, []
     if measurement.bus_utilisation is not None:
         result.add(_describe_memory(image.configuration, measurement.bus_utilisation, hertz, board))
-    if board is not None and session is not None:
+    if board is not None:
         speed = board_speed(board, measurement, board.hertz)
-        result.add(Result({"speed": speed.summary()}, speed.rows()))
+        result.add(Result({"speed": speed.summary()}, speed.rows(text=data is None)))
+    if board is not None and session is not None:
         result.add(_describe_generation(generation_speed(board, session), session))
     if speed_ups:
         variants = comparison.compare(
             network,
-            ids,
+            inputs,
             lanes=core.get("lanes"),
             folded_tokens=image.configuration.folded_tokens,
             open_board=open_board,
@@ -142,7 +128,7 @@ def bench(
             compared, wrong = _compare_peers(measurement, network, ids, hertz, joules)
             result.add(compared)
     if plot is not None:
-        comparison.plot(plot, f"{checkpoint}, {tokens:,} tokens", measurement, variants)
+        comparison.plot(plot, f"{checkpoint}, {measurement.evaluation.tokens:,} tokens", measurement, variants)
     show(result, f"{checkpoint}, {measurement.lanes} lanes, weights in {image.configuration.store}", as_json)
     statuses = [mismatch_status(one) for one in (measurement, *(variant.measurement for variant in variants))]
     if session is not None and session.first_mismatch is not None:
@@ -151,6 +137,37 @@ def bench(
         click.echo(f"egret: not as the integer network says: {wrong}", err=True)
         statuses.append(1)
     return max(statuses)
+
+
+def _describe(c, measurement, read):
+    """What a core of a configuration did, and the bytes that it read a token."""
+    evaluation, shares, measured = measurement.evaluation, measurement.shares, describe_measurement(measurement)
+    macs = measurement.macs_per_token - (measurement.macs_readout_per_token or 0)
+    figures = {
+        "store": c.store,
+        "tokens": evaluation.tokens,
+        "folded": c.folded_tokens,
+        "weight_bits": c.weight_bits,
+        "weight_memory_bytes": c.weight_memory_bytes,
+        "bytes_per_token": read,
+        "macs_per_token": macs,
+        "macs_per_token_dense": evaluation.macs.dense,
+        "bound_cycles_per_token": measurement.bound,
+        "shares": shares,
+        **measured.figures,
+    }
+    rows = [
+        ("steps", f"{evaluation.tokens:,}"),
+        ("MACs per token", f"{macs:,.0f} of {evaluation.macs.dense:,}"),
+        ("cycles per token", f"{measurement.cycles_per_token:,.0f}, bound {measurement.bound:,.0f}"),
+        *(row for row in measured.rows if row[0] != "cycles per token"),
+        *((f"lanes' cycles: {name}", f"{share:.2%}") for name, share in shares.items() if share),
+        ("bytes read per token", f"{read:,.0f}"),
+    ]
+    if measurement.macs_readout_per_token is not None:
+        figures["macs_readout_per_token"] = measurement.macs_readout_per_token
+        rows.insert(2, ("MACs of the read-out per token", f"{measurement.macs_readout_per_token:,.0f}"))
+    return Result(figures, rows)
 
 
 def _describe_memory(c, share, hertz, board):

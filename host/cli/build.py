@@ -96,7 +96,7 @@ def build(
         *share_rows(summary["used"], capacity),
         ("critical path", summary["critical_path"]),
         ("time", ", ".join(f"{key} {value:.0f} s" for key, value in summary["seconds"].items())),
-        *(speed.rows() if speed else []),
+        *(speed.rows(text=network.vocabulary.kind != "number") if speed else []),
         *summary["files"].items(),
     ]
     show(Result(summary, rows), f"{board.title}, {source}", as_json)

@@ -100,11 +100,15 @@ def describe_measurement(measurement: "Measurement") -> Result:
 def board_speed(board: "BoardDefinition", measurement: "Measurement", hertz: float) -> "Speed":
     """Tokens a second of a ``board`` at some clock, ``hertz``, from the ``measurement`` of its core in simulation."""
     from egret.host.board import scores_at_once
+    from egret.host.speed import STEPS_OF_EVENTS
+    from egret.model.sequences import SequenceEvaluation
     from egret.rtl.protocol import DEFAULT_RECEIVE_BYTES
 
     steps, draws = measurement.evaluation.tokens, measurement.macs_readout_per_token is not None
     # As on the virtual board, where the bytes were counted.
     batch = scores_at_once(DEFAULT_RECEIVE_BYTES) if draws else 1
+    if isinstance(measurement.evaluation, SequenceEvaluation):
+        batch = STEPS_OF_EVENTS
     return _speed(board, measurement, steps, hertz, batch, draws)
 
 

@@ -21,20 +21,36 @@ __all__ = ["estimate"]
 @click.option("--board", "name", help="The core of this board, whether it fits, and tokens a second.")
 @core_options()
 @click.option("--text", help="Text to count events on; the network's own samples by default.")
-@click.option("--tokens", type=click.IntRange(2), default=200, show_default=True, help="Steps to count.")
+@click.option("--data", help="Sequences to count events on (.npz), of a network whose input is numbers.")
+@click.option("--tokens", type=click.IntRange(1), help="Steps to count, 200 by default; or sequences, all of --data.")
 @as_json
-def estimate(network: str, name: str | None, core: dict[str, Any], text: str | None, tokens: int, as_json: bool) -> int:
+def estimate(
+    network: str,
+    name: str | None,
+    core: dict[str, Any],
+    text: str | None,
+    data: str | None,
+    tokens: int | None,
+    as_json: bool,
+) -> int:
     """Estimate what NETWORK takes on a core, in seconds: nothing is simulated or built.
 
     Cycles are those of a model that was fitted to simulated cores (docs/scaling.md); `egret bench` counts them.
     """
+    import numpy as np
+
     from egret.host.cost.work import ReadoutWork, Work, columns_taken, resident_shares
+    from egret.model.sequences import Sequences
 
     board = None if name is None else board_named(name, core)
     opened = Network(network, board=name, **core)
-    image, integer, ids = opened.image, opened.integer, opened.ids(text, tokens)
+    inputs = opened.inputs(text, data, 200 if tokens is None and data is None else tokens)
+    image, integer = opened.image, opened.integer
     c = image.configuration
-    evaluation = opened.evaluate(ids)
+    if isinstance(inputs, Sequences):
+        evaluation, ids = opened.classify(inputs), np.zeros(0, np.int64)
+    else:
+        evaluation, ids = opened.evaluate(inputs), inputs
     sources = evaluation.sources
     assert sources is not None
     taken = columns_taken(integer, sources, ids, c.folded_tokens)
@@ -50,7 +66,7 @@ def estimate(network: str, name: str | None, core: dict[str, Any], text: str | N
         resident=resident_shares(image, taken) if c.store == "sdram" else (),
         readout=ReadoutWork.of(integer, evaluation) if c.readout is not None else None,
     )
-    result = Result({"network": network, "tokens": tokens, "lanes": c.lanes, "store": c.store})
+    result = Result({"network": network, "tokens": evaluation.tokens, "lanes": c.lanes, "store": c.store})
     result.add(_memories(c))
     result.add(_cycles(work, c, board))
     if board is not None:
@@ -91,7 +107,7 @@ def _cycles(work: "Work", c: "Configuration", board: "BoardDefinition | None") -
     if board is not None:
         speed = board_speed(work, board, board.hertz)
         figures["speed"] = speed.summary()
-        rows += speed.rows()[1:]
+        rows += speed.rows(text=bool(work.vocabulary))[1:]
     return Result(figures, rows)
 
 

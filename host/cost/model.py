@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from egret.host.cost.work import Columns, ReadoutWork, Work
-from egret.host.speed import Speed
+from egret.host.speed import STEPS_OF_EVENTS, Speed
 from egret.model.compiler.configuration import DDR3_RATIO, MATRIX_KINDS, RUN_BITS, SDRAM_BITS, pointer_bits
 from egret.model.compiler.layouts import pointer_layout
 from egret.model.compiler.pack import SPEED_SHARE, farthest, widest
@@ -360,7 +360,7 @@ def board_speed(work: Work, board: "BoardDefinition", hertz: float, constants: C
         cycles=cycles(work, constants),
         sent=sent,
         received=received,
-        batch=scores_at_once(DEFAULT_RECEIVE_BYTES) if draws else 1,
+        batch=scores_at_once(DEFAULT_RECEIVE_BYTES) if draws else 1 if work.vocabulary else STEPS_OF_EVENTS,
         draws=draws,
         shared=board.shares_line,
     )

@@ -167,7 +167,7 @@ class Work:
         sources : SourceCounts
             Over the text.
         ids : np.ndarray of int, shape [N + 1]
-            The text.
+            The text; empty where numbers enter.
         lanes, store, weight_bits, folded_tokens, width, resident, readout
             Of the core, as the attributes say.
 
@@ -200,7 +200,7 @@ class Work:
             store=store,
             weight_bits=weight_bits,
             folded_tokens=folded_tokens,
-            folded_share=float(np.mean(tokens < folded_tokens)),
+            folded_share=float((tokens < folded_tokens).sum() / steps),
             row_bits=row_format(network, folded_tokens or None)[0],
             width=width,
             resident=resident,
@@ -287,7 +287,7 @@ def columns_taken(
     for number, (x, y, *s) in enumerate(looked_up):
         if number == 0:
             # Those of y are taken before the token is known: after the last one, too, and none before the first.
-            y = y * steps / max(steps - 1, 1)
+            y = y * steps / max(steps - sources.starts, 1)
         taken.append(tuple(one / steps for one in (x, y, *s)))
     return taken
 

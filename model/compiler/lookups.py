@@ -1,4 +1,7 @@
-"""How often a core looks up each column of weights: over a text, or over text that the network writes itself."""
+"""How often a core looks up each column of weights: over a text, or over text that the network writes itself.
+
+Where numbers enter a network, it writes none, and they are drawn.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -28,7 +31,7 @@ def column_lookups(
     sources : SourceCounts
         Over some steps.
     tokens : np.ndarray of int
-        Those that entered in these.
+        Those that entered in these; none where numbers did.
     embedding : np.ndarray, shape [V, E]
     folded : int
         Tokens, from the first one on, that need no column of the first layer's inputs.
@@ -39,8 +42,8 @@ def column_lookups(
     -------
     list of (x, y, s), one a layer, each int64 [sources]; (x, y) with reset "after"
     """
-    embedded = np.count_nonzero(embedding[tokens[tokens >= folded]], axis=0)
-    kinds = ([embedded, *sources.x[1:]], sources.y, *([sources.s] if reset == "before" else []))
+    rows = np.count_nonzero(embedding[tokens[tokens < folded]], axis=0)
+    kinds = ([sources.x[0] - rows, *sources.x[1:]], sources.y, *([sources.s] if reset == "before" else []))
     return list(zip(*kinds, strict=True))
 
 
@@ -64,9 +67,13 @@ def estimate_lookups(network: "IntegerNetwork", folded: int = 0, *, seed: int = 
     sources = SourceCounts(integer_columns(network))
     counted = []
     engine.reset_state(STREAMS)
-    tokens = rng.integers(0, len(network.embedding), STREAMS)
+    tokens = rng.integers(0, len(network.embedding) or 1, STREAMS)
     for step in range(STEPS):
-        traces = engine.step(tokens)
+        if network.takes_events:
+            # Half of the numbers are zeros.
+            traces = engine.step(rng.integers(-255, 256, (STREAMS, network.embedding.shape[1])).clip(0))
+        else:
+            traces = engine.step(tokens)
         if step >= SETTLING:
             sources.add(traces)
             counted.append(tokens)

@@ -12,6 +12,7 @@ from egret.host.comparison import compare, plot
 from egret.host.counterparts import dense_counterpart, unpruned_counterpart
 from egret.host.demo import run
 from egret.host.measure import Mismatch, measure, sample, stream
+from egret.host.network import Network
 from egret.host.session import generate_text, prompt_ids, prompt_text
 from egret.host.traffic import weight_bytes_per_token
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
@@ -25,6 +26,7 @@ from egret.model.quantise import quantise
 from egret.model.readout import ReadOut, Sampler
 from egret.model.tokens import Vocabulary
 from egret.rtl import protocol
+from tests.support.numbers import number_network, number_sequences
 
 CONFIGURATION = NetworkConfiguration("egru", "char", 6, 5, (7, 5))
 IDS = np.random.default_rng(7).integers(0, 6, 101).astype(np.int32)
@@ -47,7 +49,8 @@ class FakeBoard:
         self._network.reset_state(1)
 
     def step(self, token):
-        events = self._network.step(np.array([token]))[-1].y[0].astype(np.uint8)
+        entering = token.astype(np.int32)[None] if isinstance(token, np.ndarray) else np.array([token])
+        events = self._network.step(entering)[-1].y[0].astype(np.uint8)
         if self._steps in self._lies:
             neuron, value = self._lies[self._steps]
             events[neuron] = value
@@ -60,7 +63,11 @@ class FakeBoard:
         return lambda: self.step(token)
 
     def step_many(self, tokens):
-        return map(self.step, tokens)
+        for token in tokens:
+            if token is None:
+                self.clear()
+            else:
+                yield self.step(token)
 
     def counters(self):
         self.bytes_sent += 11
@@ -236,6 +243,21 @@ def test_comparison(compiled, tmp_path):
         plot(tmp_path / f"plot.{suffix}", "A network", variants[3].measurement, variants)
         plot(tmp_path / f"alone.{suffix}", "A network", variants[3].measurement, [])
         assert (tmp_path / f"plot.{suffix}").stat().st_size > (tmp_path / f"alone.{suffix}").stat().st_size > 5000
+
+
+def test_comparison_over_sequences():
+    """Where every neuron is active, every number that enters is, too."""
+    network, sequences = number_network(5), number_sequences(6)
+    boards = {"lanes": 4, "folded_tokens": 0, "open_board": lambda one: AnyBoard(one, {}), "progress": silent}
+    variants = compare(network, sequences, **boards)
+    assert [variant.name for variant in variants] == ["nothing", "events", "pruning", "events and pruning"]
+    dense, *others = (variant.measurement for variant in variants)
+    assert [one.mismatches for one in (dense, *others)] == [0] * 4
+    columns = integer_columns(network)
+    from_zero = sum(layer.rows_y * len(layer.y) + layer.rows_s * len(layer.s) for layer in columns)
+    whole = sum(layer.weights for layer in columns)
+    assert dense.evaluation.macs.event_driven_pruned == whole - from_zero / sequences.steps
+    assert others[-1].evaluation.answers.tolist() == Network(network).classify(sequences).answers.tolist()
 
 
 @pytest.mark.parametrize("folded", [0, 4])

@@ -47,6 +47,7 @@ TESTED = {
     "bench": {
         **_CORE,
         "--text": f"{HERE}::test_bench_of_a_text_as_a_picture",
+        "--data": "test_sequences::test_bench",
         "--tokens": "test_bench::test_bench_of_a_board",
         "--board": "test_bench::test_bench_of_a_board",
         "--split": "test_bench::test_bench_of_boards_in_a_pipeline",
@@ -81,6 +82,7 @@ TESTED = {
     "estimate": {
         **_CORE,
         **dict.fromkeys(("--board", "--text", "--tokens", "--json"), "test_estimate::test_a_board"),
+        "--data": "test_sequences::test_estimate",
     },
     "evaluate": {
         **_CORE,
@@ -124,6 +126,7 @@ TESTED = {
         **_CORE,
         **dict.fromkeys(("--prompt", "--tokens", "--seed", "--json"), "test_run::test_simulated_core"),
         **dict.fromkeys(("--port", "--text", "--no-check", "--pins"), "test_run::test_a_text_on_a_board"),
+        "--data": "test_sequences::test_run",
         "--baud": f"{HERE}::test_bits_a_second",
         "--temperature": f"{HERE}::test_temperatures",
         **dict.fromkeys(("--top-k", "--stop"), "test_run::test_how_tokens_are_drawn"),

@@ -1,13 +1,20 @@
 """Commands on networks whose input is numbers."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from egret.host.network import Network
+from egret.model.compiler.image import Image
+from egret.model.counts import integer_columns
+from egret.model.integer import IntegerEngine
 from egret.model.integer_file import save_integer
 from tests.support.numbers import number_network, number_sequences
+
+ROOT = Path(__file__).parents[3]
+DIGITS = ROOT / "model/digits"
 
 
 @pytest.fixture
@@ -48,6 +55,68 @@ def test_every_stream_inside_the_core(egret):
     assert found["compared"]["gate_u"] == 9 * (9 + 7)
 
 
+@pytest.mark.usefixtures("files")
+def test_bench(egret):
+    """MACs are those of the integer network, and of the first layer's y behind the last step of each sequence, too."""
+    status, out, err = egret("bench", "network", "--data", "data.npz", "--energy", "--json")
+    found = json.loads(out)
+    assert (status, err, found["tokens"], found["mismatches"]) == (0, "", 24, 0)
+    network, macs = number_network(5), 0
+    engine, (first, second) = IntegerEngine(network), integer_columns(network)
+    for values in number_sequences(6).values:
+        engine.reset_state()
+        for x in values:
+            one, two = engine.step(x[None].astype(np.int32))
+            macs += first.x @ (one.x[0] != 0) + first.y @ (one.y[0] != 0) + first.s @ (one.s[0] != 0)
+            macs += second.x @ (two.x[0] != 0) + second.y @ (two.y_before[0] != 0) + second.s @ (two.s[0] != 0)
+    assert found["counters"]["macs"] == macs and found["macs_per_token"] == macs / 24
+    assert sum(found["shares"].values()) == pytest.approx(1) and found["bytes_per_token"] > found["macs_per_token"]
+    assert found["energy"]["causes"]["weights"]["count"] > [0] and "embedding" not in found["energy"]["causes"]
+    save_integer(number_network(7), "network")
+    status, out, _ = egret("bench", "network", "--data", "data.npz", "--board", "icebreaker", "--tokens", 2)
+    assert status == 0 and "expected steps a second, one at a time" in out and "generated" not in out
+
+
+@pytest.mark.usefixtures("files")
+def test_run(egret):
+    expected = json.loads(egret("evaluate", "network", "--data", "data.npz", "--engine", "integer", "--json")[1])
+    status, out, err = egret("run", "network", "--data", "data.npz", "--json")
+    checked = json.loads(out)
+    assert (status, err, checked["mismatches"], checked["counters"]["tokens"]) == (0, "", 0, 24)
+    status, out, _ = egret("run", "network", "--data", "data.npz", "--no-check", "--json")
+    streamed = json.loads(out)
+    assert status == 0 and streamed["mismatches"] is None
+    for name in ("sequences", "steps", "asked", "right", "accuracy", "answers", "bytes_sent_per_step"):
+        assert streamed[name] == checked[name]
+    assert [checked[name] for name in ("sequences", "steps", "right")] == [
+        expected[name] for name in ("sequences", "steps", "right")
+    ]
+    wanted = [f"class {one}" for one in number_sequences(6).classes[:, -1]]
+    assert sum(one == other for one, other in zip(checked["answers"], wanted, strict=True)) == expected["right"]
+    status, out, _ = egret("run", "network", "--data", "data.npz", "--tokens", 2)
+    assert status == 0 and "2, 8" in out and "of 2 (" in out
+
+
+def test_estimate(egret):
+    """Beside what the core was counted to do (docs/sequences.md)."""
+    counted = json.loads((ROOT / "docs/results.json").read_text())["digits-core"]["result"]
+    command = ("estimate", DIGITS, "--data", DIGITS / "test.npz")
+    status, out, err = egret(*command, "--json")
+    found = json.loads(out)
+    assert (status, err, found["tokens"], found["lanes"]) == (0, "", counted["steps"], counted["lanes"])
+    assert found["macs_per_token"] == pytest.approx(counted["counters"]["macs"] / counted["steps"], rel=0.02)
+    assert found["cycles_per_token"] == pytest.approx(counted["cycles_per_token"], rel=0.07)
+    status, out, _ = egret(*command, "--tokens", 3, "--board", "ulx3s-85f")
+    assert status == 0 and "expected steps a second, streamed" in out and "fits ULX3S-85F" in out
+
+
+@pytest.mark.usefixtures("files")
+def test_columns_that_are_read_often_are_resident(egret):
+    """Numbers that are drawn say which, as such a network writes no text."""
+    status, out, _ = egret("compile", "network", "--store", "sdram", "--resident-bytes", 40, "-o", "image", "--json")
+    assert status == 0 and Image.load("image").configuration.resident_words == 3
+
+
 def test_steps_that_are_drawn():
     network = Network(number_network(7), board="icebreaker")
     measured = network.measure(tokens=5)
@@ -70,7 +139,12 @@ def test_steps_that_are_drawn():
         (("evaluate", "network", "--engine", "integer", "--data", "data.npz", "--tokens", 9), "1 to 6 sequences"),
         (("simulate", "network", "--text", "text"), "takes numbers, not a text"),
         (("simulate", "network", "--data", "data.npz", "--tokens", 99), "--tokens must be from 1 to 24"),
-        (("run", "network"), "takes numbers, not a text"),
+        (("run", "network"), "takes numbers, not a text; sequences of them (.npz) are for --data of"),
+        (("run", "network", "--data", "data.npz", "--engine", "native"), "--data is for a board"),
+        (("run", "network", "--data", "data.npz", "--prompt", "a"), "--data and --prompt: give one of them"),
+        (("bench", "network", "--data", "data.npz", "--peers"), "--split and --peers are for a text"),
+        (("bench", "network", "--data", "data.npz", "--text", "text"), "--text and --data: give one of them"),
+        (("bench", "network", "--data", "data.npz", "--tokens", 7), "data.npz: there are 1 to 6 sequences to take"),
         (("bench", "network"), "takes numbers, not a text"),
         (("estimate", "network"), "takes numbers, not a text"),
         (("explain", "network"), "takes numbers, not a text"),
@@ -86,6 +160,9 @@ def test_what_is_refused(egret, arguments, message):
 def test_sequences_for_a_network_of_tokens(egret, network, tmp_path):
     found = number_sequences(6)
     np.savez(tmp_path / "data.npz", x=found.values, y=found.classes)
-    for command in (("evaluate", "network", "--engine", "float"), ("simulate", "network")):
+    for command in (
+        ("evaluate", "network", "--engine", "float"),
+        *((name, "network") for name in ("simulate", "bench")),
+    ):
         status, _, err = egret(*command, "--data", str(tmp_path / "data.npz"))
         assert status == 2 and "takes a text, not sequences of numbers" in err
