@@ -2,9 +2,11 @@
 
 import click
 
+from egret.host.cli.cores import describe_measurement, mismatch_status
 from egret.host.cli.options import as_json
 from egret.host.cli.outputs import check_directory
 from egret.host.cli.show import Result, show
+from egret.host.network import Network
 from egret.model.errors import InputError, needs
 
 __all__ = ["import_"]
@@ -21,8 +23,23 @@ __all__ = ["import_"]
     help="A text that words are counted on; of EvNN those of its training, in the order train, valid, test.",
 )
 @click.option("--map", "map_", help="TOML or JSON file with the names of a module's tensors (docs/importing.md).")
+@click.option(
+    "--simulate",
+    "steps",
+    type=click.IntRange(1),
+    metavar="STEPS",
+    help="Run so many steps on the simulated core, too, of the last text if there is one, and compare each event.",
+)
 @as_json
-def import_(source: str, file: str, output: str, texts: tuple[str, ...], map_: str | None, as_json: bool) -> None:
+def import_(
+    source: str,
+    file: str,
+    output: str,
+    texts: tuple[str, ...],
+    map_: str | None,
+    steps: int | None,
+    as_json: bool,
+) -> int:
     """Make a checkpoint of another program's network in FILE, which computes the same.
 
     The source evnn is the language model of EvNN's benchmarks. The source safetensors is any module with the cell of an
@@ -46,6 +63,9 @@ def import_(source: str, file: str, output: str, texts: tuple[str, ...], map_: s
     else:
         tensors = parse_tensors(read(file), file)
     imported = from_evnn(tensors, texts, file) if map_ is None else from_map(tensors, map_, texts, file)
+    measured = None
+    if steps is not None:
+        measured = Network(imported.checkpoint).measure(texts[-1] if texts else None, tokens=steps)
     save_checkpoint(imported.checkpoint, output)
     shape, columns = imported.checkpoint.configuration, checkpoint_columns(imported.checkpoint)
     weights, nonzeros = sum(one.weights for one in columns), sum(one.nonzeros for one in columns)
@@ -66,4 +86,8 @@ def import_(source: str, file: str, output: str, texts: tuple[str, ...], map_: s
         ("RNN weights, non-zero", f"{weights:,}, {nonzeros:,} ({nonzeros / weights:.1%})"),
         *(("note", one) for one in imported.notes),
     ]
-    show(Result(figures, rows), output, as_json)
+    result = Result(figures, rows)
+    if measured is not None:
+        result.add(describe_measurement(measured))
+    show(result, output, as_json)
+    return 0 if measured is None else mismatch_status(measured)

@@ -105,6 +105,7 @@ TESTED = {
     "import": {
         **dict.fromkeys(("--output", "--text", "--json"), "test_import::test_evnn"),
         "--map": "test_import::test_names_of_a_map",
+        "--simulate": "test_import::test_from_evnn_to_a_core",
     },
     "prune": {
         **_TRAINING,

@@ -24,17 +24,20 @@ threshold = "t"
 """
 
 
-def evnn(random):
-    """Of one layer of three neurons; thresholds with a stride."""
+def evnn(random, size=3, layers=1):
+    """A state dict of EvNN's language model, of layers of ``size`` neurons; thresholds with a stride."""
     torch = pytest.importorskip("torch")
-    shapes = {"kernel": (3, 9), "recurrent_kernel": (3, 9), "bias": (9,), "recurrent_bias": (9,), "_max_norm": (1,)}
+    matrix, gates = (size, 3 * size), (3 * size,)
+    shapes = {"kernel": matrix, "recurrent_kernel": matrix, "bias": gates, "recurrent_bias": gates, "_max_norm": (1,)}
 
     def normal(shape):
         return torch.tensor(random.standard_normal(shape).astype(np.float32))
 
-    tensors, words = {f"rnns.0.{name}": normal(shape) for name, shape in shapes.items()}, normal((5, 3))
+    tensors, words = {}, normal((5, size))
+    for layer in range(layers):
+        tensors |= {f"rnns.{layer}.{name}": normal(shape) for name, shape in shapes.items()}
+        tensors[f"rnns.{layer}.thr"] = torch.linspace(0.25, 0.75, 2 * size - 1)[::2]
     tensors |= {"embeddings.weight": words, "decoder.decoder.weight": words, "decoder.decoder.bias": torch.arange(5.0)}
-    tensors["rnns.0.thr"] = torch.tensor([0.25, 9, 0.5, 9, 0.75, 9])[::2]
     return torch, tensors
 
 
@@ -60,6 +63,22 @@ def test_evnn(egret, texts):
     status, out, _ = egret("evaluate", "made/network", "--text", "train.txt", "--engine", "float", "--json")
     assert status == 0 and np.isfinite(json.loads(out)["loss"])
     assert "note" in egret("import", "evnn", "best.cpt", *texts, "-o", "made/network")[1]
+
+
+@pytest.mark.slow
+def test_from_evnn_to_a_core(egret, refused, texts):
+    """One command: each event of a core with 64 neurons a layer is the integer network's."""
+    torch, tensors = evnn(np.random.default_rng(4), size=64, layers=2)
+    torch.save(tensors, "best.cpt")
+    Path("test.txt").write_text("d " + "a b c c\n" * 20)
+    command = ("import", "evnn", "best.cpt", *texts, "-o", "made")
+    assert refused(*command, "--simulate", 200).startswith("test.txt: --tokens must be from 1 to ")
+    assert not Path("made").exists()
+    status, out, err = egret(*command, "--simulate", 60, "--json")
+    found = json.loads(out)
+    assert (status, err, found["hidden_sizes"], found["mismatches"]) == (0, "", [64, 64], 0)
+    assert found["counters"]["tokens"] == 60 and found["counters"]["events_1"] > 60
+    assert load_checkpoint("made").configuration.hidden_sizes == (64, 64)
 
 
 def test_names_of_a_map(egret, texts):
