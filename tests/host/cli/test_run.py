@@ -200,7 +200,8 @@ def test_bad_runs(egret, refused, network):
         "--trace is for the virtual board, not for a board on --port"
     )
     assert refused("run", "image", "--text", "text", "--prompt", "ab") == (
-        "--text measures a text, and --prompt begins one to generate: give one of them"
+        "--text and --prompt: give one of them: --text measures a text, --data classifies sequences, and --prompt "
+        "begins a text to generate"
     )
     assert refused("run", "image", "--text", "text", "--tokens", 66) == (
         "text: --tokens must be from 1 to 65, the text's predictions, not 66"
