@@ -161,7 +161,12 @@ def run(
                 test_dir=directory,
                 waves=waves is not None,
                 log_file=log,
-                extra_env={"EGRET_LOCKSTEP": str(directory), "COCOTB_LOG_LEVEL": "WARNING"},
+                extra_env={
+                    "EGRET_LOCKSTEP": str(directory),
+                    "COCOTB_LOG_LEVEL": "WARNING",
+                    # Else pytest rewrites every module that is imported, numpy's too, which takes seconds.
+                    "COCOTB_REWRITE_ASSERTION_FILES": "",
+                },
             )
         except (SystemExit, RuntimeError, ValueError) as error:
             if not (directory / "result.json").exists():
