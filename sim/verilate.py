@@ -28,7 +28,7 @@ FLAGS = (
 )
 """Of the C++ compiler, as Verilator's makefiles have them."""
 
-LEVELS = ("-O2", "-O0")
+LEVELS = ("-O1", "-O0")
 """Of the C++ compiler, for what runs in each cycle and for what runs once."""
 
 _SMALL = 1 << 16  # bytes of a file for which Verilator's headers take longer than itself

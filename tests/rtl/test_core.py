@@ -115,12 +115,17 @@ PAIRS = [
 ]
 """Seeds with every pair of two options."""
 AFTER = [
-    (30, "bram", 0, False, False, "after"),
     (31, "bram", 4, True, True, "after"),
-    (32, "spram", 0, True, True, "after"),
     (33, "spram", 7, False, False, "after"),
-    (34, "sdram", 4, False, True, "after"),
     (35, "sdram", 0, True, False, "after"),
+    *(
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in (
+            (30, "bram", 0, False, False, "after"),
+            (32, "spram", 0, True, True, "after"),
+            (34, "sdram", 4, False, True, "after"),
+        )
+    ),
 ]
 ALL = itertools.product((20, 21), STORES, FOLDED, (False, True), (False, True), ("before",))
 
