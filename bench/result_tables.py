@@ -196,6 +196,23 @@ def _demo(entries: list[dict[str, Any]]) -> str:
     return _markdown(("", ""), rows)
 
 
+def _resets(entries: list[dict[str, Any]]) -> str:
+    results = _results(entries)
+    columns = []
+    for text, core in zip(results[:2], results[2:], strict=True):
+        assert core["mismatches"] == 0
+        columns.append(
+            [
+                ("perplexity, integer, whole text", f"{text['perplexity']:.3f}"),
+                ("activity by layer, whole text", ", ".join(map(_percent, text["activity"]))),
+                ("MACs per token, whole text", f"{text['macs_per_token']:,.0f}"),
+                *((f"{name}, 500 characters", cell) for name, cell in _counts(core)),
+                *_shares(core),
+            ]
+        )
+    return _columns(('reset "before"', 'reset "after"'), columns)
+
+
 def _speed_ups(entries: list[dict[str, Any]]) -> str:
     (result,) = _results(entries)
     rows = [
@@ -517,6 +534,7 @@ TABLES: dict[str, Table] = {
     ),
     "demo": Table(("demo-float", "demo-integer", "demo-20000"), _demo),
     "speed-ups": Table(("demo-speed-ups",), _speed_ups),
+    "resets": Table(("reset-before-text", "reset-after-text", "reset-before-core", "reset-after-core"), _resets),
     "boards": Table(("demo-icebreaker", "demo-ulx3s", "95-board"), _boards),
     "perplexity": Table(("85-perplexity", "95-perplexity"), _perplexity),
     "lanes-85": Table(_runs("85"), _lanes),

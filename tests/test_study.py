@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 STUDY = ROOT / "docs" / "study-ptb"
 LONGER = ROOT / "docs" / "study-ptb-lstm"
 WIKITEXT = ROOT / "docs" / "study-wikitext2"
+SHARES = ROOT / "docs" / "study-ptb-shares"
 SECTION = (ROOT / "docs" / "training.md").read_text().split("### The Penn Treebank study\n")[1].split("\n## ")[0]
 
 
@@ -50,7 +51,7 @@ def perplexities(point):
 
 @pytest.mark.parametrize(
     ("study", "finished", "reached", "missing"),
-    [(STUDY, 22, 32, 0), (LONGER, 6, 8, 27), (WIKITEXT, 10, 18, 16)],
+    [(STUDY, 22, 32, 0), (LONGER, 6, 8, 27), (SHARES, 8, 3, 32), (WIKITEXT, 10, 18, 16)],
     ids=lambda value: getattr(value, "name", None),
 )
 def test_the_report_is_that_of_the_results(study, finished, reached, missing, tmp_path):
@@ -99,6 +100,28 @@ def test_the_document_has_the_figures_of_the_longer_chain(points):
             perplexities(study[sparsity])[1:] if sparsity in study else [],
             [millions(point["macs_per_token"])],
         ]
+
+
+def test_the_documents_have_the_shares_of_teachers_and_price():
+    found = {(point["run"], point["sparsity"]): point for point in read_points(SHARES)}
+    rows = {
+        "taught, dense | two | none": ("egru", "0.0"),
+        "taught | two | none": ("egru", "0.85"),
+        "taught, priced | two | 0.6": ("egru-priced", "0.85"),
+        "taught, priced more | two | 2": ("egru-priced-2", "0.85"),
+        "untaught, dense | none | none": ("egru-untaught", "0.0"),
+        "untaught | none | none": ("egru-untaught", "0.85"),
+        "untaught, priced | none | 0.6": ("egru-untaught-priced", "0.85"),
+        "untaught, less dropout | none | none": ("egru-untaught-light", "0.85"),
+    }
+    assert {*rows.values()} == {*found}
+    for start, key in rows.items():
+        point = found[key]
+        assert row(start) == [perplexities(point), percent(point), [millions(point["macs_per_token"])]]
+    results = (ROOT / "docs" / "results.md").read_text()
+    for start, stem in (("with teachers", "egru"), ("without", "egru-untaught")):
+        points = [found[stem, "0.85"], found[f"{stem}-priced", "0.85"]]
+        assert row(start, results) == [[*perplexities(one)[1:], millions(one["macs_per_token"])] for one in points]
 
 
 def test_the_document_says_what_an_lstm_needs_to_be_as_good(points):
@@ -184,14 +207,15 @@ def test_the_document_has_the_figures_over_weight_decay(points):
         ]
 
 
-def test_the_results_are_those_of_the_study_file(tmp_path):
+@pytest.mark.parametrize(("name", "folder", "count"), [("ptb", STUDY, 22), ("ptb-shares", SHARES, 8)])
+def test_the_results_are_those_of_the_study_file(name, folder, count, tmp_path):
     """But for the texts, which are not at hand."""
     text = tmp_path / "text"
     text.write_text("a b\n")
-    study = Study.from_toml(ROOT / "model" / "configs" / "study-ptb.toml", train=text, valid=text, test=text)
-    assert len(study.points) == 22
+    study = Study.from_toml(ROOT / "model" / "configs" / f"study-{name}.toml", train=text, valid=text, test=text)
+    assert len(study.points) == count
     for point in study.points:
-        path = STUDY / point.name / RESULT
+        path = folder / point.name / RESULT
         result = read_result(path)
         specification = {**point.specification(), "texts": result["specification"]["texts"]}
         check_specification(path, result, specification)

@@ -16,6 +16,8 @@ A study file (those in ``model/configs`` are named ``study-*.toml``) holds::
     set = {epochs = 500}        # other fields of `TrainingOptions`; teachers relative to the file
     [[prunings]]                # fields of `PruningOptions`, and again `set`
     sparsity = 0.85
+    runs = ["egru"]             # that this pruning follows; all when left out
+    name = "priced"             # its point counts as one of a run of its own, "egru-priced"; when left out, of its run
 
 `egret.model.training.sweep` runs it.
 """
@@ -38,7 +40,7 @@ __all__ = ["Point", "Study"]
 _PARENTS = ("dense", "previous")
 _TEXTS = ("train", "valid", "test")
 _RUN = ("name", "config", "seeds", "weight_decays", "prune", "set")
-_PRUNING = (*(field.name for field in fields(PruningOptions)), "set")
+_PRUNING = (*(field.name for field in fields(PruningOptions)), "set", "runs", "name")
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,16 @@ class Point:
         known = {"name": self.name, "run": self.run, "cell": self.options.network.cell}
         loop = self.options.training
         return {**known, "seed": loop.seed, "weight_decay": loop.weight_decay, "sparsity": self.sparsity}
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A table of ``[[prunings]]``: of all runs when `runs` is empty, and of their own points when `name` is."""
+
+    options: PruningOptions
+    changes: dict[str, Any]
+    runs: tuple[str, ...]
+    name: str
 
 
 @dataclass(frozen=True)
@@ -173,18 +185,25 @@ class Study:
                 raise InputError(f"lacks the text {name!r}; give it in [texts] or as --{name}")
             text = texts[name] if texts[name] is not None else folder / _typed(given, name, str, "a path")
             paths[name] = os.path.abspath(text)
-        prunings = []
+        prunings, runs = [], [table.get("name") for table in _tables(content, "runs")]
         for number, table in enumerate(_tables(content, "prunings", [])):
             where = f"prunings[{number}]"
             _check_keys(table, _PRUNING, where)
             changes = _changes(table, where, folder, UNUSED)
-            values = {name: value for name, value in table.items() if name != "set"}
+            values = {name: value for name, value in table.items() if name not in ("set", "runs", "name")}
             if not values.get("sparsity"):
                 raise InputError(f"{where}: lacks a sparsity above 0")
             with _named(where):
-                prunings.append((PruningOptions(**values), changes))
+                followed = _typed(table, "runs", list, "a list of names of runs", [])
+                for run in followed:
+                    if run not in runs:
+                        raise InputError(
+                            f"runs holds {run!r}; the study's runs are {', '.join(map(repr, dict.fromkeys(runs)))}"
+                        )
+                name = _checked_name(table) if "name" in table else ""
+                prunings.append(_Wanted(PruningOptions(**values), changes, tuple(followed), name))
         points = []
-        for number, table in enumerate(_tables(content, "runs")):
+        for number, table in enumerate(content["runs"]):
             with _named(f"runs[{number}]"):
                 points += _run_points(table, folder, paths, device, streams, prunings, parent == "previous")
         names = [point.name for point in points]
@@ -234,20 +253,25 @@ def _changes(table: Mapping[str, Any], where: str, folder: Path, unused: Collect
     return changes
 
 
+def _checked_name(table: Mapping[str, Any]) -> str:
+    name = _typed(table, "name", str, "a string")
+    if not name or not all(letter.isalnum() or letter in "-_" for letter in name):
+        raise InputError(f"name must be of letters, digits, - and _, not {name!r}")
+    return name
+
+
 def _run_points(
     table: dict[str, Any],
     folder: Path,
     paths: Mapping[str, str],
     device: str | None,
     streams: int,
-    prunings: list[tuple[PruningOptions, dict[str, Any]]],
+    prunings: list[_Wanted],
     chained: bool,
 ) -> list[Point]:
     """Points of one run."""
     _check_keys(table, _RUN, "the run")
-    name = _typed(table, "name", str, "a string")
-    if not name or not all(letter.isalnum() or letter in "-_" for letter in name):
-        raise InputError(f"name must be of letters, digits, - and _, not {name!r}")
+    name = _checked_name(table)
     changes = _changes(table, "the run", folder) | ({} if device is None else {"device": device})
     base = TrainingOptions.from_toml(
         folder / _typed(table, "config", str, "a path"), train=paths["train"], valid=paths["valid"], **changes
@@ -256,23 +280,26 @@ def _run_points(
     decays = _typed(table, "weight_decays", list, "a list of numbers", [base.training.weight_decay])
     if not seeds or not decays:
         raise InputError("seeds and weight_decays must not be empty")
-    wanted = prunings if _typed(table, "prune", bool, "true or false", False) else []
+    pruned = _typed(table, "prune", bool, "true or false", False)
     points = []
     for decay in decays:
         for seed in seeds:
             options = base.with_values(seed=seed, weight_decay=decay)
-            stem = f"{name}-decay{decay:g}-seed{seed}"
-            dense = last = Point(f"{stem}-dense", name, options, (), paths["test"], streams, None)
+            stem = f"decay{decay:g}-seed{seed}"
+            dense = last = Point(f"{name}-{stem}-dense", name, options, (), paths["test"], streams, None)
             points.append(dense)
-            for number, (pruning, changed) in enumerate(wanted):
+            for number, wanted in enumerate(prunings):
+                if not pruned or wanted.runs and name not in wanted.runs:
+                    continue
                 with _named(f"prunings[{number}]"):
-                    checked = options.with_values(**changed).flat()  # refused now rather than after hours
-                changed = {name: checked[name] for name in changed}
+                    checked = options.with_values(**wanted.changes).flat()  # refused now rather than after hours
                 parent = last if chained else dense
+                run = f"{name}-{wanted.name}" if wanted.name else name
                 last = replace(
                     dense,
-                    name=f"{stem}-sparse{100 * pruning.sparsity:g}",
-                    prunings=(*parent.prunings, (pruning, changed)),
+                    name=f"{run}-{stem}-sparse{100 * wanted.options.sparsity:g}",
+                    run=run,
+                    prunings=(*parent.prunings, (wanted.options, {field: checked[field] for field in wanted.changes})),
                     parent=parent.name,
                 )
                 points.append(last)

@@ -126,6 +126,17 @@ def test_all_prunings_may_start_from_the_dense_network(tmp_path, texts):
     assert (pruning.sparsity, pruning.steps, changes) == (0.8, 2, {"dropout_recurrent": 0.0})
 
 
+def test_a_pruning_of_some_runs_with_a_name(tmp_path, texts):
+    other = f'[[runs]]\nname = "b"\nconfig = "{CONFIGS / "tiny-egru.toml"}"\nprune = true\n'
+    priced = PRUNING + 'runs = ["b"]\nname = "priced"\nset = {mac_weight = 1}\n'
+    study = small(tmp_path, texts, other, PRUNING + priced)
+    ends = [(point.run, point.name.rsplit("-", 1)[1], point.parent and point.parent[0]) for point in study.points]
+    first, second = [("b", "dense", None), ("b", "sparse50", "b"), ("b-priced", "sparse50", "b")], ends[3:]
+    assert ends[:3] == first and second == [("a", "dense", None), ("a", "sparse50", "a")]
+    assert study.points[2].name.startswith("b-priced-decay") and study.points[2].parent == study.points[0].name
+    assert study.points[2].prunings[0][1] == {"mac_weight": 1}
+
+
 def test_time_that_is_up(tmp_path, texts, trained):
     study = small(tmp_path, texts, pruning=PRUNING)
     result = sweep(study, tmp_path / "out", limit_seconds=0)
@@ -341,7 +352,7 @@ def test_texts_are_checked_before_anything_runs(study, tmp_path, texts):
 KEYS = {
     "study": "title, corpus, streams, parent, texts, runs, prunings",
     "run": "name, config, seeds, weight_decays, prune, set",
-    "pruning": "sparsity, steps, epochs, spread, learning_rate, regrow, set",
+    "pruning": "sparsity, steps, epochs, spread, learning_rate, regrow, set, runs, name",
 }
 
 
@@ -367,6 +378,8 @@ KEYS = {
         ("steps = 2", "a = 2", "prunings[1] holds the unknown key 'a'; accepted are " + KEYS["pruning"]),
         ("dropout_recurrent", "seed", "prunings[1]: set holds 'seed', which is no field that it may change"),
         ("dropout_recurrent", "epochs", "prunings[1]: set holds 'epochs', which is no field that it may change"),
+        ("steps = 2", 'runs = ["b"]', "prunings[1]: runs holds 'b'; the study's runs are 'egru', 'lstm'"),
+        ("steps = 2", 'name = "a/b"', "prunings[1]: name must be of letters, digits, - and _, not 'a/b'"),
         ("dropout_recurrent = 0.0", "bptt = 0", "runs[0]: prunings[1]: bptt must be an integer of at least 1, not 0"),
     ],
 )  # fmt: skip
