@@ -100,6 +100,20 @@ def test_steps_and_counters(board):
     assert board.repeats == board.damaged == 0
 
 
+def test_zero_state_among_steps(board):
+    """Behind it the steps are those of a board that has just been cleared."""
+    model, tokens = model_of(memories()), [3, 1, None, 3, 1, None, None, 2]
+    expected = []
+    for token in tokens:
+        if token is None:
+            model.clear()
+        else:
+            expected.append(expected_events(model, token))
+    found = list(board.step_many(tokens))
+    np.testing.assert_array_equal(found, expected)
+    assert (found[0] == found[2]).all() and (found[1] == found[3]).all() and board.counters()["tokens"] == 5
+
+
 def test_a_step_begun_is_a_step(board):
     model = model_of(memories())
     finish = board.begin_step(7)

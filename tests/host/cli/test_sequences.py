@@ -11,6 +11,7 @@ from egret.model.compiler.image import Image
 from egret.model.counts import integer_columns
 from egret.model.integer import IntegerEngine
 from egret.model.integer_file import save_integer
+from egret.sim.virtual import VirtualBoard, board_build
 from tests.support.numbers import number_network, number_sequences
 
 ROOT = Path(__file__).parents[3]
@@ -95,6 +96,11 @@ def test_run(egret):
     assert sum(one == other for one, other in zip(checked["answers"], wanted, strict=True)) == expected["right"]
     status, out, _ = egret("run", "network", "--data", "data.npz", "--tokens", 2)
     assert status == 0 and "2, 8" in out and "of 2 (" in out
+    egret("compile", "network", "-o", "image")
+    with VirtualBoard(board_build(Image.load("image").configuration).program()) as board:
+        status, out, _ = egret("run", "image", "--data", "data.npz", "--no-check", "--port", board.port, "--json")
+    found = json.loads(out)
+    assert status == 0 and found["answers"] == checked["answers"] and 0 < found["link_busy"]
 
 
 def test_estimate(egret):
