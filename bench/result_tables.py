@@ -554,6 +554,7 @@ TABLES: dict[str, Table] = {
     ),
     "fit": Table(("fit",), _fit, commands=False),
     "digits": Table(("digits-float", "digits-integer", "digits-core"), _digits, commands=False),
+    "digits-speed-ups": Table(("digits-speed-ups",), _speed_ups, commands=False),
     "ddr3": Table(("85-groups-ddr3", "95-groups-ddr3", "85-groups-ddr3-board", "95-groups-ddr3-board"), _ddr3),
     "estimate-ddr3": Table(
         ("85-groups-ddr3", "95-groups-ddr3", "85-groups-ddr3-estimate", "95-groups-ddr3-estimate"),
