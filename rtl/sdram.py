@@ -309,42 +309,42 @@ class Sdram(wiring.Component):
         wiring.connect(m, wiring.flipped(self.write), writes.w_stream)
         written = data.View(write_layout(), writes.r_data)
         burst = Signal(burst_layout())  # what is left of it
-        left = Signal()
+        cutting = Signal()
         segment, filled = Signal(_segment_layout()), Signal()
         beat_bits = COLUMN_BITS - self._skipped
         row_end = Signal(beat_bits + 1)
         place = data.StructLayout({"column": COLUMN_BITS, "bank": BANK_BITS, "row": ROW_BITS})
-        at = data.View(place, Mux(left, burst.address << self._skipped, written.address)[:ADDRESS_BITS])
+        at = data.View(place, Mux(cutting, burst.address << self._skipped, written.address)[:ADDRESS_BITS])
         m.d.comb += [
             segments.w_data.eq(segment),
             segments.w_en.eq(filled),
             row_end.eq((1 << beat_bits) - burst.address[:beat_bits]),
-            self.i.ready.eq(~left & ~writes.r_rdy),
+            self.i.ready.eq(~cutting & ~writes.r_rdy),
         ]
         with m.If(~filled | segments.w_rdy):
             m.d.sync += [
-                filled.eq(left | writes.r_rdy),
+                filled.eq(cutting | writes.r_rdy),
                 segment.column.eq(at.column),
                 segment.bank.eq(at.bank),
                 segment.row.eq(at.row),
                 segment.tag.eq(burst.tag),
-                segment.write.eq(~left),
+                segment.write.eq(~cutting),
                 segment.word.eq(written.word),
             ]
-            with m.If(left):
+            with m.If(cutting):
                 m.d.sync += [
                     segment.count.eq(Mux(burst.count < row_end, burst.count, row_end)),
                     burst.count.eq(burst.count - row_end),
-                    left.eq(burst.count > row_end),
+                    cutting.eq(burst.count > row_end),
                     burst.address.eq(Cat(C(0, beat_bits), burst.address[beat_bits:] + 1)),
                 ]
             with m.Else():
                 m.d.comb += writes.r_en.eq(1)
                 m.d.sync += segment.count.eq(1)
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [burst.eq(self.i.payload), left.eq(1)]
+            m.d.sync += [burst.eq(self.i.payload), cutting.eq(1)]
         waits = Signal()
-        m.d.comb += waits.eq(left | writes.r_rdy | filled | segments.r_rdy)
+        m.d.comb += waits.eq(cutting | writes.r_rdy | filled | segments.r_rdy)
         return segments, data.View(_segment_layout(), segments.r_data), waits
 
     def _commands(self, m, segments, head, waits):

@@ -10,6 +10,7 @@ be reached within ``cover`` cycles: so what is assumed leaves the unit something
 import importlib
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -277,6 +278,14 @@ class Inside(Elaboratable):
                     if signal.name == name:
                         return signal
         raise InputError(f"there is no {name}")
+
+    def is_in(self, machine: str, *states: str) -> Value:
+        """Whether the machine of a name, which the unit itself has, is in one of some states."""
+        signal = self[f"{machine}_state"]
+        names = []
+        with suppress(KeyError):  # there is no such number
+            names += (signal.decoder(number).partition("/")[0] for number in range(1 << len(signal)))
+        return Cat(signal == names.index(state) for state in states).any()
 
     def _memory(self, path: str) -> Any:
         fragment = self._fragment

@@ -49,7 +49,7 @@ def plain(depth):
     return proof(SyncFIFO, induction=2, cover=depth + 3)(order)
 
 
-depth_1, depth_2, depth_5, depth_8 = (plain(depth) for depth in (1, 2, 5, 8))
+depth_1, depth_2, depth_4, depth_5, depth_8 = (plain(depth) for depth in (1, 2, 4, 5, 8))
 
 
 @proof(SyncFIFOBuffered, induction=2, cover=11)
