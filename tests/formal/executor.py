@@ -94,6 +94,11 @@ def once(b):
     for byte in range(2):
         with b.m.If(content.valid & header & (content.p.place[:3] == 8 - CONTENT_HEADER_BYTES + byte)):
             b.m.d.sync += told[content.p.slot][8 * byte : 8 * byte + 8].eq(content.p.byte)
+    # Nothing is written to a slot that is being sent, as the sender takes for granted.
+    announced = Mux(unit.replies.valid, 1 << unit.replies.payload, 0)
+    b.assume((unit.pending & ~(b.was(unit.pending) | b.was(announced))) == 0)
+    b.claim(waits | ~unit.pending.bit_select(sequence[0], 1))
+    b.claim(~content.valid | ~b.was(unit.pending).bit_select(content.p.slot, 1))
     slot = (session.first + done)[0]
     b.claim(~session.begun | (~waits & identifies) | (told[slot] == (session.first + done)[:16]))
     b.claim(~waits | (done == 0) | (told[~slot] == (session.first + done - 1)[:16]))
