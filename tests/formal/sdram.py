@@ -284,6 +284,12 @@ def words(b):
     beats(b, 1)
 
 
+@proof(Sdram, induction=3, cover=72)
+def words_2(b):
+    """The same with two words in a cycle."""
+    beats(b, 2)
+
+
 @proof(Sdram, induction=2, cover=8)
 def parts(b):
     """A burst becomes parts within a row, which follow one another; a word to write is done before later bursts."""
