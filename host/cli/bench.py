@@ -17,7 +17,8 @@ from egret.host.cli.cores import (
 from egret.host.cli.options import as_json, core_options
 from egret.host.cli.outputs import check_files
 from egret.host.cli.show import Result, Table, show
-from egret.host.network import Network, board_named, open_board
+from egret.host.network import Network
+from egret.host.opening import board_named, open_board
 from egret.host.progress import progress_bar
 from egret.model.errors import InputError, needs
 

@@ -9,7 +9,8 @@ from egret.host.cli.cores import board_speed, mismatch_status
 from egret.host.cli.options import as_json, core_options
 from egret.host.cli.outputs import check_directory
 from egret.host.cli.show import Result, share_rows, show
-from egret.host.network import Network, board_named
+from egret.host.network import Network
+from egret.host.opening import board_named
 from egret.model.errors import InputError
 
 __all__ = ["build"]

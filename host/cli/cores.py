@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from egret.host.cli.show import Result
-from egret.host.network import open_board
+from egret.host.opening import open_board
 from egret.host.progress import progress_bar, working
 from egret.model.errors import needs
 

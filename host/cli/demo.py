@@ -3,7 +3,7 @@
 import click
 
 from egret.host.cli.show import output_console
-from egret.host.network import open_board
+from egret.host.opening import open_board
 from egret.host.progress import progress_bar
 from egret.model.errors import InputError
 

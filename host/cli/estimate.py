@@ -6,7 +6,8 @@ import click
 
 from egret.host.cli.options import as_json, core_options
 from egret.host.cli.show import Result, share_rows, show
-from egret.host.network import Network, board_named
+from egret.host.network import Network
+from egret.host.opening import board_named
 
 if TYPE_CHECKING:
     from egret.boards.definition import BoardDefinition

@@ -36,7 +36,7 @@ def fit(
     """
     from egret.host.cost.fit import Shape
     from egret.host.cost.fit import fit as fit_one
-    from egret.host.network import board_named
+    from egret.host.opening import board_named
     from egret.host.progress import working
 
     sizes = _numbers("hidden", hidden, int)

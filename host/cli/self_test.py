@@ -7,7 +7,8 @@ import click
 
 from egret.host.cli.options import as_json, core_options, port_options
 from egret.host.cli.show import Result, show
-from egret.host.network import Network, open_board
+from egret.host.network import Network
+from egret.host.opening import open_board
 from egret.host.progress import progress_bar
 from egret.model.errors import InputError
 

@@ -13,7 +13,7 @@ import numpy as np
 from egret.host.cost.model import cycles, packed, traffic
 from egret.host.cost.work import ReadoutWork, Work, columns_taken, resident_shares
 from egret.host.measure import measure
-from egret.host.network import open_board
+from egret.host.opening import open_board
 from egret.host.progress import progress_bar
 from egret.model.counts import integer_columns
 from egret.model.integer import IntegerEngine
