@@ -13,7 +13,7 @@ from egret.boards.clocks import Ecp5Ddr3Pll
 from egret.model.errors import needs
 from egret.rtl.ddr3 import BURST_BITS, ROW_BITS, dfi_pins
 
-__all__ = ["Ddr3Phy", "phy_verilog"]
+__all__ = ["NAME", "Ddr3Phy", "phy_verilog"]
 
 NAME = "ddr3_phy"
 _CHANGING = 8
@@ -100,11 +100,11 @@ def phy_verilog(hertz: float) -> str:
 class Ddr3Phy(wiring.Component):
     """LiteDRAM's PHY between a controller and the pins of a board, and the clock that comes from it.
 
+    Where it is built, the platform has a file with `phy_verilog`.
+
     Parameters
     ----------
     pll : Ecp5Ddr3Pll
-    hertz : float
-        Clock of the core.
 
     Attributes
     ----------
@@ -119,15 +119,14 @@ class Ddr3Phy(wiring.Component):
 
     dfi: Any
 
-    def __init__(self, pll: Ecp5Ddr3Pll, hertz: float) -> None:
-        self._pll, self._hertz = pll, hertz
+    def __init__(self, pll: Ecp5Ddr3Pll) -> None:
+        self._pll = pll
         self.clock = Signal(name="divided_clock")
         super().__init__({"dfi": In(dfi_pins())})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         pll, dfi = self._pll, self.dfi
-        platform.add_file(f"{NAME}.v", phy_verilog(self._hertz))
         names = ("ddram", 0)
         pins = platform.request(*names, dir={line.name: "-" for line in platform.lookup(*names).ios})
         bridged, edge, stop, clock_reset = Signal(), Signal(), Signal(), Signal()

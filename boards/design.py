@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from egret.boards.clocks import PLLS, ddr3_settings
+from egret.boards.ddr3 import NAME as PHY
+from egret.boards.ddr3 import phy_verilog
 from egret.boards.definition import BoardDefinition
 from egret.boards.line import UartLine, UsbLine
 from egret.boards.memory import clock_delay
@@ -96,6 +98,7 @@ def generate(
         memory: dict[str, Any] = {}
         if isinstance(part, Ddr3Part):
             memory = {"timing": Ddr3Timing.of(part, settings.hertz * settings.ratio)}
+            platform.add_file(f"{PHY}.v", phy_verilog(settings.hertz))
         elif part is not None:
             hertz = settings.hertz * configuration.memory_ratio
             memory = {"timing": Timing.of(part, hertz), "late": clock_delay(part, hertz)}

@@ -60,7 +60,7 @@ class Top(Elaboratable):
         pll: Any = Ecp5Ddr3Pll(self._settings) if with_ddr3 else pll_class(self._settings, **late)
         m.submodules.clock = pll
         m.domains.sync = ClockDomain()
-        phy = Ddr3Phy(pll, self._settings.hertz) if with_ddr3 else None
+        phy = Ddr3Phy(pll) if with_ddr3 else None
         m.d.comb += [ClockSignal().eq(phy.clock if phy else pll.clock), ResetSignal().eq(pll.reset)]
         m.submodules.board = top = Accelerator(
             self._configuration, window=board.window, receive_bytes=board.receive_bytes, timing=self._timing

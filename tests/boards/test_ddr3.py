@@ -27,7 +27,7 @@ def test_clocks():
 
 def test_pins(monkeypatch):
     """Those that amaranth-boards has wrong, and the negative ones, which are not named."""
-    monkeypatch.setattr("egret.boards.ddr3.phy_verilog", lambda hertz: "module ddr3_phy; endmodule\n")
+    monkeypatch.setattr("egret.boards.design.phy_verilog", lambda hertz: "module ddr3_phy; endmodule\n")
     design = generate(BOARD, WITH_DDR3)
     places = dict(re.findall(r'LOCATE COMP "ddram_0__(\S+?)" SITE "(\w+)"', design.files["top.lpf"]))
     assert [places[f"ba__io[{line}]"] for line in range(3)] == ["D6", "B7", "A6"]

@@ -23,7 +23,7 @@ WITH_DDR3 = dataclasses.replace(WITH_SDRAM, lanes=8, memory_ratio=DDR3_RATIO)
 @pytest.mark.parametrize("name", BOARDS)
 def test_design(name, monkeypatch):
     """Every board's top elaborates, with its pins, and is estimated to fit."""
-    monkeypatch.setattr("egret.boards.ddr3.phy_verilog", lambda hertz: "module ddr3_phy; endmodule\n")
+    monkeypatch.setattr("egret.boards.design.phy_verilog", lambda hertz: "module ddr3_phy; endmodule\n")
     board = board_named(name)
     store = TARGETS[board.target].get("store", "bram")
     with_sdram = WITH_DDR3 if board.ddr3 else WITH_SDRAM
