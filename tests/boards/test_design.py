@@ -124,6 +124,7 @@ def test_clock_of_a_design():
         generate(board_named("icebreaker"), SMALL, hertz=22.5e6)
 
 
+@pytest.mark.slow
 def test_a_design_is_the_same_in_every_process():
     """Python orders sets of strings anew in each; what the tools are given has nothing of that, nor of the time."""
     code = (

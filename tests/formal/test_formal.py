@@ -23,6 +23,7 @@ def test_the_page_lists_the_proofs():
     assert found and found[0] == table(list(PROOFS.values())), "python -m tests.formal --write docs/trust.md"
 
 
+@pytest.mark.slow
 @solver
 @pytest.mark.parametrize("name", ["events.stream", "uart.line"])
 def test_proof(name):
@@ -31,6 +32,7 @@ def test_proof(name):
     assert result.how.startswith("induction")
 
 
+@pytest.mark.slow
 @solver
 def test_a_fault_is_found():
     (fault,) = (m for m in Plan.load(TREE / "bench" / "mutants.toml").mutants if "events.stream" in m.proofs)

@@ -86,7 +86,7 @@ def test_stuck_bits_are_found(compiled):
     tried, found = 0, 0
     for section in memory_sections(image.configuration).values():
         words = len(image.memories[section.name]) // section.word_bytes
-        for _ in range(3):
+        for _ in range(2):
             fault = section, int(rng.integers(words)), int(rng.integers(section.word_bits)), int(rng.integers(2))
             board = StuckBoard(*fault)
             result = self_test(board, image, network)

@@ -248,6 +248,7 @@ def test_corners(name):
         assert max(fired) > 0
 
 
+@pytest.mark.slow
 def test_32_lanes():
     check(
         random_network(8, hidden=(40, 23), embedding=11, density=0.5, z_bias=4000), lanes=32, tokens=4, backpressure=0.5

@@ -149,7 +149,7 @@ class _Layer(PaddedLayer):
                 _backward_output, (*grid, 4), self.da[t + 1], self.weight_y, self.parts, self.batch, SIZE=size, **shape
             )
         launch(
-            _backward_step, (size // PAD, triton.cdiv(self.batch, _ROWS)),
+            _backward_step, (size // PAD, -(-self.batch // _ROWS)),
             self.parts, self.d_after[t], self.mask, self.from_input[t], self.c[t], self.c[t + 1], self.dc, self.da[t],
             self.batch, SIZE=size, LAST=last, DROP=self.dropped, BM=_ROWS, BN=PAD,
         )  # fmt: skip

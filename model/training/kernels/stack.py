@@ -89,8 +89,8 @@ def sum_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def row_blocks(batch: int) -> tuple[int, int]:
     """Rows of a tile for a `batch`, from 16 to 64, and how many tiles they take."""
-    block = max(16, min(64, triton.next_power_of_2(batch)))
-    return block, triton.cdiv(batch, block)
+    block = max(16, min(64, 1 << (batch - 1).bit_length()))
+    return block, -(-batch // block)
 
 
 def tile(shape: Tile, batch: int, columns: int, depth: int) -> tuple[tuple[int, int], dict[str, int]]:

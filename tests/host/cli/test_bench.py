@@ -10,7 +10,8 @@ import pytest
 from egret.host.peers import Run
 
 
-def test_bench_of_a_board(egret, refused, network):
+@pytest.mark.slow
+def test_bench_of_a_board(egret, network):
     """What a board's core is measured to do in simulation says how many tokens a second it does at its clock."""
     status, out, _ = egret("bench", "network", "--board", "ulx3s-85f", "--no-readout", "--tokens", 30, "--json")
     result = json.loads(out)
@@ -41,6 +42,9 @@ def test_bench_of_a_board(egret, refused, network):
     assert drawn["end_to_end"]["tokens_per_second"] > 5 * whole["tokens_per_second"]
     status, out, _ = egret("bench", "network", "--board", "ulx3s-85f", "--tokens", 30)
     assert status == 0 and "expected tokens a second" in out
+
+
+def test_bench_of_a_board_that_cannot_be(refused, network):
     assert refused("bench", "network", "--board", "x") == (
         "--board must be one of ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, orangecrab-85f-ddr3, not 'x'"
     )
@@ -91,6 +95,7 @@ def test_bench_from_a_ddr3(egret, network):
     assert energy["causes"]["DDR3, standby"]["joules"] == [pytest.approx(0.0675 * cycles / 75e6)] * 2
 
 
+@pytest.mark.slow
 def test_bench_estimates_energy(egret, network):
     status, out, _ = egret(
         "bench", "network", "--store", "sdram", "--resident-bytes", 100, "--tokens", 20, "--energy", "--json"
@@ -120,7 +125,8 @@ def test_bench_estimates_energy_of_a_board(board, megahertz, egret, network):
     assert ("a ULX3S at its most" in out) == board.startswith("ulx3s")
 
 
-def test_bench_compares_peers(egret, refused, network, monkeypatch):
+@pytest.mark.slow
+def test_bench_compares_peers(egret, network, monkeypatch):
     status, out, _ = egret(
         "bench", "network", "--store", "sdram", "--resident-bytes", 100, "--tokens", 20, "--peers", "--json"
     )
@@ -146,6 +152,9 @@ def test_bench_compares_peers(egret, refused, network, monkeypatch):
     status, out, err = egret("bench", "network", "--tokens", 20, "--peers", "--json")
     assert status == 1 and json.loads(out)["peers"]
     assert err == "egret: not as the integer network says: 7 values of PyTorch, dense\n"
+
+
+def test_bench_without_torch(refused, network, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert refused("bench", "network", "--peers") == (
         "--peers needs torch, which is not installed; install it: pip install torch"

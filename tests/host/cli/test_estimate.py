@@ -36,6 +36,7 @@ def test_a_core_without_a_board(estimate, tmp_path, monkeypatch):
     assert "cycles per token" in out and "Estimate: network, 8 lanes" in out
 
 
+@pytest.mark.slow
 def test_a_board(estimate):
     """Against the cycles that `egret bench` counts (docs/results.md); exact memories; the link's rates."""
     status, out, _ = estimate(NETWORK, "--board", "ulx3s-85f", "--text", TEXT, "--tokens", 500, "--json")

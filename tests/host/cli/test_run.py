@@ -137,6 +137,7 @@ def test_how_tokens_are_drawn(egret, network):
     assert text("--top-k", 3, "--temperature", 1, "--stop", every[7]) == every[: every.index(every[7]) + 1]
 
 
+@pytest.mark.slow
 def test_words_of_groups_are_drawn_by_factors_where_that_is_asked_for(egret, network):
     plain = quantise(load_checkpoint("network"))
     words = len(plain.embedding)

@@ -48,7 +48,9 @@ def test_evaluate(egret):
 
 @pytest.mark.usefixtures("files")
 def test_every_stream_inside_the_core(egret):
-    status, out, _ = egret("simulate", "network", "--data", "data.npz", "--tokens", 9, "--json")
+    status, out, _ = egret(
+        "simulate", "network", "--data", "data.npz", "--tokens", 9, "--simulator", "icarus", "--json"
+    )
     found = json.loads(out)
     assert status == 0 and found["counters"]["tokens"] == 9
     values = number_sequences(6).values.reshape(-1, 5)[:9]
