@@ -283,7 +283,7 @@ def with_sdram(lanes, resident, ratio=1):
         (8, 1, 90, 0.7),
         (8, 2, 0, 1.0),
         (4, 1, 300, 1.0),
-        (16, 2, 150, 0.15),
+        pytest.param(16, 2, 150, 0.15, marks=pytest.mark.slow),
         (8, 4, 100, 1.0),
         (16, 4, 60, 0.7),
     ],
@@ -299,7 +299,7 @@ def test_resident_words(lanes, ratio, resident, hurry, seed, monkeypatch):
         low, high = (0, resident) if resident and column % 2 else (resident, resident + c.weight_words)
         start = rng.randrange(low, high)
         pointers.append((start, min(rng.choice([0, 1, 2, 5, 9, 40]), high - start), random_begins(rng, c)))
-    columns = requests(rng, [rng.randrange(30) for _ in range(60)], c)
+    columns = requests(rng, [rng.randrange(30) for _ in range(120)], c)
     words = random_words(rng, c, resident + c.weight_words)
     _, asked = from_sdram(c, pointers, words, columns, seed=seed, hurry=hurry, willing=0.7)
     assert max(asked) > 12 * c.word_beats and min(asked) <= 2 * c.word_beats
