@@ -58,7 +58,8 @@ wheel: $(VENV)/egret-venv
 	$(PIP) build cyclonedx-bom
 	$(BIN)/python -m build --wheel --outdir build/wheel .
 	"$(PYTHON)" -m venv --without-pip build/wheel/environment
-	$(subst pip ,pip --python build/wheel/environment/bin/python ,$(PIP)) build/wheel/*.whl
+	$(BIN)/python -m pip --python build/wheel/environment/bin/python --disable-pip-version-check install --quiet \
+		build/wheel/*.whl
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 		--output-file build/wheel/egret-fpga.cdx.json build/wheel/environment
 	rm -rf build/wheel/environment
