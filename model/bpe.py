@@ -126,6 +126,10 @@ class BytePairs(Vocabulary):
         for token in model["vocab"]:
             if token not in added and not set(token) <= _BYTES.keys():
                 raise InputError(f"{where}: token {token!r} is not made of the characters that stand for bytes")
+        try:
+            self.to_bytes()
+        except (UnicodeEncodeError, RecursionError) as error:
+            raise InputError(f"{where}: cannot be written again: {' '.join(str(error).split())}") from error
         lacking = [byte for character, byte in _BYTES.items() if character not in model["vocab"]]
         if lacking:
             raise InputError(f"{where}: lacks the byte 0x{min(lacking):02x}; a byte-level tokenizer has all 256")

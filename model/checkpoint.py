@@ -416,8 +416,11 @@ def parse_tensors(data: bytes, where: str | Path) -> dict[str, np.ndarray]:
         dtype = _DTYPES.get(entry["dtype"])
         if dtype is None:
             raise InputError(f"{where}: tensor {name!r} is {entry['dtype']}; accepted are {', '.join(_DTYPES)}")
-        with np.errstate(invalid="ignore"):  # signalling NaNs are reported by the check that follows
-            tensors[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"]).astype(np.float32)
+        try:
+            with np.errstate(invalid="ignore"):  # signalling NaNs are reported by the check that follows
+                tensors[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"]).astype(np.float32)
+        except (ValueError, OverflowError) as error:  # of no numbers, but of more or larger dimensions than numpy has
+            raise InputError(f"{where}: tensor {name!r} has a shape that is not accepted: {error}") from error
     return tensors
 
 

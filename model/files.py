@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import math
 import os
@@ -10,20 +11,26 @@ import secrets
 import stat
 import tempfile
 import tomllib
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from egret.model.errors import InputError
 
+if TYPE_CHECKING:
+    import numpy as np
+
 __all__ = [
     "MOST_LAYERS",
+    "check_unpacked",
     "digest",
     "directory_aside",
     "is_torch",
     "json_text",
     "read",
+    "read_array",
     "read_toml",
     "refuse_foreign",
     "write_aside",
@@ -31,6 +38,8 @@ __all__ = [
 
 MOST_LAYERS = 1 << 12
 """Of a network in a file: the names of its tensors must fit what is read of the file's head."""
+
+_UNPACKED, _UNPACKED_MORE = 1024, 1 << 22  # numbers that a file may stand for: for each of its bytes, and beside these
 
 _TORCH = (b"PK\x03\x04", b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19")  # zip; pickle, until 1.5
 _TORCH_MEMBER = "data.pkl"  # of the zip
@@ -86,6 +95,55 @@ def read(path: str | Path) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
+    except ValueError as error:  # a path from a file, with a character that no path has
+        raise InputError(f"{str(path)!r}: cannot read it: {error}") from error
+
+
+def check_unpacked(numbers: int, size: int) -> None:
+    """Raise `InputError` where a file of ``size`` bytes would become more ``numbers`` than a sound one does.
+
+    So a small file cannot fill the memory. A pruned network has one weight in a thousand, or more.
+    """
+    if numbers > (most := _UNPACKED_MORE + _UNPACKED * size):
+        raise InputError(f"would hold {numbers} numbers; its {size} bytes may stand for {most}")
+
+
+def read_array(data: bytes, where: str | Path) -> "np.ndarray":
+    """An array of numbers, from the content of a ``.npy``; never larger than the ``data``.
+
+    Parameters
+    ----------
+    data : bytes
+    where : str or Path
+        Named in errors.
+
+    Returns
+    -------
+    np.ndarray
+        Read-only.
+
+    Raises
+    ------
+    InputError
+        It is none, or has another length than it says.
+    """
+    import numpy as np
+
+    file = io.BytesIO(data)
+    try:
+        headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python 2
+            shape, by_columns, dtype = headers[np.lib.format.read_magic(file)](file)
+        if dtype.hasobject:
+            raise ValueError("it holds objects, not numbers")
+        content = data[file.tell() :]
+        if (size := math.prod(shape) * dtype.itemsize) != len(content):
+            raise ValueError(f"the numbers take {size} bytes, not {len(content)}")
+        return np.frombuffer(content, dtype).reshape(shape, order="F" if by_columns else "C")
+    except Exception as error:  # a header is Python's text, and numpy's reader raises whatever that brings about
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{where}: cannot read the numpy array: {reason}") from None
 
 
 def digest(path: str | Path) -> str:
@@ -98,7 +156,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     content = read(path)
     try:
         return tomllib.loads(content.decode("utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a TOML file: {' '.join(str(error).split())}") from error
 
 

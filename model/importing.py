@@ -29,6 +29,7 @@ from egret.model.tokens import END_OF_LINE, Vocabulary, read_text
 __all__ = ["EVNN", "EVNN_0_1", "Imported", "Layout", "by_frequency", "converted", "from_evnn", "from_map"]
 
 _GATES = ("u", "r", "z")
+_LARGEST_THRESHOLD = 1e38  # of float32
 _THRESHOLDS = ("plain", "clip", "sigmoid")
 
 
@@ -103,8 +104,13 @@ class Layout:
             *self.gates
         }:
             raise InputError(f"gates must be u (or 'not u'), r and z in some order, not {list(self.gates)}")
+        if self.layers is not None and len(self.layers) > 1:
+            if len({*self.layers}) < len(self.layers) or "{}" not in self.weight_x or "{}" not in self.weight_y:
+                raise InputError("layers must be different ones, and weight_x and weight_y have {} where each stands")
         if isinstance(self.threshold, bool) or not isinstance(self.threshold, str | int | float):
             raise InputError(f"threshold must be a name or a number, not {self.threshold!r}")
+        if not isinstance(self.threshold, str) and not abs(self.threshold) <= _LARGEST_THRESHOLD:
+            raise InputError(f"threshold must be a finite number, not {self.threshold!r}")
 
     @property
     def names(self) -> dict[str, str]:
@@ -191,6 +197,7 @@ class Imported:
     notes: tuple[str, ...]
 
 
+@np.errstate(all="ignore")  # what is too large for float32 becomes infinite, and is refused at the end
 def converted(
     tensors: Mapping[str, np.ndarray], layout: Layout, vocabulary: Vocabulary, where: str | Path = "tensors"
 ) -> Imported:

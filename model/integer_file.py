@@ -40,7 +40,7 @@ import safetensors.numpy
 
 from egret.model.arithmetic import CODEBOOK
 from egret.model.errors import InputError
-from egret.model.files import MOST_LAYERS, refuse_foreign, write_aside
+from egret.model.files import MOST_LAYERS, check_unpacked, refuse_foreign, write_aside
 from egret.model.groups import MOST_ROWS
 from egret.model.integer import IntegerLayer, IntegerNetwork
 from egret.model.readout import IntegerGroups
@@ -162,6 +162,9 @@ def _parse(metadata, packed, path):
     """The network, whose tensors are taken out of ``packed``."""
     vocabulary, embedding, hidden = metadata["vocabulary_size"], metadata["embedding_size"], metadata["hidden"]
     _check_sizes(vocabulary, embedding, hidden, path)
+    # Zeros at the end of a matrix take no byte.
+    weights = sum(3 * size * (inputs + size) for inputs, size in zip([embedding, *hidden], hidden, strict=False))
+    check_unpacked(weights, sum(tensor.nbytes for tensor in packed.values()))
 
     def numbers(name, *shape):
         return np.frombuffer(_unpack(packed.pop(name), 4 * int(np.prod(shape))), "<i4").reshape(shape).astype(np.int32)

@@ -14,8 +14,9 @@ The file of sequences is a ``.npz``:
     stands for a step in which none is asked for.
 """
 
+import io
+import math
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from egret.model.arithmetic import VALUE_FRACTION
 from egret.model.counts import ReadoutCounts, SourceCounts, count_macs
 from egret.model.errors import InputError
 from egret.model.evaluate import Evaluation
+from egret.model.files import check_unpacked, read, read_array
 from egret.model.readout import LOG_FRACTION
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ NO_CLASS = -1
 BATCH = 256
 """Sequences that run at once."""
 
-_MOST = 1 << 31  # numbers of a file of events
+_ARRAYS = ("x", "y", "shape", "sequence", "step", "index", "value")  # of a file
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,7 @@ class Sequences:
     classes: np.ndarray
 
     def __post_init__(self):
-        if self.values.dtype != np.uint8 or self.values.ndim != 3 or not self.values.size:
-            raise InputError(
-                f"x must be uint8 or int8 of three dimensions, sequences, steps and inputs, none of them empty, not "
-                f"{self.values.dtype} {list(self.values.shape)}"
-            )
+        _check_numbers(self.values, (np.uint8,))
         if self.classes.shape != self.values.shape[:2]:
             raise InputError(
                 f"y must have a class for each of {self.values.shape[0]} sequences, or for each of their "
@@ -97,12 +95,16 @@ class Sequences:
             Of other types or shapes, or empty.
         """
         x, y = np.asarray(x), np.asarray(y)
+        _check_numbers(x)
         if y.dtype.kind not in "iu":
             raise InputError(f"y must hold integers, the classes, not {y.dtype}")
-        if x.dtype == np.int8 and x.ndim == 3:
+        limits = np.iinfo(np.int32)
+        if y.size and not limits.min <= int(y.min()) <= int(y.max()) <= limits.max:
+            raise InputError(f"y must hold classes of 32 bits, not {y.min()} to {y.max()}")
+        if x.dtype == np.int8:
             wide = 2 * x.astype(np.int16)
             x = np.concatenate([wide.clip(0), (-wide).clip(0, 255)], axis=2).astype(np.uint8)
-        if y.ndim == 1 and x.ndim == 3 and len(y) == len(x):
+        if y.ndim == 1 and len(y) == len(x):
             last, y = y, np.full(x.shape[:2], NO_CLASS)
             y[:, -1:] = last[:, None]
         return cls(x, y.astype(np.int32))
@@ -125,19 +127,13 @@ class Sequences:
         InputError
             The file cannot be read, or does not hold sequences.
         """
-        try:
-            with open(path, "rb") as stream:
-                file = np.load(stream, allow_pickle=False)
-                arrays = None if isinstance(file, np.ndarray) else {name: file[name] for name in file.files}
-        except OSError as error:
-            raise InputError(f"{path}: cannot read the sequences: {error.strerror or error}") from error
-        except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(f"{path}: not a .npz of numbers: {' '.join(str(error).split())}") from error
-        if arrays is None:
+        data = read(path)
+        if data.startswith(b"\x93NUMPY"):
             raise InputError(f"{path}: must be a .npz with x and y, not a .npy")
+        arrays = _arrays(data, path)
         try:
             if "x" not in arrays and "value" in arrays:
-                arrays["x"] = _dense(arrays)
+                arrays["x"] = _dense(arrays, len(data))
             if lacking := [name for name in ("x", "y") if name not in arrays]:
                 raise InputError(f"lacks {lacking[0]}; it holds {', '.join(arrays) or 'nothing'}")
             return cls.of(arrays["x"], arrays["y"])
@@ -178,8 +174,34 @@ class Sequences:
             )
 
 
-def _dense(arrays):
-    """The numbers of events, uint8 or int8 [N, T, I]."""
+def _check_numbers(x, accepted=(np.uint8, np.int8)):
+    """Refuse what is no x."""
+    if x.dtype not in accepted or x.ndim != 3 or not x.size:
+        raise InputError(
+            f"x must be uint8 or int8 of three dimensions, sequences, steps and inputs, none of them empty, not "
+            f"{x.dtype} {list(x.shape)}"
+        )
+
+
+def _arrays(data, path):
+    """The arrays of a ``.npz`` by name, of which none is larger than what its file can pack."""
+    arrays = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for member in archive.infolist():
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError(f"{member.filename!r} is packed as numpy packs none")
+                if (name := member.filename.removesuffix(".npy")) in _ARRAYS:
+                    arrays[name] = read_array(archive.read(member), f"{path}: {name}")
+    except InputError:
+        raise
+    except Exception as error:  # what a damaged archive brings about
+        raise InputError(f"{path}: not a .npz of numbers: {' '.join(str(error).split())}") from error
+    return arrays
+
+
+def _dense(arrays, size):
+    """The numbers of events in a file of ``size`` bytes, uint8 or int8 [N, T, I]."""
     names = ("sequence", "step", "index", "value")
     if lacking := [name for name in ("shape", *names) if name not in arrays]:
         raise InputError(f"lacks {lacking[0]}, which events need; it holds {', '.join(arrays)}")
@@ -187,8 +209,9 @@ def _dense(arrays):
     if any(array.dtype.kind not in "iu" for array in (shape, *places, value)) or shape.shape != (3,):
         raise InputError("shape must hold three integers, and sequence, step, index and value integers")
     sizes = shape.tolist()
-    if min(sizes) < 1 or np.prod(sizes, dtype=object) > _MOST:
-        raise InputError(f"shape must be three sizes of at least 1, of together at most {_MOST} numbers, not {sizes}")
+    if min(sizes) < 1:
+        raise InputError(f"shape must be three sizes of at least 1, not {sizes}")
+    check_unpacked(math.prod(sizes), size)
     if value.ndim != 1 or any(place.shape != value.shape for place in places) or value.dtype not in (np.uint8, np.int8):
         raise InputError("value must be uint8 or int8 of one dimension, and sequence, step and index as long")
     for name, place, size in zip(names, places, sizes, strict=False):

@@ -17,7 +17,6 @@ A byte-order mark, with which some editors begin a file, is no part of a text or
 vocabulary whose first token begins with that character is written behind a mark.
 """
 
-import io
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -26,15 +25,15 @@ from pathlib import Path
 import numpy as np
 
 from egret.model.errors import InputError
-from egret.model.files import read
+from egret.model.files import read, read_array
 
 __all__ = ["END_OF_LINE", "KINDS", "MOST_TOKENS", "UNKNOWN", "Vocabulary", "check_kind", "read_text"]
 
 KINDS = ("word", "char", "id", "bpe", "number")
 END_OF_LINE = "<eos>"
 UNKNOWN = "<unk>"
-MOST_TOKENS = 1 << 24
-"""Of a vocabulary: far above any that could be built, far below overflow."""
+MOST_TOKENS = 1 << 20
+"""Of a vocabulary: far above any that could be built. One of ids takes 150 MB then, and its file a line."""
 
 _NUMPY = b"\x93NUMPY"  # begins a .npy
 
@@ -60,10 +59,11 @@ def read_text(path: str | Path) -> str:
     InputError
         If the file cannot be read, is empty, or is not UTF-8.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the text: {error.strerror or error}") from error
+    return _text_of(read(path), path)
+
+
+def _text_of(data, path):
+    """The text of a file's bytes."""
     text = _decode_utf8(data, path)
     if not text:
         raise InputError(f"{path}: the text is empty; at least one token is needed")
@@ -188,16 +188,16 @@ class Vocabulary:
         InputError
             The file cannot be read, or the kind needs a vocabulary of its own.
         """
-        found = _read_numbers(path)
-        text = read_text(path) if found is None else ""
+        data = read(path)
+        found = _numbers_of(data, path)
         try:
             if found is None:
-                return cls.from_text(text, kind)
+                return cls.from_text(_text_of(data, path), kind)
             if kind != "id":
                 raise InputError(f"a .npy holds ids; a vocabulary of the kind {kind!r} has to be given")
             return cls.of_ids(int(found.max()) + 1)
         except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+            raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
 
     @classmethod
     def from_text(cls, text: str, kind: str) -> "Vocabulary":
@@ -350,9 +350,10 @@ class Vocabulary:
             The file cannot be read, or holds what the vocabulary lacks, naming the file.
         """
         self._refuse_text()
-        found = _read_numbers(path)
+        data = read(path)
+        found = _numbers_of(data, path)
         if found is None:
-            text = read_text(path)
+            text = _text_of(data, path)
             try:
                 return self.encode(text)
             except InputError as error:
@@ -488,19 +489,11 @@ def _number(token):
     return int(token)
 
 
-def _read_numbers(path):
-    """Integers of the ``.npy`` at ``path``, int64 [N]; None where it is another file."""
-    try:
-        with open(path, "rb") as file:
-            if file.read(len(_NUMPY)) != _NUMPY:
-                return None
-            data = _NUMPY + file.read()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the text: {error.strerror or error}") from error
-    try:
-        found = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path}: cannot read the numpy array: {' '.join(str(error).split())}") from error
+def _numbers_of(data, path):
+    """Integers of the ``.npy`` whose bytes ``data`` are, int64 [N]; None where it is another file."""
+    if not data.startswith(_NUMPY):
+        return None
+    found = read_array(data, path)
     if found.dtype.kind not in "iu" or found.ndim != 1:
         raise InputError(f"{path}: must hold integers in one dimension, not {found.dtype} {list(found.shape)}")
     if not found.size:

@@ -10,6 +10,7 @@ from egret.model.compiler.layouts import word_layouts
 from egret.model.compiler.pack import SKIP, row_positions
 from egret.model.compiler.readout import unpack_readout
 from egret.model.errors import InputError
+from egret.model.files import check_unpacked
 from egret.model.integer import IntegerLayer, IntegerNetwork
 from egret.model.tokens import Vocabulary
 
@@ -38,6 +39,11 @@ def read_image(image: Image) -> IntegerNetwork:
         wide = layouts[f"run_{bit}"].unpack(memories[f"run_{bit}"])["bits"]
         entries["run"][: len(wide)] |= wide << bit
     pointers = layouts["columns"].unpack(memories["columns"])
+    # So a small image becomes no large network: columns that lie upon each other would, and empty ones of many neurons.
+    if (total := int(pointers["count"].astype(np.int64).sum())) > len(entries["code"]):
+        raise InputError(f"image: its columns have {total} words together, and there are {len(entries['code'])}")
+    weights = sum(3 * size * (c.inputs(layer) + size) for layer, size in enumerate(c.hidden))
+    check_unpacked(weights, sum(map(len, memories.values())))
     thresholds = layouts["threshold"].unpack(memories["threshold"])["threshold"].astype(np.int32)
     bias = layouts["bias"].unpack(memories["bias"])
     biases = np.stack([bias[gate] for gate in GATES]).astype(np.int32)

@@ -30,6 +30,7 @@ PATHS = ("train", "valid", "vocabulary", "teachers")
 """Fields that are paths, in a file relative to it."""
 CHANGEABLE = ("device", "shard_mib", "save_seconds", "train", "valid", "vocabulary")
 """Fields that may be others when a run goes on."""
+_LARGEST_SEED = (1 << 64) - 1  # that PyTorch takes
 _RENAMED = {
     "output_weight": "activation_regularisation",
     "change_weight": "temporal_activation_regularisation",
@@ -40,7 +41,7 @@ _RENAMED = {
 def _check_choices(group: Any, choices: Mapping[str, Collection[Any]]) -> None:
     for name, accepted in choices.items():
         value = getattr(group, name)
-        if value not in accepted:
+        if value not in accepted or not isinstance(value, type(next(iter(accepted)))) or isinstance(value, bool):
             raise InputError(f"{name} must be {' or '.join(map(repr, accepted))}, not {value!r}")
 
 
@@ -193,6 +194,8 @@ class LoopOptions:
     def __post_init__(self) -> None:
         _check_counts(self, ("epochs", "batch", "bptt", "eval_batch"))
         _check_counts(self, ("seed",), least=0)
+        if self.seed > _LARGEST_SEED:
+            raise InputError(f"seed must be an integer of at most {_LARGEST_SEED}, not {self.seed}")
         ranges = {
             "bptt_deviation": (0, 1e6), "learning_rate": (1e-12, 10), "warmup": (0, self.epochs),
             "decay_from": (0, self.epochs), "decay_to": (0, 1), "beta1": (0, 0.99999), "beta2": (0, 0.9999999),

@@ -40,4 +40,11 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
             f"{path}: must hold tensors by name, a state dict, not {type(content).__name__}"
             + (f" of {', '.join(map(str, content))}" if isinstance(content, dict) else "")
         )
-    return {str(name): tensor.to(torch.float32).numpy() for name, tensor in content.items()}
+    size, numbers = Path(path).stat().st_size, 0
+    for name, tensor in content.items():
+        if tensor.layout != torch.strided or not tensor.is_floating_point() or tensor.is_quantized or tensor.is_meta:
+            raise InputError(f"{path}: tensor {str(name)!r} must be dense floats, not {tensor.dtype} {tensor.layout}")
+        numbers += tensor.numel()
+    if numbers > size:  # a tensor may show one number of the file many times; half of a file of float16 is shown twice
+        raise InputError(f"{path}: would hold {numbers} numbers; its {size} bytes have at most so many")
+    return {str(name): tensor.detach().to(torch.float32).numpy() for name, tensor in content.items()}

@@ -15,8 +15,11 @@ VERSION = 2
 
 
 def parse_result(data: bytes) -> Any:
-    """What the ``data`` of a ``result.json`` hold; an infinite perplexity is null there."""
-    content = json.loads(data)
+    """What the ``data`` of a ``result.json`` hold; an infinite perplexity is null there. `ValueError` where no JSON."""
+    try:
+        content = json.loads(data)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
     if isinstance(content, dict):
         for name in ("valid", "test"):
             seen = content.get(name)

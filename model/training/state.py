@@ -153,9 +153,9 @@ def read_state(
         content = json.loads(path.read_bytes())
         data = b"".join((directory / name).read_bytes() for name in content["files"])
         if content["version"] != _VERSION:
-            raise InputError(f"{path}: version {content['version']} is not supported; accepted is {_VERSION}")
+            raise InputError(f"{path}: version {content['version']!r} is not supported; accepted is {_VERSION}")
         if len(data) != content["bytes"]:
-            raise InputError(f"{path}: the state's files hold {len(data)} bytes, not {content['bytes']}")
+            raise InputError(f"{path}: the state's files hold {len(data)} bytes, not {content['bytes']!r}")
         tensors = safetensors.torch.load(data)
         for name, value in options.items():
             if name not in CHANGEABLE and content["options"].get(name, value) != value:
@@ -177,7 +177,15 @@ def refuse_damage(directory: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        safetensors.SafetensorError,
+    ) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         message = f"{directory / STATE}: cannot resume from it ({reason}); remove it to start again"
         raise InputError(message) from error

@@ -24,6 +24,7 @@ A study file (those in ``model/configs`` are named ``study-*.toml``) holds::
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -39,6 +40,8 @@ __all__ = ["Point", "Study"]
 
 _PARENTS = ("dense", "previous")
 _TEXTS = ("train", "valid", "test")
+_LISTS = ("seeds", "weight_decays")
+_MOST_POINTS = 10_000
 _RUN = ("name", "config", "seeds", "weight_decays", "prune", "set")
 _PRUNING = (*(field.name for field in fields(PruningOptions)), "set", "runs", "name")
 
@@ -205,10 +208,10 @@ class Study:
         points = []
         for number, table in enumerate(content["runs"]):
             with _named(f"runs[{number}]"):
+                _check_number(table, len(prunings), len(points))
                 points += _run_points(table, folder, paths, device, streams, prunings, parent == "previous")
-        names = [point.name for point in points]
-        for name in names:
-            if names.count(name) > 1:
+        for name, number in Counter(point.name for point in points).items():
+            if number > 1:
                 raise InputError(f"two points are named {name!r}; give their runs other names")
         return cls(title, corpus, tuple(points))
 
@@ -258,6 +261,13 @@ def _checked_name(table: Mapping[str, Any]) -> str:
     if not name or not all(letter.isalnum() or letter in "-_" for letter in name):
         raise InputError(f"name must be of letters, digits, - and _, not {name!r}")
     return name
+
+
+def _check_number(table: Mapping[str, Any], prunings: int, before: int) -> None:
+    """Refuse a study of more points than anybody waits for: three short lists are many points."""
+    seeds, decays = (len(value) if isinstance(value := table.get(name), list) else 1 for name in _LISTS)
+    if (number := before + seeds * decays * (1 + prunings)) > _MOST_POINTS:
+        raise InputError(f"a study may have {_MOST_POINTS} points; with this run it has up to {number}")
 
 
 def _run_points(

@@ -194,7 +194,7 @@ def _write_study(study: Study, directory: Path) -> None:
         try:
             known = json.loads(path.read_bytes())
             same = (known["title"], known["corpus"]) == (study.title, study.corpus)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             same = False
         if not same:
             raise InputError(f"{path}: belongs to another study than {study.title!r}; give another directory")

@@ -139,6 +139,8 @@ def test_bad_files(vocabulary):
         "t: token 'a b' is not made of the characters that stand for bytes"
     )
 
+    assert refusal(lambda content: content.update(version="\ud800")).startswith("t: cannot be written again: 'utf-8'")
+
     def rename(content):
         vocab = model(content)["vocab"]
         vocab["AAA"] = vocab.pop("A")

@@ -13,7 +13,7 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egret.model.checkpoint import NetworkConfiguration, load_checkpoint, save_checkpoint
+from egret.model.checkpoint import NetworkConfiguration, load_checkpoint, parse_tensors, save_checkpoint
 from egret.model.errors import InputError
 from egret.model.groups import Groups
 
@@ -161,12 +161,12 @@ def test_directory_instead_of_file(saved):
         ({"cell": ["egru"]}, "cell must be 'egru' or 'lstm', not ['egru']"),
         ({"tokens": "bytes"}, "tokens must be 'word', 'char', 'id', 'bpe' or 'number', not 'bytes'"),
         ({"reset": None}, "reset must be 'before' or 'after', not None"),
-        ({"vocab_size": 0}, "vocab_size must be an integer from 1 to 16777216, not 0"),
-        ({"vocab_size": True}, "vocab_size must be an integer from 1 to 16777216, not True"),
-        ({"embedding_size": 4.0}, "embedding_size must be an integer from 1 to 16777216, not 4.0"),
+        ({"vocab_size": 0}, "vocab_size must be an integer from 1 to 1048576, not 0"),
+        ({"vocab_size": True}, "vocab_size must be an integer from 1 to 1048576, not True"),
+        ({"embedding_size": 4.0}, "embedding_size must be an integer from 1 to 1048576, not 4.0"),
         ({"hidden_sizes": []}, "hidden_sizes must be a list of at least one size, not []"),
         ({"hidden_sizes": 4}, "hidden_sizes must be a list of at least one size, not 4"),
-        ({"hidden_sizes": [4, -1]}, "hidden_sizes must be an integer from 1 to 16777216, not -1"),
+        ({"hidden_sizes": [4, -1]}, "hidden_sizes must be an integer from 1 to 1048576, not -1"),
         ({"tied": 1}, "tied must be true or false, not 1"),
         ({"embedding_size": 9}, "a tied read-out needs embedding_size equal to the last hidden size, not 9 and 4"),
         (
@@ -329,11 +329,18 @@ def test_sizes_end_alike_where_they_are_written_and_read(name):
     def of(size):
         return NetworkConfiguration("egru", "char", **most | {name: (size,) if name == "hidden_sizes" else size})
 
-    largest = of(1 << 24)
+    largest = of(1 << 20)
     assert NetworkConfiguration.from_json(largest.to_json()) == largest
-    for size in (0, (1 << 24) + 1):
-        with pytest.raises(InputError, match=f"^{name} must be an integer from 1 to 16777216, not {size}$"):
+    for size in (0, (1 << 20) + 1):
+        with pytest.raises(InputError, match=f"^{name} must be an integer from 1 to 1048576, not {size}$"):
             of(size)
+
+
+def test_shapes_that_numpy_lacks():
+    for shape in ([0] * 70, [0, (1 << 64) - 1], [1 << 62, 0]):
+        header = json.dumps({"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+        with pytest.raises(InputError, match="^m: tensor 'a' has a shape that is not accepted: "):
+            parse_tensors(len(header).to_bytes(8, "little") + header, "m")
 
 
 def test_an_order_must_hold_each_word_once(random_checkpoint, tmp_path):

@@ -1,5 +1,6 @@
 """Files written aside."""
 
+import io
 import json
 import math
 import os
@@ -8,7 +9,16 @@ import numpy as np
 import pytest
 
 from egret.model.errors import InputError
-from egret.model.files import directory_aside, is_torch, json_text, read_toml, refuse_foreign, write_aside
+from egret.model.files import (
+    directory_aside,
+    is_torch,
+    json_text,
+    read,
+    read_array,
+    read_toml,
+    refuse_foreign,
+    write_aside,
+)
 
 
 def test_numbers_that_json_lacks():
@@ -150,6 +160,41 @@ def test_a_directory_appears_with_all_that_is_in_it(tmp_path):
 def test_a_byte_order_mark_is_no_part_of_a_toml_file(tmp_path):
     (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbfx = 1\n")
     assert read_toml(tmp_path / "a.toml") == {"x": 1}
+
+
+def test_what_cannot_be_a_path_or_a_toml_file(tmp_path):
+    for path in ("a\0b", "\ud800"):
+        with pytest.raises(InputError, match=r"^'(a\\x00b|\\ud800)': cannot read it: "):
+            read(path)
+    (tmp_path / "a.toml").write_text("x = " + "[" * 5000)
+    with pytest.raises(InputError, match="a.toml: not a TOML file: maximum recursion depth exceeded"):
+        read_toml(tmp_path / "a.toml")
+
+
+def test_arrays_are_as_they_were_saved():
+    for array in (np.arange(6).reshape(2, 3).T, np.zeros((2, 0, 3), np.uint8), np.array([1.5], ">f4")):
+        file = io.BytesIO()
+        np.save(file, array)
+        found = read_array(file.getvalue(), "a")
+        assert found.dtype == array.dtype and found.shape == array.shape and (found == array).all()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000000,), }",
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (-1,), }",
+        "{'descr': '|V0', 'fortran_order': False, 'shape': (1000000000000,), }",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }",
+        "(" * 300,
+        "{'descr': 'x",
+        "[" * 60000,
+    ],
+)
+def test_arrays_that_say_what_they_are_not(header):
+    data = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode() + bytes(8)
+    with pytest.raises(InputError, match=r"^a: cannot read the numpy array: [^\n]*$"):
+        read_array(data, "a")
 
 
 def test_files_of_other_programs(tmp_path):

@@ -275,6 +275,8 @@ def test_a_module_with_little(tmp_path):
         ({"tensors": GRU["tensors"] | {"bias": "b"}}, "unknown field 'bias'; expected are embedding, "),
         ({"tensors": GRU["tensors"] | {"embedding": 3}}, "embedding must be the name of a tensor, not 3"),
         ({"tensors": GRU["tensors"] | {"threshold": [1]}}, r"threshold must be a name or a number, not \[1\]"),
+        ({"tensors": GRU["tensors"] | {"threshold": 10**400}}, "threshold must be a finite number, not 1000"),
+        ({"layers": ["0", "0"]}, "layers must be different ones, and weight_x and weight_y have {} where each stands"),
         ({"hidden": 3}, "unknown field 'hidden'; expected are gates, "),
         ({"gates": ["u", "r"]}, r"gates must be u \(or 'not u'\), r and z in some order, not \['u', 'r'\]"),
         ({"gates": ["u", "not r", "z"]}, "gates must be u"),

@@ -273,6 +273,13 @@ NOT_ONE = (
 )
 
 
+def test_a_small_file_is_no_large_network(tmp_path):
+    """Zeros at the end of a matrix take no byte."""
+    path = rewritten(tmp_path, metadata={"hidden": [65536]})
+    with pytest.raises(InputError, match=f"^{path}: would hold 1288[0-9]+ numbers; its [0-9]+ bytes may stand for 4"):
+        load_integer(path)
+
+
 @pytest.mark.parametrize(
     "metadata, message",
     [

@@ -71,7 +71,7 @@ def test_a_text_may_be_an_array_of_ids(dtype, tmp_path):
         (np.array([0.5]), "must hold integers in one dimension, not float64 [1]"),
         (np.zeros((2, 3), np.uint8), "must hold integers in one dimension, not uint8 [2, 3]"),
         (np.zeros(0, np.uint8), "the text is empty; at least one token is needed"),
-        (np.array([{}]), "cannot read the numpy array: Object arrays cannot be loaded when allow_pickle=False"),
+        (np.array([{}]), "cannot read the numpy array: ValueError: it holds objects, not numbers"),
     ],
 )
 def test_bad_arrays(array, message, tmp_path):
@@ -157,8 +157,8 @@ def test_random_bytes_load_or_are_refused(data, kind):
         (b"", "id", "v: must hold one line, how many ids there are, not 0"),
         (b"3\n4\n", "id", "v: must hold one line, how many ids there are, not 2"),
         (b"x\n", "id", "v: ids must be numbers in decimal digits, not 'x'"),
-        (b"0\n", "id", "v: a vocabulary of ids must have 1 to 16777216 ids, not 0"),
-        (b"16777217\n", "id", "v: a vocabulary of ids must have 1 to 16777216 ids, not 16777217"),
+        (b"0\n", "id", "v: a vocabulary of ids must have 1 to 1048576 ids, not 0"),
+        (b"1048577\n", "id", "v: a vocabulary of ids must have 1 to 1048576 ids, not 1048577"),
         (b"a\n\n<eos>\n", "word", "v: vocabulary line 2: a word must be non-empty and hold no whitespace, not ''"),
         (b"a\r\n<eos>\n", "word", r"v: vocabulary line 1: a word must be non-empty and hold no whitespace, not 'a\r'"),
     ],
@@ -194,7 +194,7 @@ def test_unknown_ids(index):
 
 def test_read_text(tmp_path):
     path = tmp_path / "text"
-    with pytest.raises(InputError, match="cannot read the text: No such file or directory"):
+    with pytest.raises(InputError, match="cannot read it: No such file or directory"):
         read_text(path)
     path.write_bytes(b"")
     with pytest.raises(InputError, match="the text is empty"):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from egret.model.errors import InputError
+from egret.model.tokens import MOST_TOKENS
 from egret.model.training.papers import CORPORA, PUBLISHED, published
 from egret.model.training.results import RESULT, STUDY, VERSION, parse_result
 
@@ -24,6 +25,7 @@ __all__ = [
 
 CELLS = {"egru": "EGRU", "lstm": "LSTM"}
 HISTOGRAMS = ("weights", "biases", "activity", "distances")
+_LARGEST = 1e30  # of any number but a perplexity, which may be infinite
 _KNOWN = ("name", "run", "cell", "seed", "weight_decay", "sparsity")  # of finished and of missing points
 
 Point = dict[str, Any]
@@ -81,27 +83,50 @@ def _checked_study(content: dict[str, Any]) -> dict[str, Any]:
     if content["version"] != VERSION or not isinstance(study["title"], str) or study["corpus"] not in (None, *CORPORA):
         raise ValueError
     for point in study["points"]:
-        [point[name] for name in _KNOWN]
+        _checked_names(point)
     return study
+
+
+def _checked_names(point: Point) -> None:
+    """Refuse a point whose `_KNOWN` fields are not there, or of another type."""
+    for name in _KNOWN:
+        if name not in ("name", "run", "cell"):
+            _checked_number(point[name])
+        elif not isinstance(point[name], str):
+            raise TypeError
+
+
+def _checked_number(number: Any) -> None:
+    """Refuse what is no number, or one with which nothing can be counted or drawn."""
+    if not isinstance(number, int | float):
+        raise TypeError
+    if not abs(number) <= _LARGEST:
+        raise ValueError
 
 
 def _checked(content: Point) -> Point:
     """A result, once everything that the report takes from it is there."""
     if content["version"] != VERSION or content["cell"] not in CELLS:
         raise ValueError
-    for name in (*_KNOWN, "zeros", "epochs", "seconds", "device", "tokens_per_second", "streams"):
+    _checked_names(content)
+    for name in ("zeros", "epochs", "seconds", "device", "tokens_per_second", "streams"):
         content[name]
     counts, activity = content["macs"], content["activity"]
-    numbers = [content["valid"]["perplexity"], content["test"]["perplexity"], content["sparsity"], *activity]
+    if not all(isinstance(content[text]["perplexity"], int | float) for text in ("valid", "test")):
+        raise TypeError
+    numbers = [*activity]
     numbers += [counts[name] for name in ("dense", "pruned", "event_driven", "event_driven_pruned")]
     numbers += counts["layers"]
     for name in HISTOGRAMS:
         for histogram in content["histograms"][name]:
             numbers += [histogram["low"], histogram["high"], sum(histogram["counts"]), histogram["counts"][0]]
             numbers += [histogram.get("mean", 0.0)]
-    if not all(isinstance(number, int | float) for number in numbers):
-        raise TypeError
-    if not len(activity) == len(counts["layers"]) == len(content["specification"]["options"]["hidden_sizes"]):
+    for number in numbers:
+        _checked_number(number)
+    sizes = content["specification"]["options"]["hidden_sizes"]
+    if not len(activity) == len(counts["layers"]) == len(sizes):
+        raise ValueError
+    if not all(0 <= share <= 1 for share in activity) or not all(0 < size <= MOST_TOKENS for size in sizes):
         raise ValueError
     return content
 

@@ -130,7 +130,7 @@ def test_bad_text(refused, network):
     (network / "text").write_bytes(b"a\xff")
     assert evaluate() == "text: line 1 is not UTF-8 (byte 0xff at offset 1)"
     (network / "text").unlink()
-    assert evaluate() == "text: cannot read the text: No such file or directory"
+    assert evaluate() == "text: cannot read it: No such file or directory"
 
 
 def test_unknown_word_without_unk(refused, tmp_path, random_checkpoint, monkeypatch):

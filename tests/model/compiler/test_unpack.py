@@ -34,6 +34,8 @@ def test_wrong_columns_are_refused():
     image = compile_image(network, configuration_for(network, lanes=2))
     with pytest.raises(InputError, match="^image: column 2 ends behind the last weight word$"):
         read_image(broken_column(image, 2, start=(1 << image.configuration.start_bits) - 1))
+    with pytest.raises(InputError, match=r"^image: its columns have \d+ words together, and there are \d+$"):
+        read_image(broken_column(image, 2, start=0, count=image.configuration.weight_words - 1))
     with pytest.raises(InputError, match=r"^image: column 2 has a weight at position \d+ of layer 0, matrix x, where"):
         read_image(broken_column(image, 2, bank=7))
 

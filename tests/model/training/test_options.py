@@ -26,6 +26,9 @@ CONFIGS = Path(__file__).parents[3] / "model" / "configs"
         ({"averaging": -1}, "averaging must be a number from 0"),
         ({"shard_mib": 0}, "shard_mib must be an integer of at least 1"),
         ({"train": 3}, "train must be the path of a text file"),
+        ({"seed": 1 << 64}, "seed must be an integer of at most 18446744073709551615, not 18446744073709551616"),
+        ({"embedding_bits": 6.0}, "embedding_bits must be 4 or 5 or 6 or 7 or 8, not 6.0"),
+        ({"rows": True}, "rows must be 1 or 2 or 4 or 8 or 16, not True"),
         ({"device": "tpu"}, "device must be 'auto' or 'cpu' or 'cuda'"),
     ],
 )

@@ -35,6 +35,26 @@ def test_nothing_is_run(tmp_path, monkeypatch):
     assert os.listdir() == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.ones(1).half().expand(1 << 40, 9), "would hold 9895604649984 numbers; its [0-9]+ bytes have at most so"),
+        (torch.ones(2, 2).to_sparse(), "tensor 'a' must be dense floats, not torch.float32 torch.sparse_coo"),
+        (torch.ones(2, dtype=torch.complex64), "tensor 'a' must be dense floats, not torch.complex64 torch.strided"),
+        (torch.ones(2).to("meta"), "tensor 'a' must be dense floats"),
+    ],
+)
+def test_tensors_that_are_not_accepted(tensor, message, tmp_path):
+    torch.save({"a": tensor}, tmp_path / "a")
+    with pytest.raises(InputError, match=f"^{tmp_path}/a: {message}"):
+        read_state_dict(tmp_path / "a")
+
+
+def test_parameters_are_tensors(tmp_path):
+    torch.save({"a": torch.nn.Parameter(torch.ones(2))}, tmp_path / "a")
+    assert read_state_dict(tmp_path / "a")["a"].tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("content", [torch.ones(2), {"model": {"a": torch.ones(2)}}, [torch.ones(2)]])
 def test_what_is_no_state_dict(content, tmp_path):
     torch.save(content, tmp_path / "a")

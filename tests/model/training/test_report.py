@@ -248,6 +248,9 @@ def test_what_is_refused(tmp_path):
         {"valid": 1},
         {"macs": {}},
         {"activity": [0.5]},
+        {"activity": [0.5, 1e300]},
+        {"run": 3},
+        {"weight_decay": []},
         {"specification": {}},
         {"sparsity": "0"},
         {"histograms": histograms | {"biases": [histogram(9, mean=None)]}},
@@ -261,8 +264,9 @@ def test_what_is_refused(tmp_path):
         (tmp_path / "study.json").write_text(json.dumps(study | damage))
         assert refused() == f"{tmp_path}/study.json: not a file of `egret sweep`, or damaged"
     (tmp_path / "study.json").write_text(json.dumps(study))
-    path.write_text(json.dumps(RESULTS[0])[:-1])
-    assert refused() == f"{path}: not a file of `egret sweep`, or damaged"
+    for damaged in (json.dumps(RESULTS[0])[:-1], "[" * 100_000):
+        path.write_text(damaged)
+        assert refused() == f"{path}: not a file of `egret sweep`, or damaged"
 
 
 def test_one_page_of_several_studies(tmp_path):

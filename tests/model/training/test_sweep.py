@@ -371,6 +371,8 @@ KEYS = {
         ("seeds = [1, 2]", "seeds = []", "runs[0]: seeds and weight_decays must not be empty"),
         ("seeds = [1, 2]", "seeds = [-1]", "runs[0]: seed must be an integer of at least 0, not -1"),
         ("seeds = [1, 2]", "seeds = 1", "runs[0]: seeds must be a list of integers, not 1"),
+        ("seeds = [1, 2]", f"seeds = {[*range(4000)]}",
+         "runs[0]: a study may have 10000 points; with this run it has up to 12000"),
         ("[1.0]", '["a"]', "runs[1]: weight_decay must be a number from 0 to 1000.0, not 'a'"),
         ("prune = true", "a = 1", "runs[0]: the run holds the unknown key 'a'; accepted are " + KEYS["run"]),
         ("sparsity = 0.5", "sparsity = 1.5", "prunings[0]: sparsity must be a number from 0 to below 1, not 1.5"),

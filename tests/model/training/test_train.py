@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -166,7 +167,8 @@ def test_a_state_of_other_options_or_a_damaged_one_is_refused(tmp_path, texts):
         train(small_options(texts, learning_rate=0.1), tmp_path / "out")
     state = tmp_path / "out" / "training.json"
     good = state.read_bytes()
-    for content in (b"", b"[]", b"{}", good[:-40], good.replace(b'"version": 2', b'"version": 9')):
+    odd = re.sub(rb'"options": {.*?}', b'"options": 3', good)
+    for content in (b"", b"[]", b"{}", b"[" * 100_000, odd, good[:-40], good.replace(b'"version": 2', b'"version": 9')):
         state.write_bytes(content)
         with pytest.raises(InputError, match=r"training.json: ") as caught:
             train(plan, tmp_path / "out")
