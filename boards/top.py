@@ -4,6 +4,7 @@ from typing import Any
 
 from amaranth.hdl import *
 from amaranth.lib import io, wiring
+from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.io import Direction
 
 from egret.boards.clocks import PLLS, Ecp5Ddr3Pll, PllSettings
@@ -61,7 +62,12 @@ class Top(Elaboratable):
         m.submodules.clock = pll
         m.domains.sync = ClockDomain()
         phy = Ddr3Phy(pll) if with_ddr3 else None
-        m.d.comb += [ClockSignal().eq(phy.clock if phy else pll.clock), ResetSignal().eq(pll.reset)]
+        reset = pll.reset
+        if phy:
+            # The PLL's own clock is another one: each register of the core must see the same cycle as the first one.
+            reset = Signal(init=1)
+            m.submodules.reset = FFSynchronizer(pll.reset, reset, init=1)
+        m.d.comb += [ClockSignal().eq(phy.clock if phy else pll.clock), ResetSignal().eq(reset)]
         m.submodules.board = top = Accelerator(
             self._configuration, window=board.window, receive_bytes=board.receive_bytes, timing=self._timing
         )

@@ -25,10 +25,15 @@ def test_clocks():
         ddr3_settings(25e6, 75e6)
 
 
-def test_pins(monkeypatch):
+@pytest.fixture(scope="module")
+def design():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("egret.boards.design.phy_verilog", lambda hertz: "module ddr3_phy; endmodule\n")
+        return generate(BOARD, WITH_DDR3)
+
+
+def test_pins(design):
     """Those that amaranth-boards has wrong, and the negative ones, which are not named."""
-    monkeypatch.setattr("egret.boards.design.phy_verilog", lambda hertz: "module ddr3_phy; endmodule\n")
-    design = generate(BOARD, WITH_DDR3)
     places = dict(re.findall(r'LOCATE COMP "ddram_0__(\S+?)" SITE "(\w+)"', design.files["top.lpf"]))
     assert [places[f"ba__io[{line}]"] for line in range(3)] == ["D6", "B7", "A6"]
     assert [places[f"{line}__io[{byte}]"] for line in ("dm", "dqs_p") for byte in (0, 1)] == [
@@ -40,6 +45,17 @@ def test_pins(monkeypatch):
     assert len(places) == len(set(places.values())) == 16 + 2 + 2 + 13 + 3 + 3 + 1 + 4 + 3 + 6 + 2
     cells = re.findall(r"cell \\(\w+) \\", design.rtlil)
     assert {"ECLKBRIDGECS", "ECLKSYNCB", "CLKDIVF", "EHXPLLL", "ddr3_phy"} <= set(cells)
+
+
+def test_the_reset_ends_at_an_edge_of_the_core_s_clock(design):
+    """The PLL's clock is another one: its reset could end in one cycle for a register and in the next for another."""
+    modules = re.findall(r"^module .*?^end$", design.rtlil, re.M | re.S)
+    (last,) = (module for module in modules if re.search(r"^  wire width 1 output \d+  \\rst$", module, re.M))
+    assert set(re.findall(r"connect \\CLK (\S+)", last)) == {"\\clk"} and "ARST" not in last
+    (top,) = (module for module in modules if module.startswith("module \\top\n"))
+    assert "\nconnect \\divided_clock \\clk [0]\n" in top
+    name = last.splitlines()[0].removeprefix("module ")
+    assert re.search(rf"^  cell {re.escape(name)} .*\n    connect \\clk \\clk \[0\]$", top, re.M)
 
 
 def test_a_part_that_does_not_exist():
