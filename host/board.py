@@ -38,6 +38,7 @@ from egret.rtl.protocol import Command
 
 if TYPE_CHECKING:
     from egret.host.transport import Transport
+    from egret.model.compiler.configuration import Configuration
     from egret.model.compiler.image import Image
     from egret.sim.virtual import VirtualBoard
 
@@ -53,6 +54,13 @@ def scores_at_once(receive_bytes: int) -> int:
     """Tokens in each SCORE for a board that holds ``receive_bytes`` of further commands: one waits there meanwhile."""
     fit = (receive_bytes - protocol.COMMAND_OVERHEAD) // protocol.SCORE.size
     return min(max(fit, 1), MOST_AT_ONCE)
+
+
+def _shape(c: "Configuration") -> tuple[int, int, int, int]:
+    """What a board of a configuration says of itself: tokens, outputs, entries of its head, and counters."""
+    readout = c.readout is not None
+    names = protocol.counter_names(c.layers, sdram=c.store == "sdram", readout=readout, ddr3=c.ddr3)
+    return c.tokens, c.hidden[-1], c.readout.entries if c.readout is not None else 0, len(names)
 
 
 class Board(Exchange):
@@ -160,6 +168,8 @@ class Board(Exchange):
                 f"has configuration {identity.digest.hex()} ({identity.tokens} tokens, last layer "
                 f"{identity.outputs}): compile the image for this board, or build the board for this image"
             )
+        if (identity.tokens, identity.outputs, identity.head, identity.counters) != _shape(configuration):
+            raise self._nonsense(Command.IDENTIFY)
         bases = configuration.sdram_base if self.virtual is not None and self.virtual.words else {}
         memories, direct = [], []
         for name, section in memory_sections(configuration).items():
@@ -216,6 +226,8 @@ class Board(Exchange):
                 progress(loaded, total)
         (reply,) = self._call(Command.CHECK, protocol.LOAD_CHECK.pack(total, crc))
         self.load_state = self._unpack_load_state(reply)
+        if self.load_state != protocol.LoadState(False, True, total, crc):
+            raise self._nonsense(Command.CHECK)
 
     def _fill(self, direct):
         """Write a virtual board's SDRAM, before CHECK, which then speaks for what came over the link alone."""
@@ -237,6 +249,8 @@ class Board(Exchange):
 
     def _load_payloads(self, section, word_bytes, content):
         words = (self.identity.max_payload - protocol.LOAD_HEADER.size) // word_bytes
+        if words < 1:
+            raise self._nonsense(Command.IDENTIFY)
         for start in range(0, len(content), words * word_bytes):
             index = (start // word_bytes).to_bytes(3, "little")
             yield protocol.LOAD_HEADER.pack(section, index) + content[start : start + words * word_bytes]
@@ -354,14 +368,19 @@ class Board(Exchange):
         self._needs_readout()
         most = scores_at_once(self.identity.receive_bytes)
         pairs = zip(tokens, targets, strict=True)
+        asked = deque()
 
         def requests():
             while batch := list(islice(pairs, most)):
+                asked.append(len(batch))
                 yield Command.SCORE, b"".join(self._target(*pair) for pair in batch)
 
         def values():
             for payload in self._exchange(requests()):
-                yield from (value for (value,) in self._unpacked(Command.SCORE, protocol.SCORE_VALUE, payload))
+                found = self._unpacked(Command.SCORE, protocol.SCORE_VALUE, payload)
+                if len(found) != asked.popleft():
+                    raise self._nonsense(Command.SCORE)
+                yield from (value for (value,) in found)
 
         return values()
 
@@ -437,13 +456,14 @@ class Board(Exchange):
         most_words = top if top == ALL_WORDS else min(top, tokens)
         sampling = protocol.SAMPLING.pack(most_words, beta, protocol.NOTHING if stop is None else stop, state)
         start = self._token(first)
-        ended = False
+        ended, wanted = False, deque()
 
         def requests():
             yield Command.SAMPLING, sampling
             left, most, token = count, 1, start
             while left and not ended:
                 asked = min(left, most)
+                wanted.append(asked)
                 yield Command.GENERATE, token + bytes([asked])
                 # The first words come at once.
                 left, most, token = left - asked, min(2 * most, MOST_AT_ONCE), protocol.TOKEN.pack(protocol.NOTHING)
@@ -456,6 +476,11 @@ class Board(Exchange):
             next(replies)
             for payload in replies:
                 found = [word for (word,) in self._unpacked(Command.GENERATE, protocol.WORD, payload)]
+                # As many as were asked for; fewer only behind the stop token, and none once it has come.
+                asked = wanted.popleft()
+                complete = not found if ended else len(found) == asked or stop in found[-1:] and len(found) < asked
+                if not complete or any(word >= tokens for word in found) or stop in found[:-1]:
+                    raise self._nonsense(Command.GENERATE)
                 ended = ended or found[-1:] == [stop]
                 yield from found
 
@@ -484,7 +509,10 @@ class Board(Exchange):
         self._needs_readout()
         count = min(checked_top(k), self.identity.tokens)
         (payload,) = self._call(Command.TOP, self._token(token) + bytes([count]))
-        return cast(list[tuple[int, int]], self._unpacked(Command.TOP, protocol.TOP_WORD, payload))
+        found = cast(list[tuple[int, int]], self._unpacked(Command.TOP, protocol.TOP_WORD, payload))
+        if len(found) != count or any(word >= self.identity.tokens for word, _ in found):
+            raise self._nonsense(Command.TOP)
+        return found
 
     def _needs_readout(self):
         if not self.identity.head:
@@ -521,6 +549,8 @@ class Board(Exchange):
                 names = protocol.counter_names(
                     self.identity.layers, sdram=sdram, readout=self.identity.head > 0, ddr3=ddr3
                 )
+        if len(names) < count:
+            raise self._nonsense(Command.COUNTERS)
         names = [*names[:count]]
         names += [field.name for field in protocol.LAYOUTS["Link counters"]]
         values = struct.unpack_from(f"<{count}Q", payload) + protocol.LINK_COUNTERS.unpack_from(payload, core)

@@ -58,6 +58,7 @@ class Exchange:
         # Replies are at most as long as the header's 16 bits allow; the reader must not call a long one damaged.
         self._reader = FrameReader(0xFFFF)
         self._frames = deque()
+        self._deadline, self._late = 0.0, False
         self._failed = False
         # A real board may still hold another client's session; with a virtual one everything can be repeated.
         self._next = int.from_bytes(os.urandom(2), "little") if transport.board is None else 0
@@ -134,9 +135,9 @@ class Exchange:
         """Receive until the oldest command of `sent` is answered; add every reply to `replies`."""
         oldest = sent[0][0]
         attempt, quick, strangers = 1, 0, 0
-        deadline = monotonic() + self._serial.timeout
+        self._begin_waiting()
         while oldest not in replies:
-            frame = self._receive(deadline)
+            frame = self._receive()
             if frame is None:
                 if attempt == self._attempts:
                     raise self._fail(self._silence(strangers))
@@ -159,7 +160,7 @@ class Exchange:
                 if sequence not in replies:
                     self.repeats += 1
                     self._write(content)
-            deadline = monotonic() + self._serial.timeout
+            self._begin_waiting()
 
     def _judge(self, refusal, sent):
         """1 when a refused frame cannot be one of ours, else 0; raises when the board was reset."""
@@ -218,15 +219,23 @@ class Exchange:
             raise self._lost(error) from None
         self.bytes_sent += len(content)
 
-    def _receive(self, deadline):
-        """The next frame, or None when none was complete by the deadline."""
+    def _begin_waiting(self):
+        self._deadline, self._late = monotonic() + self._serial.timeout, False
+
+    def _receive(self):
+        """The next frame, or None when the time is up.
+
+        What the first read behind the deadline brings still counts, for this process may have slept. A board that
+        sends without end, frames or not, is not listened to any longer.
+        """
         while not self._frames:
+            if self._late:
+                return None
             try:
                 data = self._serial.read(max(1, self._serial.in_waiting))
             except OSError as error:
                 raise self._lost(error) from None
             self.bytes_received += len(data)
             self._frames.extend(self._reader.feed(data))
-            if not self._frames and (not data or monotonic() >= deadline):
-                return None
+            self._late = not data or monotonic() >= self._deadline
         return self._frames.popleft()

@@ -91,7 +91,7 @@ class Layout:
     def __post_init__(self):
         for name in ("gates", "layers", "ignore"):
             value = getattr(self, name)
-            if value is not None and not (
+            if (value is not None or name != "layers") and not (
                 isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
             ):
                 raise InputError(f"{name} must be a list of strings, not {value!r}")

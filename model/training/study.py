@@ -188,7 +188,8 @@ class Study:
                 raise InputError(f"lacks the text {name!r}; give it in [texts] or as --{name}")
             text = texts[name] if texts[name] is not None else folder / _typed(given, name, str, "a path")
             paths[name] = os.path.abspath(text)
-        prunings, runs = [], [table.get("name") for table in _tables(content, "runs")]
+        names = (table.get("name") for table in _tables(content, "runs"))
+        prunings, runs = [], [name for name in names if isinstance(name, str)]
         for number, table in enumerate(_tables(content, "prunings", [])):
             where = f"prunings[{number}]"
             _check_keys(table, _PRUNING, where)

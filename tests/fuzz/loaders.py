@@ -40,6 +40,7 @@ from egret.model.training.report import data as report_data
 from egret.model.training.results import read_result
 from egret.model.training.state import Position, read_state, write_state
 from egret.model.training.study import Study
+from tests.fuzz.lines import make_device, make_line, run_session
 from tests.fuzz.mutate import NUMBERS, change_bytes, change_tree, to_json, to_toml
 from tests.support.networks import few_values, random_groups, random_network
 
@@ -733,5 +734,7 @@ LOADERS = {
     "pickle": Loader(_pickle, _load_pickle),
     "state": Loader(_state, _load_state),
     "report": Loader(_report, _load_report),
+    "line": Loader(make_line, run_session),
+    "device": Loader(make_device, run_session),
 }
 """The loaders by name."""

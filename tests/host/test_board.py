@@ -1,6 +1,7 @@
 """The board client, against the device in Python and against the link in hardware, over good and bad lines."""
 
 import collections
+import dataclasses
 import gc
 import os
 import random
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from egret.host import exchange
 from egret.host.board import Board
 from egret.host.exchange import BoardError
 from egret.host.transport import open_program
@@ -326,6 +328,99 @@ def test_an_answer_without_sense(board, port):
         port.device = Odd(payload)
         with pytest.raises(BoardError, match="the board's answer to STEP makes no sense"):
             board.step(1)
+
+
+def test_answers_of_another_number():
+    class Odd:
+        """The stand-in board, whose answers to a command are longer or shorter."""
+
+        def __init__(self, command, change):
+            self._device, self._command, self._change = device(readout=True), command, change
+
+        def feed(self, data):
+            (frame,) = FrameReader(0xFFFF).feed(b"\x7e" + self._device.feed(data))
+            changed = self._change(frame.payload) if frame.command == self._command | protocol.REPLY else frame.payload
+            return encode_frame(frame.sequence, frame.command, changed)
+
+    for command, change, run in (
+        (Command.SCORE, lambda payload: payload[:-4], lambda board: list(board.score([1, 2], [(0, 1), (0, 2)]))),
+        (Command.GENERATE, lambda payload: payload[:1], lambda board: list(board.generate(1, 5))),
+        (Command.GENERATE, lambda payload: payload + b"\1\0", lambda board: list(board.generate(1, 5))),
+        (Command.GENERATE, lambda payload: b"\0\xff\xff", lambda board: list(board.generate(1, 5))),
+        (Command.TOP, lambda payload: payload[:-6], lambda board: board.top(1, 3)),
+        (Command.TOP, lambda payload: payload[:-6] + b"\xff" * 6, lambda board: board.top(1, 3)),
+        (Command.CHECK, lambda payload: payload[:-1] + b"\0", lambda board: None),
+    ):
+        with Board(ModelTransport(ModelPort(Odd(command, change)))) as board:
+            with pytest.raises(
+                BoardError, match=f"^the test board: the board's answer to {command.name} makes no sense"
+            ):
+                board.load_memories(DIGEST, memories())
+                run(board)
+
+
+@pytest.mark.parametrize(
+    ("fields", "run"),
+    [
+        ({"max_payload": 4}, lambda board: board.load_memories(DIGEST, memories())),
+        ({"counters": 200}, lambda board: board.counters()),
+    ],
+)
+def test_a_board_that_says_nonsense_of_itself(fields, run):
+    odd = device()
+    odd._identity = dataclasses.replace(odd._identity, **fields)
+    with Board(ModelTransport(ModelPort(odd))) as board:
+        with pytest.raises(
+            BoardError, match="^the test board: the board's answer to (IDENTIFY|COUNTERS) makes no sense$"
+        ):
+            run(board)
+
+
+def test_a_board_of_another_shape_than_its_image():
+    network = random_network(1)
+    image = compile_image(network, configuration_for(network, lanes=2))
+    odd = device()
+    odd._identity = dataclasses.replace(odd._identity, digest=image.configuration.digest)
+    with Board(ModelTransport(ModelPort(odd))) as board:
+        with pytest.raises(BoardError, match="^the test board: the board's answer to IDENTIFY makes no sense$"):
+            board.load(image)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        encode_frame(9, protocol.REPLY | Command.STEP, b"\0"),
+        encode_frame(9, protocol.NAK, b"\1"),
+        b"\x7e1234567",
+        b"\0" * 9,
+    ],
+)
+def test_a_board_that_sends_without_end(stream, board, port, monkeypatch):
+    """It is given up after as many repeats as a silent one."""
+    now = 0.0
+
+    class Endless(ModelPort):
+        timeout = 1.0
+
+        @property
+        def in_waiting(self):
+            return 4000
+
+        def write(self, data):
+            pass
+
+        def read(self, size):
+            nonlocal now
+            now += 0.1
+            assert now < 10, "listens without end"
+            return (stream * 500)[:size]
+
+    monkeypatch.setattr(exchange, "monotonic", lambda: now)
+    board._serial = Endless(None)
+    with pytest.raises(
+        BoardError, match=r"^the test board: (the board stopped answering \(6 attempts\)|another program)"
+    ):
+        board.step(1)
 
 
 def check_steps_over_a_bad_line(board, count, seed):

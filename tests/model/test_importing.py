@@ -280,6 +280,7 @@ def test_a_module_with_little(tmp_path):
         ({"hidden": 3}, "unknown field 'hidden'; expected are gates, "),
         ({"gates": ["u", "r"]}, r"gates must be u \(or 'not u'\), r and z in some order, not \['u', 'r'\]"),
         ({"gates": ["u", "not r", "z"]}, "gates must be u"),
+        ({"ignore": None}, "ignore must be a list of strings, not None"),
         ({"gates": "urz"}, "gates must be a list of strings, not 'urz'"),
         ({"reset": "never"}, "reset must be one of 'before', 'after', not 'never'"),
         ({"transposed": 1}, "transposed must be one of False, True, not 1"),

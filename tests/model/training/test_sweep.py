@@ -381,6 +381,8 @@ KEYS = {
         ("dropout_recurrent", "seed", "prunings[1]: set holds 'seed', which is no field that it may change"),
         ("dropout_recurrent", "epochs", "prunings[1]: set holds 'epochs', which is no field that it may change"),
         ("steps = 2", 'runs = ["b"]', "prunings[1]: runs holds 'b'; the study's runs are 'egru', 'lstm'"),
+        ("steps = 2", 'runs = ["b"]\n[[runs]]\nname = {}',
+         "prunings[1]: runs holds 'b'; the study's runs are 'egru', 'lstm'"),
         ("steps = 2", 'name = "a/b"', "prunings[1]: name must be of letters, digits, - and _, not 'a/b'"),
         ("dropout_recurrent = 0.0", "bptt = 0", "runs[0]: prunings[1]: bptt must be an integer of at least 1, not 0"),
     ],
