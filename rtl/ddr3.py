@@ -61,9 +61,11 @@ WRITE_DELAY = 3
 AHEAD = 2
 """Parts of bursts whose rows are open, which wait to be read."""
 _READS = 16  # more than can be under way
+_LATEST = 9  # times between refreshes, after which there must have been one
 _PASSING = 2  # cycles from the opened row to the first read
 _BEAT_BITS = DDR3_RATIO * WORD_BITS
 _AT_BITS = COLUMN_BITS - PLACE_BITS  # of a burst's place in its row
+_LONGEST = (AHEAD + 2) * (2 << _AT_BITS) + 100  # cycles in which the rows of so many parts are opened and read
 _USED_ROW_BITS = ADDRESS_BITS - COLUMN_BITS - BANK_BITS
 _ALL = 1 << 10  # address of a command that is for all banks, or of the long calibration
 
@@ -158,7 +160,8 @@ class Ddr3(wiring.Component):
     their turn, and closes one only when no part that waits needs its bank. Another one reads. The memory's commands
     that read have one of the two cycles of the memory in one of the core for themselves, and all others have the other
     one, so neither waits for the other. A row stays open until its bank needs another. Refreshes are done while nothing
-    is to be read, and at the latest when `OWED` of them are due.
+    is to be read, and at the latest when `OWED` of them are due. At a low clock that is fewer: the parts whose rows are
+    open are read first, which takes longer than some refreshes may wait.
 
     Parameters
     ----------
@@ -215,9 +218,9 @@ class Ddr3(wiring.Component):
 
     def _cut(self, m: Module, segments: Any) -> Value:
         """Cut bursts, and words to write, into parts of a row each; return whether anything is to be done."""
-        m.submodules.writes = writes = fifo.SyncFIFO(width=write_layout().size, depth=2 * WRITES)
-        wiring.connect(m, wiring.flipped(self.write), writes.w_stream)
-        written = data.View(write_layout(), writes.r_data)
+        m.submodules.writes = words = fifo.SyncFIFO(width=write_layout().size, depth=2 * WRITES)
+        wiring.connect(m, wiring.flipped(self.write), words.w_stream)
+        put = data.View(write_layout(), words.r_data)
         place = data.StructLayout({"place": PLACE_BITS, "at": _AT_BITS, "bank": BANK_BITS, "row": _USED_ROW_BITS})
         # What is left of a burst: its place, in bursts of the memory, and how many of these.
         first, count = Signal(ADDRESS_BITS - PLACE_BITS), Signal(len(self.i.p.count))
@@ -225,21 +228,21 @@ class Ddr3(wiring.Component):
         left = Signal()
         segment, filled = Signal(_segment_layout()), Signal()
         row_end = Signal(_AT_BITS + 1)
-        at = data.View(place, Mux(left, first << PLACE_BITS, written.address)[:ADDRESS_BITS])
+        at = data.View(place, Mux(left, first << PLACE_BITS, put.address)[:ADDRESS_BITS])
         m.d.comb += [
             segments.w_data.eq(segment),
             segments.w_en.eq(filled),
             row_end.eq((1 << _AT_BITS) - first[:_AT_BITS]),
-            self.i.ready.eq(~left & ~writes.r_rdy),
+            self.i.ready.eq(~left & ~words.r_rdy),
         ]
         with m.If(~filled | segments.w_rdy):
             m.d.sync += [
-                filled.eq(left | writes.r_rdy),
+                filled.eq(left | words.r_rdy),
                 segment.at.eq(at.at),
                 segment.bank.eq(at.bank),
                 segment.row.eq(at.row),
                 segment.place.eq(at.place),
-                segment.word.eq(written.word),
+                segment.word.eq(put.word),
                 segment.write.eq(~left),
                 segment.tag.eq(tag),
                 segment.skips.eq(skips),
@@ -254,7 +257,7 @@ class Ddr3(wiring.Component):
                     first.eq(Cat(C(0, _AT_BITS), first[_AT_BITS:] + 1)),
                 ]
             with m.Else():
-                m.d.comb += writes.r_en.eq(1)
+                m.d.comb += words.r_en.eq(1)
                 m.d.sync += segment.count.eq(1)
         with m.If(self.i.valid & self.i.ready):
             asked = self.i.p
@@ -267,7 +270,7 @@ class Ddr3(wiring.Component):
                 tag.eq(asked.tag),
             ]
         waits = Signal()
-        m.d.comb += waits.eq(left | writes.r_rdy | filled | segments.r_rdy)
+        m.d.comb += waits.eq(left | words.r_rdy | filled | segments.r_rdy)
         return waits
 
     def _read(self, m: Module, opened: Any) -> tuple[Signal, Signal, Signal, Any]:
@@ -379,11 +382,12 @@ class Ddr3(wiring.Component):
         may_activate &= at_least(m, "closing", t.apart(t.rp, half, half), precharges)
         may_precharge = at_least(m, "open_for", t.apart(t.ras, half, half), activates)
         may_precharge &= at_least(m, "recovered", t.apart(t.written + t.wr, half, half), writes)
-        opening = max(t.apart(t.rcd, half, then) for then in (0, 1)) - _PASSING
-        may_pass = at_least(m, "opening", max(opening, 1), activates)
+        until_passed = max(max(t.apart(t.rcd, half, then) for then in (0, 1)) - _PASSING, 1)
+        may_pass = at_least(m, "opening", until_passed, activates)
 
         # Refreshes that are due, in cycles of the core.
         every = t.refresh // 2
+        put_off = max(min(OWED, _LATEST - -(-_LONGEST // every)), 1)
         clock, owed, pays, tick = Signal(range(every)), Signal(range(OWED + 4)), Signal(), Signal()
         m.d.comb += tick.eq(clock == every - 1)
         m.d.sync += [clock.eq(Mux(tick, 0, clock + 1)), owed.eq(owed + tick - pays)]
@@ -403,7 +407,7 @@ class Ddr3(wiring.Component):
         with m.FSM(name="rows"):
             self._start(m, wait, owed, issue, bank, address)
             with m.State("LOOK"):
-                with m.If((owed >= OWED) | (~segments.r_rdy & (owed != 0) & idle)):
+                with m.If((owed >= put_off) | (~segments.r_rdy & (owed != 0) & idle)):
                     m.next = "CLOSE"
                 with m.Elif(segments.r_rdy):
                     with m.If(~is_open.bit_select(head.bank, 1)):
@@ -433,7 +437,7 @@ class Ddr3(wiring.Component):
             with m.State("REFRESH"):
                 with m.If(wait == 0):
                     # Words to write do not wait for all of them.
-                    with m.If((owed != 0) & ~((owed < OWED) & segments.r_rdy & head.write)):
+                    with m.If((owed != 0) & ~((owed < put_off) & segments.r_rdy & head.write)):
                         m.d.comb += [*issue("refresh"), pays.eq(1)]
                         m.d.sync += wait.eq(t.apart(t.rfc, half, half) - 1)
                     with m.Else():

@@ -14,6 +14,8 @@ _DLL_OFF = 125e6
 """Highest clock, in Hz, with the memory's DLL off. Data sheets promise nothing from there to 300 MHz."""
 _FASTEST = 400e6
 """Highest clock, in Hz, for the latencies below."""
+_SLOWEST = 40e6
+"""Lowest clock, in Hz: below it, parts of bursts that wait with open rows would make a refresh late."""
 _LATENCY, _WRITE_LATENCY, _WRITE_LATENCY_DLL_OFF = 6, 5, 6
 
 
@@ -108,8 +110,10 @@ class Ddr3Timing:
     def of(cls, part: Ddr3Part, hertz: float) -> Self:
         """Return the times of a ``part`` at a clock of ``hertz``; the DLL is off up to 125 MHz.
 
-        Raises `ValueError` above 400 MHz.
+        Raises `ValueError` below 40 and above 400 MHz.
         """
+        if hertz < _SLOWEST:
+            raise ValueError(f"the memory runs at {_SLOWEST / 1e6:g} MHz at least, not at {hertz / 1e6:g} MHz")
         if hertz > _FASTEST:
             raise ValueError(f"the memory runs at {_FASTEST / 1e6:g} MHz at most, not at {hertz / 1e6:g} MHz")
 

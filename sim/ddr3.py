@@ -281,21 +281,21 @@ class Ddr3Model(wiring.Component):
             (~pins.reset & (was_reset < t.reset)) | (pins.cke & (pins.reset | (awake < t.wake))),
         )
         # Modes in their order, then the calibration; nothing else before.
-        place = Signal(range(len(t.modes) + 2))
+        told = Signal(range(len(t.modes) + 2))
         early, strange = C(0), C(0)
         for half, command in enumerate(pins.commands):
             mode, calibrate = given["mode"][half], given["calibrate"][half]
             other = command.cs & ~mode & ~calibrate
             early |= command.cs & (enabled < t.xpr)
-            early |= other & (place <= len(t.modes))
-            strange |= (calibrate & ((place != len(t.modes)) | ~command.a[10])) | (mode & (place >= len(t.modes)))
+            early |= other & (told <= len(t.modes))
+            strange |= (calibrate & ((told != len(t.modes)) | ~command.a[10])) | (mode & (told >= len(t.modes)))
             for number, (register, content) in enumerate(t.modes):
-                strange |= mode & (place == number) & ((command.ba != register) | (command.a != content))
+                strange |= mode & (told == number) & ((command.ba != register) | (command.a != content))
             strange |= (given["read"][half] | given["write"][half]) & command.a[10:].any()
             strange |= (given["read"][half] | given["write"][half]) & command.a[:PLACE_BITS].any()
             strange |= command.cs & (command.code == 0)
             with m.If(mode | calibrate):
-                m.d.sync += place.eq(place + 1)
+                m.d.sync += told.eq(told + 1)
         wrong("command before the memory has been started", early)
         wrong("command or mode that is not modelled", strange)
 

@@ -176,6 +176,12 @@ def test_late_refreshes_are_told():
     assert run(mixed(), wants, controller=QUICK)[1] == {"rows not refreshed in time"}
 
 
+def test_refreshes_are_in_time_at_a_low_clock():
+    """What is read before one takes longer than several of them may wait."""
+    seen, violations = run([(0, 2000, 0)], timing(hertz=50e6))
+    assert not violations and len(seen) == 2000
+
+
 def test_bus_turns_in_time(monkeypatch):
     monkeypatch.setattr(Ddr3Timing, "read_to_write", 4)
     assert "write too early after a read" in run(mixed(), QUICK)[1]
@@ -309,6 +315,8 @@ def test_timing():
     assert slow.modes == ((2, 0x8), (3, 0), (1, 0x3), (0, 0x220))
     with pytest.raises(ValueError, match="400 MHz at most, not at 401 MHz"):
         Ddr3Timing.of(Ddr3Part(), 401e6)
+    with pytest.raises(ValueError, match="40 MHz at least, not at 39 MHz"):
+        Ddr3Timing.of(Ddr3Part(), 39e6)
 
 
 def test_any_part_is_the_slowest():
