@@ -36,14 +36,30 @@ if TYPE_CHECKING:
 
     from egret.model.compiler.configuration import Configuration
 
-__all__ = ["Build", "VirtualBoard", "board_build", "stand_in_build"]
+__all__ = ["MAIN", "Build", "VirtualBoard", "board_build", "defines", "stand_in_build"]
 
 _HERE = Path(__file__).parent
-_MAIN = _HERE / "virtual_board.cpp"
+MAIN = _HERE / "virtual_board.cpp"
+"""The program's ``main``."""
+
 _MEMORY = "top__DOT__board__DOT__memory__DOT__cells"
 """Verilator's name for the memory in the component that `egret.sim.sdram.with_memory` makes."""
 _GENERATOR = [_HERE.parent / package for package in ("model", "rtl", "sim")]
 """Packages whose sources decide the Verilog of a component."""
+
+
+def defines(bit_cycles: int | None, *, memory: bool = False) -> list[str]:
+    """Macros of the program, with ``bit_cycles`` and a ``memory`` as for `Build`."""
+    from egret.rtl.core import DRAIN
+    from egret.rtl.link.accelerator import DOMAINS
+
+    return [
+        f"FLAG={protocol.FLAG}",
+        f"PARTS={len(DOMAINS)}",
+        f"DRAIN={DRAIN}",
+        *([] if bit_cycles is None else [f"BIT_CYCLES={bit_cycles}"]),
+        *([f"MEMORY={_MEMORY}"] if memory else []),
+    ]
 
 
 @dataclass(frozen=True)
@@ -92,21 +108,11 @@ class Build:
         -------
         str
         """
-        options = (*VERILATOR_OPTIONS, *FLAGS, *LEVELS, *self._defines, str(self.trace))
-        return _digest(verilog, *options, _MAIN.read_text())
+        options = (*VERILATOR_OPTIONS, *FLAGS, *LEVELS, *self._defines(), str(self.trace))
+        return _digest(verilog, *options, MAIN.read_text())
 
-    @property
     def _defines(self) -> list[str]:
-        from egret.rtl.core import DRAIN
-        from egret.rtl.link.accelerator import DOMAINS
-
-        return [
-            f"FLAG={protocol.FLAG}",
-            f"PARTS={len(DOMAINS)}",
-            f"DRAIN={DRAIN}",
-            *([] if self.bit_cycles is None else [f"BIT_CYCLES={self.bit_cycles}"]),
-            *([f"MEMORY={_MEMORY}"] if self.memory else []),
-        ]
+        return defines(self.bit_cycles, memory=self.memory)
 
     def program(self, *, console: "Console | None" = None) -> Path:
         """Path of the program, built first if it is not in the cache.
@@ -158,8 +164,8 @@ class Build:
                 progress("compiling (once for this configuration)")
                 # Verilator's library is the same for all programs with, and all without, waveforms.
                 library = cache / f"library-{_digest(*FLAGS, *LEVELS, str(self.trace))}"
-                options = {"defines": self._defines, "trace": self.trace, "library": library}
-                program = compile_program(work, ["top.v"], _MAIN, prefix="Vboard", **options)
+                options = {"defines": self._defines(), "trace": self.trace, "library": library}
+                program = compile_program(work, ["top.v"], MAIN, prefix="Vboard", **options)
                 keep([program.rename(work / "board")], cache / key)
         write_aside(note, key.encode())
         return cache / key / "board"
