@@ -69,7 +69,11 @@ class Top(Elaboratable):
             m.submodules.reset = FFSynchronizer(pll.reset, reset, init=1)
         m.d.comb += [ClockSignal().eq(phy.clock if phy else pll.clock), ResetSignal().eq(reset)]
         m.submodules.board = top = Accelerator(
-            self._configuration, window=board.window, receive_bytes=board.receive_bytes, timing=self._timing
+            self._configuration,
+            window=board.window,
+            receive_bytes=board.receive_bytes,
+            max_payload=board.max_payload,
+            timing=self._timing,
         )
         if late:
             for name, clock in ((MEMORY, pll.memory_clock), (PIN_CLOCK, pll.memory_pin_clock)):

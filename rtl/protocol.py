@@ -46,6 +46,7 @@ __all__ = [
     "TOKEN",
     "TOP_WORD",
     "USB_BYTES_PER_SECOND",
+    "USB_LOADING_BYTES_PER_SECOND",
     "USB_PRODUCT",
     "USB_PRODUCT_ID",
     "USB_VENDOR_ID",
@@ -72,6 +73,9 @@ USB_BYTES_PER_SECOND = 1_216_000
 """What bulk transfers can carry at full speed, both directions together: 19 packets of 64 bytes a frame (USB 2.0, table
 5-9). A host need not reach it."""
 
+USB_LOADING_BYTES_PER_SECOND = 1_107_000
+"""Of these, those of LOADs where a host asks for an answer behind each packet, in simulation."""
+
 MAGIC = b"EGRT"
 VERSION = 5
 """Counts incompatible changes of anything in this file."""
@@ -93,7 +97,8 @@ FAULTY_LINES = "faulty_lines"
 """Name of the counter that holds the faulty data lines of a DDR3."""
 
 MAX_PAYLOAD = 508
-"""Longest payload of a command; with its CRC it fills one 512-byte block RAM."""
+"""Longest payload of a command; with its CRC it fills one 512-byte block RAM. A device may take longer ones of LOAD and
+EVENTS, and tells so."""
 
 DEFAULT_WINDOW = 2
 """Replies that the device keeps; so many commands may be unanswered at once."""
@@ -179,7 +184,7 @@ _IDENTITY_FIELDS = (
     Field("version", "H", "protocol version"),
     Field("digest", "8s", "digest of the configuration that the device was generated from"),
     Field("window", "B", "commands that may be unanswered at once"),
-    Field("max_payload", "H", "longest payload of a command, bytes"),
+    Field("max_payload", "H", "longest payload of a LOAD or EVENTS, bytes"),
     Field("receive_bytes", "H", "bytes of further commands that the device holds while it executes one"),
     Field("tokens", "I", "size of the vocabulary; neurons whose events enter, plus 1, where EVENTS is known"),
     Field("outputs", "H", "neurons of the last layer"),
@@ -335,7 +340,7 @@ class Identity:
     window : int
         Commands that may be unanswered at once.
     max_payload : int
-        Longest payload of a command, bytes.
+        Longest payload of a LOAD or EVENTS, bytes.
     receive_bytes : int
         Bytes of further commands that the device holds while it executes one.
     tokens : int
@@ -471,7 +476,7 @@ def describe() -> str:
                     ),
                 ),
                 ("sequence numbers", f"16 bits, modulo {SEQUENCES}"),
-                ("longest command payload", f"{MAX_PAYLOAD} bytes"),
+                ("longest command payload", f"{MAX_PAYLOAD} bytes, of LOAD and EVENTS what the identity tells"),
                 ("reply's command byte", f"command + 0x{REPLY:02X}; 0x{NAK:02X} refuses a frame"),
             ],
         ),

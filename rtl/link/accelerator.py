@@ -26,7 +26,7 @@ class Accelerator(wiring.Component):
     ----------
     configuration : Configuration
         Of the core.
-    window, receive_bytes : int
+    window, receive_bytes, max_payload : int
         As for `egret.rtl.link.link.Link`.
     resting : bool
         As for `egret.rtl.core.Core`, for the parts of `DOMAINS`; and in no cycle that is left out ``i.valid`` is high.
@@ -57,13 +57,18 @@ class Accelerator(wiring.Component):
         *,
         window: int = protocol.DEFAULT_WINDOW,
         receive_bytes: int = protocol.DEFAULT_RECEIVE_BYTES,
+        max_payload: int = protocol.MAX_PAYLOAD,
         resting: bool = False,
         timing: OuterTiming | None = None,
     ) -> None:
         self.configuration = configuration
         self._timing = timing
         self._resting = resting
-        self._limits: dict[str, Any] = {"window": window, "receive_bytes": receive_bytes}
+        self._limits: dict[str, Any] = {
+            "window": window,
+            "receive_bytes": receive_bytes,
+            "max_payload": max_payload,
+        }
         members = {
             "i": In(stream.Signature(8)),
             "o": Out(stream.Signature(8)),

@@ -13,6 +13,7 @@ from egret.rtl.protocol import (
     LINK_COUNTERS,
     LOAD_CHECK,
     LOAD_HEADER,
+    MAX_PAYLOAD,
     MOST_WORDS,
     NAK,
     NOTHING,
@@ -212,7 +213,7 @@ class Device:
         """Execute a command of the read-out."""
         core, tokens = cast(ReadOutCore, self._core), self._identity.tokens
         fits = {
-            Command.SCORE: payload and len(payload) % SCORE.size == 0,
+            Command.SCORE: payload and len(payload) % SCORE.size == 0 and len(payload) <= MAX_PAYLOAD,
             Command.SAMPLING: len(payload) == SAMPLING.size,
         }
         if not fits.get(Command(command), len(payload) == GENERATE.size):

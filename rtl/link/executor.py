@@ -17,7 +17,7 @@ from egret.rtl import protocol
 from egret.rtl.layouts import Task
 from egret.rtl.link.core_port import core_signature
 from egret.rtl.link.loader import Loader
-from egret.rtl.link.receiver import PAYLOAD_DEPTH, frame_layout
+from egret.rtl.link.receiver import frame_layout, payload_depth
 from egret.rtl.link.sender import CONTENT_HEADER_BYTES, place_bits, reply_byte_layout, slot_bits
 from egret.rtl.protocol import Command, Status
 
@@ -71,7 +71,7 @@ class Executor(wiring.Component):
     -------
     frames : In(stream.Signature(frame_layout()))
         Good frames.
-    payload_address : Out(range(PAYLOAD_DEPTH)), payload_byte : In(8)
+    payload_address : Out(range(payload_depth(max_payload))), payload_byte : In(8)
         A byte of the frame's payload, which comes in the next cycle.
     bad : In(1)
         High for one cycle for each frame that was dropped.
@@ -147,7 +147,7 @@ class Executor(wiring.Component):
         super().__init__(
             {
                 "frames": In(stream.Signature(frame_layout())),
-                "payload_address": Out(range(PAYLOAD_DEPTH)),
+                "payload_address": Out(range(payload_depth(identity.max_payload))),
                 "payload_byte": In(8),
                 "bad": In(1),
                 "content": Out(stream.Signature(reply_byte_layout(window, reply_bytes), always_ready=True)),
@@ -166,7 +166,7 @@ class Executor(wiring.Component):
         self._loading, self._verified, self._loaded_bytes = Signal(), Signal(), Signal(32)
         self._status = Signal(8)
         self._reply_length, self._index = (
-            Signal(range(max(reply_bytes, protocol.MAX_PAYLOAD) + 1), name=name) for name in ("reply_length", "index")
+            Signal(range(max(reply_bytes, identity.max_payload) + 1), name=name) for name in ("reply_length", "index")
         )
         self._writes_payload, self._writes_bitmap, self._writes_header = Signal(), Signal(), Signal()
         self._reply_byte = Signal(8)
@@ -460,8 +460,9 @@ class Executor(wiring.Component):
         """Begin with a command of the read-out."""
         frame, tokens = self._frame, self._identity.tokens
         token, top = frame.argument[:32], frame.command == Command.TOP
-        # A score is eight bytes.
-        with m.Case(Command.SCORE), m.If((frame.length != 0) & (frame.length[:3] == 0)):
+        # A score is eight bytes, and a reply has room for those of the shortest longest payload.
+        fits = (frame.length != 0) & (frame.length[:3] == 0) & (frame.length <= protocol.MAX_PAYLOAD)
+        with m.Case(Command.SCORE), m.If(fits):
             m.d.sync += self._status.eq(Mux(self._verified, Status.OK, Status.NOT_VERIFIED))
             with m.If(self._verified):
                 m.next = "ITEM"

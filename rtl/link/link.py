@@ -47,6 +47,8 @@ class Link(wiring.Component):
         Number of replies kept and of commands that may be unanswered: a power of two, at most 128.
     receive_bytes : int
         Bytes of further commands held while one executes.
+    max_payload : int
+        Longest payload of a LOAD or EVENTS, at least `egret.rtl.protocol.MAX_PAYLOAD`.
 
     Members
     -------
@@ -87,13 +89,14 @@ class Link(wiring.Component):
         input_section: int | None = None,
         window: int = protocol.DEFAULT_WINDOW,
         receive_bytes: int = protocol.DEFAULT_RECEIVE_BYTES,
+        max_payload: int = protocol.MAX_PAYLOAD,
     ) -> None:
         if window not in (1, 2, 4, 8, 16, 32, 64, 128):
             raise ValueError(f"window must be a power of two from 1 to 128, not {window!r}")
         identity = protocol.Identity(
             digest=digest,
             window=window,
-            max_payload=protocol.MAX_PAYLOAD,
+            max_payload=max_payload,
             receive_bytes=receive_bytes,
             tokens=tokens,
             outputs=outputs,
@@ -101,7 +104,7 @@ class Link(wiring.Component):
             layers=layers,
             head=head,
         )
-        self._receiver = Receiver(receive_bytes=receive_bytes)
+        self._receiver = Receiver(receive_bytes=receive_bytes, max_payload=max_payload)
         self._executor = Executor(identity, sections, input_section=input_section, groups=groups, group_size=group_size)
         self._sender = Sender(window=window, reply_bytes=longest_reply(identity))
         super().__init__(

@@ -14,12 +14,15 @@ from amaranth.lib.wiring import In, Out
 
 from egret.rtl import protocol
 
-__all__ = ["PAYLOAD_DEPTH", "Receiver", "frame_layout"]
+__all__ = ["Receiver", "frame_layout", "payload_depth"]
 
 ARGUMENT_BYTES = 8
 """Bytes of a payload that are at hand without a memory: what every command but LOAD and EVENTS takes."""
-PAYLOAD_DEPTH = protocol.MAX_PAYLOAD + protocol.CRC_BYTES
-"""Bytes of the payload memory: the longest payload and its CRC."""
+
+
+def payload_depth(max_payload: int) -> int:
+    """Bytes of the payload memory: the longest payload, ``max_payload``, and its CRC."""
+    return max_payload + protocol.CRC_BYTES
 
 
 def frame_layout() -> data.StructLayout:
@@ -41,6 +44,8 @@ class Receiver(wiring.Component):
     ----------
     receive_bytes : int
         Bytes that the queue holds.
+    max_payload : int
+        Bytes of the longest payload.
 
     Members
     -------
@@ -48,7 +53,7 @@ class Receiver(wiring.Component):
         Bytes from the host.
     frames : Out(stream.Signature(frame_layout()))
         Frames whose length, escapes and CRC are right.
-    payload_address : In(range(PAYLOAD_DEPTH))
+    payload_address : In(range(payload_depth(max_payload)))
         A byte of the payload of the frame that is offered.
     payload_byte : Out(8)
         That byte, in the next cycle.
@@ -65,13 +70,13 @@ class Receiver(wiring.Component):
     bad: Signal
     busy: Signal
 
-    def __init__(self, *, receive_bytes: int) -> None:
-        self._receive_bytes = receive_bytes
+    def __init__(self, *, receive_bytes: int, max_payload: int = protocol.MAX_PAYLOAD) -> None:
+        self._receive_bytes, self._max_payload = receive_bytes, max_payload
         super().__init__(
             {
                 "i": In(stream.Signature(8)),
                 "frames": Out(stream.Signature(frame_layout())),
-                "payload_address": In(range(PAYLOAD_DEPTH)),
+                "payload_address": In(range(payload_depth(max_payload))),
                 "payload_byte": Out(8),
                 "bad": Out(1),
                 "busy": Out(1),
@@ -81,8 +86,9 @@ class Receiver(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         overhead = protocol.HEADER.size + protocol.CRC_BYTES
+        longest = overhead + self._max_payload
         m.submodules.queue = queue = SyncFIFOBuffered(width=8, depth=self._receive_bytes)
-        m.submodules.payload = payload = Memory(shape=8, depth=PAYLOAD_DEPTH, init=[])
+        m.submodules.payload = payload = Memory(shape=8, depth=payload_depth(self._max_payload), init=[])
         m.submodules.crc = crc = CRC32_ISO_HDLC(8).create()
         write, read = payload.write_port(), payload.read_port()
 
@@ -97,7 +103,7 @@ class Receiver(wiring.Component):
         offered, frame = Signal(), Signal(frame_layout())
         with m.If(self.frames.ready):
             m.d.sync += offered.eq(0)
-        position = Signal(range(overhead + protocol.MAX_PAYLOAD + 2))
+        position = Signal(range(longest + 2))
         synchronised, begun, escaped, damaged = Signal(), Signal(), Signal(), Signal()
         byte, accepted, content = Signal(8), Signal(), Signal()
         is_flag = received.payload == protocol.FLAG
@@ -117,13 +123,13 @@ class Receiver(wiring.Component):
             crc.start.eq(accepted & is_flag),
             write.data.eq(byte),
             write.addr.eq(position - protocol.HEADER.size),
-            write.en.eq(content & (position >= protocol.HEADER.size) & (position < overhead + protocol.MAX_PAYLOAD)),
+            write.en.eq(content & (position >= protocol.HEADER.size) & (position < longest)),
         ]
         with m.If(content):
             m.d.sync += escaped.eq(0)
             with m.If(escaped & (received.payload != protocol.ESCAPED[0]) & (received.payload != protocol.ESCAPED[1])):
                 m.d.sync += damaged.eq(1)
-            with m.If(position == overhead + protocol.MAX_PAYLOAD):
+            with m.If(position == longest):
                 m.d.sync += damaged.eq(1)
             with m.Else():
                 m.d.sync += position.eq(position + 1)

@@ -4,7 +4,7 @@ from amaranth.hdl import *
 
 from egret.rtl import protocol
 from egret.rtl.link.loader import Loader
-from egret.rtl.link.receiver import PAYLOAD_DEPTH, Receiver
+from egret.rtl.link.receiver import Receiver, payload_depth
 from egret.rtl.link.sender import Sender
 from tests.formal.proof import proof
 
@@ -37,7 +37,7 @@ def lengths(b):
     ended = b.was(position)
     b.claim(~(unit.frames.valid & b.was(~unit.frames.valid)) | (ended == unit.frames.p.length + overhead))
     b.claim(~unit.frames.valid | (unit.frames.p.length <= protocol.MAX_PAYLOAD))
-    b.claim(~inside["write"].en | (inside["write"].addr < PAYLOAD_DEPTH))
+    b.claim(~inside["write"].en | (inside["write"].addr < payload_depth(protocol.MAX_PAYLOAD)))
     b.claim(~inside["write"].en | (inside["write"].addr == position - protocol.HEADER.size))
     b.cover(inside["write"].en & (inside["write"].addr == 0))
 

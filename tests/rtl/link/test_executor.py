@@ -27,9 +27,19 @@ class Execution:
     ``answers`` grows by a frame for each answer: the reply as it lies in the slot that is announced, or the refusal.
     """
 
-    def __init__(self, *, window=2, input_section=None, seed=1, pause=0.0, counters=COUNTERS, readout=False):
+    def __init__(
+        self,
+        *,
+        window=2,
+        input_section=None,
+        seed=1,
+        pause=0.0,
+        counters=COUNTERS,
+        readout=False,
+        max_payload=protocol.MAX_PAYLOAD,
+    ):
         head, self.groups = (HEAD, GROUPS) if readout else (0, {})
-        self.identity = protocol.Identity(DIGEST, window, protocol.MAX_PAYLOAD, 64, TOKENS, OUTPUTS, counters, 0, head)
+        self.identity = protocol.Identity(DIGEST, window, max_payload, 64, TOKENS, OUTPUTS, counters, 0, head)
         self.dut = dut = Executor(self.identity, SECTIONS, input_section=input_section, **self.groups)
         self.simulation = StreamSimulation(dut, seed)
         self.model = StandInModel()
@@ -387,6 +397,36 @@ def test_a_text_ends_behind_its_stop_token():
 
     execution.simulation.run(testbench)
     assert protocol.MOST_WORDS == MOST_TOP
+
+
+def test_long_payloads():
+    """Those of LOAD are taken to their end, with their CRC; a SCORE has only as many as a reply has room for."""
+    execution = Execution(readout=True, max_payload=1980)
+    device, generator = execution.device(), random.Random(1)
+    score = protocol.SCORE.pack(7, 1, 199)
+    commands = [
+        (Command.IDENTIFY, b""),
+        (Command.BEGIN, DIGEST),
+        (Command.LOAD, load_payload(0, 0, generator.randbytes(1976))),
+        (Command.IDENTIFY, b""),
+        *whole_load(generator),
+        (Command.SCORE, 64 * score),
+        (Command.SCORE, 63 * score),
+        (Command.COUNTERS, b""),
+    ]
+    frames = [Frame(place, *command) for place, command in enumerate(commands)]
+
+    async def testbench(context):
+        for frame in frames:
+            await execution.give(context, frame)
+
+    execution.simulation.run(testbench)
+    assert execution.answers == [device.answer(frame) for frame in frames]
+    replies = [FrameReader(0xFFFF).feed(answer)[0].payload for answer in execution.answers]
+    statuses = [reply[0] for reply in replies]
+    assert statuses[2] == Status.BAD_INDEX and statuses[-3:] == [Status.BAD_LENGTH, Status.OK, Status.OK]
+    state = protocol.LoadState(*protocol.LOAD_STATE.unpack(replies[3][-protocol.LOAD_STATE.size :]))
+    assert state.loaded_bytes == 1980
 
 
 def test_a_core_without_counters():

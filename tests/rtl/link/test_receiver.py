@@ -14,8 +14,8 @@ from tests.support.streams import StreamSimulation
 class Reception:
     """A receiver that is sent ``data``; ``found`` is what comes of it, as `FrameReader.feed` returns it."""
 
-    def __init__(self, data, *, seed=1, idle=0.0, hold=0, receive_bytes=64):
-        self.dut = dut = Receiver(receive_bytes=receive_bytes)
+    def __init__(self, data, *, seed=1, idle=0.0, hold=0, receive_bytes=64, max_payload=protocol.MAX_PAYLOAD):
+        self.dut = dut = Receiver(receive_bytes=receive_bytes, max_payload=max_payload)
         self.simulation = StreamSimulation(dut, seed)
         self.taken = self.simulation.source(dut.i, data, idle, "i")
         self.watch = self.simulation.watch(dut.frames, "frames")
@@ -117,10 +117,12 @@ def test_a_length_that_its_crc_vouches_for_must_be_true(change, good):
     assert Reception(data).run(len(data)) == ([Frame(7, 5, b"abc")] if good else [BadFrame])
 
 
-def test_the_longest_frame_and_a_longer_one():
-    payload = bytes(index % 100 for index in range(protocol.MAX_PAYLOAD))
+@pytest.mark.parametrize("longest", [protocol.MAX_PAYLOAD, 1980])
+def test_the_longest_frame_and_a_longer_one(longest):
+    payload = bytes(index % 100 for index in range(longest))
     data = b"".join(encode_frame(1, 3, part) for part in (payload + b"x", payload, payload + b"xyz", b"short"))
-    assert Reception(data).run(len(data)) == [BadFrame, Frame(1, 3, payload), BadFrame, Frame(1, 3, b"short")]
+    reception = Reception(data, max_payload=longest)
+    assert reception.run(len(data)) == [BadFrame, Frame(1, 3, payload), BadFrame, Frame(1, 3, b"short")]
 
 
 def test_short_frames_and_bad_escapes():
