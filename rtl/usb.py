@@ -4,7 +4,6 @@
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false
 
 import warnings
-from types import SimpleNamespace
 from typing import Any
 
 from amaranth.hdl import *
@@ -26,11 +25,10 @@ with warnings.catch_warnings():
     from usb_protocol.types import USBRequestType, USBTransferType
 
 from egret.rtl import protocol
+from egret.rtl.usb_phy import UsbPhy
 
-__all__ = ["BITS", "DATA_ENDPOINT", "PACKET_BYTES", "STATUS_ENDPOINT", "UsbSerial"]
+__all__ = ["DATA_ENDPOINT", "PACKET_BYTES", "STATUS_ENDPOINT", "UsbSerial"]
 
-BITS = "usb_io"
-"""Domain of the lines, 48 MHz: four cycles a bit. That of everything else, ``usb``, is a quarter of it, in phase."""
 STATUS_ENDPOINT, DATA_ENDPOINT = 3, 4
 PACKET_BYTES = 64
 """Longest packet, the most that a bulk endpoint may have at full speed."""
@@ -49,7 +47,12 @@ class UsbSerial(wiring.Component):
     follows, so that the host's read ends. A reset by the host, or setting the configuration, begins all anew and drops
     the packets that were on their way.
 
-    Needs the domains ``sync``, ``usb`` and `BITS`.
+    Needs the domains ``sync``, ``usb`` and `egret.rtl.usb_phy.BITS`.
+
+    Parameters
+    ----------
+    board : str
+        What the host is told that this is, behind `egret.rtl.protocol.USB_PRODUCT`.
 
     Members
     -------
@@ -67,7 +70,8 @@ class UsbSerial(wiring.Component):
     d_n: Any
     pullup: Signal
 
-    def __init__(self) -> None:
+    def __init__(self, board: str) -> None:
+        self._product = f"{protocol.USB_PRODUCT}: {board}"
         line = io.Buffer.Signature(io.Direction.Bidir, 1)
         super().__init__(
             {
@@ -81,22 +85,15 @@ class UsbSerial(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        lines = {name: SimpleNamespace(i=Signal(), o=Signal(), oe=Signal()) for name in ("d_p", "d_n")}
-        for name, line in lines.items():
-            pin = getattr(self, name)
-            # LUNA takes them for a state of the bus as they are; it has two registers more before it takes bits.
-            m.d[BITS] += line.i.eq(pin.i)
-            m.d.comb += [pin.o.eq(line.o), pin.oe.eq(line.oe)]
-        m.submodules.device = device = USBDevice(
-            bus=SimpleNamespace(**lines, pullup=SimpleNamespace(o=self.pullup)), handle_clocking=False
-        )
-        control = device.add_standard_control_endpoint(_descriptors(), avoid_blockram=False)
+        m.submodules.phy = phy = UsbPhy(self.d_p, self.d_n)
+        m.submodules.device = device = USBDevice(bus=phy, handle_clocking=False)
+        control = device.add_standard_control_endpoint(_descriptors(self._product), avoid_blockram=False)
         control.add_request_handler(_LineRequests())
         restart = Signal()
         sender, receiver = _Sender(restart), _Receiver(restart)
         for endpoint in (_Silent(), sender, receiver):
             device.add_endpoint(endpoint)
-        m.d.comb += device.connect.eq(1)
+        m.d.comb += [device.connect.eq(1), self.pullup.eq(phy.term_select)]
         m.d.usb += restart.eq(device.reset_detected | control.interface.config_changed)
 
         m.submodules.received = received = AsyncFIFO(width=8, depth=16, w_domain="usb", r_domain="sync")
@@ -198,14 +195,14 @@ class _LineRequests(USBRequestHandler):
         return m
 
 
-def _descriptors() -> Any:
-    """What the device tells of itself: two interfaces, as the class CDC-ACM has them."""
+def _descriptors(product: str) -> Any:
+    """What the device tells of itself, its name being ``product``: two interfaces, as the class CDC-ACM has them."""
     descriptors = DeviceDescriptorCollection()
     with descriptors.DeviceDescriptor() as device:
         # A device whose interfaces belong together.
         device.bDeviceClass, device.bDeviceSubclass, device.bDeviceProtocol = 0xEF, 0x02, 0x01
         device.idVendor, device.idProduct = protocol.USB_VENDOR_ID, protocol.USB_PRODUCT_ID
-        device.iManufacturer, device.iProduct = protocol.USB_PRODUCT, protocol.USB_PRODUCT
+        device.iManufacturer, device.iProduct = protocol.USB_PRODUCT, product
         device.bNumConfigurations = 1
     with descriptors.ConfigurationDescriptor() as configuration:
         with configuration.InterfaceAssociationDescriptor() as pair:

@@ -65,7 +65,7 @@ def test_a_serial_port(tmp_path):
         host = UsbHost(drift=1, seed=2)
         about, configuration, texts = device.run(host.enumerate())
         assert about[8:12] == struct.pack("<HH", protocol.USB_VENDOR_ID, protocol.USB_PRODUCT_ID)
-        assert texts == {1: protocol.USB_PRODUCT}
+        assert texts == {1: protocol.USB_PRODUCT, 2: "Egret: test"}
         interfaces, endpoints = described(configuration)
         assert interfaces == [(2, 2, 0), (10, 0, 0)]
         assert endpoints == {

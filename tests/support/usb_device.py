@@ -2,6 +2,8 @@
 
 import math
 import subprocess
+from collections import deque
+from fractions import Fraction
 from pathlib import Path
 
 from amaranth.hdl import *
@@ -10,15 +12,14 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
 from egret.rtl.export import to_verilog
-from egret.rtl.usb import BITS, UsbSerial
+from egret.rtl.usb import UsbSerial
+from egret.rtl.usb_phy import BITS
 from egret.sim.verilate import compile_program
 from tests.support.usb_host import IDLE, PATIENCE
 
 __all__ = ["Device", "Port", "simulate"]
 
 _MAIN = Path(__file__).parent / "usb_pins.cpp"
-_HALF_PERIODS = {84e6: (4, 7), 48e6: (1, 1)}
-"""Of the clock ``sync``, and that of `BITS`, by the frequency of the former."""
 
 
 class Bench(wiring.Component):
@@ -41,7 +42,7 @@ class Bench(wiring.Component):
         for name, clock in (("sync", self.clk), ("usb", self.usb_clk), (BITS, self.usb_io_clk)):
             m.domains += ClockDomain(name, reset_less=True)
             m.d.comb += ClockSignal(name).eq(clock)
-        m.submodules.usb = usb = UsbSerial()
+        m.submodules.usb = usb = UsbSerial("test")
         m.d.comb += [
             Cat(usb.d_p.i, usb.d_n.i).eq(self.line),
             self.driven.eq(Cat(usb.d_p.o, usb.d_n.o)),
@@ -61,7 +62,7 @@ def simulate(transfers):
     """Run a generator of `UsbHost` on a `UsbSerial` that returns what it gets, in Amaranth's simulator, which needs no
     compiling and is slow: some 4,000 cycles of 48 MHz a second. Returns what the generator returns."""
     m = Module()
-    m.submodules.usb = usb = UsbSerial()
+    m.submodules.usb = usb = UsbSerial("test")
     wiring.connect(m, usb.o, usb.i)
     simulator = Simulator(m)
     for name, hertz in (("sync", 48e6), (BITS, 48e6), ("usb", 12e6)):
@@ -123,7 +124,8 @@ class Device:
 
     def __init__(self, inner, directory, hertz=84e6):
         (directory / "top.v").write_text(to_verilog(Bench(inner), "top"))
-        sync, bits = _HALF_PERIODS[hertz]
+        # Half periods of the clock ``sync``, and of that of `BITS`.
+        sync, bits = Fraction(48_000_000, round(hertz)).as_integer_ratio()
         program = compile_program(
             directory,
             ["top.v"],
@@ -170,6 +172,8 @@ class Port:
     ----------
     device : Device
     host : UsbHost
+    delay : float
+        Seconds of the bus from a packet of the device to the program that reads it.
     patience : int
         Transactions without a byte after which `read` gives up.
     """
@@ -177,9 +181,10 @@ class Port:
     baudrate = 3_000_000
     timeout = math.inf
 
-    def __init__(self, device, host, patience=4000):
+    def __init__(self, device, host, delay=0.0, patience=4000):
         self._device, self._host, self._patience = device, host, patience
-        self._out, self._in = bytearray(), bytearray()
+        self._delay = delay * 12e6  # in bits
+        self._out, self._in, self._coming = bytearray(), bytearray(), deque()
 
     def write(self, data):
         self._out += data
@@ -190,10 +195,10 @@ class Port:
         """One packet each way."""
         if self._out and self._device.run(self._host.out(4, bytes(self._out[:64]))):
             del self._out[:64]
-        if (received := self._device.run(self._host.inward(4))) is not None:
-            self._in += received
-            return True
-        return False
+        if received := self._device.run(self._host.inward(4)):
+            self._coming.append((self._host.bits + self._delay, received))
+        while self._coming and self._coming[0][0] <= self._host.bits:
+            self._in += self._coming.popleft()[1]
 
     @property
     def in_waiting(self):
