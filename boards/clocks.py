@@ -39,6 +39,8 @@ class PllSettings:
         The clock that comes out.
     ratio : int
         Clock of a memory, over that one. An ECP5 alone has another than 1.
+    fed_back : int or None
+        Divider of an output of its own that is fed back; None where the clock itself is. An ECP5 alone has one.
     """
 
     reference: int
@@ -46,6 +48,7 @@ class PllSettings:
     output: int
     hertz: float
     ratio: int = 1
+    fed_back: int | None = None
 
 
 def _nearest(reference: float, hertz: float, candidates: Iterable[PllSettings]) -> PllSettings:
@@ -62,20 +65,31 @@ def _nearest(reference: float, hertz: float, candidates: Iterable[PllSettings]) 
 def ecp5_settings(reference: float, hertz: float, ratio: int = 1) -> PllSettings:
     """Dividers of an EHXPLLL with the output fed back: output = reference * feedback / reference divider.
 
-    The oscillator inside runs at ``output`` times that, 400 to 800 MHz, and compares at 3.125 MHz at least.
+    The oscillator inside runs at ``output`` times that, 400 to 800 MHz, and compares at 3.125 MHz at least. Where that
+    makes no such clock, another output is fed back, if that makes it exactly: 12 MHz of 25 MHz are one.
 
     ``reference`` is the clock that comes in, ``hertz`` the one that is wanted; the memory's is ``ratio`` times that.
     Raises `ValueError` where there is none.
     """
-    candidates = []
-    for divider in range(1, 1 + int(reference // 3.125e6)):
+    candidates, apart = [], []
+    outputs, dividers = range(ratio, 129, ratio), range(1, 1 + int(reference // 3.125e6))
+    for divider in dividers:
         for feedback in range(1, 81):
             clock = reference * feedback / divider
             # In the middle of the range, where the oscillator is steadiest.
-            output = min(range(ratio, 129, ratio), key=lambda output: abs(clock * output - 600e6))
+            output = min(outputs, key=lambda output: abs(clock * output - 600e6))
             if 400e6 <= clock * output <= 800e6:
                 candidates.append(PllSettings(divider, feedback, output, clock, ratio))
-    return _nearest(reference, hertz, candidates)
+        for output in outputs:
+            fed_back, rest = divmod(hertz * output * divider, reference)
+            if 400e6 <= hertz * output <= 800e6 and rest == 0 and fed_back <= 128:
+                apart.append(PllSettings(divider, 1, output, hertz, ratio, int(fed_back)))
+    try:
+        return _nearest(reference, hertz, candidates)
+    except ValueError:
+        if not apart:
+            raise
+        return min(apart, key=lambda settings: (settings.reference, abs(settings.hertz * settings.output - 600e6)))
 
 
 def ddr3_settings(reference: float, hertz: float) -> PllSettings:
@@ -182,7 +196,7 @@ class Ecp5Pll(_Pll):
     def __init__(self, settings: PllSettings, late: float | None = None, source: Signal | None = None):
         super().__init__(settings)
         self._late, self._source = late, source
-        self.memory_clock, self.memory_pin_clock = Signal(), Signal()
+        self.memory_clock, self.memory_pin_clock, self._fed_back = Signal(), Signal(), Signal()
         self.oscillator = Signal() if source is None else source
 
     def _instance(self, m: Module, pin: Any, clock: Signal, locked: Signal) -> Instance:
@@ -217,15 +231,25 @@ class Ecp5Pll(_Pll):
 
     def _feedback(self, clock: Signal) -> tuple[str, Signal, int]:
         """Which output is fed back: its name, its signal, and by what it is divided."""
-        return "CLKOP", clock, self._settings.feedback
+        if self._settings.fed_back is None:
+            return "CLKOP", clock, self._settings.feedback
+        return "CLKOS3", self._fed_back, self._settings.feedback
 
     def _outputs(self) -> dict[str, Any]:
         """The memory's clocks. A phase is in cycles of the oscillator, and eighths of one."""
         s = self._settings
-        if self._late is None:
-            return {}
-        eighths = round(8 * self._late * s.hertz * s.output)
         result = {}
+        if s.fed_back is not None:
+            result |= {
+                "p_CLKOS3_ENABLE": "ENABLED",
+                "p_CLKOS3_DIV": s.fed_back,
+                "p_CLKOS3_CPHASE": s.fed_back // 2,
+                "p_CLKOS3_FPHASE": 0,
+                "o_CLKOS3": self._fed_back,
+            }
+        if self._late is None:
+            return result
+        eighths = round(8 * self._late * s.hertz * s.output)
         for output, clock, late in (("CLKOS", self.memory_clock, 0), ("CLKOS2", self.memory_pin_clock, eighths)):
             result |= {
                 f"p_{output}_ENABLE": "ENABLED",

@@ -27,6 +27,18 @@ def test_ecp5_clock(reference, hertz, expected):
     assert 400e6 <= settings.hertz * settings.output <= 800e6
 
 
+@pytest.mark.parametrize("reference, expected", [(48e6, (4, 1, 48, None)), (25e6, (5, 1, 40, 96))])
+def test_ecp5_clock_of_usb(reference, expected):
+    """12 MHz, and 48 beside it. Of 25 MHz they need an output of their own that is fed back, of 5 MHz."""
+    settings = ecp5_settings(reference, 12e6, 4)
+    assert (settings.reference, settings.feedback, settings.output, settings.fed_back) == expected
+    oscillator = settings.hertz * settings.output
+    assert settings.hertz == 12e6 and 400e6 <= oscillator <= 800e6 and settings.output % 4 == 0
+    compared = reference / settings.reference
+    assert compared >= 3.125e6
+    assert oscillator / (settings.fed_back or settings.output) / settings.feedback == compared
+
+
 @pytest.mark.parametrize("reference, hertz, expected", [(12e6, 24e6, (0, 63, 5)), (12e6, 48e6, (0, 63, 4))])
 def test_ice40_clock(reference, hertz, expected):
     """The dividers that icepll gives."""
