@@ -106,7 +106,7 @@ def generate(
         raise InputError(f"{board.title}: {error}") from error
     if board.baud is None:
         with needs("luna", "'egret-fpga[usb]'", f"the USB of the {board.title}"):
-            line = UsbLine(board.port, platform.default_clk_frequency)
+            line = UsbLine(board.port, platform.default_clk_frequency, board.title)
     else:
         line = UartLine(board.port, int(divisor))
     plan = platform.prepare(

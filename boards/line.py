@@ -71,6 +71,8 @@ class UsbLine:
         Resource with the pins ``d_p``, ``d_n`` and ``pullup``.
     reference : float
         Hz of the platform's default clock.
+    board : str
+        What the device tells the host that it is, behind `egret.rtl.protocol.USB_PRODUCT`.
 
     Raises
     ------
@@ -80,10 +82,11 @@ class UsbLine:
         A PLL does not make these clocks of that one.
     """
 
-    def __init__(self, port: tuple[str, int], reference: float):
-        from egret.rtl.usb import BITS, UsbSerial
+    def __init__(self, port: tuple[str, int], reference: float, board: str):
+        from egret.rtl.usb import UsbSerial
+        from egret.rtl.usb_phy import BITS
 
-        self._port, self._bits, self._serial = port, BITS, UsbSerial
+        self._port, self._bits, self._serial = port, BITS, UsbSerial(board)
         # A clock of four times another one, as a memory's may be.
         self._settings = ecp5_settings(reference, 12e6, 4)
 
@@ -97,7 +100,7 @@ class UsbLine:
             ResetSignal("usb").eq(clock.reset),
             ClockSignal(self._bits).eq(clock.memory_clock),
         ]
-        m.submodules.usb = usb = self._serial()
+        m.submodules.usb = usb = self._serial
         pins = _request(platform, self._port)
         for name in ("d_p", "d_n"):
             m.submodules[f"usb_{name}"] = buffer = io.Buffer(Direction.Bidir, getattr(pins, name))

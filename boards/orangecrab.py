@@ -2,7 +2,7 @@
 
 from amaranth_boards.orangecrab_r0_2 import OrangeCrabR0_2_85FPlatform
 
-from egret.boards.definition import BoardDefinition
+from egret.boards.definition import USB, BoardDefinition
 from egret.boards.devices import DEVICES
 
 __all__ = ["BOARD"]
@@ -12,10 +12,8 @@ BOARD = BoardDefinition(
     platform=OrangeCrabR0_2_85FPlatform,
     device=DEVICES["lfe5u-85f"],
     hertz=84e6,
-    baud=None,
     port=("usb", 0),
     target="ulx3s",
-    window=8,
-    receive_bytes=1024,
     led=None,
+    **USB,
 )

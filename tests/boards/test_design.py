@@ -20,11 +20,11 @@ WITH_SDRAM = dataclasses.replace(SMALL, store="sdram", weight_bits=4, embedding=
 WITH_DDR3 = dataclasses.replace(WITH_SDRAM, lanes=8, memory_ratio=DDR3_RATIO)
 
 
-@pytest.mark.parametrize("name", BOARDS)
-def test_design(name, monkeypatch):
+@pytest.mark.parametrize("name, line", [(name, line) for name in BOARDS for line in board_named(name).lines])
+def test_design(name, line, monkeypatch):
     """Every board's top elaborates, with its pins, and is estimated to fit."""
     monkeypatch.setattr("egret.boards.design.phy_verilog", lambda hertz: "module ddr3_phy; endmodule\n")
-    board = board_named(name)
+    board = board_named(name).with_line(line)
     store = TARGETS[board.target].get("store", "bram")
     with_sdram = WITH_DDR3 if board.ddr3 else WITH_SDRAM
     configuration = with_sdram if store == "sdram" else dataclasses.replace(SMALL, store=store)
@@ -32,8 +32,8 @@ def test_design(name, monkeypatch):
     assert [command[0] for command in design.commands] == list(FAMILY_TOOLS[board.device.family])
     assert "--seed" in design.commands[1] and "7" in design.commands[1]
     constraints = design.files["top.lpf" if board.device.family == "ecp5" else "top.pcf"]
-    lines = {"uart": ("rx", "tx"), "usb": ("d_p", "d_n", "pullup")}[board.port[0]]
-    assert all(f"{board.port[0]}_0__{line}__io" in constraints for line in lines)
+    lines = {"uart": ("rx", "tx"), "usb": ("d_p", "d_n", "pullup")}[line]
+    assert all(f"{line}_{board.port[1]}__{pin}__io" in constraints for pin in lines)
     assert ("sdram_0__dq__io[15]" in constraints) == (board.sdram is not None)
     assert ("ddram_0__dq__io[15]" in constraints) == ("ddr3_phy.v" in design.files) == (board.ddr3 is not None)
     # The same core and link as those of the virtual board.
@@ -47,18 +47,32 @@ def test_design(name, monkeypatch):
         assert needed.used["large_rams"] == 4
 
 
-def test_usb_of_a_design(monkeypatch):
-    """Its clocks come from a second PLL, its pins are those of the board's socket; and LUNA may be missing."""
-    board = board_named("orangecrab-85f")
+# The same pins are in the constraints of LiteX and of each board's own examples.
+@pytest.mark.parametrize(
+    "name, reference, pins", [("orangecrab-85f", 48e6, "N1 M2 N2"), ("ulx3s-85f", 25e6, "D15 E15 B12")]
+)
+def test_usb_of_a_design(name, reference, pins):
+    """Its clocks come from a second PLL, its pins are those of the board's socket, and it says which board it is."""
+    board = board_named(name).with_line("usb")
     design = generate(board, SMALL)
     cells = [text.split("\n  end\n")[0] for text in design.rtlil.split("  cell \\EHXPLLL ")[1:]]
-    dividers = [dict(re.findall(r"parameter \\(CLK\w+_DIV) (\d+)\n", cell)) for cell in cells]
+    dividers = [
+        {key: int(value) for key, value in re.findall(r"parameter \\(CLK\w+_DIV) (\d+)\n", cell)} for cell in cells
+    ]
     usb = next(found for found in dividers if "CLKOS_DIV" in found)
-    assert len(cells) == 2 and {int(usb["CLKOP_DIV"]) / int(usb["CLKOS_DIV"])} == {4}
-    assert int(usb["CLKI_DIV"]) / int(usb["CLKFB_DIV"]) == 4
-    # The same pins are in the constraints of LiteX and of the board's own examples.
-    for line, pin in (("d_p", "N1"), ("d_n", "M2"), ("pullup", "N2")):
-        assert f'LOCATE COMP "usb_0__{line}__io" SITE "{pin}";' in design.files["top.lpf"]
+    fed_back = usb.get("CLKOS3_DIV", usb["CLKOP_DIV"])
+    oscillator = reference / usb["CLKI_DIV"] * usb["CLKFB_DIV"] * fed_back
+    assert len(cells) == 2 and [oscillator / usb[f"{output}_DIV"] for output in ("CLKOP", "CLKOS")] == [12e6, 48e6]
+    path = 'parameter \\FEEDBK_PATH "CLKOS3"'
+    assert sum(path in cell for cell in cells) == ("CLKOS3_DIV" in usb)
+    for line, pin in zip(("d_p", "d_n", "pullup"), pins.split(), strict=True):
+        assert f'LOCATE COMP "usb_{board.port[1]}__{line}__io" SITE "{pin}";' in design.files["top.lpf"]
+    with_pulls = [line for line in design.files["top.lpf"].splitlines() if "usb_1__" in line and "IOBUF" in line]
+    assert all("PULLMODE=NONE" in line for line in with_pulls) and len(with_pulls) == 3 * board.port[1]
+
+
+def test_a_design_without_luna(monkeypatch):
+    board = board_named("orangecrab-85f")
 
     class WithoutLuna:
         @staticmethod
@@ -66,7 +80,7 @@ def test_usb_of_a_design(monkeypatch):
             if name == "luna":
                 raise ModuleNotFoundError("No module named 'luna'", name=name)
 
-    for name in [name for name in sys.modules if name == "egret.rtl.usb" or name.partition(".")[0] == "luna"]:
+    for name in [name for name in sys.modules if name.startswith("egret.rtl.usb") or name.partition(".")[0] == "luna"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [WithoutLuna, *sys.meta_path])
     with pytest.raises(
