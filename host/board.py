@@ -34,6 +34,7 @@ from egret.model.compiler.layouts import EVENT, INPUT_SECTION, memory_sections
 from egret.model.errors import InputError
 from egret.model.readout import ALL_WORDS, Sampler, beta_of, checked_top, drawn_from, random_state
 from egret.rtl import protocol
+from egret.rtl.link.frames import encode_frame
 from egret.rtl.protocol import Command
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from egret.model.compiler.image import Image
     from egret.sim.virtual import VirtualBoard
 
-__all__ = ["MOST_AT_ONCE", "Board", "scores_at_once"]
+__all__ = ["MOST_AT_ONCE", "Board", "bytes_to_load", "scores_at_once"]
 
 
 MOST_AT_ONCE = 16
@@ -61,6 +62,24 @@ def _shape(c: "Configuration") -> tuple[int, int, int, int]:
     readout = c.readout is not None
     names = protocol.counter_names(c.layers, sdram=c.store == "sdram", readout=readout, ddr3=c.ddr3)
     return c.tokens, c.hidden[-1], c.readout.entries if c.readout is not None else 0, len(names)
+
+
+def _load_payloads(section: int, word_bytes: int, content: bytes, max_payload: int) -> Iterator[bytes]:
+    """Of the commands that write ``content`` to a section, from its first word on."""
+    words = (max_payload - protocol.LOAD_HEADER.size) // word_bytes
+    for start in range(0, len(content), words * word_bytes):
+        index = (start // word_bytes).to_bytes(3, "little")
+        yield protocol.LOAD_HEADER.pack(section, index) + content[start : start + words * word_bytes]
+
+
+def bytes_to_load(image: "Image", max_payload: int) -> int:
+    """Bytes on the line of all LOADs of an ``image``, none longer than ``max_payload``, with flags and escapes."""
+    payloads = (
+        payload
+        for name, section in memory_sections(image.configuration).items()
+        for payload in _load_payloads(section.number, section.word_bytes, image.memories[name], max_payload)
+    )
+    return sum(len(encode_frame(number, Command.LOAD, payload)) for number, payload in enumerate(payloads))
 
 
 class Board(Exchange):
@@ -168,7 +187,9 @@ class Board(Exchange):
                 f"has configuration {identity.digest.hex()} ({identity.tokens} tokens, last layer "
                 f"{identity.outputs}): compile the image for this board, or build the board for this image"
             )
-        if (identity.tokens, identity.outputs, identity.head, identity.counters) != _shape(configuration):
+        widest = max(section.word_bytes for section in memory_sections(configuration).values())
+        shape = (identity.tokens, identity.outputs, identity.head, identity.counters)
+        if shape != _shape(configuration) or identity.max_payload < protocol.LOAD_HEADER.size + widest:
             raise self._nonsense(Command.IDENTIFY)
         bases = configuration.sdram_base if self.virtual is not None and self.virtual.words else {}
         memories, direct = [], []
@@ -201,7 +222,8 @@ class Board(Exchange):
         progress : callable or None
             As for `load`.
         """
-        payloads = [payload for memory in memories for payload in self._load_payloads(*memory)]
+        most = self.identity.max_payload
+        payloads = [payload for memory in memories for payload in _load_payloads(*memory, most)]
         # What the board holds after each number of them.
         lengths = accumulate(map(len, payloads), initial=0)
         crcs = accumulate(payloads, lambda crc, payload: zlib.crc32(payload, crc), initial=protocol.NO_CRC)
@@ -246,14 +268,6 @@ class Board(Exchange):
             return all(board.crc(first, len(content)) == zlib.crc32(content) for first, content in direct)
         except OSError as error:
             raise self._lost(error) from None
-
-    def _load_payloads(self, section, word_bytes, content):
-        words = (self.identity.max_payload - protocol.LOAD_HEADER.size) // word_bytes
-        if words < 1:
-            raise self._nonsense(Command.IDENTIFY)
-        for start in range(0, len(content), words * word_bytes):
-            index = (start // word_bytes).to_bytes(3, "little")
-            yield protocol.LOAD_HEADER.pack(section, index) + content[start : start + words * word_bytes]
 
     def clear(self) -> None:
         """Set the state of all neurons to zero."""
@@ -337,7 +351,8 @@ class Board(Exchange):
             index = np.flatnonzero(token)
             events = EVENT.pack({"index": index, "value": token[index]})
             yield from (
-                (Command.EVENTS, payload) for payload in self._load_payloads(INPUT_SECTION, EVENT.whole_bytes, events)
+                (Command.EVENTS, payload)
+                for payload in _load_payloads(INPUT_SECTION, EVENT.whole_bytes, events, self.identity.max_payload)
             )
             token = len(index)
         yield Command.STEP, self._token(token)

@@ -51,6 +51,8 @@ class Network:
     board : str or None
         Name of the board whose core it is for: a checkpoint is quantised as that board wants it, and the memories are
         its own.
+    line : str or None
+        What carries the bytes of the board's link, ``"uart"`` or ``"usb"``; as the board has it by default.
     parts : bool
         Whether the image of a part of a network is accepted (`egret.model.integer.split`), which has no read-out.
     **core : Any
@@ -65,8 +67,8 @@ class Network:
     Raises
     ------
     InputError
-        There is no such board, or it decides one of the options. What cannot be read, quantised or compiled is
-        refused where it is first asked for.
+        There is no such board or line, or the board decides one of the options. What cannot be read, quantised or
+        compiled is refused where it is first asked for.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Network:
         source: "str | Path | Checkpoint | IntegerNetwork | Image",
         *,
         board: str | None = None,
+        line: str | None = None,
         parts: bool = False,
         **core: Any,
     ) -> None:
@@ -92,7 +95,9 @@ class Network:
         else:
             self._is_checkpoint = self._path.is_dir()
         self._core, self._name = core, board
-        self._board = None if board is None else board_named(board, core, "weight_bytes")
+        if board is None and line is not None:
+            raise InputError("--line is the line of a board: give --board, too")
+        self._board = None if board is None else board_named(board, core, "weight_bytes", line=line)
         self.options: dict[str, Any] = (TARGETS[self._board.target] if self._board else {}) | core
         self.options["weight_bytes"] = self.options.get("weight_bytes") or None
 
@@ -786,6 +791,7 @@ class Network:
                 "megahertz": result.megahertz,
                 "wanted_megahertz": result.wanted_megahertz,
                 "met": result.met,
+                "line": board.line,
                 "baud": board.baud,
                 "used": result.used,
                 "available": {key: board.device.capacity[key] for key in result.used},
@@ -797,7 +803,7 @@ class Network:
             }
             (aside / "report.json").write_text(json_text(summary, indent=1) + "\n")
             self.image.save(aside / "image")
-            files = publish(result, aside, target, name)
+            files = publish(result, aside, target, name + board.suffix)
         return summary | {"files": {key: str(path) for key, path in files.items()}}
 
 

@@ -56,7 +56,9 @@ def open_board(
     return Board(open_virtual(configuration, console=Console(stderr=True), trace=trace, bit_cycles=bit_cycles))
 
 
-def board_named(name: str, core: Iterable[str], *more: str, what: str = "--board") -> "BoardDefinition":
+def board_named(
+    name: str, core: Iterable[str], *more: str, what: str = "--board", line: str | None = None
+) -> "BoardDefinition":
     """Find the board of a name.
 
     Parameters
@@ -68,6 +70,8 @@ def board_named(name: str, core: Iterable[str], *more: str, what: str = "--board
         Options that are accepted beside those that every command for a board accepts.
     what : str
         What needs the tables of boards, for the message where these are not installed.
+    line : str or None
+        What carries the bytes of its link, one of `egret.boards.definition.LINES`; as the board has it by default.
 
     Returns
     -------
@@ -76,7 +80,8 @@ def board_named(name: str, core: Iterable[str], *more: str, what: str = "--board
     Raises
     ------
     InputError
-        There is no such board, the tables are not installed, or the board decides what an option would.
+        There is no such board, it has no such line, the tables are not installed, or the board decides what an option
+        would.
     """
     accepted = ("lanes", *more, "folded_tokens", "readout")
     if not set(core) <= set(accepted):
@@ -86,4 +91,5 @@ def board_named(name: str, core: Iterable[str], *more: str, what: str = "--board
     with needs("amaranth_boards", "'egret-fpga[build]'", what):
         from egret.boards.catalogue import board_named
 
-        return board_named(name)
+        board = board_named(name)
+    return board if line is None else board.with_line(line)

@@ -102,21 +102,28 @@ def open_serial(port: str, *, baud_rate: int = BAUD_RATE, timeout: float = REPLY
     except (OSError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         boards = usb_boards()
-        names = [entry.device + (" (Egret)" if entry.device in boards else "") for entry in list_ports.comports()]
+        names = [
+            entry.device + (f" ({boards[entry.device]})" if entry.device in boards else "")
+            for entry in list_ports.comports()
+        ]
         found = ", ".join(sorted(names)) or "none"
         raise InputError(f"serial port {port}: cannot be opened: {reason}; serial ports found: {found}") from None
 
 
-def usb_boards() -> set[str]:
-    """The ports of boards that are USB devices themselves, by path; an adapter does not say what is behind it."""
+def usb_boards() -> dict[str, str]:
+    """What boards that are USB devices themselves call themselves, by path; an adapter does not say what is behind it.
+
+    The names are `egret.rtl.protocol.USB_PRODUCT`, and behind a colon which board it is where the system tells that.
+    """
     from serial.tools import list_ports
 
     numbers = protocol.USB_VENDOR_ID, protocol.USB_PRODUCT_ID
     return {
-        entry.device
+        entry.device: entry.product or protocol.USB_PRODUCT
         for entry in list_ports.comports()
         # Other things have the numbers for tests, too. Not every system tells the name.
-        if (entry.vid, entry.pid) == numbers and entry.product in (None, protocol.USB_PRODUCT)
+        if (entry.vid, entry.pid) == numbers
+        and (entry.product or protocol.USB_PRODUCT).partition(":")[0] == protocol.USB_PRODUCT
     }
 
 

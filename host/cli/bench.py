@@ -14,7 +14,7 @@ from egret.host.cli.cores import (
     measure_whole,
     mismatch_status,
 )
-from egret.host.cli.options import as_json, core_options
+from egret.host.cli.options import as_json, core_options, line_option
 from egret.host.cli.outputs import check_files
 from egret.host.cli.show import Result, Table, show
 from egret.host.network import Network
@@ -35,6 +35,7 @@ MOST_GENERATED = 200
 @click.option("--data", help="Sequences to run (.npz), of a network whose input is numbers.")
 @click.option("--tokens", type=int, help="Steps to run, 1000 by default; or sequences, all of --data.")
 @click.option("--board", "name", help="The core of this board, and tokens a second at its clock and over its link.")
+@line_option
 @click.option(
     "--split",
     help="Layers behind which the network is cut, such as 1 or 1,2; each part runs on a board of "
@@ -52,6 +53,7 @@ def bench(
     data: str | None,
     tokens: int | None,
     name: str | None,
+    line: str | None,
     split: str | None,
     speed_ups: bool,
     energy: bool,
@@ -81,9 +83,9 @@ def bench(
 
         library()
     check_files({"--plot": plot}, {"--text": text, "--data": data}, suffixes=(".png", ".svg", ".pdf"))
-    board = None if name is None else board_named(name, [*core, *(["speed_ups"] if speed_ups else [])])
+    board = None if name is None else board_named(name, [*core, *(["speed_ups"] if speed_ups else [])], line=line)
     # The parts of a network have no words, whatever the board's core does otherwise.
-    source = Network(checkpoint, board=name, **core if split is None else {"readout": False} | core)
+    source = Network(checkpoint, board=name, line=line, **core if split is None else {"readout": False} | core)
     if split is not None:
         if speed_ups or energy or peers or plot is not None:
             raise InputError(

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from egret.host.cli.cores import board_speed, mismatch_status
-from egret.host.cli.options import as_json, core_options
+from egret.host.cli.options import as_json, core_options, line_option
 from egret.host.cli.outputs import check_directory
 from egret.host.cli.show import Result, share_rows, show
 from egret.host.network import Network
@@ -24,7 +24,8 @@ __all__ = ["build"]
     required=True,
     help="Name of a board: ulx3s-85f, ulx3s-85f-sdram, icebreaker, orangecrab-85f, orangecrab-85f-ddr3.",
 )
-@click.option("-o", "--output", help="Directory to write to; build/BOARD by default.")
+@line_option
+@click.option("-o", "--output", help="Directory to write to; build/BOARD by default, or build/BOARD-LINE.")
 @core_options("weight_bytes")
 @click.option("--clock", type=float, help="Clock of the core in MHz instead of the board's.")
 @click.option("--sdram-module", help="The SDRAM that the board carries, e.g. is42s16160g-7; any of those by default.")
@@ -40,6 +41,7 @@ __all__ = ["build"]
 def build(
     source: str | None,
     name: str,
+    line: str | None,
     output: str | None,
     core: dict[str, Any],
     clock: float | None,
@@ -54,7 +56,8 @@ def build(
     nextpnr: pip install 'egret-fpga[build]'. The variables YOSYS, NEXTPNR_ECP5, ECPPACK, NEXTPNR_ICE40 and ICEPACK name
     other commands.
     """
-    board = board_named(name, core, "weight_bytes", what="building")
+    board = board_named(name, core, "weight_bytes", what="building", line=line)
+    variant = name + board.suffix
     from egret.boards.baselines import DIRECTORY
     from egret.boards.estimate import estimate as estimate_design
     from egret.boards.estimate import refuse_what_cannot_fit
@@ -65,11 +68,11 @@ def build(
         raise InputError(f"--tokens must be at least 0, not {tokens}")
     if clock is not None and clock <= 0:
         raise InputError(f"--clock must be above 0, not {clock:g}")
-    target = Path("build") / name if output is None else Path(output)
+    target = Path("build") / variant if output is None else Path(output)
     check_directory(target)
     Tools.find(board.device.family)  # refused before the long part
     source = str(NETWORK) if source is None else source
-    network = Network(source, board=name, parts=True, **core)
+    network = Network(source, board=name, line=line, parts=True, **core)
     if tokens and not network.image.readout_bias:
         raise InputError(
             f"{source}: the image of a part of a network, which has no read-out to simulate a text with; "
@@ -81,10 +84,9 @@ def build(
         rows = [*share_rows(estimate.used, capacity), ("time", f"about {_minutes(estimate.seconds)}")]
         show(Result({}, rows), f"{board.title}, estimate", as_json)
     refuse_what_cannot_fit(board, estimate.certain, "its memories and multipliers")
-    if not (DIRECTORY / f"{name}.json").exists():
-        click.echo(
-            f"egret: {board.title}: no build of this board has been routed to its end (docs/boards.md)", err=True
-        )
+    if not (DIRECTORY / f"{variant}.json").exists():
+        which = "this board with this line" if board.suffix else "this board"
+        click.echo(f"egret: {board.title}: no build of {which} has been routed to its end (docs/boards.md)", err=True)
     speed = None
     if tokens:
         measurement = network.measure(tokens=tokens)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from egret.host.cli.options import as_json, core_options
+from egret.host.cli.options import as_json, core_options, line_option
 from egret.host.cli.show import Result, share_rows, show
 from egret.host.network import Network
 from egret.host.opening import board_named
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from egret.boards.definition import BoardDefinition
     from egret.host.cost.work import Work
     from egret.model.compiler.configuration import Configuration
+    from egret.model.compiler.image import Image
 
 __all__ = ["estimate"]
 
@@ -22,12 +23,14 @@ __all__ = ["estimate"]
 @click.option("--board", "name", help="The core of this board, whether it fits, and tokens a second.")
 @core_options()
 @click.option("--text", help="Text to count events on; the network's own samples by default.")
+@line_option
 @click.option("--data", help="Sequences to count events on (.npz), of a network whose input is numbers.")
 @click.option("--tokens", type=click.IntRange(1), help="Steps to count, 200 by default; or sequences, all of --data.")
 @as_json
 def estimate(
     network: str,
     name: str | None,
+    line: str | None,
     core: dict[str, Any],
     text: str | None,
     data: str | None,
@@ -43,8 +46,8 @@ def estimate(
     from egret.host.cost.work import ReadoutWork, Work, columns_taken, resident_shares
     from egret.model.sequences import Sequences
 
-    board = None if name is None else board_named(name, core)
-    opened = Network(network, board=name, **core)
+    board = None if name is None else board_named(name, core, line=line)
+    opened = Network(network, board=name, line=line, **core)
     inputs = opened.inputs(text, data, 200 if tokens is None and data is None else tokens)
     image, integer = opened.image, opened.integer
     c = image.configuration
@@ -71,6 +74,7 @@ def estimate(
     result.add(_memories(c))
     result.add(_cycles(work, c, board))
     if board is not None:
+        result.add(_loading(board, image))
         result.add(_fit(board, c))
     show(result, f"Estimate: {network}, {c.lanes} lanes, weights in {c.store}", as_json)
     return 0
@@ -110,6 +114,15 @@ def _cycles(work: "Work", c: "Configuration", board: "BoardDefinition | None") -
         figures["speed"] = speed.summary()
         rows += speed.rows(text=bool(work.vocabulary))[1:]
     return Result(figures, rows)
+
+
+def _loading(board: "BoardDefinition", image: "Image") -> Result:
+    from egret.host.board import bytes_to_load
+
+    count = bytes_to_load(image, board.max_payload)
+    seconds = board.load_seconds(count, board.hertz)
+    row = ("loading the image", f"{seconds:,.1f} s for {count:,} bytes on the line ({board.line})")
+    return Result({"line": board.line, "load_bytes": count, "load_seconds": seconds}, [row])
 
 
 def _fit(board: "BoardDefinition", c: "Configuration") -> Result:

@@ -2,7 +2,7 @@
 
 import click
 
-from egret.host.cli.options import as_json
+from egret.host.cli.options import as_json, line_option
 from egret.host.cli.show import Result, Table, show
 from egret.model.errors import InputError, needs
 
@@ -17,6 +17,7 @@ __all__ = ["fit"]
 @click.option("--activity", default="0.1", show_default=True, help="Share of neurons with an event, likewise.")
 @click.option("--weight-bits", type=click.Choice((4, 8)), help="Of a weight; as each board has it by default.")
 @click.option("--board", "names", multiple=True, help="Only this board; may be given several times.")
+@line_option
 @as_json
 def fit(
     hidden: str,
@@ -26,6 +27,7 @@ def fit(
     activity: str,
     weight_bits: int | None,
     names: tuple[str, ...],
+    line: str | None,
     as_json: bool,
 ) -> None:
     """Say which boards a network would fit, before it is trained, and how fast it would be there.
@@ -45,9 +47,12 @@ def fit(
     shape = Shape(sizes, embedding or sizes[-1], vocabulary, zeros, active)
     with needs("amaranth_boards", "'egret-fpga[build]'", "egret fit"):
         from egret.boards.catalogue import BOARDS
-    boards = [(name, board_named(name, (), what="egret fit")) for name in names or BOARDS]
+    known = {name: board_named(name, (), what="egret fit") for name in names or BOARDS}
+    if line is not None:
+        # Of all boards, those that have it.
+        known = {name: board.with_line(line) for name, board in known.items() if names or line in board.lines}
     found = []
-    for name, board in boards:
+    for name, board in known.items():
         with working(f"the design of {name}"):
             found.append(fit_one(shape, board, name, weight_bits=weight_bits))
     figures = {

@@ -8,11 +8,16 @@ import click
 
 from egret.model.compiler.configuration import GOALS, MEMORY_RATIOS, RESIDENT_BYTES, STORES
 
-__all__ = ["as_json", "core_options", "port_options", "simulator_option"]
+__all__ = ["as_json", "core_options", "line_option", "port_options", "simulator_option"]
 
 Command = Callable[..., Any]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+line_option = click.option(
+    "--line",
+    type=click.Choice(("uart", "usb")),
+    help="What carries the link's bytes: on a ULX3S uart by default, or usb, the FPGA's own at its second socket.",
+)
 simulator_option = click.option(
     "--simulator",
     type=click.Choice(("verilator", "icarus")),

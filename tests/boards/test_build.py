@@ -82,7 +82,9 @@ def build(name, folder, seed="0"):
     """The summary of a whole build, made in a folder, in a process that orders sets by a seed: minutes."""
     baseline = load_baseline(name)
     _, *arguments = baseline["command"].split()
-    assert arguments[:3] == ["build", "--board", name]
+    assert arguments[:2] == ["build", "--board"]
+    line = arguments[4:5] if arguments[3] == "--line" else []
+    assert name == "-".join([arguments[2], *line])
     folder.mkdir()
     environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT / "src")}
     arguments = [argument.replace("model/", f"{ROOT}/model/") for argument in arguments]
@@ -101,7 +103,8 @@ def build(name, folder, seed="0"):
     [
         # The core of the OrangeCrab is that of the ULX3S, and its tools take as long again.
         pytest.param(
-            path.stem, marks=[pytest.mark.long] if path.stem.endswith(("-sdram", "-ddr3", "orangecrab-85f")) else []
+            path.stem,
+            marks=[pytest.mark.long] if path.stem.endswith(("-sdram", "-ddr3", "-usb", "orangecrab-85f")) else [],
         )
         for path in sorted(DIRECTORY.glob("*.json"))
         if path.stem != "icebreaker"

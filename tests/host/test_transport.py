@@ -40,16 +40,16 @@ def test_boards_that_are_usb_devices(monkeypatch):
     numbers = protocol.USB_VENDOR_ID, protocol.USB_PRODUCT_ID
     ports = [
         port("/dev/ttyS0"),
-        port("/dev/ttyACM1", *numbers, protocol.USB_PRODUCT),
+        port("/dev/ttyACM1", *numbers, f"{protocol.USB_PRODUCT}: ULX3S-85F"),
         port("/dev/ttyACM0", *numbers, "Something"),
         port("COM3", *numbers),
         port("/dev/ttyUSB0", 0x0403, 0x6015, protocol.USB_PRODUCT),
     ]
     monkeypatch.setattr(list_ports, "comports", lambda: ports)
-    assert usb_boards() == {"/dev/ttyACM1", "COM3"}
+    assert usb_boards() == {"/dev/ttyACM1": "Egret: ULX3S-85F", "COM3": "Egret"}
     with pytest.raises(
         InputError,
-        match=r"; serial ports found: /dev/ttyACM0, /dev/ttyACM1 \(Egret\), /dev/ttyS0, /dev/ttyUSB0$",
+        match=r"; serial ports found: /dev/ttyACM0, /dev/ttyACM1 \(Egret: ULX3S-85F\), /dev/ttyS0, /dev/ttyUSB0$",
     ):
         ports.pop(3)
         open_serial("/dev/ttyNOWHERE")

@@ -15,6 +15,7 @@ from egret.host.measure import Measurement
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
 from egret.model.compiler.image import Image
 from egret.model.integer_file import load_integer
+from egret.rtl.protocol import USB_BYTES_PER_SECOND, USB_LOADING_BYTES_PER_SECOND
 from egret.sim.lockstep import Result
 from egret.sim.virtual import VirtualBoard, board_build
 
@@ -50,6 +51,7 @@ TESTED = {
         "--data": "test_sequences::test_bench",
         "--tokens": "test_bench::test_bench_of_a_board",
         "--board": "test_bench::test_bench_of_a_board",
+        "--line": f"{HERE}::test_lines_of_a_board",
         "--split": "test_bench::test_bench_of_boards_in_a_pipeline",
         "--speed-ups": f"{HERE}::test_bench_of_speed_ups",
         "--energy": "test_bench::test_bench_estimates_energy",
@@ -62,7 +64,7 @@ TESTED = {
         **dict.fromkeys(
             ("--board", "--output", "--clock", "--tokens", "--json"), "test_build::test_build_says_what_to_expect"
         ),
-        "--sdram-module": f"{HERE}::test_build_of_a_module_and_a_seed",
+        **dict.fromkeys(("--sdram-module", "--line"), f"{HERE}::test_build_of_a_module_and_a_seed"),
         "--seed": f"{HERE}::test_build_of_a_module_and_a_seed",
     },
     "calibrate": dict.fromkeys(
@@ -82,6 +84,7 @@ TESTED = {
     "estimate": {
         **_CORE,
         **dict.fromkeys(("--board", "--text", "--tokens", "--json"), "test_estimate::test_a_board"),
+        "--line": f"{HERE}::test_lines_of_a_board",
         "--data": "test_sequences::test_estimate",
     },
     "evaluate": {
@@ -100,7 +103,7 @@ TESTED = {
         **dict.fromkeys(
             ("--hidden", "--vocabulary", "--sparsity", "--activity", "--board", "--json"), "test_fit::test_a_board"
         ),
-        **dict.fromkeys(("--embedding", "--weight-bits"), "test_fit::test_all_boards"),
+        **dict.fromkeys(("--embedding", "--weight-bits", "--line"), "test_fit::test_all_boards"),
     },
     "import": {
         **dict.fromkeys(("--output", "--text", "--json"), "test_import::test_evnn"),
@@ -250,12 +253,33 @@ def test_build_of_a_module_and_a_seed(egret, refused, network, monkeypatch):
     for variable in ("YOSYS", "NEXTPNR_ECP5", "ECPPACK"):
         monkeypatch.setenv(variable, sys.executable)
     command = ("build", "network", "--board", "ulx3s-85f-sdram", "--tokens", 0, "-o", "out")
-    for more in ((), ("--seed", 5), ("--sdram-module", "is42s16160g-7")):
+    for more in ((), ("--seed", 5), ("--sdram-module", "is42s16160g-7"), ("--line", "usb")):
         assert egret(*command, *more)[0] == 0
-    plain, seeded, module = designs
+    plain, seeded, module, usb = designs
     assert seeded.commands != plain.commands and "5" in " ".join(map(str, sum(map(list, seeded.commands), []))).split()
     assert module.files != plain.files and module.commands == plain.commands
     assert refused(*command, "--sdram-module", "x").endswith("not 'x'")
+    assert (usb.board.line, plain.board.line) == ("usb", "uart") and Path("out/ulx3s-85f-sdram-usb.bit").exists()
+    assert json.loads(Path("out/report.json").read_text())["line"] == "usb"
+
+
+def test_lines_of_a_board(egret, refused, network):
+    """Its rate, and how long an image takes to load: a bit of a UART is 27 cycles of 80 MHz."""
+    for command in ("estimate", "bench"):
+        call = (command, "network", "--tokens", 5, "--board", "ulx3s-85f", "--no-readout", "--json")
+        uart, usb = (json.loads(egret(*call, "--line", line)[1]) for line in ("uart", "usb"))
+        rates = [one["speed"]["line_bytes_per_second"] for one in (uart, usb)]
+        assert rates == [round(80e6 / 270), USB_BYTES_PER_SECOND]
+        assert (uart["speed"]["baud"], usb["speed"]["baud"]) == (round(80e6 / 27), None)
+        if command == "estimate":
+            seconds = [one["load_bytes"] / one["load_seconds"] for one in (uart, usb)]
+            assert seconds == pytest.approx([80e6 / 270, USB_LOADING_BYTES_PER_SECOND])
+            assert usb["load_bytes"] < uart["load_bytes"] and (uart["line"], usb["line"]) == ("uart", "usb")
+    message = "--line is the line of a board: give --board, too"
+    assert refused("estimate", "network", "--line", "usb") == refused("bench", "network", "--line", "usb") == message
+    assert refused("build", "network", "--board", "icebreaker", "--line", "usb") == (
+        "iCEBreaker: --line must be uart, not 'usb'"
+    )
 
 
 def test_goals_of_packing(egret, network, random_checkpoint):

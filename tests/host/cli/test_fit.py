@@ -33,6 +33,9 @@ def test_all_boards(egret, monkeypatch):
     wide = json.loads(egret(*arguments, "--weight-bits", 8, "--board", "ulx3s-85f-sdram", "--json")[1])["boards"][0]
     narrow = boards["ulx3s-85f-sdram"]
     assert (narrow["weight_bits"], wide["weight_bits"]) == (4, 8)
+    usb = {board["board"]: board for board in json.loads(egret(*arguments, "--line", "usb", "--json")[1])["boards"]}
+    assert usb.keys() == boards.keys() - {"icebreaker"}
+    assert usb["ulx3s-85f-sdram"]["speed"]["baud"] is None and speed["baud"] > 0
     assert sum(wide["memory_bytes"].values()) > sum(narrow["memory_bytes"].values())
     out = egret(*arguments)[1]
     assert "256,256 neurons, embedding 256, 10,000 words, zeros 0.9, activity 0.1" in out
