@@ -9,16 +9,17 @@ written to ``test.npz``. A minute or two on one core; the same seed gives the sa
 """
 
 from pathlib import Path
+from typing import cast
 
 import click
 import numpy as np
 
+from egret.host.evaluation import evaluate_network
 from egret.host.progress import progress_bar
-from egret.host.sequences import evaluate_numbers
 from egret.model.checkpoint import save_checkpoint
 from egret.model.errors import needs
 from egret.model.files import write_aside
-from egret.model.sequences import Sequences
+from egret.model.sequences import SequenceEvaluation, Sequences
 from egret.model.tokens import Vocabulary
 from egret.model.training.sequences import train_sequences
 
@@ -72,7 +73,7 @@ def main(output: str, hidden: int, sparsity: float, event_weight: float, epochs:
         )
     save_checkpoint(checkpoint, output, compress=True)
     write_aside(Path(output) / "test.npz", _packed(x=test[0], y=test[1].astype(np.int32)))
-    found = evaluate_numbers(checkpoint, Sequences.of(*test))
+    found = cast(SequenceEvaluation, evaluate_network(checkpoint, Sequences.of(*test)))
     click.echo(f"{found.right} of {found.asked} right, activity {found.activity[0]:.1%}")
 
 

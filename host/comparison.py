@@ -16,7 +16,6 @@ from egret.host.measure import (
     measure,
     simulation_images,
 )
-from egret.host.sequences import measure_sequences
 from egret.model.files import write_aside
 from egret.model.integer import IntegerNetwork
 from egret.model.sequences import Sequences
@@ -96,14 +95,14 @@ def compare(
         for (name, (its_network, its_inputs)), its_image in zip(counterparts.items(), images, strict=True):
             with progress(name) as show:
                 some = _first(its_inputs, steps)
-                variants.append(Variant(name, _measure(board, its_image, its_network, some, show)))
+                variants.append(Variant(name, measure(board, its_image, its_network, some, progress=show)))
         with progress("events and pruning") as show:
-            variants.append(Variant("events and pruning", _measure(board, image, network, inputs, show)))
+            variants.append(Variant("events and pruning", measure(board, image, network, inputs, progress=show)))
     if folded_tokens:
         name = "events, pruning and folded rows"
         (image,) = simulation_images(network, lanes=lanes, weight_bits=8, folded_tokens=folded_tokens)
         with open_board(image.configuration) as board, progress(name) as show:
-            variants.append(Variant(name, _measure(board, image, network, inputs, show)))
+            variants.append(Variant(name, measure(board, image, network, inputs, progress=show)))
     return variants
 
 
@@ -112,12 +111,6 @@ def _first(inputs, steps):
     if isinstance(inputs, Sequences):
         return inputs.first(min(-(-steps // inputs.steps), len(inputs)))
     return inputs[: steps + 1]
-
-
-def _measure(board, image, network, inputs, progress):
-    if isinstance(inputs, Sequences):
-        return measure_sequences(board, image, network, inputs, progress=progress)
-    return measure(board, image, network, inputs, progress=progress)
 
 
 def plot(path: str | Path, title: str, measurement: Measurement, variants: list[Variant]) -> None:

@@ -1,4 +1,4 @@
-"""A board measured over a text: every event of its last layer compared with the integer network, and its cycles.
+"""A board measured over a text, or over sequences: every answer compared with the integer network, and its cycles.
 
 `measure` is the engine ``rtl`` of ``egret evaluate``; `dense_counterpart` makes the network that a core without any
 sparsity to use would have to run, which gives the measured speed-up.
@@ -17,9 +17,11 @@ import numpy as np
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.lookups import estimate_lookups
 from egret.model.counts import integer_columns, integer_readout
-from egret.model.evaluate import Evaluation, evaluate, stream_starts, stream_steps
+from egret.model.errors import InputError
+from egret.model.evaluate import Evaluation, evaluate, stream_starts
 from egret.model.integer import IntegerEngine, split
-from egret.model.readout import LOG_FRACTION, ReadOut, Sampler
+from egret.model.readout import Sampler
+from egret.model.sequences import Sequences, evaluate_sequences
 from egret.rtl.protocol import CAUSES
 
 if TYPE_CHECKING:
@@ -31,16 +33,12 @@ __all__ = [
     "DENSE_STEPS",
     "Measurement",
     "Mismatch",
-    "Stream",
     "measure",
     "measure_pipeline",
     "pipeline_images",
     "sample",
     "simulation_images",
-    "stream",
 ]
-
-_SHOWN = 100  # steps between two reports of progress
 
 DENSE_STEPS = 50
 """Steps that suffice for a core without sparsity: each takes as long as any other."""
@@ -89,7 +87,8 @@ class Measurement:
     Attributes
     ----------
     evaluation : Evaluation
-        Perplexity of what the board sent; activity and operations of the integer network.
+        Perplexity of what the board sent; activity and operations of the integer network. Of sequences an
+        `egret.model.sequences.SequenceEvaluation`, whose tokens are steps.
     mismatches : int
         Numbers that differ from the integer network's: event values of the last layer, or log-probabilities of a core
         with a read-out.
@@ -97,11 +96,11 @@ class Measurement:
         Steps with such values.
     first_mismatch : Mismatch or None
     counters : dict of str to int
-        Of the core and the link over these steps.
+        Of the core and the link over these steps, and over the zero state before each sequence.
     lanes : int
         Of the core.
     bytes_sent, bytes_received : int
-        On the line, of the steps alone.
+        On the line, of the steps alone; of sequences, of the zero state before each, too.
     seconds : float
         Wall time.
     """
@@ -173,30 +172,8 @@ class Measurement:
         return self.evaluation.tokens / self.seconds
 
 
-@dataclass(frozen=True)
-class Stream:
-    """Result of `stream`.
-
-    Parameters
-    ----------
-    tokens : int
-        Predictions made.
-    perplexity : float
-    bytes_sent, bytes_received : int
-        On the line.
-    seconds : float
-        Wall time.
-    """
-
-    tokens: int
-    perplexity: float
-    bytes_sent: int
-    bytes_received: int
-    seconds: float
-
-
 class _Checked:
-    """Boards in the place of the integer network, beside that network: a stream of the text each.
+    """Boards in the place of the integer network, beside that network: a stream of the text each, or all sequences.
 
     A board's steps begin with those of the others, so that all simulated ones are busy at once.
     """
@@ -207,8 +184,9 @@ class _Checked:
     def reset_state(self, batch):
         assert batch == len(self._streams), "a board runs one stream"
         self._network.reset_state(batch)
-        for stream in self._streams:
-            stream.start(self._network)
+        if self._steps == 0:
+            for stream in self._streams:
+                stream.start(self._network)
 
     def _answers(self):
         """What came for this step, of each stream that still has one, with its row."""
@@ -219,6 +197,10 @@ class _Checked:
     @property
     def words(self):
         return self._network.words
+
+    @property
+    def readout(self):
+        return self._network.readout
 
     def finish(self):
         """Let the boards end: nothing may be left over."""
@@ -233,8 +215,7 @@ class _Compared:
         self.board, self._first_step = board, first_step
         self.mismatches, self.wrong_steps, self.first = 0, 0, None
 
-    def _clear(self):
-        self.board.clear()
+    def _begin(self):
         self._bytes = self.board.bytes_sent, self.board.bytes_received
 
     def _wrong(self, found, count):
@@ -257,8 +238,8 @@ class _CheckedBoard(_Compared):
         self._layer, self._seen = layer, deque()
 
     def start(self, inputs):
-        """Clear the board; gives the events of its steps, as they come."""
-        self._clear()
+        """Gives the events of its steps, as they come."""
+        self._begin()
         # Known in advance, so that the link and the core are busy at once.
         for events in self.board.step_many(inputs):
             self._seen.append(events)
@@ -278,9 +259,21 @@ class _EventStream:
         self.boards, self._tokens, self.steps = boards, tokens, len(tokens)
 
     def start(self, _):
+        for one in self.boards:
+            one.board.clear()
         self.answers = map(int, self._tokens)
         for board in self.boards:
             self.answers = board.start(self.answers)
+
+
+class _NumberStream:
+    """A board, and the sequences that go in, each from zero state."""
+
+    def __init__(self, board, sequences):
+        self.boards, self._sequences, self.steps = [board], sequences, sequences.classes.size
+
+    def start(self, _):
+        self.answers = self.boards[0].start(self._sequences.entering())
 
 
 class _CheckedEvents(_Checked):
@@ -307,7 +300,8 @@ class _ScoreStream(_Compared):
         self._ids, self.steps, self._compared = [int(token) for token in ids], len(ids) - 1, 0
 
     def start(self, network):
-        self._clear()
+        self.board.clear()
+        self._begin()
         self.answers = self.board.score(self._ids[:-1], map(network.readout.target, self._ids[1:]))
 
     def compare(self, expected, actual):
@@ -341,11 +335,11 @@ def measure(
     boards: "Board | Sequence[Board]",
     image: "Image",
     network: "IntegerNetwork",
-    ids: np.ndarray,
+    inputs: np.ndarray | Sequences,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> "Measurement":
-    """Run a text through a board, from zero state, and compare every step with the integer network.
+    """Run a text, or sequences, through a board, from zero state, and compare every step with the integer network.
 
     Of a core with a read-out log-probabilities are compared, else the events of its last layer.
 
@@ -353,40 +347,44 @@ def measure(
     ----------
     boards : egret.host.board.Board or list of them
         Get the image loaded first. Of several each runs one of the streams that the text is cut into
-        (`egret.model.evaluate.stream_steps`), all at the same time.
+        (`egret.model.evaluate.stream_steps`), all at the same time. Sequences run on one.
     image : egret.model.compiler.image.Image
         Compiled from `network`.
     network : IntegerNetwork
-    ids : np.ndarray of int, shape [N + 1]
+    inputs : np.ndarray of int, shape [N + 1], or Sequences
+        A text, or what enters a network of numbers.
     progress : callable, optional
-        Called now and then as ``progress(done, total)``, both in predictions.
+        Called now and then as ``progress(done, total)``, both in predictions, or in sequences.
 
     Returns
     -------
     Measurement
-        Of all boards together. A step of a mismatch is the place in the text.
+        Of all boards together. A step of a mismatch is the place in the text, or in all sequences.
 
     Raises
     ------
     InputError
-        The text has fewer than two tokens, there are more boards than predictions, or a board does not do what it
-        should.
+        The text has fewer than two tokens, there are more boards than predictions or several for sequences, or a board
+        does not do what it should.
     """
     boards = list(boards) if isinstance(boards, Sequence) else [boards]
-    starts, steps = (numbers.tolist() for numbers in stream_starts(ids, len(boards)))
+    cut = [(0, inputs)] if isinstance(inputs, Sequences) else _cut(inputs, len(boards))
+    if len(cut) != len(boards):
+        raise InputError(f"sequences run on one board, not on {len(boards)}")
     for board in boards:
         board.load(image)
-    cut = zip(boards, starts, steps, strict=True)
-    parts = [(board, ids[start : start + count + 1], start) for board, start, count in cut]
-    engine = IntegerEngine(network)
+    parts, engine = list(zip(boards, cut, strict=True)), IntegerEngine(network)
     if image.configuration.readout is None:
-        checked = [_CheckedBoard(board, image.configuration.layers - 1, start) for board, _, start in parts]
-        streams = [_EventStream([one], part[:-1]) for one, (_, part, _) in zip(checked, parts, strict=True)]
+        checked = [_CheckedBoard(board, image.configuration.layers - 1, start) for board, (start, _) in parts]
+        streams = [
+            _NumberStream(one, part) if isinstance(part, Sequences) else _EventStream([one], part[:-1])
+            for one, (_, part) in zip(checked, cut, strict=True)
+        ]
         runs = _CheckedEvents(engine, streams)
     else:
-        checked = [_ScoreStream(*part) for part in parts]
+        checked = [_ScoreStream(board, part, start) for board, (start, part) in parts]
         runs = _CheckedScores(engine, checked)
-    measurements = _measure(checked, [image] * len(boards), runs, network, ids, progress, len(boards))
+    measurements = _measure(checked, [image] * len(boards), runs, network, inputs, progress, len(boards))
     counters = [one.counters for one in measurements]
     return dataclasses.replace(
         measurements[0],
@@ -399,13 +397,19 @@ def measure(
     )
 
 
+def _cut(ids, streams):
+    """The streams of a text: where each begins, and its tokens."""
+    starts, steps = (numbers.tolist() for numbers in stream_starts(ids, streams))
+    return [(start, ids[start : start + count + 1]) for start, count in zip(starts, steps, strict=True)]
+
+
 def measure_pipeline(
     boards: "list[Board]",
     images: "list[Image]",
     network: "IntegerNetwork",
     ids: np.ndarray,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> "list[Measurement]":
     """`measure` a network that is cut into parts, one a board: the events of each board enter the next one.
 
@@ -417,7 +421,8 @@ def measure_pipeline(
         Of the parts that `egret.model.integer.split` makes of `network`.
     network : IntegerNetwork
         The whole network.
-    ids, progress
+    ids : np.ndarray of int, shape [N + 1]
+    progress
         As for `measure`.
 
     Returns
@@ -439,12 +444,16 @@ def measure_pipeline(
     return _measure(checked, images, pipeline, network, ids, progress)
 
 
-def _measure(checked, images, engine, network, ids, progress, batch=1):
+def _measure(checked, images, engine, network, inputs, progress, batch=1):
     """Measurements of boards, with what they said in an engine beside the network."""
     before = [one.board.counters() for one in checked]
     begin = time.perf_counter()
     columns, readout = integer_columns(network), integer_readout(network)
-    evaluation = evaluate(engine, columns, ids, readout=readout, batch=batch, progress=progress)
+    if isinstance(inputs, Sequences):
+        options = {"integers": True, "batch": batch, "progress": progress}
+        evaluation = evaluate_sequences(engine, columns, readout, inputs, **options)
+    else:
+        evaluation = evaluate(engine, columns, inputs, readout=readout, batch=batch, progress=progress)
     seconds = time.perf_counter() - begin
     engine.finish()
     traffic = [one.bytes for one in checked]  # before the counters are asked for
@@ -463,54 +472,6 @@ def _measure(checked, images, engine, network, ids, progress, batch=1):
         )
         for one, image, (sent, received), then, now in zip(checked, images, traffic, before, after, strict=True)
     ]
-
-
-def stream(
-    board: "Board", readout: ReadOut, ids: np.ndarray, *, progress: Callable[[int, int], None] | None = None
-) -> "Stream":
-    """Run a text through a board, from zero state, as fast as board and link can, and compare nothing.
-
-    Parameters
-    ----------
-    board : egret.host.board.Board
-        With the image loaded.
-    readout : egret.model.readout.ReadOut
-        Of the network.
-    ids : np.ndarray of int, shape [N + 1]
-    progress : callable, optional
-        Called now and then as ``progress(done, total)``, both in predictions.
-
-    Returns
-    -------
-    Stream
-
-    Raises
-    ------
-    InputError
-        The text has fewer than two tokens, or the board does not do what it should.
-    """
-    pairs = stream_steps(ids, 1)
-    board.clear()
-    likelihood, total = 0, len(ids) - 1
-    tokens = (int(token) for token in ids[:-1])
-    sent, received = board.bytes_sent, board.bytes_received
-    begin = time.perf_counter()
-    if board.identity.head:
-        values = board.score(tokens, (readout.target(int(word)) for word in ids[1:]))
-    else:
-        steps = zip(board.step_many(tokens), pairs, strict=True)
-        values = (int(readout.log_probabilities(events[None], targets)[0]) for events, (_, targets) in steps)
-    for done, value in enumerate(values, 1):
-        likelihood += value
-        if progress is not None and (done % _SHOWN == 0 or done == total):
-            progress(done, total)
-    return Stream(
-        total,
-        float(np.exp(-likelihood / total * 2.0**-LOG_FRACTION)),
-        board.bytes_sent - sent,
-        board.bytes_received - received,
-        time.perf_counter() - begin,
-    )
 
 
 def simulation_images(network: "IntegerNetwork", *others: "IntegerNetwork", **options: Any) -> "list[Image]":

@@ -22,19 +22,21 @@ if TYPE_CHECKING:
     import numpy as np
 
     from egret.boards.design import Design
-    from egret.host.measure import Measurement, Stream
+    from egret.host.measure import Measurement
     from egret.host.native import NativeSession
-    from egret.host.sequences import SequenceStream
     from egret.host.session import Session
     from egret.host.speed import Speed
+    from egret.host.streaming import SequenceStream, Stream
     from egret.model.checkpoint import Checkpoint
     from egret.model.compiler.configuration import Configuration
     from egret.model.compiler.image import Image
     from egret.model.evaluate import Evaluation
     from egret.model.integer import IntegerNetwork
-    from egret.model.sequences import SequenceEvaluation, Sequences
+    from egret.model.sequences import Sequences
     from egret.model.tokens import Vocabulary
     from egret.sim.lockstep import Result
+
+    Inputs = str | Path | Sequence[int] | np.ndarray | Sequences
 
 __all__ = ["Network"]
 
@@ -300,9 +302,9 @@ class Network:
         text : str, Path, sequence of int or None
             As for `ids`.
         data : str, Path, Sequences or None
-            As for `classify`.
+            Path of a ``.npz`` (`egret.model.sequences`), or what it holds.
         count : int or None
-            Predictions to make, or sequences to run; all where it is None.
+            Predictions to make, or sequences to run, from the first on; all where it is None.
 
         Returns
         -------
@@ -311,7 +313,7 @@ class Network:
         Raises
         ------
         InputError
-            Both are given, or what `ids` and `classify` refuse.
+            Both are given, what `ids` refuses, or the sequences are not for the network, or not so many.
         """
         if data is None:
             return self.ids(text, count)
@@ -319,132 +321,15 @@ class Network:
             raise InputError("--text and --data: give one of them, a text or sequences of numbers (.npz)")
         return self._sequences(data, count)
 
-    def evaluate(
-        self,
-        text: "str | Path | Sequence[int] | np.ndarray | None" = None,
-        *,
-        tokens: int | None = None,
-        engine: str = "integer",
-        batch: int = 1,
-        reset_every: int | None = None,
-    ) -> "Evaluation":
-        """Perplexity, activity and operations over a text, without a core.
+    def _given(self, source, count):
+        """`inputs` whose kind is the network's; without a source a text of its own, or numbers that are drawn."""
+        from egret.model.sequences import Sequences
 
-        Parameters
-        ----------
-        text, tokens
-            As for `ids`.
-        engine : str
-            ``"float"``, ``"integer"``, or ``"native"``, which gives the same integers sooner.
-        batch : int
-            Streams that the text is cut into; the state is zero at the start of each.
-        reset_every : int or None
-            Steps behind which the carried state, not the events, becomes zero again, as EvNN evaluates every 70; not
-            for the engine ``native``.
-
-        Returns
-        -------
-        egret.model.evaluate.Evaluation
-
-        Raises
-        ------
-        InputError
-            No such engine, no checkpoint for the engine ``float``, no compiler for ``native``, or a bad text or batch.
-        """
-        from egret.model.counts import (
-            checkpoint_columns,
-            checkpoint_readout,
-            integer_columns,
-            integer_readout,
-        )
-        from egret.model.evaluate import evaluate
-        from egret.model.floating import FloatEngine
-        from egret.model.integer import IntegerEngine
-        from egret.model.native import NativeEngine
-
-        if engine == "native":
-            if reset_every is not None:
-                raise InputError("--reset-every is for the engines float and integer, not for native")
-            native, ids = NativeEngine(self.integer), self.ids(text, tokens)
-            with progress_bar("native engine") as progress:
-                return native.evaluate(ids, batch=batch, progress=progress)
-        if engine == "float":
-            runs, columns = FloatEngine(self.checkpoint), checkpoint_columns(self.checkpoint)
-            readout = checkpoint_readout(self.checkpoint)
-        elif engine == "integer":
-            runs, columns = IntegerEngine(self.integer), integer_columns(self.integer)
-            readout = integer_readout(self.integer)
-        else:
-            raise InputError(f"engine must be 'float', 'integer' or 'native', not {engine!r}")
-        ids = self.ids(text, tokens)
-        with progress_bar(f"{engine} network") as progress:
-            options: dict[str, Any] = {"readout": readout, "batch": batch, "reset_every": reset_every}
-            return evaluate(runs, columns, ids, **options, progress=progress)
-
-    def classify(
-        self,
-        data: "str | Path | Sequences",
-        *,
-        sequences: int | None = None,
-        engine: str = "integer",
-    ) -> "SequenceEvaluation":
-        """Accuracy, activity and operations over sequences, of a network whose input is numbers.
-
-        Parameters
-        ----------
-        data : str, Path or Sequences
-            Path of a ``.npz`` (`egret.model.sequences`), or what it holds.
-        sequences : int or None
-            How many of them, from the first on; all by default.
-        engine : str
-            ``"float"``, ``"integer"``, or ``"native"``, which gives the same integers.
-
-        Returns
-        -------
-        egret.model.sequences.SequenceEvaluation
-
-        Raises
-        ------
-        InputError
-            The network takes no numbers, the data are not for it, or a tool is missing.
-        """
-        from egret.host.sequences import evaluate_numbers
-
-        found = self._sequences(data, sequences)
-        if engine not in ("float", "integer", "native"):
-            raise InputError(f"engine must be 'float', 'integer' or 'native', not {engine!r}")
-        with progress_bar(f"{engine} network") as progress:
-            network = self.checkpoint if engine == "float" else self.integer
-            return evaluate_numbers(network, found, native=engine == "native", progress=progress)
-
-    def measure_sequences(
-        self, data: "str | Path | Sequences | None" = None, *, sequences: int | None = None, **where: Any
-    ) -> "Measurement":
-        """Run sequences on the core: accuracy and cycles, each event compared with the integer network.
-
-        Parameters
-        ----------
-        data, sequences
-            As for `classify`. Without data, one sequence of so many steps, whose numbers are drawn.
-        **where : Any
-            Arguments of `open_board`.
-
-        Returns
-        -------
-        egret.host.measure.Measurement
-            Its ``evaluation`` is an `egret.model.sequences.SequenceEvaluation`, of what the board sent.
-
-        Raises
-        ------
-        InputError
-            The network takes no numbers, the data are not for it, or a tool is missing.
-        """
-        from egret.host.sequences import measure_sequences
-
-        found = self._sequences(data, sequences)
-        with self._loaded(**where) as board:
-            with progress_bar("simulated core" if where.get("port") is None else "board") as progress:
-                return measure_sequences(board, self.image, self.integer, found, progress=progress)
+        if not isinstance(source, Sequences):
+            vocabulary = self.checkpoint.vocabulary if self._is_checkpoint else self.integer.vocabulary
+            if vocabulary is None or vocabulary.kind != "number":
+                return self.ids(source, count)
+        return self._sequences(source, count)
 
     def _sequences(self, data, count=None):
         """Of a file, or given; without either one of ``count`` steps, drawn: half of its numbers are zeros."""
@@ -467,27 +352,72 @@ class Network:
             raise InputError(f"{'data' if isinstance(data, Sequences) else data}: {error}") from error
         return found
 
+    def evaluate(
+        self,
+        inputs: "Inputs | None" = None,
+        *,
+        tokens: int | None = None,
+        engine: str = "integer",
+        batch: int = 1,
+        reset_every: int | None = None,
+    ) -> "Evaluation":
+        """Perplexity, activity and operations over a text, or accuracy over sequences, without a core.
+
+        Parameters
+        ----------
+        inputs : str, Path, sequence of int, Sequences or None
+            As the network takes: a text as for `ids`; or sequences, as ``data`` of `inputs`, or numbers that are drawn.
+        tokens : int or None
+            Predictions to make, or sequences to run; all of them by default.
+        engine : str
+            ``"float"``, ``"integer"``, or ``"native"``, which gives the same integers sooner.
+        batch : int
+            Streams that the text is cut into; the state is zero at the start of each.
+        reset_every : int or None
+            Steps behind which the carried state, not the events, becomes zero again, as EvNN evaluates every 70; not
+            for the engine ``native``.
+
+        Returns
+        -------
+        egret.model.evaluate.Evaluation
+            Of sequences an `egret.model.sequences.SequenceEvaluation`.
+
+        Raises
+        ------
+        InputError
+            No such engine, no checkpoint for the engine ``float``, no compiler for ``native``, or bad inputs or batch.
+        """
+        from egret.host.evaluation import evaluate_network
+
+        if engine not in ("float", "integer", "native"):
+            raise InputError(f"engine must be 'float', 'integer' or 'native', not {engine!r}")
+        if engine == "native" and reset_every is not None:
+            raise InputError("--reset-every is for the engines float and integer, not for native")
+        network, found = self.checkpoint if engine == "float" else self.integer, self._given(inputs, tokens)
+        with progress_bar(f"{engine} network") as progress:
+            options: dict[str, Any] = {"native": engine == "native", "batch": batch, "reset_every": reset_every}
+            return evaluate_network(network, found, **options, progress=progress)
+
     def measure(
         self,
-        text: "str | Path | Sequence[int] | np.ndarray | Sequences | None" = None,
+        inputs: "Inputs | None" = None,
         *,
         tokens: int | None = None,
         batch: int = 1,
         simulator: str = "verilator",
         **where: Any,
     ) -> "Measurement":
-        """Run a text on the core: its perplexity and cycles, each answer compared with the integer network.
+        """Run a text or sequences on the core: cycles, and each answer compared with the integer network.
 
         Parameters
         ----------
-        text, tokens
-            As for `ids`; or sequences, as for `measure_sequences`. Where the network's input is numbers, so many steps
-            of numbers that are drawn, without a text.
+        inputs, tokens
+            As for `evaluate`.
         batch : int
             Streams that the text is cut into, each for a virtual board of its own; all run at the same time.
         simulator : str
             ``"verilator"``, for the virtual board; or ``"icarus"``, which compares every stream inside the core, too,
-            and is slow.
+            and is slow; not for sequences, which `simulate` takes.
         **where : Any
             Arguments of `open_board`; ``trace="core.vcd"`` keeps a waveform.
 
@@ -498,32 +428,28 @@ class Network:
         Raises
         ------
         InputError
-            A bad text or batch, or a tool that is missing.
+            Bad inputs or batch, or a tool that is missing.
         egret.sim.lockstep.LockstepError
             The core differs, under Icarus.
         """
         from egret.host.measure import measure
+        from egret.model.evaluate import stream_starts
         from egret.model.sequences import Sequences
 
-        if isinstance(text, Sequences):
-            return self.measure_sequences(text, sequences=tokens, **where)
-        if text is None and self.integer.readout_bias is not None and self.vocabulary.kind == "number":
-            return self.measure_sequences(sequences=tokens, **where)
-        ids = self.ids(text, tokens)
-        if simulator == "icarus":
+        found = self._given(inputs, tokens)
+        if isinstance(found, Sequences):
+            if batch != 1 or simulator == "icarus":
+                raise InputError("--batch and --simulator icarus are for a text, not for sequences")
+        elif simulator == "icarus":
             if batch != 1:
                 raise InputError(f"under Icarus Verilog one core runs: --batch must be 1 there, not {batch}")
-            return self._measure_under_icarus(ids)
-        from egret.model.evaluate import stream_starts
-
-        stream_starts(ids, batch)  # before boards are built
+            return self._measure_under_icarus(found)
+        else:
+            stream_starts(found, batch)  # before boards are built
         with ExitStack() as opened:
-            boards = [opened.enter_context(open_board(self.image.configuration, **where)) for _ in range(batch)]
-            with progress_bar("loading") as progress:
-                for board in boards:
-                    board.load(self.image, progress=progress)
+            boards = [opened.enter_context(self._loaded(**where)) for _ in range(batch)]
             with progress_bar("simulated core" if where.get("port") is None else "board") as progress:
-                return measure(boards, self.image, self.integer, ids, progress=progress)
+                return measure(boards, self.image, self.integer, found, progress=progress)
 
     @contextmanager
     def _loaded(self, **where):
@@ -544,64 +470,53 @@ class Network:
         return Measurement(evaluation, 0, 0, None, counters, lanes, bytes_sent=0, bytes_received=0, seconds=seconds)
 
     def stream(
-        self,
-        text: "str | Path | Sequence[int] | np.ndarray | Sequences | None" = None,
-        *,
-        tokens: int | None = None,
-        **where: Any,
+        self, inputs: "Inputs | None" = None, *, tokens: int | None = None, **where: Any
     ) -> "Stream | SequenceStream":
         """Stream a text, or sequences, through the core without a comparison, as fast as the board is.
 
         Parameters
         ----------
-        text, tokens
-            As for `ids`; or sequences, and how many of them.
+        inputs, tokens
+            As for `evaluate`.
         **where : Any
             Arguments of `open_board`.
 
         Returns
         -------
-        egret.host.measure.Stream or egret.host.sequences.SequenceStream
+        egret.host.streaming.Stream or egret.host.streaming.SequenceStream
 
         Raises
         ------
         InputError
-            A bad text, or a tool that is missing.
+            Bad inputs, or a tool that is missing.
         """
-        from egret.host.measure import stream
-        from egret.host.sequences import stream_sequences
+        from egret.host.streaming import stream
         from egret.model.readout import ReadOut
-        from egret.model.sequences import Sequences
 
-        inputs = self._sequences(text, tokens) if isinstance(text, Sequences) else self.ids(text, tokens)
+        found = self._given(inputs, tokens)
         with self._loaded(**where) as board:
             with progress_bar("streaming") as progress:
-                readout = ReadOut(self.integer)
-                if isinstance(inputs, Sequences):
-                    return stream_sequences(board, readout, inputs, progress=progress)
-                return stream(board, readout, inputs, progress=progress)
+                return stream(board, ReadOut(self.integer), found, progress=progress)
 
     def simulate(
         self,
-        text: "str | Path | Sequence[int] | np.ndarray | None" = None,
+        inputs: "Inputs | None" = None,
         *,
         tokens: int = 20,
-        data: "str | Path | Sequences | None" = None,
         simulator: str = "verilator",
         seed: int = 0,
         idle: float = 0.0,
         backpressure: float = 0.0,
         waves: str | Path | None = None,
     ) -> "Result":
-        """Run a text through the core alone and compare every stream inside it with the integer network.
+        """Run a text or sequences through the core alone, and compare every stream inside it with the integer network.
 
         Parameters
         ----------
-        text, tokens
-            As for `ids`.
-        data : str, Path, Sequences or None
-            Where the network's input is numbers: as for `classify`, one sequence behind the other, without zeroing the
-            state between them; numbers that are drawn by default. ``tokens`` are steps.
+        inputs
+            As for `evaluate`. The state is not zeroed between sequences.
+        tokens : int
+            Steps to run.
         simulator : str
             ``"verilator"`` or ``"icarus"``.
         seed : int
@@ -624,19 +539,15 @@ class Network:
         """
         with needs("cocotb_tools", "cocotb==2.1.*", "this simulation"):
             from egret.sim.lockstep import run
+        from egret.model.sequences import Sequences
 
-        if text is None and self.vocabulary.kind == "number":
-            steps = self._sequences(data, tokens if data is None else None)
-            steps = steps.values.reshape(-1, steps.inputs)
-            if not 1 <= tokens <= len(steps):
-                raise InputError(f"{data}: --tokens must be from 1 to {len(steps)}, the steps there are, not {tokens}")
-            steps = steps[:tokens]
-        elif data is not None:
-            raise InputError(f"{self._path}: takes a text, not sequences of numbers; give a text (--text)")
-        else:
-            steps = self.ids(text, tokens)[:-1]
+        found = self._given(inputs, tokens if inputs is None else None)
+        steps = found.values.reshape(-1, found.inputs) if isinstance(found, Sequences) else found[:-1]
+        if not 1 <= tokens <= len(steps):
+            name = inputs if isinstance(inputs, str | Path) else "inputs"
+            raise InputError(f"{name}: --tokens must be from 1 to {len(steps)}, the steps there are, not {tokens}")
         options = {"simulator": simulator, "seed": seed, "idle": idle, "backpressure": backpressure, "waves": waves}
-        return run(self.image, steps, **options)
+        return run(self.image, steps[:tokens], **options)
 
     def generate(
         self,

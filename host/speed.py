@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from egret.rtl.protocol import USB_BYTES_PER_SECOND
 
 if TYPE_CHECKING:
-    from egret.host.measure import Measurement, Stream
-    from egret.host.sequences import SequenceStream
+    from egret.host.measure import Measurement
+    from egret.host.streaming import SequenceStream, Stream
 
 __all__ = ["STEPS_OF_EVENTS", "USB_SECONDS", "Speed", "line_share"]
 

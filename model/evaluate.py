@@ -131,7 +131,7 @@ def evaluate(
     readout: "ReadoutColumns | None" = None,
     batch: int = 1,
     reset_every: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> "Evaluation":
     """Run a text through a network, with zero state at the start of each stream and state carried along it.
 
@@ -187,7 +187,7 @@ def outputs(
     *,
     sources: SourceCounts | None = None,
     reset_every: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Run a text through a network, and hand over what its read-out is to take, many predictions at once.
 
@@ -250,7 +250,7 @@ class EventAgreement:
 
 
 def event_agreement(
-    one: Any, other: Any, ids: np.ndarray, *, batch: int = 1, progress: Callable[[int, int], None] | None = None
+    one: Any, other: Any, ids: np.ndarray, *, batch: int = 1, progress: Callable[[int, int], object] | None = None
 ) -> "list[EventAgreement]":
     """Compare the events of two networks over a text, each running on its own state.
 

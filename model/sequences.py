@@ -17,7 +17,7 @@ The file of sequences is a ``.npz``:
 import io
 import math
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -152,6 +152,12 @@ class Sequences:
     def inputs(self) -> int:
         """I, numbers that enter in each step."""
         return self.values.shape[2]
+
+    def entering(self) -> Iterator[np.ndarray | None]:
+        """What enters a core, step by step: numbers uint8 [I]; and before each sequence None, for zero state."""
+        for values in self.values:
+            yield None
+            yield from values
 
     def first(self, count: int | None) -> Self:
         """The first ``count`` of them, all by default; `InputError` where there are not so many."""

@@ -51,10 +51,8 @@ def estimate(
     inputs = opened.inputs(text, data, 200 if tokens is None and data is None else tokens)
     image, integer = opened.image, opened.integer
     c = image.configuration
-    if isinstance(inputs, Sequences):
-        evaluation, ids = opened.classify(inputs), np.zeros(0, np.int64)
-    else:
-        evaluation, ids = opened.evaluate(inputs), inputs
+    evaluation = opened.evaluate(inputs)
+    ids = np.zeros(0, np.int64) if isinstance(inputs, Sequences) else inputs
     sources = evaluation.sources
     assert sources is not None
     taken = columns_taken(integer, sources, ids, c.folded_tokens)

@@ -112,12 +112,10 @@ def evaluate(
 
 def _classify(network: Network, data: str, sequences: int | None, engine: str, title: str, as_json: bool) -> int:
     """Show the accuracy over sequences; the exit status."""
-    measurement = None
-    if engine == "rtl":
-        measurement = network.measure_sequences(data, sequences=sequences)
-        evaluation = cast("SequenceEvaluation", measurement.evaluation)
-    else:
-        evaluation = network.classify(data, sequences=sequences, engine=engine)
+    inputs = network.inputs(data=data, count=sequences)
+    measurement = network.measure(inputs) if engine == "rtl" else None
+    found = network.evaluate(inputs, engine=engine) if measurement is None else measurement.evaluation
+    evaluation = cast("SequenceEvaluation", found)
     macs = evaluation.macs
     result = Result(
         {

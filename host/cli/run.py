@@ -139,8 +139,8 @@ def _stream(
 
     Only on a real port do bytes and wall time say how busy the line was.
     """
-    from egret.host.sequences import SequenceStream
     from egret.host.speed import line_share
+    from egret.host.streaming import SequenceStream
     from egret.host.transport import BAUD_RATE, usb_boards
     from egret.model.sequences import SequenceEvaluation
 

@@ -55,9 +55,10 @@ def simulate(
     check_files({"--waves": waves}, {"SOURCE": source, "--text": text, "--data": data})
     network = Network(source, parts=True, **core)
     network.refuse_events()
+    inputs = None if text is None and data is None else network.inputs(text, data)
     options = {"seed": seed, "idle": idle, "backpressure": backpressure, "waves": waves and Path(waves)}
     with until_it_differs():
-        result = network.simulate(text, data=data, tokens=tokens, simulator=simulator, **options)
+        result = network.simulate(inputs, tokens=tokens, simulator=simulator, **options)
     figures = {"simulator": simulator, "tokens": tokens, "compared": result.compared, "counters": result.counters}
     rows = [("steps", f"{tokens:,}"), *((f"compared: {name}", f"{count:,}") for name, count in result.compared.items())]
     rows += [(f"counter: {name}", f"{count:,}") for name, count in result.counters.items()]

@@ -11,9 +11,10 @@ from rich.console import Console
 from egret.host.comparison import compare, plot
 from egret.host.counterparts import dense_counterpart, unpruned_counterpart
 from egret.host.demo import run
-from egret.host.measure import Mismatch, measure, sample, stream
+from egret.host.measure import Mismatch, measure, sample
 from egret.host.network import Network
 from egret.host.session import generate_text, prompt_ids, prompt_text
+from egret.host.streaming import stream
 from egret.host.traffic import weight_bytes_per_token
 from egret.model.checkpoint import NetworkConfiguration, save_checkpoint
 from egret.model.compiler.compile import compile_image, configuration_for
@@ -257,7 +258,7 @@ def test_comparison_over_sequences():
     from_zero = sum(layer.rows_y * len(layer.y) + layer.rows_s * len(layer.s) for layer in columns)
     whole = sum(layer.weights for layer in columns)
     assert dense.evaluation.macs.event_driven_pruned == whole - from_zero / sequences.steps
-    assert others[-1].evaluation.answers.tolist() == Network(network).classify(sequences).answers.tolist()
+    assert others[-1].evaluation.answers.tolist() == Network(network).evaluate(sequences).answers.tolist()
 
 
 @pytest.mark.parametrize("folded", [0, 4])

@@ -11,8 +11,9 @@ import pytest
 from egret.host.board import Board
 from egret.host.cost.model import cycles
 from egret.host.cost.work import ReadoutWork, Work
-from egret.host.measure import measure, stream
+from egret.host.measure import measure
 from egret.host.session import generate_text
+from egret.host.streaming import stream
 from egret.host.traffic import readout_words_per_token, weight_bytes_per_token
 from egret.host.transport import open_program, open_virtual
 from egret.model.compiler.compile import compile_image, configuration_for
