@@ -35,6 +35,7 @@ PATTERNS = 8
 _LEAST_STEPS = 256
 _MAGNITUDES = (127, 11, 1)  # of weights, in turn: with small ones the low bits of the sums decide
 _EVENT_POWER = 4000.0  # mean square of an event value, silence included, about
+_ENTERING_POWER = EVENT_MAX**2 / 6  # of one that enters
 _RARE = 4  # one of so many thresholds, in turn, may be any; the others leave the neuron active
 
 
@@ -119,7 +120,8 @@ def pattern(network: "IntegerNetwork", configuration: "Configuration", number: i
     step = max(1, 1 << c.row_shift >> 1)
     room = (1 << c.row_bits + c.row_shift - 1) - 1
     room //= 2 * max(1, int(np.count_nonzero(network.layers[0].weight_x, axis=1).max()))
-    layers, largest, power, in_rows = [], INPUT_MAX, INPUT_MAX**2 / 3, 0
+    largest, power = (EVENT_MAX, _ENTERING_POWER) if c.takes_events else (INPUT_MAX, INPUT_MAX**2 / 3)
+    layers, in_rows = [], 0
     for layer in network.layers:
         size = len(layer.threshold)
         reach = IntegerLayer(
@@ -169,6 +171,14 @@ def pattern(network: "IntegerNetwork", configuration: "Configuration", number: i
         shape = embedding[: c.folded_tokens].shape
         embedding[: c.folded_tokens] = step * rng.integers(-in_rows, in_rows + 1, shape)
     return dataclasses.replace(network, embedding=embedding.astype(np.int8), layers=tuple(layers))
+
+
+def _entering(c, number, count):
+    """What enters with an image, one a step: every token, in an order of its own; or events, half of them zeros."""
+    rng = np.random.default_rng(number)
+    if c.takes_events:
+        return list(rng.integers(-EVENT_MAX, EVENT_MAX + 1, (count, c.embedding)).clip(0).astype(np.uint8))
+    return np.resize(rng.permutation(c.vocabulary), count).tolist()
 
 
 def _either(one, other):
@@ -221,11 +231,9 @@ def self_test(
             zeros, ones = seen.get(name, (bits[:0], bits[:0]))
             seen[name] = _either(zeros, ~bits), _either(ones, bits)
         board.load(test_image)
-        reference = IntegerEngine(other)
-        # Every token, in an order of its own.
-        tokens = np.resize(np.random.default_rng(number).permutation(c.vocabulary), count)
-        for step, events in enumerate(board.step_many(map(int, tokens))):
-            expected = reference.step(tokens[step : step + 1])[-1].y[0]
+        reference, entering = IntegerEngine(other), _entering(c, number, count)
+        for step, events in enumerate(board.step_many(entering)):
+            expected = reference.step(np.array([entering[step]], np.int32))[-1].y[0]
             found = Mismatch.find(step, expected, events)
             wrong += found is not None
             if first is None and found is not None:

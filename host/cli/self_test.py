@@ -37,8 +37,6 @@ def self_test(
     if patterns < 1:
         raise InputError(f"--patterns must be at least 1, not {patterns}")
     network = Network(source, parts=True, **core)
-    network.refuse_events()
-    network.refuse_numbers()
     with (
         open_board(network.image.configuration, port=port, baud_rate=baud) as board,
         progress_bar("self-test") as progress,

@@ -18,6 +18,7 @@ from egret.sim.virtual import board_build
 from tests.support import command_line
 from tests.support.memories import stuck
 from tests.support.networks import few_values, random_network
+from tests.support.numbers import number_network
 
 SHAPE = {"hidden": (14, 11), "vocabulary": 9, "embedding": 8, "density": 0.4}
 
@@ -42,14 +43,22 @@ class StuckBoard:
 
     def step_many(self, tokens):
         for token in tokens:
-            yield self._network.step(np.array([token]))[-1].y[0] if self._network else np.full(SHAPE["hidden"][-1], -1)
+            entering = np.array([token], np.int32)
+            yield self._network.step(entering)[-1].y[0] if self._network else np.full(SHAPE["hidden"][-1], -1)
 
 
 @pytest.fixture(
     scope="module",
-    params=["sdram", *(pytest.param(other, marks=pytest.mark.slow) for other in ("8 bit", "4 bit", "folded"))],
+    params=[
+        "sdram",
+        "numbers",
+        *(pytest.param(other, marks=pytest.mark.slow) for other in ("8 bit", "4 bit", "folded")),
+    ],
 )
 def compiled(request):
+    if request.param == "numbers":
+        network = number_network(3, inputs=8, hidden=SHAPE["hidden"])
+        return compile_image(network, configuration_for(network, lanes=2)), network
     network = random_network(3, **SHAPE)
     few = request.param in ("4 bit", "sdram")
     if few:
@@ -75,8 +84,9 @@ def test_a_good_board(compiled):
     for name, section in sections.items():
         one = result.coverage[name]
         assert one.words == section.words and 0 < one.used <= one.words and 0 < one.toggled <= 1
+    assert ("embedding" in result.coverage) == (not image.configuration.takes_events)
     for name, share in (("embedding", 0.95), ("threshold", 0.95), ("bias", 0.8), ("weights", 0.8)):
-        assert result.coverage[name].toggled > share
+        assert name not in result.coverage or result.coverage[name].toggled > share
 
 
 def test_stuck_bits_are_found(compiled):
@@ -96,7 +106,7 @@ def test_stuck_bits_are_found(compiled):
             if not board.changed:
                 assert result.wrong_steps == 0
     print(f"{found} of {tried}")
-    assert tried > 10 and found > 0.8 * tried
+    assert tried > 8 and found > 0.8 * tried
 
 
 def test_a_memory_that_takes_nothing_is_found(compiled):

@@ -89,7 +89,6 @@ EVENTS = "the image of a part of a network, which takes events, not tokens"
         (("bench", "part", "--split", "1"), NO_READOUT, NO_READOUT),
         (("simulate", "part"), f"{NO_READOUT} to write a text with", EVENTS),
         (("simulate", "part", "--text", "text"), None, EVENTS),
-        (("self-test", "part"), None, EVENTS),
     ],
 )
 def test_the_image_of_a_part_of_a_network_is_named(arguments, first, later, refused, network):
@@ -109,6 +108,7 @@ def test_parts_can_be_compiled_again(egret, network):
     for number, part in enumerate(pipeline_images(Network("network").integer, [1], lanes=2)):
         part.save("part")
         assert egret("compile", "part", "-o", "again", "--lanes", 2, "--weight-bytes", 0)[0] == 0
+        assert egret("self-test", "part", "--patterns", 1)[0] == 0
         again = Image.load("again")
         assert again.memories == part.memories and again.configuration.takes_events == bool(number)
 
