@@ -204,7 +204,7 @@ class Network:
         if self.vocabulary.kind == "number":
             raise InputError(
                 f"{self._path}: takes numbers, not a text; sequences of them (.npz) are for --data of egret evaluate, "
-                "simulate, bench, run and estimate"
+                "simulate, bench, run, estimate and explain"
             )
 
     @cached_property

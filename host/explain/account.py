@@ -1,4 +1,4 @@
-"""What a network does on its core, token by token: events, cycles by cause, and what they come from.
+"""What a network does on its core, step by step: events, cycles by cause, and what they come from.
 
 >>> account = make_account(egret.Network("model/demo/network"), ids)
 >>> account.cycles[0]["words"]
@@ -6,6 +6,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from egret.host.opening import open_board
 from egret.host.progress import progress_bar
 from egret.model.counts import integer_columns
 from egret.model.integer import IntegerEngine
+from egret.model.readout import ReadOut
+from egret.model.sequences import Sequences
 from egret.rtl.protocol import CAUSES
 
 if TYPE_CHECKING:
@@ -69,11 +72,13 @@ class Account:
     Attributes
     ----------
     measurement : Measurement
-        Of the whole text, streamed.
+        Of the whole text, or of all sequences, streamed.
     configuration : Configuration
         Of the core.
+    unit : str
+        What a step is called: ``"token"`` of a text, ``"step"`` of a sequence.
     tokens : list of str
-        Those that enter, [N], as they can be printed.
+        Those that enter, [N], as they can be printed; of a sequence the number of the step, and which numbers enter.
     cycles : list of dict of str to int
         For each token: cycles in which a word of weights was multiplied, ``words``, and those without one by cause. Its
         own events are multiplied by the recurrent weights of layer 1 before the next token comes, and count here.
@@ -91,6 +96,7 @@ class Account:
 
     measurement: "Measurement"
     configuration: "Configuration"
+    unit: str
     tokens: list[str]
     cycles: list[dict[str, int]]
     macs: np.ndarray
@@ -106,14 +112,14 @@ class Account:
         return [layer.mean(axis=0) for layer in self.events]
 
 
-def make_account(network: "Network", ids: np.ndarray) -> Account:
-    """Run a text on the simulated core, once streamed and once token by token, and beside the integer network.
+def make_account(network: "Network", inputs: np.ndarray | Sequences) -> Account:
+    """Run a text, or sequences, on the simulated core, once streamed and once step by step, and the integer network.
 
     Parameters
     ----------
     network : Network
-    ids : np.ndarray of int, shape [N + 1]
-        The text, as `egret.Network.ids` gives it.
+    inputs : np.ndarray of int, shape [N + 1], or Sequences
+        As `egret.Network.inputs` gives it.
 
     Returns
     -------
@@ -130,66 +136,98 @@ def make_account(network: "Network", ids: np.ndarray) -> Account:
         with progress_bar("loading") as progress:
             board.load(image, progress=progress)
         with progress_bar("simulated core") as progress:
-            measurement = measure(board, image, integer, ids, progress=progress)
-        with progress_bar("token by token") as progress:
-            counters = _token_by_token(board, integer, ids, progress)
+            measurement = measure(board, image, integer, inputs, progress=progress)
+        with progress_bar("step by step") as progress:
+            counters = _step_by_step(board, integer, inputs, progress)
     words = c.lanes * (c.weight_bits + c.run_bits) / 8
     unit, size = ("beats", c.beat_bits / 8) if c.store == "sdram" else ("words", words)
     return Account(
         measurement,
         c,
-        [_printable(network.vocabulary, int(token)) for token in ids[:-1]],
+        "step" if isinstance(inputs, Sequences) else "token",
+        _names(network.vocabulary, inputs),
         [{name: one[name] for name in ("words", *CAUSES) if name in one} for one in counters],
         np.array([one["macs"] for one in counters]),
         np.array([one[unit] * size for one in counters]),
         size,
-        _events(integer, ids),
+        _events(integer, inputs),
         [np.concatenate([layer.x, layer.y, layer.s]) for layer in integer_columns(integer)],
-        _gains(integer, image, measurement.evaluation, ids),
+        _gains(integer, image, measurement.evaluation, inputs),
     )
 
 
-def _token_by_token(
-    board: "Board", network: "IntegerNetwork", ids: np.ndarray, progress: Callable[[int, int], None]
+def _steps(inputs: np.ndarray | Sequences) -> "list[tuple[Any, Any]]":
+    """What enters, and the token behind it; None for zero state, and where numbers enter."""
+    if isinstance(inputs, Sequences):
+        return [(values, None) for values in inputs.entering()]
+    return [(None, None), *pairwise(inputs.tolist())]
+
+
+def _step_by_step(
+    board: "Board", network: "IntegerNetwork", inputs: np.ndarray | Sequences, progress: Callable[[int, int], None]
 ) -> list[dict[str, int]]:
-    """What the counters of a board count for each token, from zero state."""
-    board.clear()
-    found, before, engine = [], board.counters(), IntegerEngine(network)
-    for step, (token, following) in enumerate(zip(ids[:-1].tolist(), ids[1:].tolist(), strict=True)):
+    """What the counters of a board count for each step."""
+    found, before, steps, readout = [], {}, _steps(inputs), ReadOut(network)
+    for done, (entering, following) in enumerate(steps, 1):
+        if entering is None:
+            board.clear()
+            before = board.counters()
+            continue
         if board.identity.head:
-            list(board.score([token], [engine.readout.target(following)]))
+            list(board.score([entering], [readout.target(following)]))
         else:
-            board.step(token)
+            board.step(entering)
         now = board.counters()
         found.append({name: count - before[name] for name, count in now.items()})
         before = now
-        progress(step + 1, len(ids) - 1)
+        progress(done, len(steps))
     return found
 
 
-def _events(network: "IntegerNetwork", ids: np.ndarray) -> list[np.ndarray]:
-    engine = IntegerEngine(network)
-    steps = [[trace.y[0] != 0 for trace in engine.step(np.array([token]))] for token in ids[:-1]]
+def _events(network: "IntegerNetwork", inputs: np.ndarray | Sequences) -> list[np.ndarray]:
+    engine, steps = IntegerEngine(network), []
+    for entering, _ in _steps(inputs):
+        if entering is None:
+            engine.reset_state(1)
+        else:
+            steps.append([trace.y[0] != 0 for trace in engine.step(np.array([entering], np.int32))])
     return [np.array(layer) for layer in zip(*steps, strict=True)]
+
+
+def _names(vocabulary: "Vocabulary", inputs: np.ndarray | Sequences) -> list[str]:
+    """Of the steps: tokens; or the number of each, of its sequence too where there are several, and what enters."""
+    if not isinstance(inputs, Sequences):
+        return [_printable(vocabulary, int(token)) for token in inputs[:-1]]
+    names = []
+    for sequence, step in np.ndindex(inputs.classes.shape):
+        place = f"{sequence}.{step}" if len(inputs) > 1 else f"{step}"
+        names.append(_short(f"{place}: {' '.join(map(str, np.flatnonzero(inputs.values[sequence, step]))) or '-'}"))
+    return names
 
 
 def _printable(vocabulary: "Vocabulary", index: int) -> str:
     """A token in one line, of which no character is invisible."""
     (text,) = vocabulary.pieces([index]) if vocabulary.kind == "bpe" else (vocabulary.tokens[index],)
     text = text.replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}").replace(" ", "\N{OPEN BOX}")
-    text = "".join(one if one.isprintable() else "\N{MIDDLE DOT}" for one in text)
+    return _short("".join(one if one.isprintable() else "\N{MIDDLE DOT}" for one in text))
+
+
+def _short(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _gains(network: "IntegerNetwork", image: "Image", evaluation: "Evaluation", ids: np.ndarray) -> list[Gain]:
-    """The core with and without folded rows, and with and without its resident columns."""
+def _gains(
+    network: "IntegerNetwork", image: "Image", evaluation: "Evaluation", inputs: np.ndarray | Sequences
+) -> list[Gain]:
+    """The core with and without folded rows, if tokens enter, and with and without its resident columns."""
     c, sources = image.configuration, evaluation.sources
     assert sources is not None
+    ids = np.zeros(0, np.int64) if isinstance(inputs, Sequences) else inputs
     rows = c.folded_tokens or c.vocabulary
     own = bool(c.folded_tokens), bool(c.resident_words)
     gains = []
     for resident in (False, True)[: 1 + own[1]]:
-        for folded in (0, rows):
+        for folded in (0, rows) if rows else (0,):
             shares = resident_shares(image, columns_taken(network, sources, ids, folded)) if resident else ()
             work = Work.of(
                 network, sources, ids, lanes=c.lanes, store=c.store, weight_bits=c.weight_bits, folded_tokens=folded,

@@ -15,20 +15,23 @@ from matplotlib.path import Path
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from egret.host.explain.account import Account, Gain
+from egret.model.evaluate import Evaluation
 from egret.model.page import as_svg, html_page, html_table
+from egret.model.sequences import SequenceEvaluation
 
-__all__ = ["make_page"]
+__all__ = ["make_page", "quality"]
 
 _WIDTH = 4.4  # inches of every figure
-_ROW = 0.165  # inches of a token's row
-_LABELS = 200  # tokens that are named; of more, one in so many
-_SMALL = 8  # points of a token's name
+_ROW = 0.165  # inches of a step's row
+_LABELS = 200  # steps that are named; of more, one in so many
+_SMALL = 8  # points of a step's name
 _CSS = """
 body { max-width: 36rem }
 th, td { white-space: normal }
 code { overflow-wrap: anywhere }
 @media (max-width: 32rem) { body { padding: 1.5rem .8rem 3rem } th, td { padding: .3rem .35rem } }
 """
+_ROWS = {"token": "token that enters", "step": "step: its number, and which numbers are not zero"}
 _WORK = "words"
 _COLOURS = {
     _WORK: "#0b7285", "fetch": "#f59f00", "rows": "#66d9e8", "wait_layer": "#d9480f", "settle": "#ffa94d",
@@ -45,6 +48,22 @@ _CAUSES = {
     "read_out": "the read-out walks over its scores",
     "memory": "words of the SDRAM have not come yet",
 }
+
+
+def quality(evaluation: Evaluation) -> tuple[str, str]:
+    """How well a network did, as a row of a table.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+
+    Returns
+    -------
+    tuple of str
+    """
+    if isinstance(evaluation, SequenceEvaluation):
+        return "classes right", f"{evaluation.right:,} of {evaluation.asked:,}"
+    return "perplexity", f"{evaluation.perplexity:.3f}"
 
 
 def make_page(title: str, account: Account, look_inside: str) -> str:
@@ -65,7 +84,8 @@ def make_page(title: str, account: Account, look_inside: str) -> str:
     """
     c, measured = account.configuration, account.measurement
     memory = "an SDRAM" if c.store == "sdram" else "block RAM"
-    lead = f"{len(account.tokens):,} tokens on a simulated core of {c.lanes} lanes with its weights in {memory}."
+    unit, text = account.unit, _text(account)
+    lead = f"{len(account.tokens):,} {unit}s on a simulated core of {c.lanes} lanes with its weights in {memory}."
     return html_page(
         title,
         [
@@ -76,22 +96,22 @@ def make_page(title: str, account: Account, look_inside: str) -> str:
             *_section(
                 "Events",
                 lambda: _raster(account),
-                "A mark is a neuron with an event. Time goes down, a row for each token that enters; a column is a "
-                "neuron of a layer.",
+                f"A mark is a neuron with an event. Time goes down, a row for each {_ROWS[unit]}; a column is a neuron "
+                "of a layer.",
             ),
             *_section(
                 "Cycles by cause",
                 lambda: _cycles(account),
-                "Cycles of each token, run one at a time. The dotted line is the mean of the streamed text, "
-                f"{measured.cycles_per_token:,.0f}. The events of a token are multiplied by the recurrent weights of "
-                "layer 1 before the next token comes, and count with it.",
+                f"Cycles of each {unit}, run one at a time. The dotted line is the mean of the streamed {text}, "
+                f"{measured.cycles_per_token:,.0f}. The events of a {unit} are multiplied by the recurrent weights of "
+                f"layer 1 before the next {unit} comes, and count with it.",
             ),
             _causes(account),
             *_section("Roofline", lambda: _roofline(account), _roofline_caption(account)),
             *_section(
                 "Activity of neurons",
                 lambda: _activity(account),
-                "How many neurons of a layer have an event in which share of the tokens.",
+                f"How many neurons of a layer have an event in which share of the {unit}s.",
             ),
             *_section(
                 "Length of columns",
@@ -99,11 +119,16 @@ def make_page(title: str, account: Account, look_inside: str) -> str:
                 "A column holds the weights of one source, an input or a neuron. An event costs the cycles of its "
                 "column: its non-zero weights over the lanes, rounded up.",
             ),
-            "<h2>Folded rows and resident columns</h2>",
+            f"<h2>{'Folded rows and resident columns' if c.vocabulary else 'Resident columns'}</h2>",
             _gains(account),
         ],
         _CSS,
     )
+
+
+def _text(account: Account) -> str:
+    """What ran, in a word."""
+    return "text" if account.unit == "token" else "data"
 
 
 def _section(heading: str, draw: Callable[[], Figure], caption: str) -> list[str]:
@@ -115,22 +140,24 @@ def _section(heading: str, draw: Callable[[], Figure], caption: str) -> list[str
 
 
 def _summary(account: Account) -> str:
-    measured = account.measurement
+    measured, unit = account.measurement, account.unit
     rows = [
-        ("perplexity", f"{measured.evaluation.perplexity:.3f}"),
+        quality(measured.evaluation),
         (f"{measured.compared} unlike the integer network's", f"{measured.mismatches:,}"),
-        ("cycles per token", f"{measured.cycles_per_token:,.0f}"),
+        (f"cycles per {unit}", f"{measured.cycles_per_token:,.0f}"),
         ("bound: every lane busy", f"{measured.bound:,.0f}"),
         (f"utilisation of {measured.lanes} lanes", f"{measured.lane_utilisation:.1%}"),
-        ("MACs per token", f"{measured.macs_per_token:,.0f}"),
-        ("MACs per token of the layers, dense", f"{measured.evaluation.macs.dense:,}"),
+        (f"MACs per {unit}", f"{measured.macs_per_token:,.0f}"),
+        (f"MACs per {unit} of the layers, dense", f"{measured.evaluation.macs.dense:,}"),
     ]
     if measured.bus_utilisation is not None:
         rows.insert(5, ("SDRAM's peak in use", f"{measured.bus_utilisation:.1%}"))
     rows += [
         (f"activity of layer {layer + 1}", f"{share:.2%}") for layer, share in enumerate(measured.evaluation.activity)
     ]
-    return html_table([("text", ""), ("", "the text, streamed")], [[("text", a), ("", b)] for a, b in rows], "")
+    return html_table(
+        [("text", ""), ("", f"the {_text(account)}, streamed")], [[("text", a), ("", b)] for a, b in rows], ""
+    )
 
 
 def _divergence(account: Account, look_inside: str) -> list[str]:
@@ -141,7 +168,7 @@ def _divergence(account: Account, look_inside: str) -> list[str]:
     where = first.what or f"last layer, neuron {first.neuron}"
     rows = [
         ("step", f"{first.step:,}"),
-        ("token", account.tokens[first.step]),
+        ("what enters", account.tokens[first.step]),
         ("where", where),
         ("the integer network says", f"{first.expected:,}"),
         ("the core says", f"{first.actual:,}"),
@@ -152,7 +179,7 @@ def _divergence(account: Account, look_inside: str) -> list[str]:
 
 
 def _causes(account: Account) -> str:
-    """Cycles by cause as a table: means of the tokens."""
+    """Cycles by cause as a table: means of the steps."""
     steps = len(account.cycles)
     sums = {name: sum(one[name] for one in account.cycles) for name in account.cycles[0]}
     every = sum(sums.values())
@@ -161,7 +188,7 @@ def _causes(account: Account) -> str:
         for name, count in sums.items()
     ]
     head = [("text", "counter"), ("text", "in these cycles"), ("", "cycles"), ("", "share")]
-    return html_table(head, rows, "Means of the tokens, one at a time.")
+    return html_table(head, rows, f"Means of the {account.unit}s, one at a time.")
 
 
 def _gains(account: Account) -> str:
@@ -174,10 +201,12 @@ def _gains(account: Account) -> str:
 
     head = [("text", "with"), ("", "MACs"), ("", "bytes read"), ("", "bytes held"), ("", "cycles")]
     caption = (
-        "MACs of the layers, bytes read and cycles are those of a token of this text, predicted as egret estimate "
-        f"does; {account.measurement.cycles_per_token:,.0f} cycles were measured. Bytes held are the memory of rows "
-        "and resident columns. A folded row holds what the embedding of a token adds to layer 1."
+        f"MACs of the layers, bytes read and cycles are those of a {account.unit} of this {_text(account)}, predicted "
+        f"as egret estimate does; {account.measurement.cycles_per_token:,.0f} cycles were measured. Bytes held are the "
+        "memory of rows and resident columns."
     )
+    if c.vocabulary:
+        caption += " A folded row holds what the embedding of a token adds to layer 1."
     if c.store == "sdram":
         caption += " Resident columns are in block RAM, beside the SDRAM; their bytes are not among those read."
     return html_table(head, [row(one) for one in account.gains], caption)
@@ -190,8 +219,8 @@ def _cycles_text(one: Gain) -> str:
 # Figures
 
 
-def _rows_of_tokens(account: Account, columns: int, ratios: Sequence[float]) -> tuple[Figure, list[Axes]]:
-    """A figure with a row for each token, whose names stand at the left."""
+def _rows_of_steps(account: Account, columns: int, ratios: Sequence[float]) -> tuple[Figure, list[Axes]]:
+    """A figure with a row for each step, whose names stand at the left."""
     count = len(account.tokens)
     figure = Figure((_WIDTH, _ROW * count + 0.9), layout="constrained")
     axes = figure.subplots(1, columns, squeeze=False, sharey=True, width_ratios=ratios)[0].tolist()
@@ -207,7 +236,7 @@ def _rows_of_tokens(account: Account, columns: int, ratios: Sequence[float]) -> 
 
 def _raster(account: Account) -> Figure:
     sizes = [layer.shape[1] for layer in account.events]
-    figure, axes = _rows_of_tokens(account, len(sizes), [max(size, max(sizes) / 3) for size in sizes])
+    figure, axes = _rows_of_steps(account, len(sizes), [max(size, max(sizes) / 3) for size in sizes])
     width = min(0.7, 72 * _WIDTH / sum(sizes))  # points: what a neuron has of the figure
     for number, (axis, layer) in enumerate(zip(axes, account.events, strict=True)):
         step, neuron = np.nonzero(layer)
@@ -226,7 +255,7 @@ def _raster(account: Account) -> Figure:
 
 
 def _cycles(account: Account) -> Figure:
-    figure, (axes,) = _rows_of_tokens(account, 1, [1])
+    figure, (axes,) = _rows_of_steps(account, 1, [1])
     places, left = np.arange(len(account.cycles)), np.zeros(len(account.cycles))
     for name in account.cycles[0]:
         values = np.array([one[name] for one in account.cycles])
@@ -244,9 +273,9 @@ def _roofline_caption(account: Account) -> str:
     c = account.configuration
     bus = "the SDRAM" if c.store == "sdram" else "the memory of the weights"
     return (
-        f"A dot is a token, the ring their mean. No token can be above the roof: {c.lanes} lanes make as many MACs in "
-        f"a cycle, and {bus} brings at most {account.read_per_cycle:g} bytes. A token is below the roof by the cycles "
-        "that wait for something else."
+        f"A dot is a {account.unit}, the ring their mean. None can be above the roof: {c.lanes} lanes make as many "
+        f"MACs in a cycle, and {bus} brings at most {account.read_per_cycle:g} bytes. One is below the roof by the "
+        "cycles that wait for something else."
     )
 
 
@@ -297,7 +326,7 @@ def _histogram(values: Sequence[np.ndarray], edges: np.ndarray, xlabel: str, yla
 
 def _activity(account: Account) -> Figure:
     shares = [100 * layer for layer in account.activity]
-    return _histogram(shares, np.linspace(0, 100, 21), "tokens with an event, %", "neurons")
+    return _histogram(shares, np.linspace(0, 100, 21), f"{account.unit}s with an event, %", "neurons")
 
 
 def _lengths(account: Account) -> Figure:

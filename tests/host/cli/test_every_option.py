@@ -98,6 +98,7 @@ TESTED = {
     "explain": {
         **_CORE,
         **dict.fromkeys(("--text", "--tokens", "--output", "--json"), "test_explain::test_the_page"),
+        "--data": "test_sequences::test_explain",
     },
     "fit": {
         **dict.fromkeys(

@@ -1,6 +1,7 @@
 """Commands on networks whose input is numbers."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from egret.model.integer_file import save_integer
 from egret.sim.virtual import VirtualBoard, board_build
 from tests.support.memories import stuck
 from tests.support.numbers import number_network, number_sequences
+from tests.support.page import needs_nothing
 
 ROOT = Path(__file__).parents[3]
 DIGITS = ROOT / "model/digits"
@@ -122,6 +124,34 @@ def test_estimate(egret):
 
 
 @pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("sequences", [1, 3])
+def test_explain(egret, tmp_path, sequences):
+    """Its numbers are those of `Network.measure`; a row is a step, named by what is not zero in it."""
+    options = ("--data", "data.npz", "--tokens", sequences) if sequences > 1 else ("--data", "data.npz")
+    status, out, err = egret("explain", "network", *options, "--json")
+    found, measured = json.loads(out), Network("network").measure("data.npz", tokens=sequences)
+    steps = 4 * sequences
+    assert (status, err, found["steps"], found["mismatches"], found["asked"]) == (0, "", steps, 0, sequences)
+    assert found["cycles_per_step"] == measured.cycles_per_token
+    assert found["right"] == measured.evaluation.right
+    for name in ("words", "macs"):
+        assert sum(one[name] for one in found["cycles"]) == measured.counters[name]
+    names = [one["step"] for one in found["cycles"]]
+    values = number_sequences(6).values.reshape(-1, 5)[:steps]
+    places = [f"{one}.{step}" if sequences > 1 else f"{step}" for one in range(sequences) for step in range(4)]
+    assert names == [
+        f"{place}: {' '.join(map(str, np.flatnonzero(row))) or '-'}" for place, row in zip(places, values, strict=True)
+    ]
+    text = (tmp_path / "explain.html").read_text()
+    summary, causes, gains = (dict((row[0], row[1:]) for row in table) for table in needs_nothing(text).tables)
+    assert summary["classes right"] == [f"{found['right']:,} of {sequences:,}"] and "perplexity" not in summary
+    assert summary["cycles per step"] == [f"{measured.cycles_per_token:,.0f}"]
+    assert causes["words"][1] == f"{measured.counters['words'] / steps:,.1f}"
+    assert list(gains) == ["with", "neither (this core)"] and "<h2>Resident columns</h2>" in text
+    assert " token" not in re.sub("<[^>]*>", "", text)
+
+
+@pytest.mark.usefixtures("files")
 def test_self_test(egret, monkeypatch):
     """Of a good board; and of one whose weights have a bit that is stuck."""
     status, out, err = egret("self-test", "network", "--patterns", 2, "--json")
@@ -173,6 +203,8 @@ def test_steps_that_are_drawn():
         (("bench", "network"), "takes numbers, not a text"),
         (("estimate", "network"), "takes numbers, not a text"),
         (("explain", "network"), "takes numbers, not a text"),
+        (("explain", "network", "--data", "data.npz", "--tokens", 7), "data.npz: there are 1 to 6 sequences to take"),
+        (("explain", "network", "--data", "data.npz", "--text", "text"), "--text and --data: give one of them"),
     ],
 )
 def test_what_is_refused(egret, arguments, message):
