@@ -19,8 +19,8 @@ __all__ = ["show_training", "training_decorators", "training_options"]
 _OPTIONS = [
     click.option("-o", "--output", required=True, help="Checkpoint directory to write, and to resume from."),
     click.option("--config", help="Configuration file (TOML), such as those in model/configs."),
-    click.option("--train", help="Text to train on."),
-    click.option("--valid", help="Text to validate on."),
+    click.option("--train", help="Text to train on, or sequences (.npz)."),
+    click.option("--valid", help="Text to validate on, or sequences."),
     click.option("--device", help="auto, cpu or cuda."),
     click.option(
         "--set",

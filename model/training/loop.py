@@ -15,15 +15,17 @@ import torch
 
 from egret.model.checkpoint import load_checkpoint, save_checkpoint
 from egret.model.errors import InputError, TrainingError
+from egret.model.sequences import Sequences
 from egret.model.tokens import Vocabulary
 from egret.model.training.averaging import Average, copy_parameters
 from egret.model.training.bar import Bar
 from egret.model.training.distillation import teach
+from egret.model.training.feeds import SequenceFeed, TextFeed, feeds
 from egret.model.training.graphs import Graphs
 from egret.model.training.network import LanguageModel
 from egret.model.training.options import TrainingOptions, by_content
 from egret.model.training.rounding import Rounding
-from egret.model.training.schedule import QUANTUM, equal_streams, learning_rate_factor, segment_lengths
+from egret.model.training.schedule import QUANTUM, learning_rate_factor
 from egret.model.training.state import (
     Position,
     carry_state,
@@ -98,7 +100,8 @@ class Trainer:
     model : LanguageModel
         Moved to the device and trained in place.
     vocabulary : Vocabulary
-    train_ids, valid_ids : np.ndarray of int32, shape [N]
+    train_ids, valid_ids : np.ndarray of int32, shape [N], or Sequences
+        As the model takes.
     prune_at : dict of int to float, optional
         Epochs before which the weights of the recurrent layers are pruned to a sparsity, by falling magnitude over
         all of them; pruned weights stay zero. The network kept is the best one since the last pruning.
@@ -123,8 +126,8 @@ class Trainer:
         options: TrainingOptions,
         model: LanguageModel,
         vocabulary: Vocabulary,
-        train_ids: np.ndarray,
-        valid_ids: np.ndarray,
+        train_ids: np.ndarray | Sequences,
+        valid_ids: np.ndarray | Sequences,
         *,
         prune_at: Mapping[int, float] | None = None,
         prune: Callable[[LanguageModel, float], None] | None = None,
@@ -134,19 +137,13 @@ class Trainer:
         self.model = model.to(self.device)
         self.prune_at, self._prune = dict(prune_at or {}), prune
         loop = options.training
-        needed = 2 * loop.batch
-        if len(train_ids) < needed:
-            raise InputError(
-                f"{options.text.train}: {len(train_ids)} tokens are too few; batch {loop.batch} needs {needed}"
-            )
-        if len(valid_ids) < 2:
-            raise InputError(f"{options.text.valid}: the validation text needs at least 2 tokens")
-        self._train = torch.from_numpy(equal_streams(train_ids, loop.batch)).to(self.device)
+        fed, self._valid = feeds(train_ids, valid_ids, options, self.device)
+        self._train = fed
         paths, words = options.distillation.teachers, options.distillation.teacher_words
-        self.taught = teach(paths, vocabulary, self._train, self.model, words) if paths else ()
+        self.taught = (
+            teach(paths, vocabulary, fed.streams, self.model, words) if paths and isinstance(fed, TextFeed) else ()
+        )
         self._known = by_content(options.flat())
-        streams = max(1, min(loop.eval_batch, len(valid_ids) // 2))
-        self._valid = torch.from_numpy(equal_streams(valid_ids, streams)).to(self.device)
         torch.manual_seed(loop.seed)
         self._thresholds_learn = options.events.train_thresholds and options.network.cell == "egru"
         if self._thresholds_learn:
@@ -156,11 +153,13 @@ class Trainer:
         rounding = options.rounding
         self.rounding = Rounding(self.model, vocabulary, **vars(rounding)) if rounding.weight_bits else None
         self.masks: list[torch.Tensor] | None = None
-        horizon = loop.averaging * len(self._train) / loop.bptt
+        horizon = loop.averaging * len(self._train) / self._train.mean_length
         self.average = Average(self._learned().items(), horizon) if loop.averaging else None
         self.state = self.model.zero_state(loop.batch)
-        shape, counts = model.configuration.readout, np.bincount(train_ids, minlength=vocabulary.size)
-        self._readout_rows = 0.0 if shape is None else shape.entries + shape.expected_size(counts[model.order()])
+        shape, self._readout_rows = model.configuration.readout, 0.0
+        if shape is not None and not isinstance(train_ids, Sequences):
+            counts = np.bincount(train_ids, minlength=vocabulary.size)
+            self._readout_rows = shape.entries + shape.expected_size(counts[model.order()])
         self._event_weights = torch.zeros(model.configuration.layers, device=self.device)
         self._weigh_events()
         self._sums = torch.zeros(1 + len(options.network.hidden_sizes), dtype=torch.float32, device=self.device)
@@ -247,15 +246,18 @@ class Trainer:
 
     def _train_segment(self, start: int, length: int) -> None:
         loop, position = self.options.training, self.position
-        rate = loop.learning_rate * length / loop.bptt
+        rate = loop.learning_rate * length / self._train.mean_length
         rate *= learning_rate_factor(position.epoch + start / len(self._train), loop)
-        inputs = [self._train[start : start + length], self._train[start + 1 : start + length + 1]]
+        inputs = self._train.part(position.epoch, start, length)
         inputs += [part[start : start + length] for part in self.taught]
         if self._rate is None:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
         else:
             self._rate.fill_(rate)
+        if start == 0 or not self._train.carries:
+            for part in (part for parts in self.state for part in parts):
+                part.zero_()
         self._graphs.run_step(length, self._compute, inputs)
         position.summed += length
         position.step += 1
@@ -265,13 +267,13 @@ class Trainer:
     # Evaluation
 
     @torch.no_grad()
-    def evaluate(self, streams: torch.Tensor | None = None) -> tuple[float, list[float]]:
+    def evaluate(self, streams: torch.Tensor | SequenceFeed | None = None) -> tuple[float, list[float]]:
         """Loss and activity on a text, state zero at the start of each stream and carried.
 
         Parameters
         ----------
-        streams : torch.Tensor of int64, shape [N, B], optional
-            The validation text when not given.
+        streams : torch.Tensor of int64, shape [N, B], or SequenceFeed, optional
+            What is validated on when not given.
 
         Returns
         -------
@@ -281,6 +283,8 @@ class Trainer:
             One a layer.
         """
         streams = self._valid if streams is None else streams
+        if isinstance(streams, SequenceFeed):
+            return streams.evaluate(self.model)
         batch, most = streams.shape[1], min(_VALIDATION_STEPS, len(streams) - 1)
         state = self.model.zero_state(batch)
         sums = torch.zeros_like(self._sums)
@@ -376,7 +380,7 @@ class Trainer:
             while position.epoch < loop.epochs:
                 if position.segment == 0:
                     self._begin_epoch()
-                lengths = segment_lengths(len(self._train), loop, position.epoch)
+                lengths = self._train.lengths(position.epoch)
                 start = sum(lengths[: position.segment])
                 epoch_begin, epoch_tokens, overhead = time.monotonic(), 0, 0.0
                 while position.segment < len(lengths):
@@ -411,11 +415,7 @@ class Trainer:
         return self.result()
 
     def _begin_epoch(self) -> None:
-        with torch.no_grad():
-            for parts in self.state:
-                for part in parts:
-                    part.zero_()
-            self._sums.zero_()
+        self._sums.zero_()
         position = self.position
         position.summed = 0
         if position.epoch in self.prune_at:

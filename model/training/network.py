@@ -17,9 +17,11 @@ from typing import Any, Self, cast
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from egret.model.checkpoint import Checkpoint, NetworkConfiguration
 from egret.model.groups import Groups
+from egret.model.sequences import NO_CLASS
 from egret.model.tokens import Vocabulary
 from egret.model.training import readout
 from egret.model.training.cells import SLOPE, WIDTH, State, egru_layer, lstm_layer
@@ -115,7 +117,8 @@ class LanguageModel(nn.Module):
         self.fused = fused
         self.matrix_dtype = torch.bfloat16
         self.readout_offset: torch.Tensor | None = None
-        self.embedding = _Table((configuration.vocab_size, configuration.embedding_size))
+        words = (configuration.vocab_size, configuration.embedding_size)
+        self.embedding = _Table(None if configuration.takes_numbers else words)
         layers = nn.ModuleList(
             _Layer(inputs, size, configuration)
             for inputs, size in zip(configuration.input_sizes, configuration.hidden_sizes, strict=True)
@@ -163,7 +166,8 @@ class LanguageModel(nn.Module):
         def uniform(parameter: torch.Tensor, scale: float) -> None:
             fill(parameter, random.uniform(-scale, scale, tuple(parameter.shape)))
 
-        uniform(self.embedding.weight, embedding_scale)
+        if not self.configuration.takes_numbers:
+            uniform(self.embedding.weight, embedding_scale)
         for layer, size in zip(self.layers, self.configuration.hidden_sizes, strict=True):
             uniform(layer.weight_x, 1 / math.sqrt(size))
             uniform(layer.weight_y, 1 / math.sqrt(size))
@@ -259,7 +263,7 @@ class LanguageModel(nn.Module):
         list of tuple of torch.Tensor
             (y, c) or (h, c) a layer, each [B, H].
         """
-        like = self.embedding.weight
+        like = self.layers[0].bias
         return [(like.new_zeros(batch, size), like.new_zeros(batch, size)) for size in self.configuration.hidden_sizes]
 
     def draw_masks(self, batch: int) -> Masks:
@@ -273,7 +277,7 @@ class LanguageModel(nn.Module):
         -------
         Masks
         """
-        configuration, like = self.configuration, self.embedding.weight
+        configuration, like = self.configuration, self.layers[0].bias
         dropout = self.dropout if self.training else Dropout()
         last = configuration.layers - 1
         return Masks(
@@ -294,6 +298,7 @@ class LanguageModel(nn.Module):
         Parameters
         ----------
         tokens : torch.Tensor of int64, shape [T, B]
+            Of a network of numbers what enters, float32 [T, B, I].
         state : list of tuple of torch.Tensor
             As `zero_state` gives it.
         masks : Masks, optional
@@ -309,24 +314,28 @@ class LanguageModel(nn.Module):
             Share of neurons with an event, mean over steps and streams, with the surrogate gradient; ones for LSTM.
         """
         masks = masks or self.draw_masks(tokens.shape[1])
-        # index_select, since its gradient is one scatter without sorting or sizes that a graph could not capture
-        words = tokens.flatten()
-        embedded = self.embedding.weight.index_select(0, words)
-        if masks.words is not None:
-            embedded = embedded * masks.words.index_select(0, words)
-        embedded = masked(embedded.view(*tokens.shape, -1), masks.embedding)
+        entering = tokens if self.configuration.takes_numbers else self._embed(tokens, masks)
+        embedded = masked(entering, masks.embedding)
         weights_y = [masked(layer.weight_y, mask) for layer, mask in zip(self.layers, masks.recurrent, strict=True)]
         if self.uses_fused_path:
             return self._run_fused(embedded, state, weights_y, masks)
         run = self._run_lstm if self.configuration.cell == "lstm" else self._run_egru
         return run(embedded, state, weights_y, masks)
 
+    def _embed(self, tokens: torch.Tensor, masks: Masks) -> torch.Tensor:
+        # index_select, since its gradient is one scatter without sorting or sizes that a graph could not capture
+        words = tokens.flatten()
+        embedded = self.embedding.weight.index_select(0, words)
+        if masks.words is not None:
+            embedded = embedded * masks.words.index_select(0, words)
+        return embedded.view(*tokens.shape, -1)
+
     @property
     def uses_fused_path(self) -> bool:
         """Whether `forward` takes the fused kernels."""
         configuration = self.configuration
         served = configuration.cell == "lstm" or configuration.reset == "before"
-        return self.fused and served and self.embedding.weight.is_cuda
+        return self.fused and served and self.layers[0].bias.is_cuda
 
     def _run_fused(
         self, x: torch.Tensor, state: list[State], weights_y: list[torch.Tensor], masks: Masks
@@ -390,7 +399,7 @@ class LanguageModel(nn.Module):
         *,
         share: float = 0.0,
     ) -> torch.Tensor:
-        """Mean cross-entropy of the read-out.
+        """Mean cross-entropy of the read-out, over what is asked for where the targets are classes of sequences.
 
         Parameters
         ----------
@@ -415,6 +424,10 @@ class LanguageModel(nn.Module):
         groups = self.configuration.readout
         if groups is None:
             weight, bias = self.readout_weight, self.readout.bias
+            if self.configuration.takes_numbers:
+                scores, asked = readout.logits(hidden, weight, bias), targets != NO_CLASS
+                every = functional.cross_entropy(scores, targets, ignore_index=NO_CLASS, reduction="sum")
+                return every / asked.sum().clamp(min=1)
             return readout.loss(hidden, weight, bias, targets, taught, share, words=words, fused_dtype=dtype)
         table = cast(_GroupTable, self.readout)
         places = table.places.index_select(0, targets)

@@ -69,14 +69,15 @@ def _check_flag(group: Any, name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:
-    """The texts: table ``[text]``.
+    """The texts, or sequences: table ``[text]``.
 
     Parameters
     ----------
     train, valid : str
-        Text files, or ``.npy`` of ids.
+        Text files, or ``.npy`` of ids; where the tokens are ``"number"``, sequences (`egret.model.sequences`).
     vocabulary : str, optional
-        A ``vocab.txt``, made from the training text when not given; with the tokens ``"bpe"`` a ``tokenizer.json``.
+        A ``vocab.txt``, made from the training text when not given; with the tokens ``"bpe"`` a ``tokenizer.json``,
+        with ``"number"`` the names of the classes, ``0``, ``1`` and so on when not given.
     """
 
     train: str
@@ -99,9 +100,10 @@ class NetworkOptions:
     Parameters
     ----------
     tokens : str
-        ``"word"``, ``"char"``, ``"id"`` or ``"bpe"`` (`egret.model.tokens`).
+        ``"word"``, ``"char"``, ``"id"`` or ``"bpe"`` (`egret.model.tokens`); ``"number"`` for sequences.
     cell, reset, embedding_size, hidden_sizes, tied
-        As in `egret.model.checkpoint.NetworkConfiguration`.
+        As in `egret.model.checkpoint.NetworkConfiguration`. Where the tokens are ``"number"``, the data say how many
+        enter, and nothing is tied.
     """
 
     tokens: str = "word"
@@ -119,7 +121,7 @@ class NetworkOptions:
         for name, size in (("embedding_size", self.embedding_size), *(("hidden_sizes", n) for n in self.hidden_sizes)):
             _check_count(name, size)
         _check_flag(self, "tied")
-        if self.tied and self.embedding_size != self.hidden_sizes[-1]:
+        if self.tokens != "number" and self.tied and self.embedding_size != self.hidden_sizes[-1]:
             raise InputError(
                 "a tied read-out needs embedding_size equal to the last hidden size, "
                 f"not {self.embedding_size} and {self.hidden_sizes[-1]}"

@@ -1,4 +1,4 @@
-"""Training of language models.
+"""Training of language models, and of networks that sequences of numbers enter.
 
 Called by ``egret train`` as::
 
@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from egret.model.errors import InputError
 from egret.model.groups import Groups
+from egret.model.sequences import Sequences
 from egret.model.tokens import Vocabulary
 from egret.model.training.grouping import group_words, neighbours
 from egret.model.training.loop import Trainer, TrainingResult
@@ -61,8 +63,9 @@ def train(
     """
     vocabulary, train_ids, valid_ids = read_texts(options)
     network, events, readout = options.network, options.events, options.readout
+    numbers = isinstance(train_ids, Sequences)
     order, groups = None, None
-    if readout.groups:
+    if readout.groups and not numbers:
         counts = np.bincount(train_ids, minlength=vocabulary.size)
         vectors = neighbours(train_ids, vocabulary.size)
         order, sizes = group_words(vectors, counts, readout.head, readout.groups)
@@ -70,10 +73,10 @@ def train(
     configuration = configuration_of(
         vocabulary,
         cell=network.cell,
-        embedding_size=network.embedding_size,
+        embedding_size=train_ids.inputs if numbers else network.embedding_size,
         hidden_sizes=network.hidden_sizes,
         reset=network.reset,
-        tied=network.tied,
+        tied=network.tied and not numbers,
         readout=groups,
     )
     model = LanguageModel(configuration, options.dropout, slope=events.slope, width=events.width)
@@ -88,10 +91,8 @@ def train(
     return trainer.run(directory, progress=progress, limit_seconds=limit_seconds, on_epoch=on_epoch)
 
 
-def read_texts(
-    options: TrainingOptions, vocabulary: Vocabulary | None = None
-) -> tuple[Vocabulary, np.ndarray, np.ndarray]:
-    """Read and encode the texts of a run.
+def read_texts(options: TrainingOptions, vocabulary: Vocabulary | None = None) -> tuple[Vocabulary, Any, Any]:
+    """Read and encode the texts of a run, or read its sequences.
 
     Parameters
     ----------
@@ -102,15 +103,37 @@ def read_texts(
     Returns
     -------
     vocabulary : Vocabulary
-    train_ids, valid_ids : np.ndarray of int32, shape [N]
+    train_ids, valid_ids : np.ndarray of int32, shape [N], or Sequences
 
     Raises
     ------
     InputError
-        If a text cannot be read or holds a token that the vocabulary lacks, naming the file.
+        If a file cannot be read, or holds what the vocabulary lacks, naming the file; or an option is for texts alone.
     """
     texts, kind = options.text, options.network.tokens
+    if kind == "number":
+        return _read_sequences(options, vocabulary)
     if vocabulary is None:
         own = texts.vocabulary
         vocabulary = Vocabulary.of_text(texts.train, kind) if own is None else Vocabulary.from_file(own, kind)
     return vocabulary, vocabulary.read(texts.train), vocabulary.read(texts.valid)
+
+
+def _read_sequences(options, vocabulary):
+    texts, fields = options.text, options.flat()
+    for name in ("teachers", "groups", "weight_bits", "embedding_limit", "dropout_words"):
+        if fields[name]:
+            raise InputError(f"{name} is for texts; training on numbers takes none, not {fields[name]!r}")
+    found = {path: Sequences.load(path) for path in (texts.train, texts.valid)}
+    train = found[texts.train]
+    inputs = train.inputs if vocabulary is None else options.network.embedding_size
+    if vocabulary is None and texts.vocabulary is not None:
+        vocabulary = Vocabulary.from_file(texts.vocabulary, "number")
+    elif vocabulary is None:
+        vocabulary = Vocabulary([str(number) for number in range(int(train.classes.max()) + 1)], "number")
+    for path, sequences in found.items():
+        try:
+            sequences.check(inputs, vocabulary.size)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+    return vocabulary, train, found[texts.valid]
