@@ -82,7 +82,7 @@ class SequenceFeed:
         return [self.mean_length] * (len(self._sequences) // self._loop.batch)
 
     def part(self, epoch: int, start: int, length: int) -> list[torch.Tensor]:
-        """What enters [length, B, I] and classes [length, B] of the batch that begins at the step ``start``."""
+        """What enters [length, B, I] and classes [length, B] of the batch of an ``epoch`` that begins at ``start``."""
         order = np.random.default_rng((self._loop.seed, epoch)).permutation(len(self._sequences))
         first = start // length * self._loop.batch
         return self._batch(order[first : first + self._loop.batch])
