@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from egret.model.compiler.image import Image
     from egret.sim.virtual import VirtualBoard
 
-__all__ = ["MOST_AT_ONCE", "Board", "bytes_to_load", "scores_at_once"]
+__all__ = ["MOST_AT_ONCE", "Board", "bytes_to_load", "load_payloads", "scores_at_once"]
 
 
 MOST_AT_ONCE = 16
@@ -64,8 +64,24 @@ def _shape(c: "Configuration") -> tuple[int, int, int, int]:
     return c.tokens, c.hidden[-1], c.readout.entries if c.readout is not None else 0, len(names)
 
 
-def _load_payloads(section: int, word_bytes: int, content: bytes, max_payload: int) -> Iterator[bytes]:
-    """Of the commands that write ``content`` to a section, from its first word on."""
+def load_payloads(section: int, word_bytes: int, content: bytes, max_payload: int) -> Iterator[bytes]:
+    """Payloads of the LOADs that write a memory from its first word on.
+
+    Parameters
+    ----------
+    section : int
+        The memory's number.
+    word_bytes : int
+        Bytes of one of its words.
+    content : bytes
+        Its words.
+    max_payload : int
+        Bytes of the longest payload, which has room for a word.
+
+    Yields
+    ------
+    bytes
+    """
     words = (max_payload - protocol.LOAD_HEADER.size) // word_bytes
     for start in range(0, len(content), words * word_bytes):
         index = (start // word_bytes).to_bytes(3, "little")
@@ -77,7 +93,7 @@ def bytes_to_load(image: "Image", max_payload: int) -> int:
     payloads = (
         payload
         for name, section in memory_sections(image.configuration).items()
-        for payload in _load_payloads(section.number, section.word_bytes, image.memories[name], max_payload)
+        for payload in load_payloads(section.number, section.word_bytes, image.memories[name], max_payload)
     )
     return sum(len(encode_frame(number, Command.LOAD, payload)) for number, payload in enumerate(payloads))
 
@@ -187,9 +203,7 @@ class Board(Exchange):
                 f"has configuration {identity.digest.hex()} ({identity.tokens} tokens, last layer "
                 f"{identity.outputs}): compile the image for this board, or build the board for this image"
             )
-        widest = max(section.word_bytes for section in memory_sections(configuration).values())
-        shape = (identity.tokens, identity.outputs, identity.head, identity.counters)
-        if shape != _shape(configuration) or identity.max_payload < protocol.LOAD_HEADER.size + widest:
+        if (identity.tokens, identity.outputs, identity.head, identity.counters) != _shape(configuration):
             raise self._nonsense(Command.IDENTIFY)
         bases = configuration.sdram_base if self.virtual is not None and self.virtual.words else {}
         memories, direct = [], []
@@ -223,7 +237,10 @@ class Board(Exchange):
             As for `load`.
         """
         most = self.identity.max_payload
-        payloads = [payload for memory in memories for payload in _load_payloads(*memory, most)]
+        widest = max([EVENT.whole_bytes, *(word_bytes for _, word_bytes, _ in memories)])
+        if most < protocol.LOAD_HEADER.size + widest:
+            raise self._nonsense(Command.IDENTIFY)
+        payloads = [payload for memory in memories for payload in load_payloads(*memory, most)]
         # What the board holds after each number of them.
         lengths = accumulate(map(len, payloads), initial=0)
         crcs = accumulate(payloads, lambda crc, payload: zlib.crc32(payload, crc), initial=protocol.NO_CRC)
@@ -352,7 +369,7 @@ class Board(Exchange):
             events = EVENT.pack({"index": index, "value": token[index]})
             yield from (
                 (Command.EVENTS, payload)
-                for payload in _load_payloads(INPUT_SECTION, EVENT.whole_bytes, events, self.identity.max_payload)
+                for payload in load_payloads(INPUT_SECTION, EVENT.whole_bytes, events, self.identity.max_payload)
             )
             token = len(index)
         yield Command.STEP, self._token(token)

@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from egret.host import exchange
-from egret.host.board import Board
+from egret.host.board import Board, load_payloads
 from egret.host.exchange import BoardError
 from egret.host.transport import open_program
 from egret.model.compiler.compile import compile_image, configuration_for
@@ -216,9 +216,8 @@ def test_loading_goes_on_where_it_stopped(stop):
     assert len(words) == 16 + 4 + 3
 
 
-def test_long_memories_are_cut_into_commands(port):
-    with Board(ModelTransport(port)) as board:
-        frames = list(board._load_payloads(3, 5, bytes(range(250)) * 8))
+def test_long_memories_are_cut_into_commands():
+    frames = list(load_payloads(3, 5, bytes(range(250)) * 8, 508))
     assert [len(frame) for frame in frames] == [504, 504, 504, 504]
     assert [frame[:4] for frame in frames] == [
         b"\x03\x00\x00\x00",
