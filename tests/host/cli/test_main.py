@@ -44,7 +44,7 @@ def test_interruption(egret, network, monkeypatch, number):
         os.kill(os.getpid(), number)
         time.sleep(10)
 
-    monkeypatch.setattr("egret.model.evaluate.evaluate", interrupt)
+    monkeypatch.setattr("egret.host.evaluation.evaluate", interrupt)
     status, out, err = egret("evaluate", "network", "--text", "text", "--engine", "float")
     assert (status, out, err) == (130, "", "\negret: interrupted\n")
 
@@ -94,7 +94,7 @@ def test_a_warning_takes_one_line(egret, network, monkeypatch):
         warnings.warn("too\nlarge", EgretWarning, stacklevel=1)
         raise InputError("no")
 
-    monkeypatch.setattr("egret.model.evaluate.evaluate", warn)
+    monkeypatch.setattr("egret.host.evaluation.evaluate", warn)
     status, out, err = egret("evaluate", "network", "--text", "text", "--engine", "float")
     assert (status, out, err) == (2, "", "egret: warning: too large\negret: error: no\n")
 
@@ -103,7 +103,7 @@ def test_errors_of_the_system_take_one_line(refused, network, monkeypatch):
     def fail(*_, **__):
         raise PermissionError(13, "Permission denied", "some/file")
 
-    monkeypatch.setattr("egret.model.evaluate.evaluate", fail)
+    monkeypatch.setattr("egret.host.evaluation.evaluate", fail)
     message = refused("evaluate", "network", "--text", "text", "--engine", "float")
     assert message == "some/file: Permission denied"
 
