@@ -1,5 +1,6 @@
 """Tensors from what ``torch.save`` writes. Only tensors are loaded: no code of the file is run."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,9 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
         The file cannot be read, or holds anything but tensors by name.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Its bytes, since a file makes room for whatever length a pickle tells.
+        data = Path(path).read_bytes()
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
     except Exception as error:  # what a damaged file, or one that wants code to be run, brings about
@@ -40,7 +43,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
             f"{path}: must hold tensors by name, a state dict, not {type(content).__name__}"
             + (f" of {', '.join(map(str, content))}" if isinstance(content, dict) else "")
         )
-    size, numbers = Path(path).stat().st_size, 0
+    size, numbers = len(data), 0
     for name, tensor in content.items():
         if tensor.layout != torch.strided or not tensor.is_floating_point() or tensor.is_quantized or tensor.is_meta:
             raise InputError(f"{path}: tensor {str(name)!r} must be dense floats, not {tensor.dtype} {tensor.layout}")

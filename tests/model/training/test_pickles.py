@@ -1,6 +1,7 @@
 """What `torch.save` writes: tensors and nothing else."""
 
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -65,3 +66,20 @@ def test_what_is_no_state_dict(content, tmp_path):
         read_state_dict(tmp_path / "a")
     with pytest.raises(InputError, match="cannot read it"):
         read_state_dict(tmp_path / "none")
+
+
+def test_a_length_that_the_file_does_not_have(tmp_path):
+    """No room is made for it."""
+    path = tmp_path / "model.pt"
+    torch.save({"a": torch.ones(2)}, path, _use_new_zipfile_serialization=False)
+    data = path.read_bytes()
+    told = b"X\x01\x00\x00\x00a"
+    assert told in data
+    path.write_bytes(data.replace(told, b"X\xff\xff\xff\x7fa"))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="not a state dict as torch.save"):
+            read_state_dict(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
