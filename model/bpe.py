@@ -119,6 +119,9 @@ class BytePairs(Vocabulary):
                 f"{where}: the tokenizer must be a BPE with the decoder ByteLevel, such as GPT-2's, "
                 f"not {kind!r} with {decoder!r}"
             )
+        for name in ("continuing_subword_prefix", "end_of_word_suffix"):
+            if model.get(name):
+                raise InputError(f"{where}: a byte-level tokenizer has no {name}, but this one has {model[name]!r}")
         if any(type(index) is not int for index in self._ids.values()) or sorted(self._ids.values()) != list(
             range(len(self._ids))
         ):

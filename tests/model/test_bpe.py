@@ -129,6 +129,10 @@ def test_bad_files(vocabulary):
     assert refusal(lambda content: content.update(decoder=None)) == accepted + "'BPE' with None"
     assert refusal(lambda content: model(content).update(type="Unigram")) == accepted + "'Unigram' with 'ByteLevel'"
     assert (
+        refusal(lambda content: model(content).update(end_of_word_suffix="</w>"))
+        == "t: a byte-level tokenizer has no end_of_word_suffix, but this one has '</w>'"
+    )
+    assert (
         refusal(lambda content: model(content)["vocab"].pop("A"))
         == "t: the 289 tokens must have the ids from 0 on, each once"
     )
