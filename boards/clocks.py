@@ -172,6 +172,17 @@ class _Pll(Elaboratable):
         raise NotImplementedError
 
 
+def _output(name: str, clock: Signal, divider: int, phase: int | None = None, eighths: int = 0) -> dict[str, Any]:
+    """What an `EHXPLLL` is given for an output. Its ``phase`` is in cycles of the oscillator, plus ``eighths``."""
+    return {
+        f"p_{name}_ENABLE": "ENABLED",
+        f"p_{name}_DIV": divider,
+        f"p_{name}_CPHASE": divider // 2 if phase is None else phase,
+        f"p_{name}_FPHASE": eighths,
+        f"o_{name}": clock,
+    }
+
+
 class Ecp5Pll(_Pll):
     """The PLL of an ECP5, `EHXPLLL`, which can have two clocks for a memory besides.
 
@@ -240,24 +251,12 @@ class Ecp5Pll(_Pll):
         s = self._settings
         result = {}
         if s.fed_back is not None:
-            result |= {
-                "p_CLKOS3_ENABLE": "ENABLED",
-                "p_CLKOS3_DIV": s.fed_back,
-                "p_CLKOS3_CPHASE": s.fed_back // 2,
-                "p_CLKOS3_FPHASE": 0,
-                "o_CLKOS3": self._fed_back,
-            }
+            result |= _output("CLKOS3", self._fed_back, s.fed_back)
         if self._late is None:
             return result
         eighths = round(8 * self._late * s.hertz * s.output)
         for output, clock, late in (("CLKOS", self.memory_clock, 0), ("CLKOS2", self.memory_pin_clock, eighths)):
-            result |= {
-                f"p_{output}_ENABLE": "ENABLED",
-                f"p_{output}_DIV": s.output // s.ratio,
-                f"p_{output}_CPHASE": s.output // 2 + late // 8,
-                f"p_{output}_FPHASE": late % 8,
-                f"o_{output}": clock,
-            }
+            result |= _output(output, clock, s.output // s.ratio, s.output // 2 + late // 8, late % 8)
         return result
 
 
@@ -288,19 +287,8 @@ class Ecp5Ddr3Pll(Ecp5Pll):
 
     def _outputs(self) -> dict[str, Any]:
         s = self._settings
-        result = {}
-        for output, clock, divider in (
-            ("CLKOS", self.edge_clock, s.output // s.ratio),
-            ("CLKOS3", self.start_clock, s.feedback),
-        ):
-            result |= {
-                f"p_{output}_ENABLE": "ENABLED",
-                f"p_{output}_DIV": divider,
-                f"p_{output}_CPHASE": divider // 2,
-                f"p_{output}_FPHASE": 0,
-                f"o_{output}": clock,
-            }
-        return result
+        edge = _output("CLKOS", self.edge_clock, s.output // s.ratio)
+        return edge | _output("CLKOS3", self.start_clock, s.feedback)
 
 
 class Ice40Pll(_Pll):
