@@ -22,6 +22,8 @@ ATTEMPTS = 6
 QUICK_REPEATS = 3
 """Times a command is repeated at once, because of a damaged or refused frame, rather than after the timeout."""
 
+RESET = "the board was reset, its memories and state are lost: load the image again"
+
 
 class BoardError(EgretError):
     """The board cannot be used: it does not answer, was reset, or refused something."""
@@ -134,13 +136,13 @@ class Exchange:
     def _await(self, sent, replies):
         """Receive until the oldest command of `sent` is answered; add every reply to `replies`."""
         oldest = sent[0][0]
-        attempt, quick, strangers = 1, 0, 0
+        attempt, quick, strangers, resets = 1, 0, 0, 0
         self._begin_waiting()
         while oldest not in replies:
             frame = self._receive()
             if frame is None:
                 if attempt == self._attempts:
-                    raise self._fail(self._silence(strangers))
+                    raise self._fail(RESET if resets else self._silence(strangers))
                 attempt += 1
             elif not isinstance(frame, BadFrame) and frame.command != protocol.NAK:
                 for sequence, command, _ in sent:
@@ -150,8 +152,15 @@ class Exchange:
             else:
                 if isinstance(frame, BadFrame):
                     self.damaged += 1
+                elif self._is_reset(frame):
+                    # What the line brings twice may be older than this session. A board that was reset refuses what
+                    # is repeated, too.
+                    resets += 1
+                    self._frames.clear()
+                    if resets > QUICK_REPEATS:
+                        raise self._fail(RESET)
                 else:
-                    strangers += self._judge(frame, sent)
+                    strangers += self._is_strange(frame, sent)
                 quick += 1
                 if quick > QUICK_REPEATS:
                     continue
@@ -162,15 +171,16 @@ class Exchange:
                     self._write(content)
             self._begin_waiting()
 
-    def _judge(self, refusal, sent):
-        """1 when a refused frame cannot be one of ours, else 0; raises when the board was reset."""
-        if self._identity is None or len(refusal.payload) != 1:
-            return 0
-        status = refusal.payload[0]
-        if status == Status.NO_SESSION:
-            raise self._fail("the board was reset, its memories and state are lost: load the image again")
+    def _is_reset(self, refusal):
+        """Whether the board says that it has no session, although one was begun."""
+        return self._identity is not None and refusal.payload == bytes([Status.NO_SESSION])
+
+    def _is_strange(self, refusal, sent):
+        """Whether a refused frame cannot be one of ours."""
+        if self._identity is None:
+            return False
         ahead = (refusal.sequence - sent[0][0]) % protocol.SEQUENCES
-        return int(status == Status.OUT_OF_ORDER and ahead > len(sent))
+        return refusal.payload == bytes([Status.OUT_OF_ORDER]) and ahead > len(sent)
 
     def _result(self, command, payload):
         status = payload[0]

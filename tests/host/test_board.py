@@ -300,6 +300,27 @@ def test_a_reset_is_reported(board, port):
         board.step(2)
 
 
+def test_an_older_refusal_is_no_reset():
+    """What the line brings twice may begin with refusals of a session before this one."""
+
+    class Twice:
+        def __init__(self):
+            self.device = device()
+
+        def feed(self, data):
+            answer = self.device.feed(data)
+            (frame,) = FrameReader(600).feed(data)
+            if frame.command == Command.IDENTIFY:
+                refusal = encode_frame(0, protocol.NAK, bytes([protocol.Status.NO_SESSION]))
+                return (refusal * 5 + answer) * 2
+            return answer
+
+    with Board(ModelTransport(ModelPort(Twice()))) as board:
+        board.load_memories(DIGEST, memories())
+        board.clear()
+        np.testing.assert_array_equal(board.step(3), expected_events(model_of(memories()), 3))
+
+
 def test_a_second_client_is_reported(board, port):
     board.step(1)
     Board(ModelTransport(port))
