@@ -5,9 +5,9 @@ Parameters are named as in the checkpoint directory (see `egret.model.checkpoint
 `egret.model.training.cells`; it is float32, zero at the start of a text and carried from segment to segment.
 
 `LanguageModel` runs the plain PyTorch path of `egret.model.training.cells` anywhere (which is cuDNN for LSTM on a CUDA
-device), and on a CUDA device the fused kernels of `egret.model.training.kernels` for LSTM, and for EGRU with reset
-"before". All dropout comes from one `Masks` object that is drawn beforehand, so the paths compute the same function and
-the same gradients. The read-out and its loss are `egret.model.training.readout`.
+device), and on a CUDA device the fused kernels of `egret.model.training.kernels`. All dropout comes from one `Masks`
+object that is drawn beforehand, so the paths compute the same function and the same gradients. The read-out and its
+loss are `egret.model.training.readout`.
 """
 
 import math
@@ -89,8 +89,7 @@ class LanguageModel(nn.Module):
     slope, width : float
         Of the surrogate gradient.
     fused : bool, optional
-        Whether to use the fused kernels on a CUDA device where they serve the configuration. With False the plain
-        path runs there too.
+        Whether to use the fused kernels on a CUDA device. With False the plain path runs there too.
 
     Attributes
     ----------
@@ -333,9 +332,7 @@ class LanguageModel(nn.Module):
     @property
     def uses_fused_path(self) -> bool:
         """Whether `forward` takes the fused kernels."""
-        configuration = self.configuration
-        served = configuration.cell == "lstm" or configuration.reset == "before"
-        return self.fused and served and self.layers[0].bias.is_cuda
+        return self.fused and self.layers[0].bias.is_cuda
 
     def _run_fused(
         self, x: torch.Tensor, state: list[State], weights_y: list[torch.Tensor], masks: Masks
@@ -348,9 +345,11 @@ class LanguageModel(nn.Module):
         if self.configuration.cell == "lstm":
             hidden, after = lstm.run_stack(x, state, weights_x, weights_y, biases, masks.outputs, dtype=dtype)
             return hidden, after, self._full_activity(hidden)
-        thresholds = [layer.threshold for layer in self.layers]
-        shape = {"slope": self.slope, "width": self.width}
-        return egru.run_stack(x, state, weights_x, weights_y, biases, thresholds, masks.outputs, **shape, dtype=dtype)
+        thresholds, biases_y = ([getattr(layer, name) for layer in self.layers] for name in ("threshold", "bias_y"))
+        return egru.run_stack(
+            x, state, weights_x, weights_y, biases, thresholds, biases_y, masks.outputs,
+            slope=self.slope, width=self.width, dtype=dtype,
+        )  # fmt: skip
 
     def _full_activity(self, like: torch.Tensor) -> torch.Tensor:
         """Activity of an LSTM, whose neurons always have an output."""

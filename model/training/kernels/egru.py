@@ -1,7 +1,8 @@
-"""Fused GPU path of EGRU layers with reset "before" (Triton).
+"""Fused GPU path of EGRU layers (Triton).
 
 A step of a layer is two kernels forward and two backward, a matrix product each whose epilogue is the pointwise part:
-(u, r, r*y') and (z, p, e, y, c); then (dL/dr) and (dL/dy', and the whole pointwise gradient of the step before).
+(u, r, r*y') and (z, p, e, y, c); then (dL/dr) and (dL/dy', and the whole pointwise gradient of the step before). With
+reset "after" dL/dr is pointwise, so that a step is one kernel backward.
 `egret.model.training.kernels.stack` says in which order they run, and how sizes are padded.
 `egret.model.training.cells.egru_layer` is the plain path, which gives the same gradients.
 """
@@ -40,9 +41,9 @@ TILES = {
 
 
 @triton.jit
-def _forward_gates(y, from_input, weight, bias, u, r, ry, batch, SIZE: tl.constexpr, BM: tl.constexpr,
-                   BN: tl.constexpr, BK: tl.constexpr):  # fmt: skip
-    """u, r and r*y' of one step."""
+def _forward_gates(y, from_input, weight, bias, u, r, inner, batch, SIZE: tl.constexpr, AFTER: tl.constexpr,
+                   BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):  # fmt: skip
+    """u and r of one step, and with reset "before" r*y', its inner values."""
     first = tl.program_id(0) * BN
     rows = tl.program_id(1) * BM + tl.arange(0, BM)
     columns = first + tl.arange(0, BN)
@@ -56,21 +57,26 @@ def _forward_gates(y, from_input, weight, bias, u, r, ry, batch, SIZE: tl.conste
     else:
         place = rows[:, None] * SIZE + columns[None, :] - SIZE
         tl.store(r + place, gate.to(r.dtype.element_ty), mask=held)
-        before = tl.load(y + place, mask=held, other=0.0).to(tl.float32)
-        tl.store(ry + place, (gate * before).to(ry.dtype.element_ty), mask=held)
+        if not AFTER:
+            before = tl.load(y + place, mask=held, other=0.0).to(tl.float32)
+            tl.store(inner + place, (gate * before).to(inner.dtype.element_ty), mask=held)
 
 
 @triton.jit
-def _forward_candidate(ry, from_input, weight, bias, u, c_before, threshold, dropped, z, p, y, c, x_next, batch,
-                       SIZE: tl.constexpr, DROP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
-                       BK: tl.constexpr):  # fmt: skip
-    """z, p, e, y and c of one step, and the next layer's input."""
+def _forward_candidate(source, from_input, weight, bias, bias_y, u, r, inner, c_before, threshold, dropped, z, p, y, c,
+                       x_next, batch, SIZE: tl.constexpr, DROP: tl.constexpr, AFTER: tl.constexpr, BM: tl.constexpr,
+                       BN: tl.constexpr, BK: tl.constexpr):  # fmt: skip
+    """z, p, e, y and c of one step, and the next layer's input; `source` is r*y', or y' with reset "after"."""
     rows = tl.program_id(1) * BM + tl.arange(0, BM)
     columns = tl.program_id(0) * BN + tl.arange(0, BN)
     valid = rows < batch
-    total = product(ry, SIZE, weight, 1, SIZE, rows, valid, columns, SIZE, BM, BN, BK)
+    total = product(source, SIZE, weight, 1, SIZE, rows, valid, columns, SIZE, BM, BN, BK)
     held = valid[:, None] & (columns[None, :] >= 0)
     place = rows[:, None] * SIZE + columns[None, :]
+    if AFTER:
+        total += tl.load(bias_y + columns)[None, :]
+        tl.store(inner + place, total.to(inner.dtype.element_ty), mask=held)
+        total *= tl.load(r + place, mask=held, other=0.0).to(tl.float32)
     total += tl.load(from_input + rows[:, None] * (3 * SIZE) + columns[None, :], mask=held, other=0.0).to(tl.float32)
     candidate = 2 * tl.sigmoid(2 * (total + tl.load(bias + columns)[None, :])) - 1
     update = tl.load(u + place, mask=held, other=0.0).to(tl.float32)
@@ -88,9 +94,12 @@ def _forward_candidate(ry, from_input, weight, bias, u, c_before, threshold, dro
 
 
 @triton.jit
-def _step_gradient(dy, rows, columns, held, u, z, c_before, p, threshold, de, dc, da, d_threshold, slope, width,
-                   SIZE: tl.constexpr, THRESHOLDS: tl.constexpr):  # fmt: skip
-    """From dL/dy of one step: gradients of the arguments of u and z into `da`, dL/dc' into `dc` (dL/dc before)."""
+def _step_gradient(dy, rows, columns, held, u, r, inner, z, c_before, p, threshold, de, dc, da, da_y, d_threshold,
+                   slope, width, SIZE: tl.constexpr, AFTER: tl.constexpr, THRESHOLDS: tl.constexpr):  # fmt: skip
+    """From dL/dy of one step: gradients of the arguments of u and z into `da`, dL/dc' into `dc` (dL/dc before).
+
+    With reset "after" also that of r's, and into `da_y` those of W_uy y', W_ry y' and the inner values.
+    """
     place = rows[:, None] * SIZE + columns[None, :]
     state = tl.load(p + place, mask=held, other=0.0)
     limit = tl.load(threshold + columns)[None, :]
@@ -109,14 +118,22 @@ def _step_gradient(dy, rows, columns, held, u, z, c_before, p, threshold, de, dc
     wide = rows[:, None] * (3 * SIZE) + columns[None, :]
     tl.store(da + wide, d_update.to(da.dtype.element_ty), mask=held)
     tl.store(da + wide + 2 * SIZE, d_candidate.to(da.dtype.element_ty), mask=held)
+    if AFTER:
+        reset = tl.load(r + place, mask=held, other=0.0).to(tl.float32)
+        value = tl.load(inner + place, mask=held, other=0.0).to(tl.float32)
+        d_reset = d_candidate * value * reset * (1 - reset)
+        tl.store(da + wide + SIZE, d_reset.to(da.dtype.element_ty), mask=held)
+        tl.store(da_y + wide, d_update.to(da_y.dtype.element_ty), mask=held)
+        tl.store(da_y + wide + SIZE, d_reset.to(da_y.dtype.element_ty), mask=held)
+        tl.store(da_y + wide + 2 * SIZE, (d_candidate * reset).to(da_y.dtype.element_ty), mask=held)
     if THRESHOLDS:
         tl.store(d_threshold + place, -d_event - tl.where(fires, d_after, 0.0), mask=held)
 
 
 @triton.jit
-def _backward_start(d_hidden, dropped, u, z, c_before, p, threshold, de, dc, da, d_threshold, batch, slope, width,
-                    SIZE: tl.constexpr, DROP: tl.constexpr, THRESHOLDS: tl.constexpr, BM: tl.constexpr,
-                    BN: tl.constexpr):  # fmt: skip
+def _backward_start(d_hidden, dropped, u, r, inner, z, c_before, p, threshold, de, dc, da, da_y, d_threshold, batch,
+                    slope, width, SIZE: tl.constexpr, DROP: tl.constexpr, AFTER: tl.constexpr,
+                    THRESHOLDS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):  # fmt: skip
     """Pointwise gradient of the segment's last step, which has no step after it."""
     rows = tl.program_id(1) * BM + tl.arange(0, BM)
     columns = tl.program_id(0) * BN + tl.arange(0, BN)
@@ -125,14 +142,14 @@ def _backward_start(d_hidden, dropped, u, z, c_before, p, threshold, de, dc, da,
     dy = tl.load(d_hidden + place, mask=held, other=0.0).to(tl.float32)
     if DROP:
         dy *= tl.load(dropped + place, mask=held, other=0.0)
-    _step_gradient(dy, rows, columns, held, u, z, c_before, p, threshold, de, dc, da, d_threshold, slope, width, SIZE,
-                   THRESHOLDS)  # fmt: skip
+    _step_gradient(dy, rows, columns, held, u, r, inner, z, c_before, p, threshold, de, dc, da, da_y, d_threshold,
+                   slope, width, SIZE, AFTER, THRESHOLDS)  # fmt: skip
 
 
 @triton.jit
 def _backward_reset(da, weight, r, y_before, dy_reset, batch, SIZE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
                     BK: tl.constexpr):  # fmt: skip
-    """Gradient of the argument of r into `da`, and the part of dL/dy' that comes through r*y'."""
+    """With reset "before": gradient of the argument of r into `da`, and the part of dL/dy' that comes through r*y'."""
     rows = tl.program_id(1) * BM + tl.arange(0, BM)
     columns = tl.program_id(0) * BN + tl.arange(0, BN)
     valid = rows < batch
@@ -147,22 +164,26 @@ def _backward_reset(da, weight, r, y_before, dy_reset, batch, SIZE: tl.constexpr
 
 
 @triton.jit
-def _backward_output(da_after, weight, dy_reset, d_hidden, dropped, u, z, c_before, p, threshold, de, dc, da,
-                     d_threshold, batch, slope, width, SIZE: tl.constexpr, DROP: tl.constexpr,
-                     THRESHOLDS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):  # fmt: skip
+def _backward_output(da_y_next, weight, dy_reset, d_hidden, dropped, u, r, inner, z, c_before, p, threshold, de, dc,
+                     da, da_y, d_threshold, batch, slope, width, SIZE: tl.constexpr, DROP: tl.constexpr,
+                     AFTER: tl.constexpr, THRESHOLDS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+                     BK: tl.constexpr):  # fmt: skip
     """dL/dy of one step from the step after it and the layer above, then the step's pointwise gradient."""
     rows = tl.program_id(1) * BM + tl.arange(0, BM)
     columns = tl.program_id(0) * BN + tl.arange(0, BN)
     valid = rows < batch
-    dy = product(da_after, 3 * SIZE, weight, SIZE, 1, rows, valid, columns, 2 * SIZE, BM, BN, BK)
+    depth: tl.constexpr = 3 * SIZE if AFTER else 2 * SIZE
+    dy = product(da_y_next, 3 * SIZE, weight, SIZE, 1, rows, valid, columns, depth, BM, BN, BK)
     held = valid[:, None] & (columns[None, :] >= 0)
     place = rows[:, None] * SIZE + columns[None, :]
     above = tl.load(d_hidden + place, mask=held, other=0.0).to(tl.float32)
     if DROP:
         above *= tl.load(dropped + place, mask=held, other=0.0)
-    dy += above + tl.load(dy_reset + place, mask=held, other=0.0)
-    _step_gradient(dy, rows, columns, held, u, z, c_before, p, threshold, de, dc, da, d_threshold, slope, width, SIZE,
-                   THRESHOLDS)  # fmt: skip
+    dy += above
+    if not AFTER:
+        dy += tl.load(dy_reset + place, mask=held, other=0.0)
+    _step_gradient(dy, rows, columns, held, u, r, inner, z, c_before, p, threshold, de, dc, da, da_y, d_threshold,
+                   slope, width, SIZE, AFTER, THRESHOLDS)  # fmt: skip
 
 
 class _Layer(PaddedLayer):
@@ -171,15 +192,19 @@ class _Layer(PaddedLayer):
     gates = 3
 
     def __init__(self, x: torch.Tensor, parameters: tuple, slope: float, width: float):
-        weight_x, weight_y, bias, threshold, mask, y, c = parameters
+        weight_x, weight_y, bias, threshold, bias_y, mask, y, c = parameters
         super().__init__(x, weight_x, weight_y, bias, mask, (y, c))
         size = self.padded
         self.slope, self.width = slope, width
         self.threshold = pad_last(threshold, size, torch.float32, 1.0)
-        self.u, self.r, self.z, self.ry = (self.empty(self.steps, size) for _ in range(4))
+        self.reset_after = bias_y is not None
+        # r*y' with reset "before", W_zy y' + b_y with reset "after".
+        self.u, self.r, self.z, self.inner = (self.empty(self.steps, size) for _ in range(4))
         self.p = self.empty(self.steps, size, torch.float32)
         self.weight_z = self.weight_y[2 * size :]
         self.bias_z = self.bias[2 * size :]
+        # With reset "before" kernels do not read it, but want some tensor in its place.
+        self.bias_y = self.bias_z if bias_y is None else pad_last(bias_y, size, torch.float32)
         self.gates_grid, self.gates_tile = tile(TILES["gates"], self.batch, 2 * size, size)
         self.candidate_grid, self.candidate_tile = tile(TILES["candidate"], self.batch, size, size)
         self.threshold_learns = False
@@ -192,14 +217,15 @@ class _Layer(PaddedLayer):
         from_input = self.from_input[t]
         launch(
             _forward_gates, self.gates_grid,
-            self.outputs[t], from_input, self.weight_y, self.bias, self.u[t], self.r[t], self.ry[t], self.batch,
-            SIZE=self.padded, **self.gates_tile,
+            self.outputs[t], from_input, self.weight_y, self.bias, self.u[t], self.r[t], self.inner[t], self.batch,
+            SIZE=self.padded, AFTER=self.reset_after, **self.gates_tile,
         )  # fmt: skip
         launch(
             _forward_candidate, self.candidate_grid,
-            self.ry[t], from_input[:, 2 * self.padded :], self.weight_z, self.bias_z, self.u[t], self.c[t],
-            self.threshold, self.mask, self.z[t], self.p[t], self.outputs[t + 1], self.c[t + 1], self.after[t],
-            self.batch, SIZE=self.padded, DROP=self.dropped, **self.candidate_tile,
+            self.outputs[t] if self.reset_after else self.inner[t], from_input[:, 2 * self.padded :], self.weight_z,
+            self.bias_z, self.bias_y, self.u[t], self.r[t], self.inner[t], self.c[t], self.threshold, self.mask,
+            self.z[t], self.p[t], self.outputs[t + 1], self.c[t + 1], self.after[t], self.batch, SIZE=self.padded,
+            DROP=self.dropped, AFTER=self.reset_after, **self.candidate_tile,
         )  # fmt: skip
 
     def take_activity_gradient(self, d_activity: torch.Tensor, threshold_learns: bool) -> None:
@@ -210,48 +236,59 @@ class _Layer(PaddedLayer):
     def begin_backward(self, d_after: torch.Tensor | None) -> None:
         super().begin_backward(d_after)
         size = self.padded
-        self.dy_reset = self.empty(1, size, torch.float32)[0]
+        self.dy_reset = self.dc if self.reset_after else self.empty(1, size, torch.float32)[0]
+        self.da_y = torch.empty_like(self.da) if self.reset_after else self.da
         self.d_threshold = self.empty(self.steps, size, torch.float32) if self.threshold_learns else None
         self.reset_grid, self.reset_tile = tile(TILES["reset_gradient"], self.batch, size, size)
-        self.output_grid, self.output_tile = tile(TILES["output_gradient"], self.batch, size, 2 * size)
+        depth = (3 if self.reset_after else 2) * size
+        self.output_grid, self.output_tile = tile(TILES["output_gradient"], self.batch, size, depth)
 
     def backward_step(self, t: int) -> None:
         size = self.padded
         common = (
-            self.d_after[t], self.mask, self.u[t], self.z[t], self.c[t], self.p[t], self.threshold, self.de, self.dc,
-            self.da[t], self.dc if self.d_threshold is None else self.d_threshold[t], self.batch, self.slope,
-            self.width,
+            self.d_after[t], self.mask, self.u[t], self.r[t], self.inner[t], self.z[t], self.c[t], self.p[t],
+            self.threshold, self.de, self.dc, self.da[t], self.da_y[t],
+            self.dc if self.d_threshold is None else self.d_threshold[t], self.batch, self.slope, self.width,
         )  # fmt: skip
-        flags = {"SIZE": size, "DROP": self.dropped, "THRESHOLDS": self.threshold_learns}
+        flags = {
+            "SIZE": size, "DROP": self.dropped, "AFTER": self.reset_after, "THRESHOLDS": self.threshold_learns,
+        }  # fmt: skip
         if t == self.steps - 1:
             block, blocks = row_blocks(self.batch)
             launch(_backward_start, (size // PAD, blocks), *common, **flags, BM=block, BN=PAD)
         else:
             launch(
-                _backward_output, self.output_grid, self.da[t + 1], self.weight_y, self.dy_reset, *common, **flags,
+                _backward_output, self.output_grid, self.da_y[t + 1], self.weight_y, self.dy_reset, *common, **flags,
                 **self.output_tile,
             )  # fmt: skip
-        launch(
-            _backward_reset, self.reset_grid,
-            self.da[t], self.weight_z, self.r[t], self.outputs[t], self.dy_reset, self.batch, SIZE=size,
-            **self.reset_tile,
-        )  # fmt: skip
+        if not self.reset_after:
+            launch(
+                _backward_reset, self.reset_grid,
+                self.da[t], self.weight_z, self.r[t], self.outputs[t], self.dy_reset, self.batch, SIZE=size,
+                **self.reset_tile,
+            )  # fmt: skip
 
     def recurrent_gradient(self, da: torch.Tensor) -> torch.Tensor:
+        if self.reset_after:
+            return sum_product(self.da_y.flatten(0, 1).t(), self.outputs[:-1].flatten(0, 1))
         gates, candidate = da[:, : 2 * self.padded], da[:, 2 * self.padded :]
         return torch.cat(
             [
                 sum_product(gates.t(), self.outputs[:-1].flatten(0, 1)),
-                sum_product(candidate.t(), self.ry.flatten(0, 1)),
+                sum_product(candidate.t(), self.inner.flatten(0, 1)),
             ]
         )
 
     def parameter_gradients(self) -> list[torch.Tensor | None]:
         d_threshold = None if self.d_threshold is None else self.d_threshold.sum((0, 1))[: self.size]
-        return [*super().parameter_gradients(), d_threshold]
+        d_bias_y = None
+        if self.reset_after:
+            d_bias_y = self.da_y[..., 2 * self.padded :].sum((0, 1), dtype=torch.float32)[: self.size]
+        return [*super().parameter_gradients(), d_threshold, d_bias_y]
 
 
-_PER_LAYER = 7  # tensors that `_Stack` takes for each layer: weight_x, weight_y, bias, threshold, mask (or None), y, c
+_PER_LAYER = 8
+"""Tensors that `_Stack` takes for each layer: weight_x, weight_y, bias, threshold, bias_y and mask (or None), y, c."""
 
 
 class _Stack(torch.autograd.Function):
@@ -294,13 +331,14 @@ def run_stack(
     weights_y: Sequence[torch.Tensor],
     biases: Sequence[torch.Tensor],
     thresholds: Sequence[torch.Tensor],
+    biases_y: Sequence[torch.Tensor | None],
     masks: Sequence[torch.Tensor | None],
     *,
     slope: float,
     width: float,
     dtype: torch.dtype = torch.bfloat16,
 ) -> tuple[torch.Tensor, list[State], torch.Tensor]:
-    """Run all EGRU layers (reset "before") over a segment.
+    """Run all EGRU layers over a segment.
 
     Parameters
     ----------
@@ -310,6 +348,8 @@ def run_stack(
         y and c of each layer, each [B, H].
     weights_x, weights_y, biases, thresholds : list of torch.Tensor
         Of each layer, shapes [3H, I], [3H, H], [3H] and [H].
+    biases_y : list of torch.Tensor of shape [H], or of None
+        Inner biases of reset "after"; without one the reset is "before".
     masks : list of torch.Tensor of shape [B, H], or of None
         What each layer's output is multiplied with on its way to the next layer (or out).
     slope, width : float
@@ -327,7 +367,8 @@ def run_stack(
     """
     flat = []
     for index, (y, c) in enumerate(state):
-        flat += [weights_x[index], weights_y[index], biases[index], thresholds[index], masks[index], y, c]
+        own = (weights_x, weights_y, biases, thresholds, biases_y, masks)
+        flat += [*(tensors[index] for tensors in own), y, c]
     hidden, activity, *ends = _Stack.apply(slope, width, dtype, x, *flat)
     count = len(state)
     return hidden[..., : thresholds[-1].shape[0]], list(zip(ends[:count], ends[count:], strict=True)), activity

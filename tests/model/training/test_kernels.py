@@ -22,10 +22,11 @@ CASES = [
 ]
 
 
-def run_both(steps, batch, sizes, inputs, dtype, dropped, train_thresholds=True):
+def run_both(steps, batch, sizes, inputs, dtype, dropped, train_thresholds=True, reset="before"):
     generator = torch.Generator().manual_seed(steps + batch)
     layers = [
-        random_layer(i, h, batch, seed=h + n) for n, (i, h) in enumerate(zip((inputs, *sizes[:-1]), sizes, strict=True))
+        random_layer(i, h, batch, seed=h + n, reset=reset)
+        for n, (i, h) in enumerate(zip((inputs, *sizes[:-1]), sizes, strict=True))
     ]
     for layer in layers:
         layer["weight_x"] /= layer["weight_x"].shape[1] ** 0.5
@@ -49,7 +50,7 @@ def run_both(steps, batch, sizes, inputs, dtype, dropped, train_thresholds=True)
             for layer, mask in zip(leaves, masks, strict=True):
                 hidden, events, end = egru_layer(
                     hidden, (layer["y"], layer["c"]), layer["weight_x"], layer["weight_y"], layer["bias"],
-                    layer["threshold"], slope=1.2, width=0.8,
+                    layer["threshold"], layer.get("bias_y"), slope=1.2, width=0.8,
                 )  # fmt: skip
                 hidden = hidden if mask is None else hidden * mask
                 activity.append(events.mean())
@@ -59,10 +60,10 @@ def run_both(steps, batch, sizes, inputs, dtype, dropped, train_thresholds=True)
             if not train_thresholds:
                 for layer in leaves:
                     layer["threshold"].requires_grad_(False)
-            names = ("weight_x", "weight_y", "bias", "threshold")
+            names = ("weight_x", "weight_y", "bias", "threshold", "bias_y")
             hidden, ends, activity = egru.run_stack(
                 x_leaf, [(layer["y"].detach(), layer["c"].detach()) for layer in leaves],
-                *([layer[name] for layer in leaves] for name in names),
+                *([layer.get(name) for layer in leaves] for name in names),
                 [None if mask is None else mask.to(device, precision) for mask in masks],
                 slope=1.2, width=0.8, dtype=dtype,
             )  # fmt: skip
@@ -71,9 +72,9 @@ def run_both(steps, batch, sizes, inputs, dtype, dropped, train_thresholds=True)
         for index, (y, c) in enumerate(ends):
             result |= {f"{index}.y": y, f"{index}.c": c}
         for index, layer in enumerate(leaves):
-            names = ("weight_x", "weight_y", "bias", "threshold")
-            result |= {f"{index}.d_{name}": layer[name].grad for name in names if layer[name].grad is not None}
-        results.append({name: tensor.detach().double().cpu() for name, tensor in result.items()})
+            names = ("weight_x", "weight_y", "bias", "threshold", "bias_y")
+            result |= {f"{index}.d_{name}": layer[name].grad for name in names if name in layer}
+        results.append({name: tensor.detach().double().cpu() for name, tensor in result.items() if tensor is not None})
     return results
 
 
@@ -81,12 +82,14 @@ def relative_errors(expected, got):
     return {name: ((got[name] - expected[name]).norm() / (expected[name].norm() + 1e-12)).item() for name in got}
 
 
+@pytest.mark.parametrize("reset", ["before", "after"])
 @pytest.mark.parametrize(
     ("steps", "batch", "sizes", "inputs", "dropped"),
     CASES,
 )
-def test_fused_layers_equal_the_plain_path(steps, batch, sizes, inputs, dropped):
-    expected, got = run_both(steps, batch, sizes, inputs, torch.float32, dropped)
+def test_fused_layers_equal_the_plain_path(steps, batch, sizes, inputs, dropped, reset):
+    expected, got = run_both(steps, batch, sizes, inputs, torch.float32, dropped, reset=reset)
+    assert ("0.d_bias_y" in got) == (reset == "after")
     assert set(expected) == set(got)
     errors = relative_errors(expected, got)
     assert max(errors.values()) < 2e-5, errors
@@ -167,10 +170,11 @@ def test_fused_lstm_in_bfloat16_is_close(batch, sizes):
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="bfloat16 matrix products are tested on a CUDA device")
+@pytest.mark.parametrize("reset", ["before", "after"])
 @pytest.mark.parametrize(("batch", "sizes"), [(64, (190, 130)), (100, (300, 64, 70))])
-def test_fused_layers_in_bfloat16_are_close(batch, sizes):
+def test_fused_layers_in_bfloat16_are_close(batch, sizes, reset):
     # A rounding that moves a state over its threshold changes an event; few do.
-    expected, got = run_both(20, batch, sizes, 90, torch.bfloat16, True)
+    expected, got = run_both(20, batch, sizes, 90, torch.bfloat16, True, reset=reset)
     errors = relative_errors(expected, got)
     assert max(errors.values()) < 0.25, errors
 
