@@ -163,7 +163,9 @@ def open_virtual(
     return open_program(build.program(console=console), trace=trace)
 
 
-def open_program(program, *, trace=None, stepped=True, timeout=REPLY_SECONDS):
+def open_program(
+    program: Path, *, trace: str | Path | None = None, stepped: bool = True, timeout: float = REPLY_SECONDS
+) -> Transport:
     """Start a virtual board's program.
 
     Parameters
