@@ -104,10 +104,12 @@ def training_decorators(command: Callable[..., Any]) -> Callable[..., Any]:
 def show_training(result: "TrainingResult", output: str, as_json: bool) -> None:
     """Print the ``result`` of a training with a checkpoint in ``output``: a table, or JSON where ``as_json`` is set."""
     summary = result.summary()
+    accuracy = summary["valid_accuracy"]
     loss = f"{summary['valid_loss']:.4f} nats (perplexity {summary['valid_perplexity']:.3f})"
     rows = [
         ("epochs", str(summary["epochs"])),
         ("validation loss", loss if summary["activity"] else "not measured yet"),
+        *([("validation accuracy", f"{accuracy:.2%}")] if accuracy is not None else []),
         ("RNN weights that are zero", f"{summary['sparsity']:.1%}"),
         ("activity by layer", percentages(summary["activity"])),
         ("time", f"{summary['seconds']:.0f} s"),

@@ -8,7 +8,7 @@ __all__ = ["Bar"]
 
 
 class Bar:
-    """Epoch, tokens a second, loss, validation perplexity, and the time left.
+    """Epoch, tokens a second, loss, what the last validation found, and the time left.
 
     Parameters
     ----------
@@ -23,9 +23,9 @@ class Bar:
         self._progress = None
         if shown:
             text = "epoch {task.completed:.1f}/{task.total:.0f}  {task.fields[speed]:>9} tokens/s  loss "
-            text += "{task.fields[loss]}  valid perplexity {task.fields[perplexity]}"
+            text += "{task.fields[loss]}  valid {task.fields[valid]}"
             self._progress = Progress(BarColumn(), TextColumn(text), TimeRemainingColumn())
-            self._task = self._progress.add_task("", total=epochs, completed=done, speed="-", loss="-", perplexity="-")
+            self._task = self._progress.add_task("", total=epochs, completed=done, speed="-", loss="-", valid="-")
 
     def __enter__(self) -> Self:
         if self._progress is not None:
@@ -43,10 +43,7 @@ class Bar:
         self._next = now + 1.0
         return True
 
-    def show(self, epoch: float, loss: float, speed: float, perplexity: float | None) -> None:
-        """Show how far it is: `epoch`, training `loss`, `speed` in tokens a second, validation `perplexity`."""
+    def show(self, epoch: float, loss: float, speed: float, valid: str) -> None:
+        """Show how far it is: `epoch`, training `loss`, `speed` in tokens a second, what the `valid` text gave."""
         if self._progress is not None:
-            shown = "-" if perplexity is None else f"{perplexity:.2f}"
-            self._progress.update(
-                self._task, completed=epoch, speed=f"{speed:,.0f}", loss=f"{loss:.4f}", perplexity=shown
-            )
+            self._progress.update(self._task, completed=epoch, speed=f"{speed:,.0f}", loss=f"{loss:.4f}", valid=valid)

@@ -1,4 +1,6 @@
-"""What a training reads, segment by segment: a text in streams, or sequences in batches."""
+"""What a training reads, segment by segment: a text in streams, or sequences in batches; and what validation finds."""
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +12,25 @@ from egret.model.training.network import LanguageModel
 from egret.model.training.options import LoopOptions, TrainingOptions
 from egret.model.training.schedule import equal_streams, segment_lengths
 
-__all__ = ["SequenceFeed", "TextFeed", "feeds"]
+__all__ = ["SequenceFeed", "TextFeed", "Validation", "feeds"]
+
+
+class Validation(NamedTuple):
+    """What a network does on what it is validated on.
+
+    Attributes
+    ----------
+    loss : float
+        Nats a token, or a class that is asked for.
+    activity : list of float
+        One a layer.
+    accuracy : float or None
+        Share of the classes that are right, 0 to 1; None of a text.
+    """
+
+    loss: float
+    activity: list[float]
+    accuracy: float | None = None
 
 
 class TextFeed:
@@ -93,21 +113,9 @@ class SequenceFeed:
         return [torch.from_numpy(array).to(self._device) for array in (values, classes)]
 
     @torch.no_grad()
-    def evaluate(self, model: LanguageModel) -> tuple[float, list[float]]:
-        """Loss and activity of all sequences.
-
-        Parameters
-        ----------
-        model : LanguageModel
-
-        Returns
-        -------
-        loss : float
-            Nats a class that is asked for.
-        activity : list of float
-            One a layer.
-        """
-        loss, asked, activity = 0.0, 0, torch.zeros(model.configuration.layers, device=self._device)
+    def evaluate(self, model: LanguageModel) -> Validation:
+        """Loss, activity and accuracy of a ``model`` on all sequences."""
+        loss, asked, right, activity = 0.0, 0, 0, torch.zeros(model.configuration.layers, device=self._device)
         model.eval()
         try:
             for first in range(0, len(self._sequences), BATCH):
@@ -116,10 +124,11 @@ class SequenceFeed:
                 count = int((targets != NO_CLASS).sum())
                 loss += float(model.loss(hidden, targets)) * count
                 asked += count
+                right += int((model.logits(hidden).argmax(dim=-1) == targets).sum())
                 activity += share * x.shape[1]
         finally:
             model.train()
-        return loss / asked, (activity / len(self._sequences)).tolist()
+        return Validation(loss / asked, (activity / len(self._sequences)).tolist(), right / asked)
 
 
 def feeds(

@@ -20,7 +20,7 @@ from egret.model.tokens import Vocabulary
 from egret.model.training.averaging import Average, copy_parameters
 from egret.model.training.bar import Bar
 from egret.model.training.distillation import teach
-from egret.model.training.feeds import SequenceFeed, TextFeed, feeds
+from egret.model.training.feeds import SequenceFeed, TextFeed, Validation, feeds
 from egret.model.training.graphs import Graphs
 from egret.model.training.network import LanguageModel
 from egret.model.training.options import TrainingOptions, by_content
@@ -54,6 +54,8 @@ class TrainingResult:
         Of the saved network, nats a token.
     activity : list of float
         Of the saved network on the validation text, one a layer.
+    valid_accuracy : float or None
+        Of the saved network, the share of classes that are right; None of a text.
     epochs : int
         Epochs done.
     seconds : float
@@ -68,6 +70,7 @@ class TrainingResult:
 
     valid_loss: float
     activity: list[float]
+    valid_accuracy: float | None
     epochs: int
     seconds: float
     tokens_per_second: float
@@ -267,8 +270,8 @@ class Trainer:
     # Evaluation
 
     @torch.no_grad()
-    def evaluate(self, streams: torch.Tensor | SequenceFeed | None = None) -> tuple[float, list[float]]:
-        """Loss and activity on a text, state zero at the start of each stream and carried.
+    def evaluate(self, streams: torch.Tensor | SequenceFeed | None = None) -> Validation:
+        """Loss and activity on a text, or on sequences; state zero at the start of each stream and carried.
 
         Parameters
         ----------
@@ -277,10 +280,7 @@ class Trainer:
 
         Returns
         -------
-        loss : float
-            Nats a token.
-        activity : list of float
-            One a layer.
+        Validation
         """
         streams = self._valid if streams is None else streams
         if isinstance(streams, SequenceFeed):
@@ -309,10 +309,10 @@ class Trainer:
         finally:
             self.model.train()
         loss, *activity = (sums.double() / (len(streams) - 1)).tolist()
-        return loss, activity
+        return Validation(loss, activity)
 
-    def evaluate_other(self, parameters: Mapping[str, torch.Tensor]) -> tuple[float, list[float]]:
-        """Loss and activity of the validation text with other parameters.
+    def evaluate_other(self, parameters: Mapping[str, torch.Tensor]) -> Validation:
+        """As `evaluate`, with other parameters.
 
         Parameters
         ----------
@@ -321,9 +321,7 @@ class Trainer:
 
         Returns
         -------
-        loss : float
-        activity : list of float
-            As for `evaluate`.
+        Validation
         """
         own = dict(self.model.named_parameters())
         kept = copy_parameters(own)
@@ -393,7 +391,7 @@ class Trainer:
                         loss = self._mean_sums()[0]
                         now = time.monotonic()
                         speed = epoch_tokens / (now - epoch_begin - overhead)
-                        bar.show(position.epoch + start / len(self._train), loss, speed, self._last_perplexity())
+                        bar.show(position.epoch + start / len(self._train), loss, speed, self._last_validation())
                     position.seconds = earlier + now - begin
                     if directory is not None and now - saved > self.options.machine.save_seconds:
                         self.save(directory)
@@ -409,7 +407,7 @@ class Trainer:
                 position.seconds = position.history[-1]["seconds"] = earlier + time.monotonic() - begin
                 if on_epoch is not None:
                     on_epoch(position.history[-1])
-                bar.show(position.epoch, train_loss, position.tokens_per_second, self._last_perplexity())
+                bar.show(position.epoch, train_loss, position.tokens_per_second, self._last_validation())
         if directory is not None:
             self.save(directory)
         return self.result()
@@ -428,7 +426,7 @@ class Trainer:
             if self.rounding is not None:
                 self.rounding.take()
                 self.rounding.fit()
-            position.best_loss, position.best_activity, self._best = None, None, None
+            position.best_loss = position.best_activity = position.best_accuracy = self._best = None
             if self.average is not None:
                 self.average.restart()
 
@@ -445,8 +443,12 @@ class Trainer:
     def _mean_sums(self) -> list[float]:
         return (self._sums.double() / max(1, self.position.summed)).tolist()
 
-    def _last_perplexity(self) -> float | None:
-        return self.position.history[-1]["valid_perplexity"] if self.position.history else None
+    def _last_validation(self) -> str:
+        if not self.position.history:
+            return "-"
+        last = self.position.history[-1]
+        accuracy = last.get("valid_accuracy")
+        return f"perplexity {last['valid_perplexity']:.2f}" + ("" if accuracy is None else f", accuracy {accuracy:.2%}")
 
     def _end_epoch(self, train_loss: float, train_activity: list[float]) -> None:
         position, loop = self.position, self.options.training
@@ -454,36 +456,35 @@ class Trainer:
             raise TrainingError(
                 f"training diverged in epoch {position.epoch + 1}: the loss is {train_loss}; try a lower learning_rate"
             )
-        loss, activity = self.evaluate()
-        found: list[tuple[float, list[float], Mapping[str, torch.Tensor]]]
-        found = [(loss, activity, dict(self.model.named_parameters()))]
-        averaged = None
+        own, averaged = self.evaluate(), None
+        found: list[tuple[Validation, Mapping[str, torch.Tensor]]]
+        found = [(own, dict(self.model.named_parameters()))]
         if self.average is not None and self.average.updates:
-            other, other_activity = self.evaluate_other(self.average.tensors)
-            found.append((other, other_activity, self.average.tensors))
-            if self.rounding is not None:
-                found[-1] = other, other_activity, self.rounding.rounded(self.average.tensors)
-            averaged = _perplexity(other)
+            other = self.evaluate_other(self.average.tensors)
+            tensors = self.average.tensors
+            found.append((other, tensors if self.rounding is None else self.rounding.rounded(tensors)))
+            averaged = _perplexity(other.loss)
         position.epoch += 1
         position.segment = 0
         position.history.append(
             {
                 "epoch": position.epoch,
                 "train_loss": train_loss,
-                "valid_loss": loss,
-                "valid_perplexity": _perplexity(loss),
+                "valid_loss": own.loss,
+                "valid_perplexity": _perplexity(own.loss),
+                "valid_accuracy": own.accuracy,
                 "train_activity": train_activity,
                 "averaged_perplexity": averaged,
-                "activity": activity,
+                "activity": own.activity,
                 "learning_rate": loop.learning_rate * learning_rate_factor(position.epoch, loop),
                 "sparsity": self.sparsity(),
                 "tokens_per_second": position.tokens_per_second,
             }
         )
         more_pruning = any(epoch >= position.epoch for epoch in self.prune_at)
-        loss, activity, parameters = min(found, key=lambda candidate: candidate[0])
-        if loss < (math.inf if position.best_loss is None else position.best_loss) and not more_pruning:
-            position.best_loss, position.best_activity = loss, activity
+        best, parameters = min(found, key=lambda candidate: candidate[0].loss)
+        if best.loss < (math.inf if position.best_loss is None else position.best_loss) and not more_pruning:
+            position.best_loss, position.best_activity, position.best_accuracy = best
             self._best = copy_parameters(parameters)
             self._best_is_saved = False
 
@@ -494,13 +495,14 @@ class Trainer:
     def result(self) -> TrainingResult:
         """The run so far."""
         position = self.position
-        loss, activity = position.best_loss, position.best_activity
+        loss, activity, accuracy = position.best_loss, position.best_activity, position.best_accuracy
         if loss is None or activity is None:
             last = position.history[-1] if position.history else {"valid_loss": math.inf, "activity": []}
-            loss, activity = last["valid_loss"], last["activity"]
+            loss, activity, accuracy = last["valid_loss"], last["activity"], last.get("valid_accuracy")
         return TrainingResult(
             valid_loss=loss,
             activity=activity,
+            valid_accuracy=accuracy,
             epochs=position.epoch,
             seconds=position.seconds,
             tokens_per_second=position.tokens_per_second,

@@ -42,6 +42,8 @@ class Position:
     best_loss : float or None
         Validation loss of the network kept, nats a token; None where none is.
     best_activity : list of float or None
+    best_accuracy : float or None
+        Of the same validation; None of a text, too.
     seconds : float
         Wall time of all runs that led here.
     tokens_per_second : float
@@ -56,6 +58,7 @@ class Position:
     summed: int = 0
     best_loss: float | None = None
     best_activity: list[float] | None = None
+    best_accuracy: float | None = None
     seconds: float = 0.0
     tokens_per_second: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -150,7 +153,7 @@ def read_state(
     if not path.exists():
         return None
     with refuse_damage(directory):
-        content = json.loads(path.read_bytes())
+        content = {"best_accuracy": None} | json.loads(path.read_bytes())  # states had none at first
         data = b"".join((directory / name).read_bytes() for name in content["files"])
         if content["version"] != _VERSION:
             raise InputError(f"{path}: version {content['version']!r} is not supported; accepted is {_VERSION}")

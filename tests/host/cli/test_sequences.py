@@ -52,6 +52,18 @@ def test_evaluate(egret):
 
 
 @pytest.mark.usefixtures("files")
+def test_train(egret):
+    """The accuracy beside the loss is what `egret evaluate` counts."""
+    names = ("tokens=number", "hidden_sizes=[5]", "batch=3", "epochs=2")
+    options = ("--train", "data.npz", "--valid", "data.npz", "--device", "cpu", *(f"--set={name}" for name in names))
+    found = json.loads(egret("train", "-o", "trained", *options, "--json")[1])
+    counted = json.loads(egret("evaluate", "trained", "--data", "data.npz", "--engine", "float", "--json")[1])
+    assert found["valid_accuracy"] == counted["accuracy"]
+    table = egret("train", "-o", "trained", *options)[1]
+    assert re.search(rf"validation accuracy +│ {counted['accuracy']:.2%} ", table)
+
+
+@pytest.mark.usefixtures("files")
 def test_every_stream_inside_the_core(egret):
     status, out, _ = egret(
         "simulate", "network", "--data", "data.npz", "--tokens", 9, "--simulator", "icarus", "--json"

@@ -15,6 +15,7 @@ import torch
 from egret.model.checkpoint import load_checkpoint
 from egret.model.errors import InputError, TrainingError
 from egret.model.training import averaging, loop
+from egret.model.training.feeds import Validation
 from egret.model.training.loop import Trainer
 from egret.model.training.network import LanguageModel
 from egret.model.training.schedule import equal_streams
@@ -47,8 +48,9 @@ def test_training_learns_and_saves_the_best_network(tmp_path, texts, cell):
     model = LanguageModel.from_checkpoint(saved)
     again = Trainer(plan, model, saved.vocabulary, saved.vocabulary.encode(TEXT),
                              saved.vocabulary.encode(TEXT[:200]))  # fmt: skip
-    loss, activity = again.evaluate()
+    loss, activity, accuracy = again.evaluate()
     assert loss == pytest.approx(result.valid_loss, rel=1e-6) and activity == pytest.approx(result.activity)
+    assert accuracy is None and result.valid_accuracy is None
 
 
 def test_averages_equal_those_by_hand(tmp_path, texts, monkeypatch):
@@ -97,7 +99,7 @@ def test_the_better_of_running_and_averaged_is_kept(tmp_path, texts, monkeypatch
     def evaluate(trainer):
         calls.append(0)
         parameters.append({name: value.detach().clone() for name, value in trainer.model.named_parameters()})
-        return (1.0 if (len(calls) - 1) % 2 == better else 2.0) / len(calls), [0.5, 0.5]
+        return Validation((1.0 if (len(calls) - 1) % 2 == better else 2.0) / len(calls), [0.5, 0.5])
 
     monkeypatch.setattr(Trainer, "evaluate", evaluate)
     train(small_options(texts, averaging=1.0), tmp_path / "out")
