@@ -1,40 +1,25 @@
-"""Train the network of `model/digits`: handwritten digits, which enter row by row, and their names come out.
+"""Write the sequences of `model/digits`: handwritten digits, which enter row by row.
 
     pip install scikit-learn
-    python -m bench.digits -o model/digits
+    python -m bench.digits -o build/digits
 
 The digits are scikit-learn's (the test set of E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits,
-UCI, 1998, CC BY 4.0): 1,797 images of 8 x 8 numbers from 0 to 16. A fifth of them, drawn by a seed, are held out and
-written to ``test.npz``. A minute or two on one core; the same seed gives the same network.
+UCI, 1998, CC BY 4.0): 1,797 images of 8 x 8 numbers from 0 to 16. A seed draws which are in ``test.npz``, in
+``valid.npz`` and in ``train.npz``. The last has copies of each image, of which about half are moved by a pixel. The
+same seed gives the same files. docs/sequences.md has the commands that train the network.
 """
 
+import io
 from pathlib import Path
-from typing import cast
 
 import click
 import numpy as np
 
-from egret.host.evaluation import evaluate_network
-from egret.host.progress import progress_bar
-from egret.model.checkpoint import save_checkpoint
 from egret.model.errors import needs
 from egret.model.files import write_aside
-from egret.model.sequences import SequenceEvaluation, Sequences
-from egret.model.tokens import Vocabulary
-from egret.model.training.sequences import train_sequences
 
-HELD_OUT = 360
-
-
-def halves(seed: int = 0) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Images uint8 [N, 8, 8] and digits int [N]: those to learn from, and those held out."""
-    with needs("sklearn", "scikit-learn", "the digits"):
-        from sklearn.datasets import load_digits  # pyright: ignore[reportMissingImports]
-    data = load_digits()
-    images = (data.images * 16).clip(0, 255).astype(np.uint8)
-    order = np.random.default_rng(seed).permutation(len(images))
-    test, train = order[:HELD_OUT], order[HELD_OUT:]
-    return (images[train], data.target[train]), (images[test], data.target[test])
+TEST, VALID = 360, 137
+"""Images of the test and of the validation; the other 1,300 are trained on."""
 
 
 def moved(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -46,49 +31,27 @@ def moved(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 @click.command()
-@click.option("-o", "--output", required=True, help="Directory to write the checkpoint and test.npz to.")
-@click.option("--hidden", default=128, show_default=True, help="Neurons of the one layer.")
-@click.option("--sparsity", default=0.8, show_default=True, help="Share of the weights that become zeros.")
-@click.option("--event-weight", default=0.05, show_default=True, help="Price of an event a neuron and step.")
-@click.option("--epochs", default=60, show_default=True)
-@click.option("--seed", default=1, show_default=True)
-def main(output: str, hidden: int, sparsity: float, event_weight: float, epochs: int, seed: int) -> None:
-    """Train, and say how many of the digits held out are told right."""
-    import torch
-
-    torch.set_num_threads(1)  # sums in the same order on every machine
-    train, test = halves()
-    names = Vocabulary([str(digit) for digit in range(10)], "number")
-    with progress_bar("training") as progress:
-        checkpoint = train_sequences(
-            Sequences.of(*train),
-            names,
-            (hidden,),
-            sparsity=sparsity,
-            event_weight=event_weight,
-            epochs=epochs,
-            change=moved,
-            seed=seed,
-            progress=progress,
-        )
-    save_checkpoint(checkpoint, output, compress=True)
-    write_aside(Path(output) / "test.npz", _packed(x=test[0], y=test[1].astype(np.int32)))
-    found = cast(SequenceEvaluation, evaluate_network(checkpoint, Sequences.of(*test)))
-    click.echo(f"{found.right} of {found.asked} right, activity {found.activity[0]:.1%}")
-
-
-def _packed(**arrays: np.ndarray) -> bytes:
-    """A .npz that is the same bytes whenever it is written."""
-    import io
-    import zipfile
-
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            one = io.BytesIO()
-            np.save(one, array, allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), one.getvalue(), zipfile.ZIP_DEFLATED)
-    return data.getvalue()
+@click.option("-o", "--output", required=True, help="Directory to write to.")
+@click.option("--copies", default=8, show_default=True, help="Of each image that is trained on.")
+@click.option("--seed", default=0, show_default=True)
+def main(output: str, copies: int, seed: int) -> None:
+    """Write train.npz, valid.npz and test.npz."""
+    with needs("sklearn", "scikit-learn", "the digits"):
+        from sklearn.datasets import load_digits  # pyright: ignore[reportMissingImports]
+    data, random = load_digits(), np.random.default_rng(seed)
+    images, digits = (data.images * 16).clip(0, 255).astype(np.uint8), data.target.astype(np.int32)
+    test, valid, train = np.split(random.permutation(len(images)), [TEST, TEST + VALID])
+    train = np.tile(train, copies)
+    Path(output).mkdir(parents=True, exist_ok=True)
+    for name, x, of in (
+        ("train", moved(images[train], random), train),
+        ("valid", images[valid], valid),
+        ("test", images[test], test),
+    ):
+        packed = io.BytesIO()
+        np.savez_compressed(packed, x=x, y=digits[of])
+        write_aside(Path(output) / f"{name}.npz", packed.getvalue())
+        click.echo(f"{name}.npz: {len(x):,} sequences")
 
 
 if __name__ == "__main__":

@@ -6,37 +6,21 @@ import zipfile
 import numpy as np
 import pytest
 
-from egret.model.checkpoint import Checkpoint, NetworkConfiguration, load_checkpoint, save_checkpoint
+from egret.model.checkpoint import NetworkConfiguration
 from egret.model.compiler.compile import compile_image, configuration_for
 from egret.model.compiler.image import Image
 from egret.model.compiler.unpack import read_image
-from egret.model.counts import checkpoint_columns, checkpoint_readout, integer_columns, integer_readout
+from egret.model.counts import integer_columns, integer_readout
 from egret.model.errors import InputError
-from egret.model.floating import FloatEngine
 from egret.model.integer import IntegerEngine
 from egret.model.integer_file import load_integer, save_integer
 from egret.model.native import NativeEngine
-from egret.model.quantise import dequantise, quantise
 from egret.model.sequences import NO_CLASS, Sequences, evaluate_sequences
 from egret.model.tokens import Vocabulary
-from egret.model.training.sequences import train_sequences
 from tests.support.numbers import number_network, number_sequences
-
-SIDES = Vocabulary(["left", "right"], "number")
-
-
-def sides(count, seed, dtype=np.uint8):
-    """Which half of the inputs was the brighter one in the first of three steps."""
-    random = np.random.default_rng(seed)
-    y = random.integers(0, 2, count)
-    x = random.integers(0, 100, (count, 3, 4))
-    x[np.arange(count), 0, 2 * y] += 120
-    return Sequences.of((x if dtype == np.uint8 else x - 110).astype(dtype), y)
 
 
 def counts(network):
-    if isinstance(network, Checkpoint):
-        return checkpoint_columns(network), checkpoint_readout(network)
     return integer_columns(network), integer_readout(network)
 
 
@@ -169,47 +153,6 @@ def test_a_network_of_numbers_in_its_files(tmp_path):
         dataclasses.replace(network, readout_bias=network.readout_bias[:3])
 
 
-@pytest.mark.parametrize("reset", ["before", "after"])
-def test_training(tmp_path, reset):
-    seen = []
-    options = {"epochs": 30, "batch": 16, "sparsity": 0.5, "event_weight": 0.01, "dropout": 0.0, "reset": reset}
-    trained = train_sequences(sides(160, 1), SIDES, (12,), **options, progress=lambda *done: seen.append(done))
-    assert seen[-1] == (30, 30)
-    weights = [trained.tensors[f"layers.0.weight_{name}"] for name in "xy"]
-    assert [np.mean(weight == 0) for weight in weights] == pytest.approx([0.5, 0.5], abs=0.01)
-    save_checkpoint(trained, tmp_path / "checkpoint")
-    trained, test = load_checkpoint(tmp_path / "checkpoint"), sides(100, 2)
-    ran = evaluate_sequences(FloatEngine(trained), *counts(trained), test, integers=False)
-    assert ran.accuracy > 0.9
-    assert ran.macs.pruned == sum(np.count_nonzero(weight) for weight in weights)
-    network = quantise(trained)
-    integers = evaluate_sequences(IntegerEngine(network), *counts(network), test, integers=True)
-    assert abs(integers.accuracy - ran.accuracy) <= 0.02
-    assert integers.activity == pytest.approx(ran.activity, abs=0.03)
-    if reset == "before":
-        again = quantise(dequantise(network))
-        np.testing.assert_array_equal(again.layers[0].weight_x, network.layers[0].weight_x)
-
-
-def test_numbers_with_a_sign_are_learned():
-    trained = train_sequences(sides(160, 1, np.int8), SIDES, (12,), epochs=25, batch=16, dropout=0.0)
-    assert trained.configuration.embedding_size == 8
-    ran = evaluate_sequences(FloatEngine(trained), *counts(trained), sides(100, 2, np.int8), integers=False)
-    assert ran.accuracy > 0.95
-
-
-def test_training_is_refused():
-    for options, message in (
-        ({"sparsity": 1.0}, "sparsity must be from 0 to below 1, not 1.0"),
-        ({"epochs": 0}, "epochs must be an integer of at least 1, not 0"),
-        ({"reset": "never"}, "reset must be 'before' or 'after', not 'never'"),
-    ):
-        with pytest.raises(InputError, match=message):
-            train_sequences(sides(8, 1), SIDES, (4,), **options)
-    with pytest.raises(InputError, match="asks for class"):
-        train_sequences(number_sequences(1), SIDES, (4,))
-
-
 def test_configurations():
     for wrong in ({"tied": True, "embedding_size": 7}, {"readout": {"head": 1, "groups": [1], "rows": 1}}):
         fields = {"cell": "egru", "tokens": "number", "vocab_size": 2, "embedding_size": 4, "hidden_sizes": (7,)}
@@ -220,4 +163,4 @@ def test_configurations():
             Vocabulary(names, "number")
     assert Vocabulary.from_bytes(b"a class\nb\n", "number").tokens == ("a class", "b")
     with pytest.raises(InputError, match="the network takes numbers, not a text"):
-        SIDES.encode("left")
+        Vocabulary(["left", "right"], "number").encode("left")
