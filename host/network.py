@@ -190,14 +190,9 @@ class Network:
         """Of the network; raises `InputError` where its input is events."""
         if self._is_checkpoint:
             return self.checkpoint.vocabulary
-        self.refuse_events()
-        assert self.integer.vocabulary is not None
-        return self.integer.vocabulary
-
-    def refuse_events(self) -> None:
-        """Raise `InputError` where a later part of a network was named, whose input is events."""
-        if self._compiled is not None and self._compiled.configuration.takes_events and not self._compiled.vocabulary:
+        if self.integer.vocabulary is None:
             raise self._is_a_part("takes events, not tokens")
+        return self.integer.vocabulary
 
     def refuse_numbers(self) -> None:
         """Raise `InputError` where the network's input is numbers, not tokens."""
@@ -340,10 +335,7 @@ class Network:
         shape = self.checkpoint.configuration if self._is_checkpoint else None
         inputs = self.integer.embedding.shape[1] if shape is None else shape.embedding_size
         if data is None:
-            import numpy as np
-
-            numbers = np.random.default_rng(0).integers(-255, 256, (1, count or 1, inputs))
-            return Sequences.of(numbers.clip(0).astype(np.uint8), np.zeros(1, np.int32))
+            return _drawn(count or 1, inputs)
         found = data if isinstance(data, Sequences) else Sequences.load(data)
         try:
             found = found.first(count)
@@ -514,7 +506,8 @@ class Network:
         Parameters
         ----------
         inputs
-            As for `evaluate`. The state is not zeroed between sequences.
+            As for `evaluate`; without them what enters a later part of a network is drawn, too. The state is not zeroed
+            between sequences.
         tokens : int
             Steps to run.
         simulator : str
@@ -541,7 +534,10 @@ class Network:
             from egret.sim.lockstep import run
         from egret.model.sequences import Sequences
 
-        found = self._given(inputs, tokens if inputs is None else None)
+        if inputs is None and not self._is_checkpoint and self.integer.vocabulary is None:
+            found = _drawn(tokens, self.integer.embedding.shape[1])
+        else:
+            found = self._given(inputs, tokens if inputs is None else None)
         steps = found.values.reshape(-1, found.inputs) if isinstance(found, Sequences) else found[:-1]
         if not 1 <= tokens <= len(steps):
             name = inputs if isinstance(inputs, str | Path) else "inputs"
@@ -716,6 +712,16 @@ class Network:
             self.image.save(aside / "image")
             files = publish(result, aside, target, name + board.suffix)
         return summary | {"files": {key: str(path) for key, path in files.items()}}
+
+
+def _drawn(steps, inputs):
+    """A sequence of so many ``steps``, which asks for class 0: half of its numbers are zeros."""
+    import numpy as np
+
+    from egret.model.sequences import Sequences
+
+    numbers = np.random.default_rng(0).integers(-255, 256, (1, steps, inputs))
+    return Sequences.of(numbers.clip(0).astype(np.uint8), np.zeros(1, np.int32))
 
 
 def _array(tensor):

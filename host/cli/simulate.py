@@ -18,7 +18,7 @@ __all__ = ["simulate"]
 @click.command()
 @click.argument("source")
 @click.option("--text", help="Text to run; the network's own samples by default.")
-@click.option("--data", help="Sequences to run (.npz), where numbers enter; numbers that are drawn by default.")
+@click.option("--data", help="Sequences to run (.npz), where numbers enter; drawn by default.")
 @click.option("--tokens", type=int, default=20, show_default=True, help="Steps to run.")
 @simulator_option
 @core_options()
@@ -45,7 +45,8 @@ def simulate(
 ) -> None:
     """Run SOURCE under a simulator and compare every stream inside the core with the integer network.
 
-    The first divergence is named: stream, step, layer and place.
+    The first divergence is named: stream, step, layer and place. SOURCE may be the image of a part of a network; what
+    enters a later part is drawn.
     """
     for name, probability in (("--idle", idle), ("--backpressure", backpressure)):
         if not 0 <= probability < 1:
@@ -54,7 +55,6 @@ def simulate(
         raise InputError(f"--tokens must be at least 1, not {tokens}")
     check_files({"--waves": waves}, {"SOURCE": source, "--text": text, "--data": data})
     network = Network(source, parts=True, **core)
-    network.refuse_events()
     inputs = None if text is None and data is None else network.inputs(text, data)
     options = {"seed": seed, "idle": idle, "backpressure": backpressure, "waves": waves and Path(waves)}
     with until_it_differs():

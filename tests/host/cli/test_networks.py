@@ -1,5 +1,6 @@
 """Networks and texts that cannot be used, for every command that takes one."""
 
+import json
 import os
 import shutil
 
@@ -87,7 +88,7 @@ EVENTS = "the image of a part of a network, which takes events, not tokens"
         (("estimate", "part"), NO_READOUT, NO_READOUT),
         (("bench", "part"), NO_READOUT, NO_READOUT),
         (("bench", "part", "--split", "1"), NO_READOUT, NO_READOUT),
-        (("simulate", "part"), f"{NO_READOUT} to write a text with", EVENTS),
+        (("simulate", "part"), f"{NO_READOUT} to write a text with", None),
         (("simulate", "part", "--text", "text"), None, EVENTS),
     ],
 )
@@ -102,6 +103,14 @@ def test_the_image_of_a_part_of_a_network_is_named(arguments, first, later, refu
             f"part: {NO_READOUT} to simulate a text with; --tokens 0 leaves the simulation out"
         )
     assert sorted(os.listdir()) == ["network", "part", "text"]
+
+
+def test_a_later_part_is_simulated(egret, network):
+    integer = Network("network").integer
+    pipeline_images(integer, [1], lanes=2)[1].save("part")
+    status, out, err = egret("simulate", "part", "--tokens", 3, "--simulator", "icarus", "--json")
+    found = json.loads(out)
+    assert (status, err, found["tokens"], found["compared"]["gate_u"]) == (0, "", 3, 3 * integer.hidden[1])
 
 
 def test_parts_can_be_compiled_again(egret, network):
