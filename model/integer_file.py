@@ -44,13 +44,13 @@ from egret.model.files import MOST_LAYERS, check_unpacked, refuse_foreign, write
 from egret.model.groups import MOST_ROWS
 from egret.model.integer import IntegerLayer, IntegerNetwork
 from egret.model.readout import IntegerGroups
-from egret.model.tokens import Vocabulary
+from egret.model.tokens import MOST_TOKENS, Vocabulary
 
 __all__ = ["load_integer", "save_integer"]
 
 PLAIN, GROUPED, AFTER = FORMATS = "egret-integer-2", "egret-integer-3", "egret-integer-4"
 _NUMBERS = ("readout_fraction", "accumulator_bits", "gate_index_bits")
-_LARGEST_SIZE = 1 << 16  # of one dimension
+_LARGEST_SIZE = 1 << 16  # of one dimension but the vocabulary
 _LARGEST_VOCABULARY = 1 << 26  # bytes
 
 
@@ -221,8 +221,9 @@ def _check_sizes(vocabulary, embedding, hidden, path):
         raise InputError(f"{path}: hidden must be a list of 1 to {MOST_LAYERS} sizes, not {layers}")
     sizes = [("vocabulary_size", vocabulary), ("embedding_size", embedding)]
     for name, size in (*sizes, *((f"hidden[{layer}]", size) for layer, size in enumerate(hidden))):
-        if type(size) is not int or not 1 <= size <= _LARGEST_SIZE:
-            raise InputError(f"{path}: {name} must be an integer from 1 to {_LARGEST_SIZE}, not {size!r}")
+        most = MOST_TOKENS if name == "vocabulary_size" else _LARGEST_SIZE
+        if type(size) is not int or not 1 <= size <= most:
+            raise InputError(f"{path}: {name} must be an integer from 1 to {most}, not {size!r}")
 
 
 def _check_groups(shape, vocabulary, path):

@@ -8,7 +8,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from egret.model.arithmetic import GATES, INNER
-from egret.model.compiler.configuration import Configuration
+from egret.model.compiler.configuration import Configuration, token_bits
 from egret.model.compiler.layouts import memory_sections
 from egret.rtl.accumulator import Accumulators
 from egret.rtl.biases import Biases
@@ -78,7 +78,7 @@ class Core(wiring.Component):
     clear : In(1)
         Begins a sequence: zero states, no events, biases in the accumulators. Needed after loading. Taken in a cycle
         in which ``busy`` is low, before a token offered at the same time.
-    i_tokens : In(stream.Signature(16)), or of task_layout() with a read-out
+    i_tokens : In(stream.Signature(token_bits(c.tokens))), or of task_layout() with a read-out
         Tokens, or how many events enter. A number beyond `Configuration.tokens` is not refused; whoever sends it checks
         it. With a read-out each has a task.
     o_result : Out(stream.Signature(result_layout()))
@@ -125,7 +125,7 @@ class Core(wiring.Component):
             "load": In(load_layout(c)),
             "load_valid": In(1),
             "clear": In(1),
-            "i_tokens": In(stream.Signature(16 if c.readout is None else task_layout())),
+            "i_tokens": In(stream.Signature(token_bits(c.tokens) if c.readout is None else task_layout())),
             "o_events": Out(stream.Signature(output_layout())),
             "busy": Out(1),
             "counter_byte": In(range(COUNTER_BYTES * len(self.counters))),
@@ -286,7 +286,7 @@ class Core(wiring.Component):
         """
         c = self.configuration
         layer, last, idle = Signal(layer_bits(c)), Signal(), Signal()
-        token = Signal(16)
+        token = Signal(token_bits(c.tokens))
         feed = partial(self._feed, weights, layer)
         m.d.comb += [
             last.eq(layer == c.layers - 1),

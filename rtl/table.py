@@ -6,7 +6,7 @@ from amaranth.hdl import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from egret.model.compiler.configuration import Configuration
+from egret.model.compiler.configuration import Configuration, token_bits
 from egret.rtl.layouts import load_layout
 from egret.rtl.sdram import ADDRESS_BITS, TAGS, beat_layout, burst_layout
 
@@ -33,7 +33,7 @@ class TokenTable(wiring.Component):
     -------
     load : In(load_layout(c)), load_valid : In(1)
         Writes a word of the table, while ``load_valid`` is high; unused where the rows come from the SDRAM.
-    start : In(1), token : In(16)
+    start : In(1), token : In(token_bits(c.tokens))
         Begins the row of ``token``, while ``start`` is high; ``token`` must hold still until the row is over.
     done : Out(1)
         The row is over: nothing is left to come.
@@ -57,7 +57,7 @@ class TokenTable(wiring.Component):
             "load": In(load_layout(configuration)),
             "load_valid": In(1),
             "start": In(1),
-            "token": In(16),
+            "token": In(token_bits(configuration.tokens)),
             "done": Out(1),
         }
         if bursts:

@@ -15,6 +15,7 @@ from egret.model.compiler.configuration import (
     SDR_RATIOS,
     SDRAM_BITS,
     SDRAM_WORDS,
+    TOKEN_BITS,
     WIDEST_RUN,
     Configuration,
     ReadoutShape,
@@ -80,7 +81,7 @@ def configuration_for(
         `RESIDENT_BYTES`, less what the memories of a read-out take, and of that a power of two of words.
     readout : bool, optional
         Whether the core makes the read-out. When not given, it does where the words are divided into groups, but with
-        the store ``spram``.
+        the store ``spram`` or more than 65,536 words.
     **options
         Any of the other parameters of `Configuration`, e.g. ``lanes``. With the store ``sdram``, where they are not
         given: a memory twice as fast as the core, where the lanes' words are whole beats of it; twice the lanes that
@@ -98,7 +99,8 @@ def configuration_for(
         its read-out.
     """
     if readout is None:
-        readout = network.groups is not None and options.get("store") != "spram"
+        few = len(network.embedding) <= 1 << TOKEN_BITS
+        readout = network.groups is not None and few and options.get("store") != "spram"
     read = ReadOut(network) if readout else None
     if goal not in GOALS:
         raise InputError(f"the goal of packing must be {' or '.join(GOALS)}, not {goal!r}")

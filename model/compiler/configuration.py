@@ -25,16 +25,19 @@ __all__ = [
     "SDRAM_WORDS",
     "SDR_RATIOS",
     "MATRIX_KINDS",
+    "MOST_TOKENS",
     "STORES",
     "READOUT_KINDS",
     "ReadoutShape",
     "TARGETS",
     "TINY",
+    "TOKEN_BITS",
     "WIDEST_RUN",
     "WINDOW",
     "Configuration",
     "first_bank",
     "pointer_bits",
+    "token_bits",
 ]
 
 MATRIX_KINDS = ("x", "y", "s")
@@ -64,6 +67,10 @@ MEMORY_RATIOS = (*SDR_RATIOS, DDR3_RATIO)
 """Words of 16 bits that an SDRAM can bring in a cycle of the core."""
 MEMORY_WORDS = 1 << 24
 """Words that a memory may have: the link counts no further."""
+MOST_TOKENS = 1 << 20
+"""Of a core without a read-out."""
+TOKEN_BITS = 16
+"""Of a token in most cores, and of a word in a read-out."""
 SDRAM_WORDS = MEMORY_WORDS
 """Words of an SDRAM that a core can use."""
 RESIDENT_BYTES = 128 * 1024
@@ -71,6 +78,11 @@ RESIDENT_BYTES = 128 * 1024
 
 FORMAT = 6
 """Counts changes of the arithmetic or of a memory's layout; part of the digest."""
+
+
+def token_bits(tokens: int) -> int:
+    """Width of what a step begins with, in a core of so many ``tokens``: `TOKEN_BITS`, or more where they need it."""
+    return max(TOKEN_BITS, (tokens - 1).bit_length())
 
 
 def first_bank(lane: int) -> int:
@@ -160,7 +172,8 @@ class Configuration:
     Parameters
     ----------
     vocabulary : int
-        Number of tokens V, 2 to 65536; or 0, for a part of a network whose input is events, those of another core.
+        Number of tokens V, 2 to 1048576, or to 65536 with a read-out; or 0, for a part of a network whose input is
+        events, those of another core.
     embedding : int
         Width E of the input embedding, or neurons whose events enter, 1 to 16384.
     hidden : tuple of int
@@ -231,7 +244,7 @@ class Configuration:
                 raise InputError(f"configuration: {name} must be an integer from {low} to {high}, not {value!r}")
 
         if type(self.vocabulary) is not int or self.vocabulary:
-            check("vocabulary", self.vocabulary, 2, 1 << 16)
+            check("vocabulary", self.vocabulary, 2, MOST_TOKENS if self.readout is None else 1 << TOKEN_BITS)
         check("embedding", self.embedding, 1, 1 << 14)
         if not isinstance(self.hidden, tuple) or not 1 <= len(self.hidden) <= 15:
             raise InputError(f"configuration: hidden must be a tuple of 1 to 15 layer sizes, not {self.hidden!r}")

@@ -3,13 +3,16 @@
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from egret.model.compiler.configuration import TOKEN_BITS
 from egret.rtl import protocol
 from egret.rtl.layouts import load_bus_layout, output_layout, result_layout, sampling_layout, task_layout
 
 __all__ = ["core_signature"]
 
 
-def core_signature(word_bytes: int, counters: int, *, readout: bool = False) -> wiring.Signature:
+def core_signature(
+    word_bytes: int, counters: int, *, bits: int = TOKEN_BITS, readout: bool = False
+) -> wiring.Signature:
     """What the link asks of a core, seen from the link.
 
     Parameters
@@ -18,6 +21,8 @@ def core_signature(word_bytes: int, counters: int, *, readout: bool = False) -> 
         Bytes of the widest word on the load bus.
     counters : int
         Number of 64-bit performance counters.
+    bits : int
+        Width of a token, see `egret.model.compiler.configuration.token_bits`; without a read-out.
     readout : bool
         Whether the core has a read-out.
 
@@ -26,7 +31,7 @@ def core_signature(word_bytes: int, counters: int, *, readout: bool = False) -> 
     wiring.Signature
         With these members.
 
-        - ``token : Out(stream.Signature(16))``: starts a step.
+        - ``token : Out(stream.Signature(bits))``: starts a step.
         - ``events : In(stream.Signature(output_layout()))``: the step's events.
         - ``load : Out(load_bus_layout(word_bytes))``, ``load_valid : Out(1)``: write a word of a memory, with the core
           idle; a memory with narrower words takes the low bits.
@@ -50,7 +55,7 @@ def core_signature(word_bytes: int, counters: int, *, readout: bool = False) -> 
     }
     return wiring.Signature(
         {
-            "token": Out(stream.Signature(task_layout() if readout else 16)),
+            "token": Out(stream.Signature(task_layout() if readout else bits)),
             "events": In(stream.Signature(output_layout())),
             "load": Out(load_bus_layout(word_bytes)),
             "load_valid": Out(1),

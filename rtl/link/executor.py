@@ -11,7 +11,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out
 
-from egret.model.compiler.configuration import MEMORY_WORDS
+from egret.model.compiler.configuration import MEMORY_WORDS, MOST_TOKENS, TOKEN_BITS, token_bits
 from egret.model.readout import ALL_WORDS, MOST_BETA
 from egret.rtl import protocol
 from egret.rtl.layouts import Task
@@ -85,7 +85,7 @@ class Executor(wiring.Component):
         Statuses of frames that are not executed.
     expected : Out(16)
         The sequence number of the next command.
-    core : Out(core_signature(word_bytes, counters, readout=bool(identity.head)))
+    core : Out(core_signature(word_bytes, counters, bits=token_bits(identity.tokens), readout=bool(identity.head)))
         The core.
     waits : Out(1)
         A step is in progress, and nothing of it is at hand.
@@ -117,8 +117,9 @@ class Executor(wiring.Component):
         groups: int = 0,
         group_size: int = 0,
     ) -> None:
-        if not 1 <= identity.tokens <= 1 << 16:
-            raise ValueError(f"tokens must be from 1 to 65536, not {identity.tokens!r}")
+        most = 1 << TOKEN_BITS if identity.head else MOST_TOKENS
+        if not 1 <= identity.tokens <= most:
+            raise ValueError(f"tokens must be from 1 to {most}, not {identity.tokens!r}")
         if not 0 <= identity.counters <= 255:
             raise ValueError(f"counters must be from 0 to 255, not {identity.counters!r}")
         for section, (word_bytes, depth) in sections.items():
@@ -142,7 +143,10 @@ class Executor(wiring.Component):
         self._place_bits = place_bits(reply_bytes)
         window = identity.window
         core = core_signature(
-            max(width for width, _ in sections.values()), identity.counters, readout=bool(identity.head)
+            max(width for width, _ in sections.values()),
+            identity.counters,
+            bits=token_bits(identity.tokens),
+            readout=bool(identity.head),
         )
         super().__init__(
             {

@@ -54,7 +54,7 @@ class Link(wiring.Component):
     -------
     i, o : In(stream.Signature(8)), Out(stream.Signature(8))
         Bytes from and to the host.
-    core : Out(core_signature(word_bytes, counters, readout=head > 0))
+    core : Out(core_signature(word_bytes, counters, bits=token_bits(tokens), readout=head > 0))
         The core; see `egret.rtl.link.core_port.core_signature`.
     busy : Out(1)
         Low when nothing happens before the next byte from the host, or before the byte offered at `o` is taken.

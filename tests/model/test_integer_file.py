@@ -290,7 +290,7 @@ def test_a_small_file_is_no_large_network(tmp_path):
         ({"hidden": []}, "hidden must be a list of 1 to 4096 sizes, not 0"),
         ({"hidden": [2, 0]}, "hidden[1] must be an integer from 1 to 65536, not 0"),
         ({"hidden": [2, "1"]}, "hidden[1] must be an integer from 1 to 65536, not '1'"),
-        ({"vocabulary_size": 1 << 17}, "vocabulary_size must be an integer from 1 to 65536, not 131072"),
+        ({"vocabulary_size": 1 << 21}, "vocabulary_size must be an integer from 1 to 1048576, not 2097152"),
         ({"tied": False}, "lacks 'readout.weight'"),
         ({"accumulator_bits": None}, "lacks 'accumulator_bits'"),
         ({"accumulator_bits": "24"}, "integer network: accumulator_bits must be 16 to 24, not '24'"),
@@ -353,7 +353,7 @@ def test_what_could_not_be_read_is_not_written(most, more, message, tmp_path):
 def test_a_vocabulary_that_could_not_be_read_is_not_written(tmp_path, monkeypatch):
     """Too many tokens; and too many bytes, by a limit that is set here."""
     tokens = of_shape(vocabulary=(1 << 14) + 1)
-    for name, most in (("_LARGEST_SIZE", 1 << 14), ("_LARGEST_VOCABULARY", 4 * tokens.vocabulary.size - 1)):
+    for name, most in (("MOST_TOKENS", 1 << 14), ("_LARGEST_VOCABULARY", 4 * tokens.vocabulary.size - 1)):
         with monkeypatch.context() as patched:
             patched.setattr(integer_file, name, most)
             with pytest.raises(InputError, match=f" must .* {most}"):

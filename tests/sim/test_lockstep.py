@@ -272,6 +272,15 @@ def test_wide_runs(lanes, goal, wide, few):
     check(network, lanes=lanes, tokens=5, few=few, goal=goal, folded=2, backpressure=0.3, restart=2)
 
 
+@pytest.mark.slow
+def test_tokens_of_more_than_16_bits():
+    """A token has its own row, not that of the token whose last 16 bits are the same."""
+    network = random_network(3, vocabulary=65_600, embedding=2, hidden=(4,))
+    image = compile_image(network, configuration_for(network, lanes=4))
+    assert (network.embedding[65_599] != network.embedding[63]).any()
+    assert run(image, [65_599, 63, 65_536], simulator="icarus").counters["tokens"] == 3
+
+
 def test_streams_wait_inside():
     """Under backpressure and with all neurons active, streams inside the core have to wait too, and keep the rules."""
     result, _ = check(

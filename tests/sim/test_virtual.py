@@ -17,6 +17,7 @@ from egret.host.board import Board
 from egret.host.demo import NETWORK
 from egret.host.exchange import BoardError
 from egret.host.measure import measure, measure_pipeline, pipeline_images, sample, simulation_images
+from egret.host.network import Network
 from egret.host.session import generate_text
 from egret.host.transport import open_program, open_virtual
 from egret.model.checkpoint import load_checkpoint
@@ -252,6 +253,15 @@ def test_waveform(tmp_path):
     assert text.startswith("$version") and " link_clk " in text
     changes = [line for line in text.splitlines() if line.startswith("#")]
     assert len(changes) > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["bram", "sdram"])
+def test_tokens_of_more_than_16_bits(store):
+    """They come over the link as they are, and the host makes the read-out."""
+    network = random_network(3, vocabulary=65_600, embedding=2, hidden=(4,))
+    measured = Network(network, lanes=4, store=store).measure(np.array([65_599, 63, 65_536, 0]))
+    assert (measured.mismatches, measured.evaluation.tokens) == (0, 3)
 
 
 def test_the_board_ends_with_its_owner(program):

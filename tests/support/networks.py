@@ -76,7 +76,11 @@ def random_network(
     if tied is None:
         tied = hidden[-1] == embedding
     return IntegerNetwork(
-        vocabulary=Vocabulary([chr(0x100 + index) for index in range(vocabulary)], "char"),
+        vocabulary=(
+            Vocabulary([chr(0x100 + index) for index in range(vocabulary)], "char")
+            if vocabulary < 1 << 15
+            else Vocabulary.of_ids(vocabulary)
+        ),
         embedding=(
             rng.integers(-127, 128, (vocabulary, embedding)) * (rng.random((vocabulary, embedding)) < embedding_density)
         ).astype(np.int8),

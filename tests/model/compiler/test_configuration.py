@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from egret.model.compiler.compile import configuration_for
-from egret.model.compiler.configuration import TARGETS, TINY, Configuration
+from egret.model.compiler.configuration import TARGETS, TINY, Configuration, ReadoutShape, token_bits
 from egret.model.compiler.layouts import memory_sections
 from egret.model.errors import InputError
 from tests.support.networks import few_values, random_network
@@ -25,7 +25,7 @@ def configurations(draw, largest=1 << 14, layers=15):
     for _ in range(draw(st.integers(0, 4))):
         most = draw(st.integers(1, most))
         wide.append(most)
-    vocabulary = draw(st.one_of(st.integers(2, 1 << 16), st.just(0)))
+    vocabulary = draw(st.one_of(st.integers(2, 1 << 16), st.integers(2, 1 << 20), st.just(0)))
     accumulator_bits = draw(st.integers(16, 24))
     row_bits = draw(st.integers(1, accumulator_bits))
     return Configuration(
@@ -60,6 +60,8 @@ def test_json_round_trip(configuration):
 @given(configurations())
 def test_derived_widths_hold_what_they_must(c):
     assert c.banks == 2 * c.lanes == 1 << c.bank_bits
+    bits = token_bits(c.tokens)
+    assert c.tokens <= 1 << bits and (bits == 16 or c.tokens > 1 << (bits - 1))
     assert c.weight_words <= 1 << c.start_bits and (c.start_bits == 1 or c.weight_words > 1 << (c.start_bits - 1))
     assert c.run_bits == 4 + len(c.wide_words) and c.narrow_bits == c.weight_bits + 4
     bits = sum(
@@ -208,10 +210,14 @@ def test_digest_does_not_drift():
         ({"row_bits": 0}, "configuration: row_bits must be an integer from 1 to 24, not 0"),
         ({"accumulator_bits": 20, "row_bits": 21}, "configuration: row_bits must be an integer from 1 to 20, not 21"),
         ({"row_bits": 17, "row_shift": 8}, "configuration: row_shift must be an integer from 0 to 7, not 8"),
-        ({"vocabulary": 1}, "configuration: vocabulary must be an integer from 2 to 65536, not 1"),
-        ({"vocabulary": 65537}, "configuration: vocabulary must be an integer from 2 to 65536, not 65537"),
-        ({"vocabulary": True}, "configuration: vocabulary must be an integer from 2 to 65536, not True"),
-        ({"vocabulary": 5.0}, "configuration: vocabulary must be an integer from 2 to 65536, not 5.0"),
+        ({"vocabulary": 1}, "configuration: vocabulary must be an integer from 2 to 1048576, not 1"),
+        ({"vocabulary": 1048577}, "configuration: vocabulary must be an integer from 2 to 1048576, not 1048577"),
+        ({"vocabulary": True}, "configuration: vocabulary must be an integer from 2 to 1048576, not True"),
+        ({"vocabulary": 5.0}, "configuration: vocabulary must be an integer from 2 to 1048576, not 5.0"),
+        (
+            {"vocabulary": 65537, "readout": ReadoutShape(head=5)},
+            "configuration: vocabulary must be an integer from 2 to 65536, not 65537",
+        ),
         ({"embedding": 0}, "configuration: embedding must be an integer from 1 to 16384, not 0"),
         ({"hidden": [4]}, "configuration: hidden must be a tuple of 1 to 15 layer sizes, not [4]"),
         ({"hidden": ()}, "configuration: hidden must be a tuple of 1 to 15 layer sizes, not ()"),

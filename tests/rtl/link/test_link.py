@@ -257,11 +257,19 @@ def test_commands_sent_ahead_are_answered_in_order(window, backpressure, readout
     assert all(reply.payload[0] == Status.OK for reply in replies)
 
 
+@pytest.mark.parametrize(("tokens", "bits"), [(5, 16), (1 << 16, 16), ((1 << 16) + 1, 17)])
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
+def test_width_of_a_token(tokens, bits):
+    assert len(Link(**OPTIONS | {"tokens": tokens}).core.token.payload) == bits
+    gc.collect()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"window": 3}, "window must be a power of two from 1 to 128, not 3"),
-        ({"tokens": 0}, "tokens must be from 1 to 65536, not 0"),
+        ({"tokens": 0}, "tokens must be from 1 to 1048576, not 0"),
+        ({"tokens": 65537, "head": 5}, "tokens must be from 1 to 65536, not 65537"),
         ({"counters": 256}, "counters must be from 0 to 255, not 256"),
         ({"outputs": 58249}, "outputs must be at most 58248, not 58249"),
         ({"sections": {16: (1, 1)}}, "section 16 must be from 0 to 15"),
