@@ -14,9 +14,13 @@ from egret.sim.ddr3 import RIGHT_LEVELS, VIOLATIONS, Ddr3Model
 from tests.formal.proof import proof
 
 LATE = VIOLATIONS.index("rows not refreshed in time")
+MOST_OWED = 9
+"""Refreshes of which fewer are ever due."""
 BANKS = range(1 << BANK_BITS)
 FAST, SLOW = 150e6, 125e6
 """Clocks of the memory, with its DLL on and off: reads then have the other half of a cycle."""
+SLOWEST = 40e6
+"""The lowest clock, at which the fewest refreshes are put off."""
 
 
 def whole(segment):
@@ -197,6 +201,89 @@ def kept(b, hertz):
     b.cover(b.was(used.state("REFRESH")) & (inside["owed"] == 0) & b.was(inside["owed"] == 1))
 
 
+def late(b, hertz, **times):
+    """Claim how many times between refreshes the memory ever waits for one; return whether one comes while parts wait.
+
+    A refresh takes its time here. The memory is taken to wait for the first one from the end of the start on.
+    """
+    used = Used(b, hertz, rfc=Ddr3Timing.of(PARTS["any"], hertz).rfc, **times)
+    inside, t, half, head, part = used.inside, used.timing, used.half, used.head, used.part
+    close, rfc = (t.apart(clocks, half, half) for clocks in (t.rp, t.rfc))
+    lengths = {
+        "since_read": t.apart(BURST_CLOCKS, 0, 0),
+        "since_write": t.apart(BURST_CLOCKS, 0, 0),
+        "written": t.apart(t.written + t.wtr, half, 1 - half),
+        "has_read": t.apart(t.read_to_write, 1 - half, half),
+        "since_activate": t.apart(max(t.rrd, -(-t.faw // ROWS_IN_WINDOW)), half, half),
+        "closing": close,
+        "open_for": t.apart(t.ras, half, half),
+        "recovered": t.apart(t.written + t.wr, half, half),
+        "opening": inside["until_passed"],
+    }
+    b.claim(*(inside[name] <= cycles for name, cycles in lengths.items()))
+
+    def whole_time(*names):
+        return sum(lengths[name] for name in names)
+
+    def rest(*names):
+        """Cycles until what waits for these counters, one after another, need not any more."""
+        return sum((Mux(inside[name] < lengths[name], lengths[name] - 1 - inside[name], 0) for name in names), C(0))
+
+    # What is left until the next refresh, if no part is begun any more: so many bursts of the memory, of two cycles
+    # each, and so many other cycles at most.
+    at_hand, any_opened = used.state("PRECHARGE", "ACTIVATE", "PASS"), inside["has"] | (used.level != 0)
+    begun = [(inside["has"], part), *((used.level > n, slot) for n, slot in enumerate(used.slots)), (at_hand, head)]
+    bursts, others, left, due = (Signal(14, name=name) for name in ("bursts", "others", "left", "due"))
+    b.m.d.comb += [
+        bursts.eq(sum((Mux(held, segment.count, 0) for held, segment in begun), C(0))),
+        left.eq(2 * bursts + others),
+    ]
+    to_read, to_write = ("written", "since_read"), ("has_read", "since_write")
+    first = Mux(inside["has"], Mux(part.write, rest(*to_write), rest(*to_read)), 0)
+    turn = max(whole_time(*to_read), whole_time(*to_write))
+    # Rows of parts that ended are closed later.
+    young, ends = len(used.ended), C(0)
+    for stage, (ended, _) in reversed([*enumerate(used.ended)]):
+        ends = Mux(ended, young - stage, ends)
+    after = young + lengths["recovered"]
+    opened = first + turn * used.level + Mux(any_opened, after, ends + rest("recovered"))
+    to_pass = turn + after + close + 2
+    to_activate = whole_time("open_for", "opening") + to_pass
+    for state, cycles in {
+        "LOOK": opened + rest("open_for") + close + 1,
+        "PRECHARGE": opened + rest("open_for", "since_activate") + close + to_activate,
+        "ACTIVATE": opened + rest("since_activate", "closing") + to_activate,
+        "PASS": opened + rest("open_for", "opening") + to_pass,
+        "CLOSE": opened + rest("open_for") + close,
+        "REFRESH": inside["wait"],
+    }.items():
+        with b.m.If(used.state(state)):
+            b.m.d.comb += others.eq(cycles)
+    # From when no more refreshes are put off, each cycle takes a burst or another cycle of it away.
+    every, put_off, owed, starts = inside["every"], inside["put_off"], inside["owed"], used.state("START")
+    presses, latest = Signal(name="presses"), MOST_OWED * every - 2
+    b.m.d.comb += [presses.eq(~starts & (owed >= put_off)), due.eq(owed * every + inside["clock"])]
+    pressed, pays, was_due, was_bursts, was_others = map(b.was, (presses, inside["pays"], due, bursts, others))
+    falls = Mux(bursts == was_bursts, others < was_others, (bursts + 1 == was_bursts) & (others <= was_others + 1))
+    b.claim(~pressed | Mux(pays, left < every, falls))
+    b.claim(~presses | (due == Mux(pressed, was_due + 1 - Mux(pays, every, 0), put_off * every)))
+    b.claim(inside["clock"] < every, starts | (owed < MOST_OWED), starts | (inside["wait"] < max(close, rfc)))
+    # So what is left then fits. It is claimed a cycle later, when what is claimed above is known of that cycle.
+    b.claim(starts | (left <= latest - put_off * every))
+    b.claim(~pressed | (was_due + 2 * was_bursts + was_others <= latest))
+    # What is due is the time since the start, but for that which refreshes at the pins made up for.
+    age = Signal(range(2 * MOST_OWED * every), name="age")
+    command = used.unit.sdram.commands[half]
+    refresh = command.cs & (command.code == COMMANDS["refresh"])
+    with b.m.If(refresh):
+        b.m.d.sync += age.eq(Mux(age > every, age - every, 0))
+    with b.m.Elif(~starts):
+        b.m.d.sync += age.eq(age + 1)
+    b.claim(Mux(starts, (age == 0) & ~refresh, age <= due + Mux(refresh, every, 0)), age < MOST_OWED * every)
+    b.cover(~starts & (bursts == AHEAD + 2 << len(part.at)))
+    return refresh & b.was(used.segments.r_rdy)
+
+
 @proof(Ddr3, induction=3, cover=60)
 def times(b):
     """No command breaks a time of the memory or meets a bank in the wrong state, from the start on."""
@@ -207,6 +294,19 @@ def times(b):
 def times_slow(b):
     """The same with the memory's DLL off, where reads have the other half of a cycle."""
     kept(b, SLOW)
+
+
+@proof(Ddr3, induction=1, cover=60)
+def refreshes(b):
+    """No refresh is late: the memory waits for fewer than nine at any time, however much is read and written."""
+    late(b, FAST)
+
+
+# The start lasts so long that a refresh is due soon after it.
+@proof(Ddr3, induction=1, cover=180)
+def refreshes_slow(b):
+    """The same at the lowest clock, where the fewest refreshes are put off."""
+    b.cover(late(b, SLOWEST, wake=256))
 
 
 @proof(Ddr3, induction=3, cover=60)
