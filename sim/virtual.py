@@ -83,6 +83,8 @@ class Build:
     memory : bool
         Whether the component is one of `egret.sim.sdram.with_memory`: the program ends at its output ``violations``,
         and a stepped one without pins lets the host write the memory.
+    sources : tuple of Path
+        The program's C++: the file with ``main``, and the files beside it that it includes.
     """
 
     component: "Callable[..., wiring.Component]"
@@ -90,6 +92,7 @@ class Build:
     trace: bool = False
     bit_cycles: int | None = None
     memory: bool = False
+    sources: tuple[Path, ...] = (MAIN,)
 
     @property
     def recipe(self) -> str:
@@ -109,7 +112,7 @@ class Build:
         str
         """
         options = (*VERILATOR_OPTIONS, *FLAGS, *LEVELS, *self._defines(), str(self.trace))
-        return _digest(verilog, *options, MAIN.read_text())
+        return _digest(verilog, *options, *(source.read_text() for source in self.sources))
 
     def _defines(self) -> list[str]:
         return defines(self.bit_cycles, memory=self.memory)
@@ -165,7 +168,7 @@ class Build:
                 # Verilator's library is the same for all programs with, and all without, waveforms.
                 library = cache / f"library-{_digest(*FLAGS, *LEVELS, str(self.trace))}"
                 options = {"defines": self._defines(), "trace": self.trace, "library": library}
-                program = compile_program(work, ["top.v"], MAIN, prefix="Vboard", **options)
+                program = compile_program(work, ["top.v"], self.sources[0], prefix="Vboard", **options)
                 keep([program.rename(work / "board")], cache / key)
         write_aside(note, key.encode())
         return cache / key / "board"
