@@ -1,4 +1,7 @@
-"""Faults at the pins of both links, a few thousand frames, and what is seen to do where something is wrong."""
+"""Faults at the pins of both links, a few thousand frames, and what is seen where something is wrong.
+
+One quick test needs the program for USB, which takes long to compile the first time.
+"""
 
 from collections import Counter
 from random import Random
@@ -48,7 +51,7 @@ def test_a_hundred_thousand_frames_at_the_pins(line):
     assert all(seen[f"end {end}"] > 10 for end in ENDS[line]), seen
 
 
-@pytest.mark.parametrize("line", KINDS)
+@pytest.mark.parametrize("line", ["uart", pytest.param("usb", marks=pytest.mark.slow)])
 def test_a_line_without_faults(line):
     """Nothing is sent twice there; on the UART with a host whose clock is off by 2 %."""
     seen = run_case(line, 1, 0, 300, rate=0)
@@ -102,6 +105,7 @@ def test_what_is_wrong_is_seen(fault, reason, monkeypatch):
         run("uart", 1, 20_000, rate=2.0)
 
 
+@pytest.mark.slow
 def test_a_device_that_does_not_answer_is_seen():
     with UsbCable(Random(1), 0) as cable:
         cable.control = lambda *arguments, **options: b""
@@ -109,6 +113,7 @@ def test_a_device_that_does_not_answer_is_seen():
             cable.open()
 
 
+@pytest.mark.slow
 @pytest.mark.xfail(strict=True, reason="LUNA's handler of requests goes on with the one that was broken off")
 def test_a_reset_ends_a_request_that_was_broken_off():
     """A host that resets a device may ask for its descriptor first; an address first is taken."""

@@ -98,7 +98,7 @@ class UsbCable(Cable):
     def open(self):
         """Plug it in where it is not, and open the serial port."""
         self.was_reset = self.was_lost = self.is_silent = False
-        while True:
+        for _ in range(50):
             if not self.attached:
                 self._attach()
             try:
@@ -107,6 +107,7 @@ class UsbCable(Cable):
                 self.attached = False
                 continue
             return _Port(self)
+        raise AssertionError("the port cannot be opened")
 
     # Transactions.
 
