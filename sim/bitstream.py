@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from egret.model.errors import InputError
 from egret.sim.verilate import compile_program
 from egret.sim.virtual import MAIN, defines
 
-__all__ = ["Decoded", "Pll", "cell_models", "decode", "find_icebox", "pins_program"]
+__all__ = ["AnyPll", "Decoded", "Pll", "cell_models", "decode", "find_icebox", "pins_program"]
 
 _PLL = """
 // A PLL whose pin already has the clock that it makes: the simulation of a board gives it that one. It locks late.
@@ -50,6 +50,19 @@ _MAC_CONTROLS = (
 
 Segment = tuple[int, int, str]
 """A piece of wire: column and row of its tile, and its name there."""
+
+
+class AnyPll(Protocol):
+    """Settings of a PLL."""
+
+    @property
+    def pin(self) -> str:
+        """Port of its reference clock."""
+        ...
+
+    def hertz(self, pin: float) -> float:
+        """Clock that it makes of one of ``pin`` Hz."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,7 @@ class Decoded:
         The module ``chip``, whose ports are named by their pins: ``pin_35``.
     inputs, outputs : tuple of str
         Those ports.
-    pll : Pll or None
+    pll : Pll, or another family's, or None
     cells : dict of str to int
         How many there are of each kind.
     """
@@ -92,7 +105,7 @@ class Decoded:
     verilog: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    pll: Pll | None
+    pll: AnyPll | None
     cells: dict[str, int]
 
 
@@ -161,19 +174,25 @@ def cell_models() -> str:
     return f"`define NO_ICE40_DEFAULT_ASSIGNMENTS\n{own}{_PLL}"
 
 
-def pins_program(decoded: Decoded, directory: Path, *, rx: str, tx: str, light: str, bit_cycles: int) -> Path:
+def pins_program(
+    decoded: Decoded, models: str, directory: Path, *, rx: str, tx: str, light: str, lit: bool, bit_cycles: int
+) -> Path:
     """Compile a decoded board to a program for `egret.sim.virtual.VirtualBoard`, which drives its pins.
 
     Parameters
     ----------
     decoded : Decoded
         Of a board with a PLL.
+    models : str
+        Verilog of its cells.
     directory : Path
         Empty; to work in.
     rx, tx : str
         The ports of its UART, as the board sees them.
     light : str
-        The port of a light that is lit, with a zero, while the board is at work: else its clock may stand still.
+        The port of a light that is on while the board is at work: else its clock may stand still.
+    lit : bool
+        What the port then is.
     bit_cycles : int
         Cycles of the core's clock that a bit takes on the line.
 
@@ -197,12 +216,12 @@ module top(input clk, input {parts} clocks, input uart_clk, rx, output tx, busy,
   wire light;
   reg [7:0] awake = 255;
   chip chip(.{decoded.pll.pin}(uart_clk), .{rx}(rx), .{tx}(tx), .{light}(light));
-  always @(posedge uart_clk) awake <= !light ? 255 : awake - busy;
+  always @(posedge uart_clk) awake <= light == {int(lit)} ? 255 : awake - busy;
   assign busy = awake != 0;
   assign rests = 0;
 endmodule
 """
-    files = {"models.v": cell_models(), "chip.v": decoded.verilog, "top.v": top}
+    files = {"models.v": models, "chip.v": decoded.verilog, "top.v": top}
     for name, content in files.items():
         (directory / name).write_text(content)
     return compile_program(directory, list(files), MAIN, prefix="Vboard", defines=defines(2 * bit_cycles))

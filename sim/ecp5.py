@@ -1,5 +1,8 @@
 """Models of an ECP5's block RAM (DP16KD) and multiplier (MULT18X18D), of which Yosys has none, for netlists.
 
+And models of what nextpnr makes of the rest: half a slice (TRELLIS_COMB, TRELLIS_FF), pins and a PLL, see
+`placed_models`.
+
 They know what Egret's netlists use, and a cell in another mode does not build: a module is named that there is not. The
 behaviour is that of Lattice's FPGA-TN-02204 and FPGA-TN-02205, as far as Yosys' maps rely on it.
 
@@ -14,12 +17,25 @@ behaviour is that of Lattice's FPGA-TN-02204 and FPGA-TN-02205, as far as Yosys'
 - A multiplier may have registers at its inputs and its output, with the first clock, enable and reset.
 """
 
-__all__ = ["cell_models"]
+__all__ = ["cell_models", "placed_models"]
 
 
 def cell_models() -> str:
     """Verilog of ``DP16KD`` and ``MULT18X18D``."""
     return f"{_memory()}\n{_MULTIPLIER}"
+
+
+def placed_models() -> str:
+    """Verilog of the cells of a netlist that nextpnr has placed, `cell_models` among them.
+
+    - ``TRELLIS_COMB`` is a look-up table of four inputs, alone, with half of a carry (``CCU2``), or as sixteen words of
+      one bit of a RAM (``DPRAM``). The RAM's read address is on D, B, C, A, the lowest bit first.
+    - ``TRELLIS_RAMW`` leads the inputs of two tables to the write port of such a RAM.
+    - ``TRELLIS_FF`` takes the table's output (``SD`` 1) or M. Its parameters are numbers, but for the names of modes.
+    - ``TRELLIS_IO`` is a plain input or output.
+    - ``EHXPLLL`` passes its clock on: a simulation gives its pin the clock that it makes. It locks late.
+    """
+    return cell_models() + _PLACED
 
 
 def _bits(name: str, count: int) -> list[str]:
@@ -173,5 +189,76 @@ module MULT18X18D #(
         || REG_OUTPUT_CLK != "NONE" && REG_OUTPUT_CLK != "CLK0" || REG_PIPELINE_CLK != "NONE" || RESETMODE != "SYNC")
       MULT18X18D_in_another_mode not_known();
   endgenerate
+endmodule
+"""
+
+_PLACED = """
+module TRELLIS_COMB #(parameter MODE = "LOGIC", CCU2_INJECT1 = "YES", WREMUX = "WRE", WCKMUX = "WCK",
+  parameter [15:0] INITVAL = 0) (
+  input A, B, C, D, FCI, WD, WAD0, WAD1, WAD2, WAD3, WRE, WCK, output F, FCO
+);
+  generate
+    if (MODE == "LOGIC") begin : alone
+      assign F = INITVAL[{D, C, B, A}];
+      assign FCO = 0;
+    end else if (MODE == "CCU2") begin : carry
+      wire table_ = INITVAL[{D, C, B, A}], generated = INITVAL[{2'b00, B, A}];
+      wire taken = CCU2_INJECT1 == "NO";
+      assign F = table_ ^ (taken & FCI);
+      assign FCO = table_ ? FCI : taken & generated;
+    end else if (MODE == "DPRAM") begin : memory
+      reg cells [0:15];
+      integer address;
+      initial
+        for (address = 0; address < 16; address = address + 1)
+          cells[address] = INITVAL >> {address[0], address[2], address[1], address[3]};
+      wire write = WREMUX == "INV" ? !WRE : WREMUX == "1" || WREMUX != "0" && WRE;
+      wire clock = WCKMUX == "INV" ? !WCK : WCK;
+      always @(posedge clock) if (write) cells[{WAD3, WAD2, WAD1, WAD0}] <= WD;
+      assign F = cells[{A, C, B, D}];
+      assign FCO = 0;
+    end else TRELLIS_COMB_in_another_mode not_known();
+  endgenerate
+endmodule
+
+module TRELLIS_RAMW (
+  input A0, B0, C0, D0, A1, B1, C1, D1, output WDO0, WDO1, WDO2, WDO3, WADO0, WADO1, WADO2, WADO3
+);
+  assign {WADO3, WADO2, WADO1, WADO0} = {A0, C0, B0, D0};
+  assign {WDO3, WDO2, WDO1, WDO0} = {B1, D1, A1, C1};
+endmodule
+
+module TRELLIS_FF #(parameter CLKMUX = "CLK", CEMUX = "CE", LSRMUX = "LSR", SRMODE = "LSR_OVER_CE", REGSET = "RESET",
+  parameter LSRMODE = "LSR", GSR = "DISABLED", SD = "0") (input CLK, CE, LSR, DI, M, output reg Q);
+  localparam SET = REGSET == "SET";
+  wire clock = CLKMUX == "INV" ? !CLK : CLK;
+  wire enabled = CEMUX == "INV" ? !CE : CEMUX == "1" || CEMUX != "0" && CE;
+  wire set = LSRMUX == "INV" ? !LSR : LSR;
+  wire next = SD == "1" ? DI : M;
+  initial Q = SET;
+  generate
+    if (SRMODE == "ASYNC") begin : at_once
+      always @(posedge clock or posedge set) if (set) Q <= SET; else if (enabled) Q <= next;
+    end else begin : clocked
+      always @(posedge clock) if (set) Q <= SET; else if (enabled) Q <= next;
+    end
+    if (LSRMODE != "LSR" || GSR != "DISABLED" || SRMODE != "ASYNC" && SRMODE != "LSR_OVER_CE"
+        || CLKMUX != "CLK" && CLKMUX != "INV") TRELLIS_FF_in_another_mode not_known();
+  endgenerate
+endmodule
+
+module TRELLIS_IO #(parameter DIR = "INPUT") (input I, T, output O, inout B);
+  generate
+    if (DIR == "INPUT") assign O = B;
+    else if (DIR == "OUTPUT") assign B = I;
+    else TRELLIS_IO_in_another_direction not_known();
+  endgenerate
+endmodule
+
+module EHXPLLL (input CLKI, CLKFB, RST, STDBY, output CLKOP, LOCK);
+  reg [4:0] cycles = 0;
+  assign CLKOP = CLKI;
+  assign LOCK = &cycles;
+  always @(posedge CLKI) cycles <= RST || STDBY ? 0 : cycles + !LOCK;
 endmodule
 """

@@ -229,7 +229,7 @@ def check(directory, decoded, image, tokens):
     ports = {"rx": pin(*BOARD.port, "rx"), "tx": pin(*BOARD.port, "tx"), "light": pin(*BOARD.led)}
     directory.mkdir()
     divisor = divisor_for(decoded.pll.hertz(12e6), BOARD.baud)
-    program = pins_program(decoded, directory, **ports, bit_cycles=divisor)
+    program = pins_program(decoded, cell_models(), directory, **ports, lit=False, bit_cycles=divisor)
     engine = IntegerEngine(read_image(image))
     counted = np.zeros(image.configuration.layers, int)
     with Board(open_program(program)) as board:
