@@ -1,17 +1,36 @@
 """Designs of an ECP5 as nextpnr placed them, and as their bitstreams say, simulated: `egret.sim.ecp5_bitstream`."""
 
+import os
 import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from egret.boards.tools import Tools
+from egret.boards.ulx3s import BOARD
+from egret.host.board import Board
+from egret.host.demo import NETWORK, TEXT
+from egret.host.exchange import BoardError
+from egret.host.transport import open_program
+from egret.model.checkpoint import load_checkpoint
+from egret.model.compiler.image import Image
+from egret.model.compiler.unpack import read_image
 from egret.model.errors import InputError
+from egret.model.integer import IntegerEngine
+from egret.model.integer_file import save_integer
+from egret.model.tokens import read_text
+from egret.rtl.protocol import CAUSES
+from egret.sim.bitstream import pins_program
 from egret.sim.ecp5 import placed_models
 from egret.sim.ecp5_bitstream import decode
 from egret.sim.ecp5_placed import read_placed
+from tests.support.networks import few_values, random_network
 
+TOKENS = 20
 PACKAGE = "CABGA381"
 
 # Everything that the decoder knows: a PLL, tables, carries, flip-flops with enables, both edges and both kinds of
@@ -238,3 +257,113 @@ def test_what_is_no_bitstream_and_no_netlist(tmp_path):
         path.write_text(text)
         with pytest.raises(InputError, match=r"no\.text: a netlist is needed, as nextpnr-ecp5 --write writes it$"):
             read_placed(path)
+
+
+def built(directory, *arguments):
+    """(directory, placed netlist, bitstream in the text form, image) of a ULX3S as `egret build` makes it."""
+    tools = Tools.find("ecp5")
+    script, kept = directory / "nextpnr", directory / "placed.json"
+    tool = shlex.quote(tools.paths["nextpnr-ecp5"])
+    script.write_text(f'#!/bin/sh\nset -e\n{tool} "$@" --write placed.json\nmv placed.json {shlex.quote(str(kept))}\n')
+    script.chmod(0o755)
+    command = ["-m", "egret.host.cli.main", "build", "--board", "ulx3s-85f", "--tokens", "0", "-o", "out", *arguments]
+    environment = os.environ | {"NEXTPNR_ECP5": str(script)}
+    subprocess.run([sys.executable, *command], cwd=directory, check=True, capture_output=True, env=environment)
+    path = unpacked(tools, directory / "out", "ulx3s-85f")
+    return directory, kept, path, Image.load(directory / "out" / "image")
+
+
+@pytest.fixture(scope="module")
+def small_board(tmp_path_factory):
+    """As `built`, for a random network: a minute or two."""
+    directory = tmp_path_factory.mktemp("small_board")
+    network = few_values(random_network(3, vocabulary=60, embedding=20, hidden=(50, 40), density=0.4))
+    save_integer(network, directory / "small.egret")
+    return built(directory, "small.egret", "--lanes", "2", "--weight-bytes", "0")
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory):
+    """As `built`, for the demo network: ten minutes."""
+    return built(tmp_path_factory.mktemp("ulx3s"))
+
+
+def port(decoded, name, number, *part):
+    """That of a design, or of the pin, which one of the board's resources has."""
+    resource = BOARD.platform().lookup(name, number)
+    for subsignal in part:
+        (resource,) = (one for one in resource.ios if one.name == subsignal)
+    (pin,) = resource.ios[0].names
+    net = "__".join([f"{name}_{number}", *part, "io"])
+    return net if net in decoded.inputs + decoded.outputs else f"pin_{pin}"
+
+
+def check(directory, decoded, image, tokens):
+    """Identify, load and run the board at its pins: all events and the counters are those of the integer network."""
+    directory.mkdir()
+    divisor = int(BOARD.divisor(decoded.pll.hertz(25e6)))
+    line = {name: port(decoded, *BOARD.port, name) for name in ("rx", "tx")}
+    light = port(decoded, *BOARD.led)
+    program = pins_program(decoded, placed_models(), directory, **line, light=light, lit=True, bit_cycles=divisor)
+    engine = IntegerEngine(read_image(image))
+    counted = np.zeros(image.configuration.layers, int)
+    with Board(open_program(program)) as board:
+        board.load(image)
+        for token, events in zip(tokens, board.step_many(tokens), strict=True):
+            traces = engine.step(np.array([token]))
+            np.testing.assert_array_equal(events, traces[-1].y[0])
+            counted += [np.count_nonzero(trace.y) for trace in traces]
+        counters = board.counters()
+    assert counted[-1] > len(tokens) == counters["tokens"]
+    assert [counters[f"events_{layer}"] for layer in range(len(counted))] == counted.tolist()
+    assert counters["cycles"] == counters["words"] + sum(counters.get(cause, 0) for cause in CAUSES)
+
+
+def some_tokens(image):
+    return np.random.default_rng(1).integers(0, image.configuration.vocabulary, TOKENS).tolist()
+
+
+@pytest.mark.slow
+def test_a_small_network_on_the_ulx3s_as_it_is_placed(small_board):
+    """The cells that nextpnr has placed, from the UART's pins to the UART's pins."""
+    directory, placed, _, image = small_board
+    decoded = read_placed(placed)
+    assert decoded.pll.hertz(25e6) == BOARD.hertz
+    check(directory / "placed", decoded, image, some_tokens(image))
+
+
+@pytest.mark.slow
+def test_a_small_network_on_the_ulx3s(small_board):
+    """The bitstream that `egret build` makes, from its UART's pins to its UART's pins."""
+    directory, placed, path, image = small_board
+    decoded = decode(path, PACKAGE)
+    assert decoded.pll.hertz(25e6) == BOARD.hertz
+    assert decoded.cells["TRELLIS_FF"] == read_placed(placed).cells["TRELLIS_FF"]
+    assert decoded.cells.keys() == KINDS
+    check(directory / "whole", decoded, image, some_tokens(image))
+
+
+@pytest.mark.slow
+def test_other_tables_on_the_ulx3s_are_noticed(small_board):
+    """Bit 3 of each word that the bitstream fills block RAMs with: the host loads all but the gates' tables anew."""
+    directory, _, path, image = small_board
+    other = path.with_name("other.text")
+    row = re.compile(r"^(?:[0-9a-f]{3} ){7}[0-9a-f]{3} *$", re.M)
+    other.write_text(
+        row.sub(lambda found: " ".join(f"{int(word, 16) ^ 8:03x}" for word in found[0].split()), path.read_text())
+    )
+    with pytest.raises((AssertionError, BoardError)):
+        check(directory / "broken", decode(other, PACKAGE), image, some_tokens(image))
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_the_demo_network_on_the_ulx3s(board):
+    """The same of the demo network."""
+    directory, _, path, image = board
+    decoded = decode(path, PACKAGE)
+    assert decoded.pll.hertz(25e6) == BOARD.hertz
+    counts = {kind: decoded.cells[kind] for kind in ("DP16KD", "MULT18X18D", "EHXPLLL")}
+    assert counts == {"DP16KD": 105, "MULT18X18D": 12, "EHXPLLL": 1}
+    tokens = load_checkpoint(NETWORK).vocabulary.encode(read_text(TEXT))[:TOKENS]
+    check(directory / "whole", decoded, image, tokens)
