@@ -222,7 +222,7 @@ class Ddr3Model(wiring.Component):
         )
         self._start(m, given, wrong)
 
-        self._refreshes(m, given, wrong)
+        self._refreshes(m, given, early_zq[1], wrong)
         other = 1 - t.read_phase
         wrong(
             "read or write in the wrong half of a cycle, or not told to the PHY",
@@ -234,8 +234,8 @@ class Ddr3Model(wiring.Component):
         self._cells(m, t.read_phase)
         return m
 
-    def _refreshes(self, m: Module, given: dict[str, list[Signal]], wrong: Any) -> None:
-        """Whether rows are refreshed in time."""
+    def _refreshes(self, m: Module, given: dict[str, list[Signal]], calibrates: Value, wrong: Any) -> None:
+        """Whether rows are refreshed in time, from the end of the calibration on."""
         t = self._t
         age, oldest = Signal(range(t.refresh * _LATE + 2)), t.refresh * _LATE
         started = Signal()
@@ -243,7 +243,7 @@ class Ddr3Model(wiring.Component):
             m.d.sync += started.eq(1)
         with m.If(given["refresh"][0] | given["refresh"][1]):
             m.d.sync += age.eq(Mux(age > t.refresh, age - t.refresh, 0))
-        with m.Elif(started & (age < oldest)):
+        with m.Elif(started & ~calibrates & (age < oldest)):
             m.d.sync += age.eq(age + 2)
         wrong("rows not refreshed in time", age >= oldest)
 
