@@ -279,7 +279,7 @@ def small_board(tmp_path_factory):
     directory = tmp_path_factory.mktemp("small_board")
     network = few_values(random_network(3, vocabulary=60, embedding=20, hidden=(50, 40), density=0.4))
     save_integer(network, directory / "small.egret")
-    return built(directory, "small.egret", "--lanes", "2", "--weight-bytes", "0")
+    return built(directory, "small.egret", "--lanes", "2", "--weight-bytes", "0", "--no-readout")
 
 
 @pytest.fixture(scope="module")
