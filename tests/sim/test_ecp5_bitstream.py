@@ -13,16 +13,13 @@ import pytest
 from egret.boards.tools import Tools
 from egret.boards.ulx3s import BOARD
 from egret.host.board import Board
-from egret.host.demo import NETWORK, TEXT
 from egret.host.exchange import BoardError
 from egret.host.transport import open_program
-from egret.model.checkpoint import load_checkpoint
 from egret.model.compiler.image import Image
 from egret.model.compiler.unpack import read_image
 from egret.model.errors import InputError
 from egret.model.integer import IntegerEngine
 from egret.model.integer_file import save_integer
-from egret.model.tokens import read_text
 from egret.rtl.protocol import CAUSES
 from egret.sim.bitstream import pins_program
 from egret.sim.ecp5 import placed_models
@@ -282,12 +279,6 @@ def small_board(tmp_path_factory):
     return built(directory, "small.egret", "--lanes", "2", "--weight-bytes", "0", "--no-readout")
 
 
-@pytest.fixture(scope="module")
-def board(tmp_path_factory):
-    """As `built`, for the demo network: ten minutes."""
-    return built(tmp_path_factory.mktemp("ulx3s"))
-
-
 def port(decoded, name, number, *part):
     """That of a design, or of the pin, which one of the board's resources has."""
     resource = BOARD.platform().lookup(name, number)
@@ -354,16 +345,3 @@ def test_other_tables_on_the_ulx3s_are_noticed(small_board):
     )
     with pytest.raises((AssertionError, BoardError)):
         check(directory / "broken", decode(other, PACKAGE), image, some_tokens(image))
-
-
-@pytest.mark.slow
-@pytest.mark.long
-def test_the_demo_network_on_the_ulx3s(board):
-    """The same of the demo network."""
-    directory, _, path, image = board
-    decoded = decode(path, PACKAGE)
-    assert decoded.pll.hertz(25e6) == BOARD.hertz
-    counts = {kind: decoded.cells[kind] for kind in ("DP16KD", "MULT18X18D", "EHXPLLL")}
-    assert counts == {"DP16KD": 105, "MULT18X18D": 12, "EHXPLLL": 1}
-    tokens = load_checkpoint(NETWORK).vocabulary.encode(read_text(TEXT))[:TOKENS]
-    check(directory / "whole", decoded, image, tokens)
