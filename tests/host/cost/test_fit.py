@@ -124,8 +124,8 @@ def test_no_design_is_made_of_what_its_memories_say(estimated):
         assert not found.fits and found.lacks[0].count(" bytes of memories; it has ") == 1
     found = fit(dataclasses.replace(shape, vocabulary=60_000), board_named("ulx3s-85f-sdram"), "s")
     assert not found.fits and found.lacks[0].startswith("weights, embedding and ") and estimated[1] == []
-    found = fit(dataclasses.replace(shape, vocabulary=70_000), board_named("ulx3s-85f"), "s")
-    assert found.lacks == ("vocabulary must be an integer from 2 to 65536, not 70000",)
+    found = fit(dataclasses.replace(shape, vocabulary=1 << 21), board_named("ulx3s-85f"), "s")
+    assert found.lacks == ("vocabulary must be an integer from 2 to 1048576, not 2097152",)
 
 
 def test_a_design_that_cannot_be_made_here(monkeypatch):
