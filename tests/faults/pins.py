@@ -8,7 +8,7 @@ from typing import IO, cast
 
 from egret.sim.virtual import Build
 
-__all__ = ["FOREVER", "INVERT", "NOISE", "RESET", "Cable", "Lost", "build_of", "numbers"]
+__all__ = ["FOREVER", "INVERT", "NOISE", "RESET", "Cable", "Lost", "Port", "build_of", "numbers"]
 
 INVERT, NOISE, RESET = 4, 5, 6
 """Kinds of faults beside levels (`faults.h`)."""
@@ -31,6 +31,30 @@ def build_of(build: Build, main: str) -> Build:
     """The same design under another program: a file of this directory, and `faults.h`."""
     sources = _HERE / main, _HERE / "faults.h"
     return replace(build, sources=sources, parameters=f"{build.parameters} {[path.read_text() for path in sources]}")
+
+
+class Port:
+    """What a cable's ``open`` returns has of `serial.Serial`, but for reading and writing."""
+
+    timeout, baudrate = 0.05, 3_000_000
+
+    def __init__(self, cable):
+        self._cable, self._received = cable, b""
+
+    @property
+    def in_waiting(self):
+        return len(self._received)
+
+    def reset_input_buffer(self):
+        self._received = b""
+
+    def close(self):
+        pass
+
+    def _taken(self, size):
+        """Up to so many bytes of what has been received."""
+        data, self._received = self._received[:size], self._received[size:]
+        return data
 
 
 class Cable:

@@ -3,7 +3,7 @@
 from functools import cache
 
 from egret.sim.virtual import Build, stand_in_build
-from tests.faults.pins import FOREVER, INVERT, NOISE, RESET, Cable, Lost, build_of, numbers
+from tests.faults.pins import FOREVER, INVERT, NOISE, RESET, Cable, Lost, Port, build_of, numbers
 
 __all__ = ["UartCable", "uart_build"]
 
@@ -82,19 +82,10 @@ class UartCable(Cable):
         return data
 
 
-class _Port:
-    timeout, baudrate = 0.05, 3_000_000
-
+class _Port(Port):
     def __init__(self, cable):
-        self._cable, self._received = cable, b""
+        super().__init__(cable)
         self._gone = False
-
-    @property
-    def in_waiting(self):
-        return len(self._received)
-
-    def reset_input_buffer(self):
-        self._received = b""
 
     def write(self, data):
         cable = self._cable
@@ -111,8 +102,4 @@ class _Port:
             self._received = self._cable.run(self.timeout)
         if self._gone:
             raise Lost("the adapter has gone")
-        data, self._received = self._received[:size], self._received[size:]
-        return data
-
-    def close(self):
-        pass
+        return self._taken(size)

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from egret.rtl.usb import DATA_ENDPOINT, PACKET_BYTES
 from egret.sim.stand_in import StandInBoard
 from egret.sim.virtual import Build
-from tests.faults.pins import INVERT, NOISE, RESET, Cable, Lost, build_of, numbers
+from tests.faults.pins import INVERT, NOISE, RESET, Cable, Lost, Port, build_of, numbers
 from tests.support.usb_device import Bench
 
 __all__ = ["UsbCable", "usb_build"]
@@ -268,20 +268,12 @@ class UsbCable(Cable):
         self.control(0x21, 0x22, 3)
 
 
-class _Port:
-    timeout, baudrate = 0.05, 3_000_000
-
+class _Port(Port):
     def __init__(self, cable):
-        self._cable, self._received, self._sending = cable, b"", bytearray()
+        super().__init__(cable)
+        self._sending = bytearray()
         self._errors = {"in": 0, "out": 0}
         self._given_up = 0
-
-    @property
-    def in_waiting(self):
-        return len(self._received)
-
-    def reset_input_buffer(self):
-        self._received = b""
 
     def write(self, data):
         cable = self._cable
@@ -306,11 +298,7 @@ class _Port:
             if self._receive() and not self._sending and not self._received:
                 cable.now = deadline
         self._present()
-        data, self._received = self._received[:size], self._received[size:]
-        return data
-
-    def close(self):
-        pass
+        return self._taken(size)
 
     def _present(self):
         if self._cable.was_lost:
