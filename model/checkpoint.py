@@ -29,9 +29,9 @@ import safetensors.numpy
 
 from egret.model import bpe
 from egret.model.errors import InputError
-from egret.model.files import MOST_LAYERS, directory_aside, read, refuse_foreign, write_aside
+from egret.model.files import MOST_LAYERS, MOST_TOKENS, directory_aside, read, refuse_foreign, write_aside
 from egret.model.groups import Groups, check_order
-from egret.model.tokens import MOST_TOKENS, Vocabulary, check_kind
+from egret.model.tokens import Vocabulary, check_kind
 
 __all__ = [
     "CELLS",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MOST_LAYERS",
+    "MOST_TOKENS",
     "check_unpacked",
     "digest",
     "directory_aside",
@@ -38,6 +39,8 @@ __all__ = [
 
 MOST_LAYERS = 1 << 12
 """Of a network in a file: the names of its tensors must fit what is read of the file's head."""
+MOST_TOKENS = 1 << 20
+"""Of a vocabulary: far above any that could be built. One of ids takes 150 MB then, and its file a line."""
 
 _UNPACKED, _UNPACKED_MORE = 1024, 1 << 22  # numbers that a file may stand for: for each of its bytes, and beside these
 

@@ -40,11 +40,11 @@ import safetensors.numpy
 
 from egret.model.arithmetic import CODEBOOK
 from egret.model.errors import InputError
-from egret.model.files import MOST_LAYERS, check_unpacked, refuse_foreign, write_aside
+from egret.model.files import MOST_LAYERS, MOST_TOKENS, check_unpacked, refuse_foreign, write_aside
 from egret.model.groups import MOST_ROWS
 from egret.model.integer import IntegerLayer, IntegerNetwork
 from egret.model.readout import IntegerGroups
-from egret.model.tokens import MOST_TOKENS, Vocabulary
+from egret.model.tokens import Vocabulary
 
 __all__ = ["load_integer", "save_integer"]
 

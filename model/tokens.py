@@ -25,15 +25,13 @@ from pathlib import Path
 import numpy as np
 
 from egret.model.errors import InputError
-from egret.model.files import read, read_array
+from egret.model.files import MOST_TOKENS, read, read_array
 
-__all__ = ["END_OF_LINE", "KINDS", "MOST_TOKENS", "UNKNOWN", "Vocabulary", "check_kind", "read_text"]
+__all__ = ["END_OF_LINE", "KINDS", "UNKNOWN", "Vocabulary", "check_kind", "read_text"]
 
 KINDS = ("word", "char", "id", "bpe", "number")
 END_OF_LINE = "<eos>"
 UNKNOWN = "<unk>"
-MOST_TOKENS = 1 << 20
-"""Of a vocabulary: far above any that could be built. One of ids takes 150 MB then, and its file a line."""
 
 _NUMPY = b"\x93NUMPY"  # begins a .npy
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from egret.model.arithmetic import GATES, INNER, WEIGHT_BITS
 from egret.model.errors import InputError
+from egret.model.files import MOST_TOKENS
 
 __all__ = [
     "DDR3_RATIO",
@@ -25,7 +26,6 @@ __all__ = [
     "SDRAM_WORDS",
     "SDR_RATIOS",
     "MATRIX_KINDS",
-    "MOST_TOKENS",
     "STORES",
     "READOUT_KINDS",
     "ReadoutShape",
@@ -67,8 +67,6 @@ MEMORY_RATIOS = (*SDR_RATIOS, DDR3_RATIO)
 """Words of 16 bits that an SDRAM can bring in a cycle of the core."""
 MEMORY_WORDS = 1 << 24
 """Words that a memory may have: the link counts no further."""
-MOST_TOKENS = 1 << 20
-"""Of a core without a read-out."""
 TOKEN_BITS = 16
 """Of a token in most cores, and of a word in a read-out."""
 SDRAM_WORDS = MEMORY_WORDS

@@ -11,7 +11,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out
 
-from egret.model.compiler.configuration import MEMORY_WORDS, MOST_TOKENS, TOKEN_BITS, token_bits
+from egret.model.compiler.configuration import MEMORY_WORDS, TOKEN_BITS, token_bits
+from egret.model.files import MOST_TOKENS
 from egret.model.readout import ALL_WORDS, MOST_BETA
 from egret.rtl import protocol
 from egret.rtl.layouts import Task

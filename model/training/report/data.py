@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from egret.model.errors import InputError
-from egret.model.tokens import MOST_TOKENS
+from egret.model.files import MOST_TOKENS
 from egret.model.training.papers import CORPORA, PUBLISHED, published
 from egret.model.training.results import RESULT, STUDY, VERSION, parse_result
 
