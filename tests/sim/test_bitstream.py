@@ -4,29 +4,26 @@ import re
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from egret.boards.icebreaker import BOARD
 from egret.boards.tools import Tools
-from egret.host.board import Board
 from egret.host.demo import NETWORK, TEXT
 from egret.host.exchange import BoardError
-from egret.host.transport import open_program
 from egret.model.checkpoint import load_checkpoint
 from egret.model.compiler.image import Image
-from egret.model.compiler.unpack import read_image
 from egret.model.errors import InputError
-from egret.model.integer import IntegerEngine
 from egret.model.tokens import read_text
 from egret.rtl.protocol import CAUSES
 from egret.rtl.uart import divisor_for
 from egret.sim.bitstream import cell_models, decode, find_icebox, pins_program
+from tests.support.pins import check_at_pins, pin_of
 
 try:
     find_icebox()
 except InputError as error:
     pytest.skip(str(error), allow_module_level=True)
+
 
 TOKENS = 20
 
@@ -203,15 +200,6 @@ def test_what_is_no_bitstream(tmp_path):
         decode(path)
 
 
-def pin(name, number, *parts):
-    """Port of a decoded bitstream that a pin of the board is."""
-    resource = BOARD.platform().lookup(name, number)
-    for part in parts:
-        (resource,) = (one for one in resource.ios if one.name == part)
-    (found,) = resource.ios[0].names
-    return f"pin_{found}"
-
-
 @pytest.fixture(scope="module")
 def board(tmp_path_factory):
     """(directory, bitstream in the text form, what was decoded, image, tokens) of the iCEBreaker's demo: minutes."""
@@ -226,21 +214,12 @@ def board(tmp_path_factory):
 
 def check(directory, decoded, image, tokens):
     """Identify, load and run the board at its pins: all events and the counters are those of the integer network."""
-    ports = {"rx": pin(*BOARD.port, "rx"), "tx": pin(*BOARD.port, "tx"), "light": pin(*BOARD.led)}
+    places = {"rx": (*BOARD.port, "rx"), "tx": (*BOARD.port, "tx"), "light": BOARD.led}
+    ports = {name: f"pin_{pin_of(BOARD, *place)}" for name, place in places.items()}
     directory.mkdir()
     divisor = divisor_for(decoded.pll.hertz(12e6), BOARD.baud)
     program = pins_program(decoded, cell_models(), directory, **ports, lit=False, bit_cycles=divisor)
-    engine = IntegerEngine(read_image(image))
-    counted = np.zeros(image.configuration.layers, int)
-    with Board(open_program(program)) as board:
-        board.load(image)
-        for token, events in zip(tokens, board.step_many(tokens), strict=True):
-            traces = engine.step(np.array([token]))
-            np.testing.assert_array_equal(events, traces[-1].y[0])
-            counted += [np.count_nonzero(trace.y) for trace in traces]
-        counters = board.counters()
-    assert counted[-1] > len(tokens) == counters["tokens"]
-    assert [counters[f"events_{layer}"] for layer in range(len(counted))] == counted.tolist()
+    counters = check_at_pins(program, image, tokens)
     assert counters["cycles"] == counters["words"] + sum(counters[cause] for cause in CAUSES[:-2])
 
 

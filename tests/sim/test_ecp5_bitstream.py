@@ -12,13 +12,9 @@ import pytest
 
 from egret.boards.tools import Tools
 from egret.boards.ulx3s import BOARD
-from egret.host.board import Board
 from egret.host.exchange import BoardError
-from egret.host.transport import open_program
 from egret.model.compiler.image import Image
-from egret.model.compiler.unpack import read_image
 from egret.model.errors import InputError
-from egret.model.integer import IntegerEngine
 from egret.model.integer_file import save_integer
 from egret.rtl.protocol import CAUSES
 from egret.sim.bitstream import pins_program
@@ -26,6 +22,7 @@ from egret.sim.ecp5 import placed_models
 from egret.sim.ecp5_bitstream import decode
 from egret.sim.ecp5_placed import read_placed
 from tests.support.networks import few_values, random_network
+from tests.support.pins import check_at_pins, pin_of
 
 TOKENS = 20
 PACKAGE = "CABGA381"
@@ -281,12 +278,8 @@ def small_board(tmp_path_factory):
 
 def port(decoded, name, number, *part):
     """That of a design, or of the pin, which one of the board's resources has."""
-    resource = BOARD.platform().lookup(name, number)
-    for subsignal in part:
-        (resource,) = (one for one in resource.ios if one.name == subsignal)
-    (pin,) = resource.ios[0].names
     net = "__".join([f"{name}_{number}", *part, "io"])
-    return net if net in decoded.inputs + decoded.outputs else f"pin_{pin}"
+    return net if net in decoded.inputs + decoded.outputs else f"pin_{pin_of(BOARD, name, number, *part)}"
 
 
 def check(directory, decoded, image, tokens):
@@ -296,17 +289,7 @@ def check(directory, decoded, image, tokens):
     line = {name: port(decoded, *BOARD.port, name) for name in ("rx", "tx")}
     light = port(decoded, *BOARD.led)
     program = pins_program(decoded, placed_models(), directory, **line, light=light, lit=True, bit_cycles=divisor)
-    engine = IntegerEngine(read_image(image))
-    counted = np.zeros(image.configuration.layers, int)
-    with Board(open_program(program)) as board:
-        board.load(image)
-        for token, events in zip(tokens, board.step_many(tokens), strict=True):
-            traces = engine.step(np.array([token]))
-            np.testing.assert_array_equal(events, traces[-1].y[0])
-            counted += [np.count_nonzero(trace.y) for trace in traces]
-        counters = board.counters()
-    assert counted[-1] > len(tokens) == counters["tokens"]
-    assert [counters[f"events_{layer}"] for layer in range(len(counted))] == counted.tolist()
+    counters = check_at_pins(program, image, tokens)
     assert counters["cycles"] == counters["words"] + sum(counters.get(cause, 0) for cause in CAUSES)
 
 
