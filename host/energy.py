@@ -234,7 +234,9 @@ def activity(
         "events": event_layout(c).size * (sum(sources.events) + y + again + x),
     }
     if c.weight_bits < WEIGHT_BITS:
-        bits["codebooks"] = WEIGHT_BITS * c.lanes * counters["words"]
+        # Where lanes take weights of a read-out in pairs, a word asks twice.
+        pairs = (c.multipliers - c.lanes) * steps * readout_words_per_token(image, measurement)
+        bits["codebooks"] = WEIGHT_BITS * (c.lanes * counters["words"] + pairs)
     if c.readout is not None:
         # A scan reads and writes an accumulator, reads an entry and writes its score; the walk for the sum reads the
         # score and a power. Groups count as the largest one.

@@ -97,7 +97,7 @@ class Measurement:
     first_mismatch : Mismatch or None
     counters : dict of str to int
         Of the core and the link over these steps, and over the zero state before each sequence.
-    lanes : int
+    lanes, multipliers : int
         Of the core.
     bytes_sent, bytes_received : int
         On the line, of the steps alone; of sequences, of the zero state before each, too.
@@ -111,6 +111,7 @@ class Measurement:
     first_mismatch: Mismatch | None
     counters: dict[str, int]
     lanes: int
+    multipliers: int
     bytes_sent: int
     bytes_received: int
     seconds: float
@@ -127,8 +128,14 @@ class Measurement:
 
     @property
     def lane_utilisation(self) -> float:
-        """Non-zero weights multiplied, divided by lanes times cycles."""
-        return self.counters["macs"] / (self.lanes * self.counters["cycles"])
+        """Cycles in which a lane multiplied a weight that is not zero, divided by lanes times cycles."""
+        return self._multiplying / (self.lanes * self.counters["cycles"])
+
+    @property
+    def _multiplying(self) -> float:
+        """Cycles of lanes with a multiplication: half a one for each weight of a read-out that a lane takes in pairs."""
+        alone = self.lanes / self.multipliers
+        return self.counters["macs"] - (1 - alone) * self.counters.get("readout_macs", 0)
 
     @property
     def bus_utilisation(self) -> float | None:
@@ -149,7 +156,7 @@ class Measurement:
     @property
     def bound(self) -> float:
         """Cycles per token if every lane multiplied in every cycle."""
-        return self.macs_per_token / self.lanes
+        return self._multiplying / self.counters["tokens"] / self.lanes
 
     @property
     def shares(self) -> dict[str, float]:
@@ -159,9 +166,9 @@ class Measurement:
         cause.
         """
         slots = self.lanes * self.counters["cycles"]
-        packing = self.lanes * self.counters["words"] - self.counters["macs"]
+        packing = self.lanes * self.counters["words"] - self._multiplying
         return {
-            "macs": self.counters["macs"] / slots,
+            "macs": self._multiplying / slots,
             "packing": packing / slots,
             **{name: self.lanes * self.counters[name] / slots for name in CAUSES if name in self.counters},
         }
@@ -466,6 +473,7 @@ def _measure(checked, images, engine, network, inputs, progress, batch=1):
             first_mismatch=one.first,
             counters={name: now[name] - then[name] for name in now},
             lanes=image.configuration.lanes,
+            multipliers=image.configuration.multipliers,
             bytes_sent=sent,
             bytes_received=received,
             seconds=seconds,

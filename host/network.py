@@ -458,8 +458,10 @@ class Network:
         begin = time.perf_counter()
         counters = self.simulate(ids, tokens=len(ids) - 1, simulator="icarus").counters
         seconds = time.perf_counter() - begin
-        lanes = self.image.configuration.lanes
-        return Measurement(evaluation, 0, 0, None, counters, lanes, bytes_sent=0, bytes_received=0, seconds=seconds)
+        c = self.image.configuration
+        return Measurement(
+            evaluation, 0, 0, None, counters, c.lanes, c.multipliers, bytes_sent=0, bytes_received=0, seconds=seconds
+        )
 
     def stream(
         self, inputs: "Inputs | None" = None, *, tokens: int | None = None, **where: Any

@@ -484,7 +484,7 @@ class Core(wiring.Component):
 
     def _count(self, m: Module, amounts: dict[str, Any]) -> None:
         """Count how often each kind of thing happens."""
-        most = {name: self.configuration.lanes if name.endswith("macs") else 1 for name in self.counters}
+        most = {name: self.configuration.multipliers if name.endswith("macs") else 1 for name in self.counters}
         if FAULTY_LINES in most:
             most[FAULTY_LINES] = (1 << WORD_BITS) - 1
         m.submodules.counters = counters = Counters(most)

@@ -8,8 +8,9 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.arithmetic import VALUE_BITS, WEIGHT_BITS
-from egret.model.compiler.configuration import RUN_BITS, WINDOW, Configuration, first_bank
+from egret.model.compiler.configuration import READOUT_KINDS, RUN_BITS, WINDOW, Configuration, first_bank
 from egret.model.compiler.layouts import memory_sections
+from egret.model.compiler.readout import HOME
 from egret.rtl.layouts import add_layout, bank_address_bits, load_layout, memory_layout, word_layout
 
 __all__ = ["LATENCY", "Lanes", "Word", "additions"]
@@ -30,7 +31,8 @@ class Lanes(wiring.Component):
     no two entries of a word fall into one bank. A code of 0 is no weight and goes on by ``(run + 1) << RUN_BITS``
     positions, any other by run + 1; the first word of a column sets each lane to where it begins instead, and its
     runs count from there. In a matrix of the read-out a lane takes turns between its own two banks, whatever the
-    code. One word a cycle, never held up; additions leave `LATENCY` cycles after their word.
+    code; or it has a second multiplier for the odd one, whose code is in the place of the run, where
+    `Configuration.paired` is so. One word a cycle, never held up; additions leave `LATENCY` cycles after their word.
 
     Parameters
     ----------
@@ -47,7 +49,7 @@ class Lanes(wiring.Component):
         High for each bank that has an addition in the next cycle.
     add : Out(add_layout(c)).array(banks)
         An addition for each bank; all zeros where there is none.
-    macs : Out(range(lanes + 1))
+    macs : Out(range(c.multipliers + 1))
         Weights in the word that came two cycles ago.
     busy : Out(1)
         A word is on its way.
@@ -70,7 +72,7 @@ class Lanes(wiring.Component):
                 "i": In(stream.Signature(word_layout(c), always_ready=True)),
                 "coming": Out(c.banks),
                 "add": Out(add_layout(c)).array(c.banks),
-                "macs": Out(range(c.lanes + 1)),
+                "macs": Out(range(c.multipliers + 1)),
                 "busy": Out(1),
             }
         )
@@ -92,18 +94,19 @@ class Lanes(wiring.Component):
         first = [Signal(name=f"first_{stage}", reset_less=True) for stage in range(2)]
         dense = [Signal(name=f"dense_{stage}", reset_less=True) for stage in range(2)]
         matrix = Signal.like(self.i.p.matrix, reset_less=True)
+        of_readout = self.i.p.matrix >= c.readout_matrix("head") if c.readout else C(0)
         m.d.comb += base_now.eq(bases[self.i.p.matrix])
         m.d.sync += [
             Cat(values).eq(Cat(self.i.p.value, values)),
             Cat(first).eq(Cat(self.i.p.first, first)),
-            Cat(dense).eq(Cat(self.i.p.matrix >= c.readout_matrix("head") if c.readout else 0, dense)),
+            Cat(dense).eq(Cat(of_readout, dense)),
             Cat(base).eq(Cat(base_now, base)),
             span.eq(spans[self.i.p.matrix]),
             matrix.eq(self.i.p.matrix),
         ]
         look_up = self._codebooks(m)
-        used = Signal(c.lanes)
-        carried, targets = [], []
+        used = Signal(c.multipliers)
+        carried, targets, seconds = [], [], []
         for lane in range(c.lanes):
 
             def signal(shape, name, lane=lane):
@@ -121,7 +124,7 @@ class Lanes(wiring.Component):
                 uses.eq(Cat(used[lane], uses)),
                 code.eq(entry.code),
                 step.eq(Mux(entry.code != 0, entry.run + 1, (entry.run + 1) << RUN_BITS)),
-                Cat(starts).eq(Cat(entry.run[:RUN_BITS], begin.block, starts)),
+                Cat(starts).eq(Cat(Mux(of_readout & c.paired, 0, entry.run[:RUN_BITS]), begin.block, starts)),
                 Cat(banks).eq(Cat(begin.bank, banks)),
             ]
             # OVER
@@ -140,7 +143,7 @@ class Lanes(wiring.Component):
             with m.If(first[1]):
                 m.d.sync += [address.eq(starts[1]), bank.eq(banks[1])]
             with m.Elif(valid[1] & dense[1]):
-                m.d.sync += [address.eq(address + bank[0]), bank.eq(bank ^ 1)]
+                m.d.sync += address.eq(address + 1) if c.paired else [address.eq(address + bank[0]), bank.eq(bank ^ 1)]
             with m.Elif(valid[1]):
                 m.d.sync += [
                     address.eq(Mux(ahead[1] < 0, ahead[0], Mux(ahead[2] < 0, ahead[1], ahead[2]))),
@@ -159,6 +162,18 @@ class Lanes(wiring.Component):
             ]
             carried.append(Cat(C(1, 1), place, product))
             targets.append((target, next_target))
+            if c.paired:
+                # Beside the first weight, for the odd bank and the same address.
+                m.d.comb += used[c.lanes + lane].eq(self.i.valid & of_readout & (entry.run != 0))
+                again, uses_second = signal(c.weight_bits, "second_code"), Signal(4, name=f"second_uses_{lane}")
+                second, second_product = signal(signed(WEIGHT_BITS), "second"), signal(product.shape(), "second_product")
+                m.d.sync += [
+                    again.eq(entry.run),
+                    uses_second.eq(Cat(used[c.lanes + lane], uses_second)),
+                    second.eq(look_up(lane, again, matrix, second=True)),
+                    second_product.eq(second * values[-1]),
+                ]
+                seconds.append((uses_second, Cat(C(1, 1), place, second_product)))
 
         # CROSSBAR: at most one lane is for a bank, so what it gets is the OR of its neighbours, masked.
         for number, add in enumerate(self.add):
@@ -168,13 +183,16 @@ class Lanes(wiring.Component):
                     target, next_target = targets[lane]
                     chosen = chosen | Mux(target[offset], carried[lane], 0)
                     coming = coming | next_target[offset]
+                    if c.paired and offset == HOME + 1:
+                        uses_second, addition = seconds[lane]
+                        chosen, coming = chosen | Mux(uses_second[3], addition, 0), coming | uses_second[2]
             m.d.sync += [add.eq(chosen), self.coming[number].eq(coming)]
         came = Signal.like(used)
-        m.d.sync += [came.eq(used), self.macs.eq(sum(came[lane] for lane in range(c.lanes)))]
+        m.d.sync += [came.eq(used), self.macs.eq(sum(came[place] for place in range(len(came))))]
         m.d.comb += self.busy.eq(valid.any())
         return m
 
-    def _codebooks(self, m: Module) -> Callable[[int, Signal, Signal], Value]:
+    def _codebooks(self, m: Module) -> Callable[..., Value]:
         """Return the function that makes of a lane's code in a matrix a weight, which comes in the next cycle."""
         c = self._c
         section = memory_sections(c).get("codebook")
@@ -194,17 +212,25 @@ class Lanes(wiring.Component):
         with m.If(mine):
             m.d.sync += [load_address.eq(self.load.index), load_data.eq(self.load.data)]
 
-        def from_codebook(lane: int, code: Signal, matrix: Signal) -> Value:
-            # A memory a lane: Yosys makes nothing good of one with as many read ports.
-            m.submodules[f"codebook_{lane}"] = codebook = memory.Memory(
-                shape=memory_layout(c, "codebook"), depth=section.words, init=[]
+        def from_codebook(lane: int, code: Signal, matrix: Signal, *, second: bool = False) -> Value:
+            # A memory a lane: Yosys makes nothing good of one with as many read ports. That of a second weight holds
+            # the matrices of the read-out alone.
+            bits = c.weight_bits
+            matrices = len(READOUT_KINDS) if second else section.words >> bits
+            m.submodules[f"{'second_' * second}codebook_{lane}"] = codebook = memory.Memory(
+                shape=memory_layout(c, "codebook"), depth=matrices << bits, init=[]
             )
             write, read = codebook.write_port(), codebook.read_port()
+
+            def place(matrix: Value) -> Value:
+                return matrix == c.readout_matrix("group") if second else matrix
+
+            loaded = load_address[bits:]
             m.d.comb += [
-                write.addr.eq(load_address),
+                write.addr.eq(Cat(load_address[:bits], place(loaded))),
                 Value.cast(write.data).eq(load_data),
-                write.en.eq(loading),
-                read.addr.eq(Cat(code, matrix)),
+                write.en.eq(loading & (loaded >= c.readout_matrix("head") if second else 1)),
+                read.addr.eq(Cat(code, place(matrix))),
             ]
             return read.data.weight
 
@@ -237,19 +263,20 @@ def additions(
         added = {}
         for lane, (code, run) in enumerate(entries):
             dense = c.readout is not None and matrix >= c.readout_matrix("head")
+            both = dense and c.paired
             if first:
-                banks[lane], addresses[lane] = begins[lane][0], begins[lane][1] * _SKIP + run % _SKIP
+                banks[lane], addresses[lane] = begins[lane][0], begins[lane][1] * _SKIP + (0 if both else run % _SKIP)
+            elif both:
+                addresses[lane] += 1
             elif dense:
                 addresses[lane], banks[lane] = addresses[lane] + banks[lane] % 2, banks[lane] ^ 1
             else:
                 addresses[lane] += run + 1 if code else (run + 1) * _SKIP
                 while addresses[lane] >= span:
                     addresses[lane], banks[lane] = addresses[lane] - span, banks[lane] + 1
-            if code:
-                weight = code - (code >> 7 << 8) if codebook is None else codebook[16 * matrix + code]
-                added[first_bank(lane) + banks[lane]] = (
-                    base + addresses[lane],
-                    weight * value,
-                )
+            for place, one in enumerate((code, run) if both else (code,)):
+                if one:
+                    weight = one - (one >> 7 << 8) if codebook is None else codebook[16 * matrix + one]
+                    added[first_bank(lane) + banks[lane] + place] = (base + addresses[lane], weight * value)
         result.append(added)
     return result

@@ -266,7 +266,7 @@ class WeightStore(wiring.Component):
     @property
     def _halves(self) -> bool:
         """Whether words of a read-out are sent twice."""
-        return self._c.readout is not None and self._c.weight_bits == RUN_BITS
+        return self._c.has_pairs and not self._c.paired
 
     def _beside(self) -> dict[str, Any]:
         """What belongs to a word: fields of the output, and which half of a read-out's word it is."""
@@ -282,13 +282,13 @@ class WeightStore(wiring.Component):
         return self._of_readout(of) & ~(of.half if half is None else half)
 
     def _send(self, m: Module, of: Any, entries: list[tuple[Value, Value]]) -> None:
-        """Put codes and runs at the output; of a word of a read-out, which has no runs, a half."""
+        """Put codes and runs at the output; of a word of a read-out, which has no runs, a half, or both codes."""
         for sent, (code, run) in zip(self.o.p.entries, entries, strict=True):
             if self._halves:
                 m.d.sync += sent.code.eq(Mux(of.half, run, code))
             else:
                 m.d.sync += sent.code.eq(code)
-            m.d.sync += sent.run.eq(Mux(self._of_readout(of), 0, run))
+            m.d.sync += sent.run.eq(run if self._c.paired else Mux(self._of_readout(of), 0, run))
 
     def _loads(self, name: str) -> Value:
         """Whether the word on the load bus is for a memory."""

@@ -232,7 +232,9 @@ def _readout_cycles(work: Work, readout: ReadoutWork, k: Constants) -> float:
     shape, counts = readout.shape, readout.counts
 
     def column(entries: int) -> float:
-        sent = 2 * -(-entries // (2 * work.lanes))  # each lane's two banks in turn
+        # Each lane's two banks in turn, or at once where the memory brings a word of both in each cycle.
+        paired = work.store == "sdram" and work.weight_bits == RUN_BITS and _word_bits(work) == work.width
+        sent = (1 if paired else 2) * -(-entries // (2 * work.lanes))
         if work.store == "bram":
             return sent
         return max(sent, _refreshing(work) * (_readout_words(work, entries) * _word_bits(work) / work.width + k.burst))

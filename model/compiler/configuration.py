@@ -518,6 +518,24 @@ class Configuration:
         return self.lanes * self.narrow_bits // self.beat_bits
 
     @property
+    def paired(self) -> bool:
+        """Whether each lane multiplies both weights that a word of a read-out has for it in one cycle.
+
+        So it is where an SDRAM can bring such a word in each cycle. Elsewhere a lane takes two cycles for them.
+        """
+        return self.has_pairs and self.store == "sdram" and self.word_beats == 1
+
+    @property
+    def multipliers(self) -> int:
+        """Multipliers of the lanes: one each, and where they are `paired` a second one."""
+        return self.lanes * (2 if self.paired else 1)
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether a word of a read-out has two weights for each lane."""
+        return self.readout is not None and self.weight_bits == RUN_BITS
+
+    @property
     def embedding_beats(self) -> int:
         """Beats of a row of the embedding."""
         return -(-self.embedding * WEIGHT_BITS // self.beat_bits)

@@ -46,8 +46,8 @@ class ReadingRun(Run):
         self.readout_macs += own
         self.groups += matrix > 0
         words = self.column_words[matrix] * len(sources)
-        # A word with two codes a lane is sent twice.
-        self.words += words * (8 // self.c.weight_bits)
+        # A word with two codes a lane is sent twice, unless both are multiplied at once.
+        self.words += words * (1 if self.c.paired else 8 // self.c.weight_bits)
         self.beats += words * self.c.word_beats if self.c.store == "sdram" else 0
 
     async def ask(self, context, token, task, target=0, k=1):
@@ -107,12 +107,13 @@ CASES = [
     (5, 17, (), 1, "bram", False, False),
     (6, 1, (40, 3), 8, "bram", False, False),
     (7, 2, (6, 3), 2, "ddr3", True, False),
+    (8, 3, (20, 5), 4, "paired", True, False),
 ]
 
 
 @pytest.mark.parametrize(
     "seed, head, sizes, rows, store, few, compact",
-    [*CASES[:5], *(pytest.param(*case, marks=pytest.mark.slow) for case in CASES[5:])],
+    [*CASES[:5], *(pytest.param(*case, marks=pytest.mark.slow) for case in CASES[5:7]), CASES[7]],
 )
 def test_random_tasks(seed, head, sizes, rows, store, few, compact):
     """Odd sizes, every task in any order, idle and backpressure at random; counters add up."""
@@ -123,8 +124,11 @@ def test_random_tasks(seed, head, sizes, rows, store, few, compact):
         network = dataclasses.replace(reading_network(seed, head=head, sizes=(1,)), groups=None)
     lanes = {"sdram": 4, "ddr3": 8}.get(store, int(rng.choice([1, 2, 4])))
     options = {}
+    paired = store in ("ddr3", "paired")
     if store == "ddr3":
         store, options = "sdram", {"memory_ratio": DDR3_RATIO}
+    elif store == "paired":
+        store, lanes = "sdram", 2
     run = ReadingRun(
         network,
         lanes=lanes,
@@ -136,6 +140,7 @@ def test_random_tasks(seed, head, sizes, rows, store, few, compact):
         compact=compact,
         **options,
     )
+    assert run.c.paired == paired
     vocabulary = len(network.embedding)
     tokens = rng.integers(0, vocabulary, 9)
 
