@@ -133,7 +133,7 @@ class Measurement:
 
     @property
     def _multiplying(self) -> float:
-        """Cycles of lanes with a multiplication: half a one for each weight of a read-out that a lane takes in pairs."""
+        """Cycles of lanes with a multiplication; a weight that is taken in a pair counts as half of one."""
         alone = self.lanes / self.multipliers
         return self.counters["macs"] - (1 - alone) * self.counters.get("readout_macs", 0)
 

@@ -118,13 +118,16 @@ class Lanes(wiring.Component):
             starts = [signal(c.block_bits + RUN_BITS, f"start_{stage}") for stage in range(2)]
             banks = [signal(3, f"start_bank_{stage}") for stage in range(2)]
             uses = Signal(3, name=f"uses_{lane}")
+            skipped = entry.run[:RUN_BITS]
+            if c.paired:
+                skipped = Mux(of_readout, 0, skipped)  # where the run is a weight
             m.d.comb += used[lane].eq(self.i.valid & (entry.code != 0))
             # STEP
             m.d.sync += [
                 uses.eq(Cat(used[lane], uses)),
                 code.eq(entry.code),
                 step.eq(Mux(entry.code != 0, entry.run + 1, (entry.run + 1) << RUN_BITS)),
-                Cat(starts).eq(Cat(Mux(of_readout & c.paired, 0, entry.run[:RUN_BITS]), begin.block, starts)),
+                Cat(starts).eq(Cat(skipped, begin.block, starts)),
                 Cat(banks).eq(Cat(begin.bank, banks)),
             ]
             # OVER
@@ -166,7 +169,7 @@ class Lanes(wiring.Component):
                 # Beside the first weight, for the odd bank and the same address.
                 m.d.comb += used[c.lanes + lane].eq(self.i.valid & of_readout & (entry.run != 0))
                 again, uses_second = signal(c.weight_bits, "second_code"), Signal(4, name=f"second_uses_{lane}")
-                second, second_product = signal(signed(WEIGHT_BITS), "second"), signal(product.shape(), "second_product")
+                second, second_product = signal(weight.shape(), "second"), signal(product.shape(), "second_product")
                 m.d.sync += [
                     again.eq(entry.run),
                     uses_second.eq(Cat(used[c.lanes + lane], uses_second)),
@@ -198,7 +201,7 @@ class Lanes(wiring.Component):
         section = memory_sections(c).get("codebook")
         if section is None:
 
-            def plain(lane: int, code: Signal, matrix: Signal) -> Value:
+            def plain(lane: int, code: Signal, matrix: Value) -> Value:
                 again = Signal(c.weight_bits, name=f"code_again_{lane}", reset_less=True)
                 m.d.sync += again.eq(code)
                 return again.as_signed()
@@ -212,7 +215,7 @@ class Lanes(wiring.Component):
         with m.If(mine):
             m.d.sync += [load_address.eq(self.load.index), load_data.eq(self.load.data)]
 
-        def from_codebook(lane: int, code: Signal, matrix: Signal, *, second: bool = False) -> Value:
+        def from_codebook(lane: int, code: Signal, matrix: Value, *, second: bool = False) -> Value:
             # A memory a lane: Yosys makes nothing good of one with as many read ports. That of a second weight holds
             # the matrices of the read-out alone.
             bits = c.weight_bits
@@ -222,15 +225,16 @@ class Lanes(wiring.Component):
             )
             write, read = codebook.write_port(), codebook.read_port()
 
-            def place(matrix: Value) -> Value:
-                return matrix == c.readout_matrix("group") if second else matrix
-
-            loaded = load_address[bits:]
+            loads, place = loading, load_address
+            if second:
+                loaded, group = load_address[bits:], c.readout_matrix("group")
+                loads, place = loading & (loaded >= c.readout_matrix("head")), Cat(place[:bits], loaded == group)
+                matrix = matrix == group
             m.d.comb += [
-                write.addr.eq(Cat(load_address[:bits], place(loaded))),
+                write.addr.eq(place),
                 Value.cast(write.data).eq(load_data),
-                write.en.eq(loading & (loaded >= c.readout_matrix("head") if second else 1)),
-                read.addr.eq(Cat(code, place(matrix))),
+                write.en.eq(loads),
+                read.addr.eq(Cat(code, matrix)),
             ]
             return read.data.weight
 

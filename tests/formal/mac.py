@@ -5,11 +5,23 @@ from operator import or_
 
 from amaranth.hdl import *
 
-from egret.model.compiler.configuration import RUN_BITS, WINDOW, Configuration, first_bank
+from egret.model.compiler.configuration import RUN_BITS, WINDOW, Configuration, ReadoutShape, first_bank
+from egret.model.compiler.layouts import memory_sections
+from egret.model.compiler.readout import HOME
 from egret.rtl.mac import LATENCY, Lanes
 from tests.formal.proof import proof
 
 CORE = Configuration(vocabulary=2, embedding=2, hidden=(40,), lanes=2, weight_bits=8, weight_words=16)
+READING = Configuration(
+    vocabulary=10,
+    embedding=2,
+    hidden=(8,),
+    lanes=2,
+    weight_bits=4,
+    weight_words=16,
+    store="sdram",
+    readout=ReadoutShape(head=2, groups=1, group_size=8, rows=1),
+)
 WALKED = 3
 """Cycles from a word to where its lanes are."""
 
@@ -65,3 +77,58 @@ def walk(b):
         b.claim(Value.cast(unit.add[number]) == b.was(expected, LATENCY - WALKED))
         b.cover(unit.add[number].valid & (unit.add[number].addend == -6))
     b.cover(b.was(running & ~first) & (bank == 3))
+
+
+@proof(Lanes, induction=6, cover=13, arrays=True)
+def pairs(b):
+    """Both weights of a read-out's word are those that were loaded, and each product goes to its own bank and address.
+
+    The words are those of a read-out's columns, as the weight store sends them, to a core whose lanes take both weights
+    of a word at once. No codebook is loaded while a word is on its way.
+    """
+    c = READING
+    assert c.paired
+    unit = Lanes(c)
+    inside = b.add(unit)
+    word, valid = unit.i.p, unit.i.valid
+    head, group = c.readout_matrix("head"), c.readout_matrix("group")
+    bases = [base for _, base in c.matrix_places]
+    started, address = Signal(name="started"), Signal(8, name="at")
+    b.m.d.sync += started.eq(started | valid)
+    with b.m.If(valid):
+        b.m.d.sync += address.eq(Mux(word.first, 0, address + 1))
+    b.assume(valid | ~word.first, ~valid | started | word.first, (word.matrix == head) | (word.matrix == group))
+    b.assume(~valid | word.first | (word.matrix == b.was(word.matrix)), address < c.readout_depth("group"))
+    b.assume(*((begin.bank == HOME) & (begin.block == 0) for begin in word.begins))
+
+    # One place of the codebook, any one of the read-out's.
+    matrix, code = b.fixed(1, "matrix"), b.fixed(c.weight_bits, "code")
+    place, weight = Cat(code, Mux(matrix, group, head)), Signal(signed(8), name="loaded")
+    loads = unit.load_valid & (unit.load.section == memory_sections(c)["codebook"].number)
+    b.assume(~loads | ~(valid | unit.busy | b.was(valid)))
+    b.assume(~(b.was(loads) | b.was(loads, 2)) | ~valid)
+    b.assume(~loads | (unit.load.index < memory_sections(c)["codebook"].words))
+    with b.m.If(loads & (unit.load.index == place)):
+        b.m.d.sync += weight.eq(unit.load.data)
+    for lane in range(c.lanes):
+        for name, at in ((f"codebook_{lane}", place), (f"second_codebook_{lane}", Cat(code, matrix))):
+            settled = ~b.was(loads & (unit.load.index == place))
+            b.claim(~settled | (inside.word(name, at).as_signed() == weight))
+
+    began, now = b.was(started, WALKED - 1), b.was(word.matrix, WALKED)
+    mine = now == Mux(matrix, group, head)
+    for lane, entry in enumerate(word.entries):
+        b.claim(~began | (inside[f"bank_{lane}"] == HOME))
+        b.claim(~began | (inside[f"address_{lane}"] == b.was(address, WALKED - 1)))
+        base = Signal(8, name=f"base_{lane}")
+        b.m.d.comb += base.eq(Mux(now == group, bases[group], bases[head]))
+        for offset, sent, name in ((0, entry.code, "weight"), (1, entry.run, "second")):
+            uses, found = b.was(valid & (sent != 0), WALKED), inside[f"{name}_{lane}"]
+            value = b.was(word.value, WALKED)
+            b.claim(~(uses & mine & (b.was(sent, WALKED) == code)) | (found == weight))
+            addition = Cat(C(1, 1), (base + b.was(address, WALKED - 1))[: len(unit.add[0].address)], found * value)
+            bank = first_bank(lane) + HOME + offset
+            b.claim(unit.coming[bank] == b.was(uses))
+            b.claim(Value.cast(unit.add[bank]) == b.was(Mux(uses, addition, 0), LATENCY - WALKED))
+            b.cover(unit.add[bank].valid & (unit.add[bank].addend == -6) & (unit.add[bank].address == bases[group] + 1))
+    b.cover(began & unit.add[0].valid & unit.add[1].valid)

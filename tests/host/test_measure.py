@@ -1,6 +1,7 @@
 """Measuring a board: a stand-in that computes like the integer network, and lies when told to."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from egret.host.comparison import compare, plot
 from egret.host.counterparts import dense_counterpart, unpruned_counterpart
 from egret.host.demo import run
-from egret.host.measure import Mismatch, measure, sample
+from egret.host.measure import Measurement, Mismatch, measure, sample
 from egret.host.network import Network
 from egret.host.session import generate_text, prompt_ids, prompt_text
 from egret.host.streaming import stream
@@ -394,3 +395,14 @@ def test_prompts():
         prompt_ids(characters, "")
     with pytest.raises(InputError, match="^--prompt: line 1 of the text: character 'c' is not in the vocabulary$"):
         prompt_ids(characters, "c")
+
+
+def test_weights_in_pairs_take_one_cycle_of_a_lane():
+    """Of 4 lanes with 8 multipliers: 10 cycles, of which 6 bring a word, 20 weights, 12 of them in pairs."""
+    counters = {"cycles": 10, "tokens": 2, "words": 6, "macs": 20, "readout_macs": 12, "memory": 4}
+    measurement = Measurement(None, 0, 0, None, counters, 4, 8, bytes_sent=0, bytes_received=0, seconds=1.0)
+    assert measurement.shares == pytest.approx({"macs": 14 / 40, "packing": 10 / 40, "memory": 16 / 40})
+    assert measurement.lane_utilisation == pytest.approx(14 / 40)
+    assert (measurement.bound, measurement.macs_per_token) == (14 / 4 / 2, 10)
+    alone = dataclasses.replace(measurement, multipliers=4)
+    assert alone.lane_utilisation == pytest.approx(20 / 40)

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from egret.model.compiler.configuration import MATRIX_KINDS, Configuration
+from egret.model.compiler.configuration import MATRIX_KINDS, READOUT_KINDS, Configuration, ReadoutShape
+from egret.model.compiler.readout import HOME
 from egret.rtl.mac import LATENCY, Lanes, additions
 from tests.support.seeds import seeds
 from tests.support.streams import StreamSimulation
@@ -70,6 +71,21 @@ def random_column(rng, c, used, count):
     return words
 
 
+def reading(lanes, ratio):
+    """A core with a read-out whose SDRAM brings a word of weights in each ``lanes / 2 / ratio`` cycles."""
+    return Configuration(
+        vocabulary=90,
+        embedding=1,
+        hidden=(200, 21),
+        lanes=lanes,
+        weight_bits=4,
+        weight_words=64,
+        store="sdram",
+        memory_ratio=ratio,
+        readout=ReadoutShape(head=30, groups=3, group_size=40, rows=2),
+    )
+
+
 def run(c, words, codebook=None):
     """Send one word (or None: nothing valid) each cycle and check everything that leaves."""
     simulation = StreamSimulation(Lanes(c))
@@ -115,7 +131,29 @@ def run(c, words, codebook=None):
 
     simulation.run(testbench)
     assert counts["words"] == sum(word is not None for word in words)
-    assert counts["additions"] == sum(sum(code != 0 for code, _ in word[0]) for word in words if word)
+    assert counts["additions"] == sum(
+        sum((code != 0) + (c.paired and matrix >= c.readout_matrix("head") and run != 0) for code, run in entries)
+        for entries, _, matrix, _, _ in filter(None, words)
+    )
+
+
+@pytest.mark.parametrize("lanes, ratio, paired", [(2, 1, True), (8, 4, True), (4, 1, False)])
+def test_columns_of_a_read_out(lanes, ratio, paired):
+    """Between columns of layers, with pauses: both weights of a word at once, or two banks in turn."""
+    c, rng = reading(lanes, ratio), random.Random(lanes)
+    assert c.paired == paired
+    codebook = [rng.randint(-127, 127) for _ in range(16 * len(c.matrix_places))]
+    words = []
+    for _ in range(40):
+        if rng.random() < 0.5:
+            kind = rng.choice(READOUT_KINDS)
+            matrix, value, begins = c.readout_matrix(kind), rng.randint(-254, 255), ((HOME, 0),) * lanes
+            for index in range(c.readout_depth(kind) * (1 if paired else 2)):
+                entries = tuple((rng.randrange(16), rng.randrange(16) if paired else 0) for _ in range(lanes))
+                words += [None] * (rng.random() < 0.3) + [(entries, value, matrix, int(index == 0), begins)]
+        else:
+            words += random_column(rng, c, 0.8, rng.choice([1, 2, 5]))
+    run(c, words, codebook)
 
 
 @pytest.mark.parametrize("seed", seeds(2))

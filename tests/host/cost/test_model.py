@@ -139,7 +139,10 @@ READ = ReadoutWork(
 
 @pytest.mark.parametrize("store, lanes", [("bram", 4), ("sdram", 4), ("sdram", 2)])
 def test_cycles_of_a_read_out(store, lanes):
-    """Whole columns, each word of 4-bit weights for two banks; the scores twice; what it saves the update pass."""
+    """Whole columns, each word of 4-bit weights for two banks; the scores twice; what it saves the update pass.
+
+    With two lanes the SDRAM brings a word in each cycle, and both banks are added to at once.
+    """
     bare = work((100, 100), lanes=lanes, store=store)
     own = dataclasses.replace(bare, readout=READ)
     head, group = -(-40 // (2 * lanes)), -(-90 // (2 * lanes))
@@ -147,7 +150,8 @@ def test_cycles_of_a_read_out(store, lanes):
         columns = 12 * 2 * head + 7 * 2 * group
     else:
         beats = lanes * 8 // 16  # of 16 bits
-        columns = 12 * max(2 * head, beats * head + 2) + 7 * max(2 * group, beats * group + 2)
+        sent = 1 if beats == 1 else 2
+        columns = 12 * max(sent * head, beats * head + 2) + 7 * max(sent * group, beats * group + 2)
     walks = 2 * (40 + 0.5 * (2 + 80)) + 1.5 * READING
     passes = EXACT.passes + (EXACT.gaps if store == "sdram" else 0)
     gate = 20 / min(4 * lanes, 32)
