@@ -4,6 +4,7 @@
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false
 
 import warnings
+from copy import copy
 from typing import Any
 
 from amaranth.hdl import *
@@ -16,9 +17,11 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from luna.gateware.stream.generator import StreamSerializer
     from luna.gateware.usb.stream import USBInStreamInterface
+    from luna.gateware.usb.usb2.control import USBControlEndpoint
     from luna.gateware.usb.usb2.device import USBDevice
     from luna.gateware.usb.usb2.endpoint import EndpointInterface
     from luna.gateware.usb.usb2.endpoints.stream import USBStreamInEndpoint, USBStreamOutEndpoint
+    from luna.gateware.usb.usb2.packet import HandshakeExchangeInterface, TokenDetectorInterface
     from luna.gateware.usb.usb2.request import USBRequestHandler
     from usb_protocol.emitters import DeviceDescriptorCollection
     from usb_protocol.emitters.descriptors import cdc
@@ -29,7 +32,7 @@ from egret.rtl.usb_phy import UsbPhy
 
 __all__ = ["DATA_ENDPOINT", "PACKET_BYTES", "STATUS_ENDPOINT", "UsbSerial"]
 
-STATUS_ENDPOINT, DATA_ENDPOINT = 3, 4
+CONTROL_ENDPOINT, STATUS_ENDPOINT, DATA_ENDPOINT = 0, 3, 4
 PACKET_BYTES = 64
 """Longest packet, the most that a bulk endpoint may have at full speed."""
 
@@ -87,11 +90,10 @@ class UsbSerial(wiring.Component):
         m = Module()
         m.submodules.phy = phy = UsbPhy(self.d_p, self.d_n)
         m.submodules.device = device = USBDevice(bus=phy, handle_clocking=False)
-        control = device.add_standard_control_endpoint(_descriptors(self._product), avoid_blockram=False)
-        control.add_request_handler(_LineRequests())
+        control = _Control(phy, _descriptors(self._product), device.reset_detected)
         restart = Signal()
         sender, receiver = _Sender(restart), _Receiver(restart)
-        for endpoint in (_Silent(), sender, receiver):
+        for endpoint in (control, _Silent(), sender, receiver):
             device.add_endpoint(endpoint)
         m.d.comb += [device.connect.eq(1), self.pullup.eq(phy.term_select)]
         m.d.usb += restart.eq(device.reset_detected | control.interface.config_changed)
@@ -123,26 +125,90 @@ class UsbSerial(wiring.Component):
         return m
 
 
-class _Sender(USBStreamInEndpoint):
+class _Endpoint(Elaboratable):
+    """An endpoint of LUNA that can begin anew, and heeds those acknowledgements alone that are for it.
+
+    LUNA's own ones take each that they hear. Behind a hub that may be one for another device.
+
+    Parameters
+    ----------
+    inner : object
+        The endpoint.
+    number : int
+    restart : Signal
+        Begins it anew.
+    """
+
+    def __init__(self, inner: Any, number: int, restart: Signal):
+        self.interface = EndpointInterface()
+        self._inner, self._number, self._restart = inner, number, restart
+        inner.interface = copy(self.interface)
+        inner.interface.handshakes_in = HandshakeExchangeInterface(is_detector=True)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        token = self.interface.tokenizer
+        m.submodules.inner = ResetInserter({"usb": self._restart})(self._inner)
+        m.d.comb += self._inner.interface.handshakes_in.ack.eq(
+            self.interface.handshakes_in.ack & token.is_in & (token.endpoint == self._number)
+        )
+        return m
+
+
+class _Control(_Endpoint):
+    """The endpoint of requests. Each begins anew, whatever was broken off, as does a reset of the bus.
+
+    LUNA's own one goes on with the request before. Nor does it take a request whose first try came without its bytes,
+    and it takes for its own the bytes of a request to another device that comes then.
+
+    Parameters
+    ----------
+    utmi : UsbPhy
+    descriptors : DeviceDescriptorCollection
+    reset : Signal
+        High for a cycle where the host resets the bus.
+    """
+
+    def __init__(self, utmi: UsbPhy, descriptors: Any, reset: Signal):
+        inner = USBControlEndpoint(utmi=utmi)
+        inner.add_standard_request_handlers(descriptors, avoid_blockram=False)
+        inner.add_request_handler(_LineRequests())
+        self._reset = reset
+        super().__init__(inner, CONTROL_ENDPOINT, Signal())
+        inner.interface.tokenizer = TokenDetectorInterface()
+
+    def elaborate(self, platform: Any) -> Module:
+        m = super().elaborate(platform)
+        token, passed = self.interface.tokenizer, self._inner.interface.tokenizer
+        begins, begun = Signal(), Signal()
+        m.d.usb += begun.eq(begins)
+        m.d.comb += [
+            begins.eq(token.new_token & token.is_setup & (token.endpoint == CONTROL_ENDPOINT)),
+            self._restart.eq(begins | self._reset),
+            # What begins a request comes once more, a cycle later, when the one before is forgotten. A token for
+            # another device has no kind here, and means only that no bytes are expected.
+            token.connect(passed, exclude={"new_token"}),
+            passed.new_token.eq(token.new_token | begun | (token.pid == 0)),
+        ]
+        return m
+
+
+class _Sender(_Endpoint):
     """Bytes for the host; anew after ``restart``, with the number of its first packet."""
 
     def __init__(self, restart: Signal):
-        super().__init__(endpoint_number=DATA_ENDPOINT, max_packet_size=PACKET_BYTES)
-        self._restart = restart
-
-    def elaborate(self, platform: Any) -> Any:
-        return ResetInserter({"usb": self._restart})(super().elaborate(platform))
+        inner = USBStreamInEndpoint(endpoint_number=DATA_ENDPOINT, max_packet_size=PACKET_BYTES)
+        super().__init__(inner, DATA_ENDPOINT, restart)
+        self.stream = inner.stream
 
 
-class _Receiver(USBStreamOutEndpoint):
+class _Receiver(_Endpoint):
     """Bytes from the host, likewise."""
 
     def __init__(self, restart: Signal):
-        super().__init__(endpoint_number=DATA_ENDPOINT, max_packet_size=PACKET_BYTES)
-        self._restart = restart
-
-    def elaborate(self, platform: Any) -> Any:
-        return ResetInserter({"usb": self._restart})(super().elaborate(platform))
+        inner = USBStreamOutEndpoint(endpoint_number=DATA_ENDPOINT, max_packet_size=PACKET_BYTES)
+        super().__init__(inner, DATA_ENDPOINT, restart)
+        self.stream = inner.stream
 
 
 class _Silent(Elaboratable):

@@ -204,18 +204,17 @@ class UsbCable(Cable):
     def _attach(self):
         """Enumerate the device as Linux does: four tries, the later two with the address first.
 
-        The next four are on a line without faults, where all must not fail: a control transfer that was broken off
-        may keep the device from answering the first request of a try, but not from taking an address.
+        The next one is on a line without faults, and must not fail.
         """
-        for attempt in range(2 * TRIES):
-            self._sound = attempt >= TRIES
+        for attempt in range(TRIES + 1):
+            self._sound = attempt == TRIES
             if self._sound:
                 self.send(b"c")
             self.attached = True
             try:
-                self._enumerate(address_first=attempt % TRIES >= TRIES // 2)
+                self._enumerate(address_first=TRIES // 2 <= attempt < TRIES)
             except _Refused:
-                self.faults["failed enumeration" + " without a fault" * self._sound] += 1
+                self.faults["failed enumeration"] += 1
                 continue
             if self.attached:
                 self._sound = False

@@ -7,7 +7,9 @@ import pytest
 from egret.rtl import protocol
 from egret.rtl.usb import DATA_ENDPOINT, PACKET_BYTES, STATUS_ENDPOINT
 from tests.support.usb_device import Device, simulate
-from tests.support.usb_host import Damage, UsbError, UsbHost, crc, crc16, decode, encode, token
+from tests.support.usb_host import IN, SETUP, Damage, UsbError, UsbHost, crc, crc16, decode, encode, token
+
+GET_STATUS, CLEAR_FEATURE, SET_ADDRESS, GET_DESCRIPTOR = 0, 1, 5, 6
 
 
 def pass_bytes(host, data, most=PACKET_BYTES, empty=40):
@@ -56,6 +58,66 @@ def test_bytes_both_ways():
     host, data = UsbHost(Damage(out=2, lost_out=2, answer=2, lost_in=1), seed=1), b"\xff\x7e\xff\x00"
     assert simulate(pass_bytes(host, data, most=2, empty=1)) == data
     assert min(host.damage.done.values()) >= 1 and host.naks["in", DATA_ENDPOINT] > 0
+
+
+def test_a_request_in_the_middle_of_another():
+    """A host may begin a request at any time, and the device answers the last one (USB 2.0, 8.5.3)."""
+    host = UsbHost(seed=1)
+
+    def transfers():
+        # One packet was read, and the next stage is not asked for.
+        yield from host.begin(0x80, GET_DESCRIPTOR, 0x0100, 0, length=18)
+        yield from host.inward(0)
+        assert (yield from host.control(0, SET_ADDRESS, 5, 0)) == b""
+        host.address = 5
+        yield from host.begin(0, SET_ADDRESS, 9, 0)
+        for spoilt in (None, "changed", "lost"):
+            yield from host.begin(0x80, GET_STATUS, 0, 0, length=2, spoilt=spoilt)
+            assert len((yield from host.control(0x80, GET_DESCRIPTOR, 0x0100, 0, length=18))) == 18
+        # A request that is refused leaves nothing behind.
+        assert (yield from host.control(0, CLEAR_FEATURE, 1, 0)) is None
+        assert (yield from host.control(0x80, GET_STATUS, 0, 0, length=2)) == bytes(2)
+
+    simulate(transfers())
+
+
+def test_a_reset_in_the_middle_of_a_request():
+    host = UsbHost(seed=2)
+
+    def transfers():
+        yield from host.begin(0, SET_ADDRESS, 9, 0)
+        yield from host.reset()
+        assert len((yield from host.control(0x80, GET_DESCRIPTOR, 0x0100, 0, length=18))) == 18
+        yield from host.begin(0x80, GET_DESCRIPTOR, 0x0200, 0, length=75)
+        yield from host.inward(0)
+        yield from host.reset()
+        # Nothing is left to be asked for.
+        with pytest.raises(UsbError, match="no answer from endpoint 0"):
+            yield from host.inward(0)
+        return (yield from host.control(0x80, GET_DESCRIPTOR, 0x0100, 0, length=18))
+
+    assert len(simulate(transfers())) == 18
+
+
+def test_another_device_behind_the_same_hub():
+    """What the host says to that is not taken for a part of a transfer with this one."""
+    host = UsbHost(seed=3)
+
+    def transfers():
+        yield from host.begin(0, SET_ADDRESS, 5, 0)
+        yield from host.elsewhere(IN)
+        assert (yield from host.inward(0)) == b""
+        host.address = 5
+        yield from host.begin(0, SET_ADDRESS, 6, 0, spoilt="lost")
+        yield from host.elsewhere(SETUP, bytes([0, SET_ADDRESS, 7, 0, 0, 0, 0, 0]))
+        assert (yield from host.control(0x80, GET_STATUS, 0, 0, length=2)) == bytes(2)
+        yield from host.out(DATA_ENDPOINT, b"twice")
+        yield from host.idle(400)
+        yield from host.unheard(DATA_ENDPOINT)
+        yield from host.elsewhere(IN)
+        return (yield from host.inward(DATA_ENDPOINT))
+
+    assert simulate(transfers()) == b"twice"
 
 
 @pytest.mark.slow

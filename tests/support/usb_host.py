@@ -278,12 +278,36 @@ class UsbHost:
         yield from self._send(handshake(ACK))
         return True
 
+    def elsewhere(self, kind, content=b""):
+        """A transaction with another device behind the same hub, of which this one hears what the host says."""
+        yield from self._send(token(kind, self.address ^ 0x40, 0))
+        if kind == IN:
+            yield from self.idle(100)
+            yield from self._send(handshake(ACK))
+        elif (answer := (yield from self._send(data_packet(DATA0, content), True))) is not None:
+            raise UsbError(f"another device was asked, and this one answered {answer.hex()}")
+
+    def unheard(self, endpoint):
+        """What the device sends does not come to the host, which waits for it no longer."""
+        yield from self._send(token(IN, self.address, endpoint), True)
+        yield from self.idle(20)
+
+    def begin(self, kind, request, value, index, length=0, spoilt=None):
+        """The first stage of a control transfer, whose bytes may be ``"lost"`` or ``"changed"``."""
+        setup = bytes([kind, request]) + b"".join(number.to_bytes(2, "little") for number in (value, index, length))
+        if spoilt is None:
+            self.toggles["out", 0] = 0
+            yield from self.out(0, setup, SETUP)
+            self.toggles["in", 0] = self.toggles["out", 0] = 1
+            return
+        yield from self._send(token(SETUP, self.address, 0))
+        if spoilt == "changed":
+            yield from self._send(data_packet(DATA0, setup), spoil=True)
+        yield from self.idle(20)
+
     def control(self, kind, request, value, index, content=b"", length=0):
         """A control transfer: what came, where ``length`` bytes are asked for; None where it was refused."""
-        setup = bytes([kind, request]) + value.to_bytes(2, "little") + index.to_bytes(2, "little")
-        self.toggles["out", 0] = 0
-        yield from self.out(0, setup + (length or len(content)).to_bytes(2, "little"), SETUP)
-        self.toggles["in", 0] = self.toggles["out", 0] = 1
+        yield from self.begin(kind, request, value, index, length or len(content))
         received = b""
         try:
             if kind & 0x80:
