@@ -120,6 +120,45 @@ def test_another_device_behind_the_same_hub():
     assert simulate(transfers()) == b"twice"
 
 
+def test_a_host_that_clears_a_halt():
+    """Packets are counted anew in that direction alone; one that waits, or was not acknowledged, is kept."""
+    host = UsbHost(seed=4)
+
+    def clear(direction):
+        assert (yield from host.control(2, CLEAR_FEATURE, 0, (0x80 if direction == "in" else 0) | DATA_ENDPOINT)) == b""
+        host.toggles[direction, DATA_ENDPOINT] = 0
+
+    def transfers():
+        received = []
+        for place, directions in enumerate(("out", "in", "in")):
+            yield from host.out(DATA_ENDPOINT, bytes([place]))
+            yield from host.idle(200)
+            if place == 2:
+                yield from host.unheard(DATA_ENDPOINT)
+            yield from clear(directions)
+            received.append((yield from host.inward(DATA_ENDPOINT)))
+        yield from clear("in")
+        return [*received, (yield from pass_bytes(host, b"end", empty=1))]
+
+    assert simulate(transfers()) == [b"\0", b"\1", b"\2", b"end"]
+
+
+def test_a_reset_in_the_middle_of_a_packet():
+    """The part of it that came is dropped, and so is the packet before, which the host did not acknowledge."""
+    host, data = UsbHost(seed=5), b"anew"
+
+    def transfers():
+        yield from host.out(DATA_ENDPOINT, b"before")
+        yield from host.idle(200)
+        yield from host.unheard(DATA_ENDPOINT)
+        yield from host.out_in_part(DATA_ENDPOINT, bytes(PACKET_BYTES), 100)
+        for _ in range(2):
+            yield from host.reset()
+        return (yield from pass_bytes(host, data, empty=1))
+
+    assert simulate(transfers()) == data
+
+
 @pytest.mark.slow
 def test_a_serial_port(tmp_path):
     """All that a host does with one, on a design that returns what it gets."""

@@ -287,6 +287,13 @@ class UsbHost:
         elif (answer := (yield from self._send(data_packet(DATA0, content), True))) is not None:
             raise UsbError(f"another device was asked, and this one answered {answer.hex()}")
 
+    def out_in_part(self, endpoint, content, bits):
+        """A packet to the device, of which so many bits are sent."""
+        yield from self._send(token(OUT, self.address, endpoint))
+        yield from self._levels(
+            encode(data_packet((DATA0, DATA1)[self.toggles.get(("out", endpoint), 0)], content))[:bits]
+        )
+
     def unheard(self, endpoint):
         """What the device sends does not come to the host, which waits for it no longer."""
         yield from self._send(token(IN, self.address, endpoint), True)
