@@ -64,4 +64,6 @@ def buffered(b):
         b.level == queue.level,
         ~follows | Mux(queue.r_rdy & (ahead == 0), queue.r_data == kept, word == kept),
     )
+    # What came two cycles before can be taken, and there is room for as many as there are places.
+    b.claim(queue.r_rdy | (queue.level <= b.was(queue.w_en & queue.w_rdy)), queue.w_rdy | (queue.level == depth))
     b.cover(queue.level == depth)
