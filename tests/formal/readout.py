@@ -1,12 +1,26 @@
-"""The read-out's dice, and its list of the largest values."""
+"""The read-out's parts: its scan, its dice, and its list of the largest values."""
 
 from amaranth.hdl import *
 from amaranth.lib import data
 
+from egret.model.arithmetic import GATES
+from egret.model.compiler.configuration import Configuration, ReadoutShape
+from egret.model.compiler.layouts import memory_sections
+from egret.model.readout import BIAS_BITS, SCORE_BITS
+from egret.rtl.blocks import LATENCY
 from egret.rtl.readout.best import Best
 from egret.rtl.readout.dice import Dice
+from egret.rtl.readout.scan import Scan, most_entries
 from tests.formal.proof import proof
 
+CORE = Configuration(
+    vocabulary=5,
+    embedding=1,
+    hidden=(1,),
+    lanes=1,
+    accumulator_bits=20,
+    readout=ReadoutShape(head=2, groups=1, group_size=3),
+)
 MOST = 4
 """Places of a list."""
 
@@ -98,3 +112,66 @@ def best(b):
     b.claim(~asked | (shown == found[place[:2]]))
     b.cover(idle & (unit.count == 3) & (reaching == 2) & b.was(~idle))
     b.cover(moving & (slot == 0) & (unit.count == 2) & full)
+
+
+@proof(Scan, induction=1, cover=18)
+def scan(b):
+    """Each accumulator of a matrix is read once, in order, and set to zero; its score is the rounded, saturated sum.
+
+    The accumulators answer each access, in order, at any time. Biases come as `memories.blocks` says.
+    """
+    c = CORE
+    unit = Scan(c)
+    inside = b.add(unit)
+    sync, access, found, out = b.m.d.sync, unit.access, unit.found, unit.o
+    entries = inside["entries"]
+    b.cut(inside, "entries", entries.data)
+    biases = Array(b.fixed(signed(BIAS_BITS), f"bias_{entry}") for entry in range(memory_sections(c)["entries"].words))
+    b.assume(entries.data.bias == biases[b.was(entries.address, LATENCY)])
+    shifts = unit.load_valid & (unit.load.section == memory_sections(c)["shift"].number)
+    b.assume(~unit.load_valid | ~(unit.busy | unit.start), ~shifts | ((unit.load.data > 0) & (unit.load.data < 16)))
+    shift = Signal(4, name="shift_by", init=1)
+    with b.m.If(shifts & (unit.load.index == len(GATES) * c.layers)):
+        sync += shift.eq(unit.load.data)
+    b.claim(inside["shift"] + 1 == shift)
+
+    # What was begun, and how many accumulators were asked for and found, and became scores.
+    base, first, size, quiet = (
+        Signal.like(signal, name=f"{name}_begun")
+        for name, signal in (("base", unit.base), ("first", unit.first), ("size", unit.size), ("quiet", unit.clear))
+    )
+    asked, came, scored = (Signal(len(size), name=name) for name in ("asked_for", "came", "scored"))
+    comes, ends = found.valid & unit.busy, inside["valids"][-1]
+    b.assume(~unit.start | ~unit.busy, ~unit.start | (unit.first + unit.size <= len(biases)))
+    b.assume(unit.size <= most_entries(c), ~comes | (came < asked))
+    sync += [asked.eq(asked + (access.valid & access.ready)), came.eq(came + comes), scored.eq(scored + ends)]
+    with b.m.If(unit.start):
+        sync += [base.eq(unit.base), first.eq(unit.first), size.eq(unit.size), quiet.eq(unit.clear)]
+        sync += [asked.eq(0), came.eq(0), scored.eq(0)]
+    valids = [b.was(comes, cycles) for cycles in range(1, 5)]
+    b.claim(inside["valids"] == Cat(valids), came == scored + sum(valids), (came <= asked) & (asked <= size))
+    b.claim(unit.busy == (scored != size), access.valid == (asked != size), size <= most_entries(c))
+    b.claim((inside["asked"] + asked == size) & (inside["left"] + scored == size), inside["quiet"] == quiet)
+    b.claim(~unit.busy | (inside["at"] == (first + came)[: len(first)]), first + size <= len(biases))
+    b.claim(~unit.busy | (out.p.place == scored[: len(out.p.place)]))
+    bank, row = asked % c.banks, asked // c.banks
+    b.claim(~access.valid | (access.p.banks == 1 << bank))
+    b.claim(~access.valid | (access.p.address == (base + row)[: len(base)]))
+    b.claim(access.p.replace & (access.p.bias == 0))
+
+    # A score is of the accumulator that came four cycles before, and of the bias of its entry.
+    sums = [found.payload, *(b.was(found.payload, cycles) for cycles in range(1, 5))]
+    bias = [biases[inside["at"]], *(b.was(biases[inside["at"]], cycles) for cycles in range(1, 5))]
+    b.claim(out.valid == (valids[3] & ~quiet), *(~was | (shift == b.was(shift)) for was in valids))
+
+    def rounded(value):
+        return (value + (C(1, 16) << (shift - 1)[:4])) >> shift
+
+    half = 1 << (SCORE_BITS - 1)
+    exact = rounded(sums[4]) + bias[4]
+    b.claim(~valids[0] | (inside["shifted"] == sums[1] >> (shift - 1)[:4]))
+    b.claim(~valids[1] | (inside["rounded"] == rounded(sums[2])), ~valids[2] | (inside["held"] == rounded(sums[3])))
+    b.claim(~valids[1] | (entries.data.bias == bias[2]), ~valids[2] | (inside["bias"] == bias[3]))
+    b.claim(~out.valid | (out.p.score == Mux(exact >= half, half - 1, Mux(exact < -half, -half, exact))))
+    b.cover(out.valid & (exact >= half), out.valid & (exact < -half), out.valid & (out.p.place == 2) & (exact == 5))
+    b.cover(quiet & b.was(unit.busy) & ~unit.busy & (size == 3))
