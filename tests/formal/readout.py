@@ -1,4 +1,4 @@
-"""The read-out's parts: its scan, its dice, and its list of the largest values."""
+"""The read-out's parts: its scan, its walk over scores, its dice, and its list of the largest values."""
 
 from amaranth.hdl import *
 from amaranth.lib import data
@@ -6,11 +6,12 @@ from amaranth.lib import data
 from egret.model.arithmetic import GATES
 from egret.model.compiler.configuration import Configuration, ReadoutShape
 from egret.model.compiler.layouts import memory_sections
-from egret.model.readout import BIAS_BITS, SCORE_BITS
+from egret.model.readout import BIAS_BITS, DRAWN_BITS, SCORE_BITS
 from egret.rtl.blocks import LATENCY
 from egret.rtl.readout.best import Best
 from egret.rtl.readout.dice import Dice
-from egret.rtl.readout.scan import Scan, most_entries
+from egret.rtl.readout.scan import SCORE, Scan, most_entries
+from egret.rtl.readout.walk import Walk, Walking
 from tests.formal.proof import proof
 
 CORE = Configuration(
@@ -23,6 +24,8 @@ CORE = Configuration(
 )
 MOST = 4
 """Places of a list."""
+PLACES = 4
+"""Scores that a walk holds."""
 
 
 @proof(Dice, induction=4, cover=8)
@@ -175,3 +178,70 @@ def scan(b):
     b.claim(~out.valid | (out.p.score == Mux(exact >= half, half - 1, Mux(exact < -half, -half, exact))))
     b.cover(out.valid & (exact >= half), out.valid & (exact < -half), out.valid & (out.p.place == 2) & (exact == 5))
     b.cover(quiet & b.was(unit.busy) & ~unit.busy & (size == 3))
+
+
+@proof(Walk, induction=1, cover=16, arrays=True)
+def walk(b):
+    """A walk takes each score once, in order: for the largest one, the sum of the powers, or the place that is picked.
+
+    Powers are what the table has at the index that the integers of the read-out give.
+    """
+    unit = Walk(PLACES)
+    inside = b.add(unit)
+    sync, i, power = b.m.d.sync, unit.i, inside["power"]
+    at, kind, valids, distance = (inside[name] for name in ("at", "kind", "valids", "distance"))
+    walks = at != inside["end"]
+    b.assume(~unit.busy | ~(unit.start | i.valid), ~(unit.start & i.valid), i.p.place < PLACES)
+    b.assume((unit.begin <= unit.end) & (unit.end <= PLACES), unit.kind <= Walking.PICK)
+    b.assume(~unit.busy | ((unit.beta == b.was(unit.beta)) & (unit.number == b.was(unit.number))))
+    b.claim((at <= inside["end"]) & (inside["end"] <= PLACES))
+
+    # A score that comes is in its place two cycles later, and stays there.
+    place, kept = b.fixed(range(PLACES), "place"), Signal(SCORE, name="kept")
+    with b.m.If(i.valid & (i.p.place == place)):
+        sync += kept.eq(i.p.score)
+    stored = Array(inside.word("scores", number).as_signed() for number in range(PLACES))
+    b.claim(stored[place] == b.was(kept), inside["writing"] == b.was(i.valid))
+    b.claim(~b.was(i.valid) | (Value.cast(inside["new"]) == b.was(Value.cast(i.p))))
+
+    # Each place of a walk is in one stage after the other.
+    stage = [walks, *(b.was(walks, cycles) for cycles in range(1, 9))]
+    was_at = [at, *(b.was(at, cycles) for cycles in range(1, 9))]
+    found = [b.was(stored[at], cycles) for cycles in range(1, 9)]
+    b.claim(valids == Cat(stage[1:]), unit.busy == Cat(stage).any())
+    for cycles in range(1, 9):
+        b.claim(~stage[cycles] | (was_at[cycles] == (at - sum(stage[1:cycles], C(1)))[: len(at)]))
+    b.claim(~stage[1] | (inside.read("scores").as_signed() == found[0]), ~stage[2] | (inside["score"] == found[1]))
+
+    # The largest of those that come, from place 0 on, or of a walk.
+    largest, came = Signal(SCORE, name="largest_so_far"), b.was(i.p.score).as_signed()
+    with b.m.If(b.was(i.valid) & ((b.was(i.p.place) == 0) | (came > largest))):
+        sync += largest.eq(came)
+    with b.m.If(stage[2] & (kind == Walking.LARGEST) & (found[1] > largest)):
+        sync += largest.eq(found[1])
+    with b.m.If(unit.start & (unit.kind == Walking.LARGEST)):
+        sync += largest.eq(-(1 << (SCORE_BITS - 1)))
+    b.claim(unit.largest == largest)
+
+    # Otherwise powers of the distance to it are added up, up to the first place at which they are more than a number.
+    powers = kind != Walking.LARGEST
+    b.claim(~(stage[3] & powers) | (distance == (largest - found[2])[:SCORE_BITS]))
+    scaled = b.was(distance * unit.beta)
+    b.claim(~stage[4] | (inside["scaled"] == scaled))
+    exact = b.was(scaled) >> 8
+    nearest = (exact + 8) >> 4
+    b.claim(~stage[5] | (power.addr == Mux(nearest > 1023, 1023, nearest)))
+    total, picked, known = Signal(DRAWN_BITS, name="sum"), Signal.like(unit.picked, name="first"), Signal(name="known")
+    read = b.was(power.data)
+    with b.m.If(stage[7]):
+        sync += total.eq(total + read)
+    with b.m.If(stage[8] & (kind == Walking.PICK) & ~known & (total > unit.number)):
+        sync += [known.eq(1), picked.eq(was_at[8])]
+    with b.m.If(unit.start):
+        sync += [total.eq(0), known.eq(0)]
+    b.claim(~stage[7] | (inside["held"] == read), unit.total == total)
+    b.claim((inside["found"] == known) & (unit.picked == picked))
+    b.claim(~unit.busy | (inside["place"] == (at - sum(stage[1:], C(0)))[: len(picked)]))
+    done = b.was(unit.busy) & ~unit.busy
+    b.cover(done & (kind == Walking.LARGEST) & (largest == 5), done & (kind == Walking.SUM) & (total > 1 << 24))
+    b.cover(known & (picked == 2))
