@@ -5,7 +5,7 @@ A study file (those in ``model/configs`` are named ``study-*.toml``) holds::
     title = "Penn Treebank"
     corpus = "ptb"              # whose published numbers to compare with, if any: egret.model.training.papers
     streams = 64                # that the validation and the test text are cut into when measured
-    parent = "dense"            # what a pruning starts from: the dense network, or the "previous" pruning
+    parent = "dense"            # what a pruning starts from: the dense network, or the "previous" pruning of its name
     [texts]                     # train, valid, test; relative to the file, or given as options
     [[runs]]                    # one dense network for each seed and weight decay
     name = "egru"
@@ -17,6 +17,8 @@ A study file (those in ``model/configs`` are named ``study-*.toml``) holds::
     [[prunings]]                # fields of `PruningOptions`, and again `set`
     sparsity = 0.85
     runs = ["egru"]             # that this pruning follows; all when left out
+    seeds = [1]                 # that it follows; all when left out
+    parent = 0.7                # as for the study, or the sparsity of an earlier pruning of its name
     name = "priced"             # its point counts as one of a run of its own, "egru-priced"; when left out, of its run
 
 `egret.model.training.sweep` runs it.
@@ -39,11 +41,13 @@ from egret.model.training.prune import UNUSED, PruningOptions
 __all__ = ["Point", "Study"]
 
 _PARENTS = ("dense", "previous")
+_EITHER = " or ".join(map(repr, _PARENTS))
 _TEXTS = ("train", "valid", "test")
 _LISTS = ("seeds", "weight_decays")
 _MOST_POINTS = 10_000
 _RUN = ("name", "config", "seeds", "weight_decays", "prune", "set")
-_PRUNING = (*(field.name for field in fields(PruningOptions)), "set", "runs", "name")
+_FOR_STUDY = ("set", "runs", "seeds", "parent", "name")
+_PRUNING = (*(field.name for field in fields(PruningOptions)), *_FOR_STUDY)
 
 
 @dataclass(frozen=True)
@@ -107,12 +111,18 @@ class Point:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A table of ``[[prunings]]``: of all runs when `runs` is empty, and of their own points when `name` is."""
+    """A table of ``[[prunings]]``: of all runs and seeds where those are empty, of its own points with a `name`."""
 
     options: PruningOptions
     changes: dict[str, Any]
     runs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    parent: str | float
     name: str
+
+    def follows(self, run: str, seed: int) -> bool:
+        """Whether it is for the network of a `run` with a `seed`."""
+        return (not self.runs or run in self.runs) and (not self.seeds or seed in self.seeds)
 
 
 @dataclass(frozen=True)
@@ -179,7 +189,7 @@ class Study:
             raise InputError(f"streams must be an integer of at least 1, not {streams}")
         parent = content.get("parent", "dense")
         if parent not in _PARENTS:
-            raise InputError(f"parent must be {' or '.join(map(repr, _PARENTS))}, not {parent!r}")
+            raise InputError(f"parent must be {_EITHER}, not {parent!r}")
         given = _typed(content, "texts", dict, "a table", {})
         _check_keys(given, _TEXTS, "[texts]")
         paths = {}
@@ -194,7 +204,7 @@ class Study:
             where = f"prunings[{number}]"
             _check_keys(table, _PRUNING, where)
             changes = _changes(table, where, folder, UNUSED)
-            values = {name: value for name, value in table.items() if name not in ("set", "runs", "name")}
+            values = {name: value for name, value in table.items() if name not in _FOR_STUDY}
             if not values.get("sparsity"):
                 raise InputError(f"{where}: lacks a sparsity above 0")
             with _named(where):
@@ -204,13 +214,22 @@ class Study:
                         raise InputError(
                             f"runs holds {run!r}; the study's runs are {', '.join(map(repr, dict.fromkeys(runs)))}"
                         )
+                seeds = tuple(_typed(table, "seeds", list, "a list of integers", []))
+                if not all(type(seed) is int for seed in seeds):
+                    raise InputError(f"seeds must be a list of integers, not {[*seeds]!r}")
                 name = _checked_name(table) if "name" in table else ""
-                prunings.append(_Wanted(PruningOptions(**values), changes, tuple(followed), name))
+                start = _checked_parent(table, parent, name, prunings)
+                prunings.append(_Wanted(PruningOptions(**values), changes, tuple(followed), seeds, start, name))
         points = []
         for number, table in enumerate(content["runs"]):
             with _named(f"runs[{number}]"):
                 _check_number(table, len(prunings), len(points))
-                points += _run_points(table, folder, paths, device, streams, prunings, parent == "previous")
+                points += _run_points(table, folder, paths, device, streams, prunings)
+        known = {point.options.training.seed for point in points}
+        for number, wanted in enumerate(prunings):
+            for seed in wanted.seeds:
+                if seed not in known:
+                    raise InputError(f"prunings[{number}]: seeds holds {seed}, which is the seed of no run")
         for name, number in Counter(point.name for point in points).items():
             if number > 1:
                 raise InputError(f"two points are named {name!r}; give their runs other names")
@@ -264,6 +283,14 @@ def _checked_name(table: Mapping[str, Any]) -> str:
     return name
 
 
+def _checked_parent(table: Mapping[str, Any], parent: str, name: str, before: list[_Wanted]) -> str | float:
+    """What the pruning of a ``table`` starts from, which is the study's ``parent`` when left out."""
+    parent = table.get("parent", parent)
+    if parent not in (*_PARENTS, *(wanted.options.sparsity for wanted in before if wanted.name == name)):
+        raise InputError(f"parent must be {_EITHER}, or the sparsity of an earlier pruning of its name, not {parent!r}")
+    return parent
+
+
 def _check_number(table: Mapping[str, Any], prunings: int, before: int) -> None:
     """Refuse a study of more points than anybody waits for: three short lists are many points."""
     seeds, decays = (len(value) if isinstance(value := table.get(name), list) else 1 for name in _LISTS)
@@ -278,7 +305,6 @@ def _run_points(
     device: str | None,
     streams: int,
     prunings: list[_Wanted],
-    chained: bool,
 ) -> list[Point]:
     """Points of one run."""
     _check_keys(table, _RUN, "the run")
@@ -297,21 +323,25 @@ def _run_points(
         for seed in seeds:
             options = base.with_values(seed=seed, weight_decay=decay)
             stem = f"decay{decay:g}-seed{seed}"
-            dense = last = Point(f"{name}-{stem}-dense", name, options, (), paths["test"], streams, None)
+            dense = Point(f"{name}-{stem}-dense", name, options, (), paths["test"], streams, None)
             points.append(dense)
+            made: dict[tuple[str, str | float], Point] = {}
             for number, wanted in enumerate(prunings):
-                if not pruned or wanted.runs and name not in wanted.runs:
+                if not pruned or not wanted.follows(name, seed):
                     continue
                 with _named(f"prunings[{number}]"):
                     checked = options.with_values(**wanted.changes).flat()  # refused now rather than after hours
-                parent = last if chained else dense
+                    parent = made.get((wanted.name, wanted.parent), dense)
+                    if parent is dense and wanted.parent not in _PARENTS:
+                        raise InputError(f"no pruning to the parent's sparsity, {wanted.parent}, follows seed {seed}")
                 run = f"{name}-{wanted.name}" if wanted.name else name
-                last = replace(
+                point = replace(
                     dense,
                     name=f"{run}-{stem}-sparse{100 * wanted.options.sparsity:g}",
                     run=run,
                     prunings=(*parent.prunings, (wanted.options, {field: checked[field] for field in wanted.changes})),
                     parent=parent.name,
                 )
-                points.append(last)
+                made[wanted.name, "previous"] = made[wanted.name, wanted.options.sparsity] = point
+                points.append(point)
     return points

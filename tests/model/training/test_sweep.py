@@ -137,6 +137,32 @@ def test_a_pruning_of_some_runs_with_a_name(tmp_path, texts):
     assert study.points[2].prunings[0][1] == {"mac_weight": 1}
 
 
+def test_what_a_pruning_starts_from(tmp_path, texts):
+    """By the study the previous one of its name; by the table the dense network, or the sparsity of an earlier one."""
+
+    def table(sparsity, *lines):
+        return "\n".join(["[[prunings]]", f"sparsity = {sparsity}", "epochs = 1", *lines, ""])
+
+    tables = [table(0.5), table(0.6), table(0.5, 'name = "b"'), table(0.6, 'name = "b"')]
+    tables += [table(0.7, "parent = 0.5"), table(0.8, 'parent = "previous"'), table(0.9, 'parent = "dense"')]
+    study = small(tmp_path, texts, 'parent = "previous"', "".join(tables))
+    parents = {point.name.replace("-decay0.1-seed1", ""): point.parent for point in study.points}
+    parents = {name: parent and parent.replace("-decay0.1-seed1", "") for name, parent in parents.items()}
+    assert parents == {
+        "a-dense": None, "a-sparse50": "a-dense", "a-sparse60": "a-sparse50", "a-b-sparse50": "a-dense",
+        "a-b-sparse60": "a-b-sparse50", "a-sparse70": "a-sparse50", "a-sparse80": "a-sparse70", "a-sparse90": "a-dense",
+    }  # fmt: skip
+    assert [pruning.sparsity for pruning, _ in study.points[5].prunings] == [0.5, 0.7]
+
+
+def test_a_pruning_of_some_seeds(tmp_path, texts):
+    content = TINY.read_text().replace('"tiny-', f'"{CONFIGS}/tiny-').replace("steps = 2", "seeds = [2]", 1)
+    (tmp_path / "study.toml").write_text(content)
+    names = [point.name for point in Study.from_toml(tmp_path / "study.toml", **texts).points]
+    assert [name for name in names if "sparse90" in name] == ["egru-decay0.1-seed2-sparse90"]
+    assert len([name for name in names if "sparse50" in name]) == 3
+
+
 def test_time_that_is_up(tmp_path, texts, trained):
     study = small(tmp_path, texts, pruning=PRUNING)
     result = sweep(study, tmp_path / "out", limit_seconds=0)
@@ -349,10 +375,11 @@ def test_texts_are_checked_before_anything_runs(study, tmp_path, texts):
     assert refused() == f"{texts['test']}: cannot read it: No such file or directory"
 
 
+STARTS = "'dense' or 'previous', or the sparsity of an earlier pruning of its name"
 KEYS = {
     "study": "title, corpus, streams, parent, texts, runs, prunings",
     "run": "name, config, seeds, weight_decays, prune, set",
-    "pruning": "sparsity, steps, epochs, spread, learning_rate, regrow, set, runs, name",
+    "pruning": "sparsity, steps, epochs, spread, learning_rate, regrow, set, runs, seeds, parent, name",
 }
 
 
@@ -383,6 +410,11 @@ KEYS = {
         ("steps = 2", 'runs = ["b"]', "prunings[1]: runs holds 'b'; the study's runs are 'egru', 'lstm'"),
         ("steps = 2", 'runs = ["b"]\n[[runs]]\nname = {}',
          "prunings[1]: runs holds 'b'; the study's runs are 'egru', 'lstm'"),
+        ("steps = 2", 'seeds = ["1"]', "prunings[1]: seeds must be a list of integers, not ['1']"),
+        ("steps = 2", "seeds = [1, 3]", "prunings[1]: seeds holds 3, which is the seed of no run"),
+        ("steps = 2", "parent = 2", f"prunings[1]: parent must be {STARTS}, not 2"),
+        ("sparsity = 0.9", "sparsity = 0.7\nepochs = 9\nseeds = [2]\n[[prunings]]\nsparsity = 0.8\nparent = 0.7",
+         "runs[0]: prunings[2]: no pruning to the parent's sparsity, 0.7, follows seed 1"),
         ("steps = 2", 'name = "a/b"', "prunings[1]: name must be of letters, digits, - and _, not 'a/b'"),
         ("dropout_recurrent = 0.0", "bptt = 0", "runs[0]: prunings[1]: bptt must be an integer of at least 1, not 0"),
     ],
