@@ -1,12 +1,13 @@
 """What a report shows: the results of a study as `egret.model.training.sweep` left them, and tables of them.
 
-Where several points compete (seeds, weight decays) the one with the lowest validation perplexity stands for them, so
-that the test text chooses nothing.
+Where points differ in their seed alone, their mean stands for them, with the standard deviation. Where weight decays
+compete, the one with the lowest validation perplexity stands for them, so that the test text chooses nothing.
 """
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from egret.model.training.papers import CORPORA, PUBLISHED, published
 from egret.model.training.results import RESULT, STUDY, VERSION, parse_result
 
 __all__ = [
-    "CELLS", "HISTOGRAMS", "Point", "as_csv", "best", "dense_egrus", "edges", "egrus", "egrus_over_sparsity", "goals",
-    "histogram_table", "load", "macs", "mean_activity", "one_a_decay", "one_a_sparsity", "over_sparsity",
-    "points_table",
+    "CELLS", "HISTOGRAMS", "Point", "as_csv", "best", "dense_egrus", "deviation", "edges", "egrus",
+    "egrus_over_sparsity", "goals", "histogram_table", "load", "macs", "mean_activity", "one_a_decay",
+    "one_a_sparsity", "over_seeds", "over_sparsity", "perplexity", "points_table", "seeds_table",
 ]  # fmt: skip
 
 CELLS = {"egru": "EGRU", "lstm": "LSTM"}
@@ -142,6 +143,56 @@ def macs(point: Point) -> float:
     return point["macs"]["event_driven_pruned"]
 
 
+def perplexity(point: Point, text: str = "test") -> float:
+    """Perplexity of a `point` on a `text`, ``"test"`` or ``"valid"``."""
+    return point[text]["perplexity"]
+
+
+def over_seeds(points: Iterable[Point]) -> list[Point]:
+    """One point for all of `points` that differ in their seed alone.
+
+    Perplexities, activities and MACs are the means. The rest, with the name and the distributions, is that of the seed
+    with the lowest validation perplexity. ``members`` has the points themselves.
+    """
+    groups: dict[tuple, list[Point]] = {}
+    for point in points:
+        same = (point["run"], point["cell"], point["weight_decay"], point["sparsity"], len(point["activity"]))
+        groups.setdefault(same, []).append(point)
+    return [_mean_point(group) for group in groups.values()]
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return values[0] if len(values) == 1 else sum(values) / len(values)
+
+
+def _mean_point(group: list[Point]) -> Point:
+    first = min(group, key=lambda point: perplexity(point, "valid"))
+    texts = {
+        text: {**first[text], "perplexity": _mean(perplexity(point, text) for point in group)}
+        for text in ("valid", "test")
+    }
+    counts = {
+        name: _mean(point["macs"][name] for point in group)
+        for name in ("dense", "pruned", "event_driven", "event_driven_pruned")
+    }
+    layers = [_mean(numbers) for numbers in zip(*(point["macs"]["layers"] for point in group), strict=True)]
+    activity = [_mean(shares) for shares in zip(*(point["activity"] for point in group), strict=True)]
+    return {**first, **texts, "activity": activity, "macs": {**counts, "layers": layers}, "members": group}
+
+
+def deviation(point: Point, figure: Callable[[Point], float]) -> float:
+    """Standard deviation over seeds (by n - 1) of a ``figure(point)`` of a `point` of `over_seeds`.
+
+    It is 0 with one seed, and where a figure is infinite.
+    """
+    values = [figure(member) for member in point["members"]]
+    mean = _mean(values)
+    if not math.isfinite(mean):
+        return 0.0
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1))
+
+
 def best(points: Iterable[Point], *keys: str) -> dict[tuple, Point]:
     """The one of `points` with the lowest validation perplexity for each combination of the fields `keys`, in order."""
     chosen: dict[tuple, Point] = {}
@@ -153,21 +204,20 @@ def best(points: Iterable[Point], *keys: str) -> dict[tuple, Point]:
 
 
 def goals(points: Sequence[Point], corpus: str | None) -> list[dict[str, Any]]:
-    """The published numbers of a `corpus`, and which of the `points` reached what beside them.
+    """The published numbers of a `corpus`, and which of the `points` reached what beside them, as means over seeds.
 
-    One dict for each: ``cell``, ``sparsity``, ``quantity``, ``goal``, ``source``, ``reached`` and ``gap`` (None where
-    the point is missing) and ``point``.
+    One dict for each: ``cell``, ``sparsity``, ``quantity``, ``goal``, ``source``, ``reached``, ``deviation`` and
+    ``gap`` (None where the point is missing), ``seeds``, their number, and ``point``.
     """
-    bests = best(points, "cell", "sparsity")
+    bests = best(over_seeds(points), "cell", "sparsity")
+    figures = {"perplexity": perplexity, "macs": macs, "macs_dense": lambda point: point["macs"]["dense"]}
     found = []
     for number in PUBLISHED:
         if number.corpus != corpus:
             continue
         point = bests.get((number.cell, number.sparsity))
-        reached = None
-        if point is not None:
-            figures = {"perplexity": point["test"]["perplexity"], "macs": macs(point)}
-            reached = (figures | {"macs_dense": point["macs"]["dense"]})[number.quantity]
+        figure = figures[number.quantity]
+        reached = None if point is None else figure(point)
         found.append(
             {
                 "cell": number.cell,
@@ -176,7 +226,9 @@ def goals(points: Sequence[Point], corpus: str | None) -> list[dict[str, Any]]:
                 "goal": number.value,
                 "source": number.source,
                 "reached": reached,
+                "deviation": None if point is None else deviation(point, figure),
                 "gap": None if reached is None else reached - number.value,
+                "seeds": 0 if point is None else len(point["members"]),
                 "point": point and point["name"],
             }
         )
@@ -234,6 +286,23 @@ def points_table(points: Sequence[Point], missing: Sequence[Point], corpus: str 
     return rows
 
 
+def seeds_table(points: Sequence[Point]) -> list[list[Any]]:
+    """Rows of the table of means and standard deviations over seeds of `points`; the head first."""
+    figures: dict[str, Callable[[Point], float]] = {
+        "valid_perplexity": lambda point: perplexity(point, "valid"),
+        "test_perplexity": perplexity,
+        "activity": mean_activity,
+        "macs_per_token": macs,
+    }
+    heads = [head for name in figures for head in (name, f"{name}_deviation")]
+    rows: list[list[Any]] = [["run", "cell", "weight_decay", "sparsity", "seeds", *heads]]
+    for point in over_seeds(points):
+        values = [value for figure in figures.values() for value in (figure(point), deviation(point, figure))]
+        known = [point[name] for name in ("run", "cell", "weight_decay", "sparsity")]
+        rows.append([*known, len(point["members"]), *values])
+    return rows
+
+
 def edges(histogram: dict[str, Any]) -> np.ndarray:
     """Edges of the bins of a `histogram`."""
     return np.linspace(histogram["low"], histogram["high"], len(histogram["counts"]) + 1)
@@ -266,7 +335,7 @@ def dense_egrus(points: Sequence[Point]) -> list[Point]:
 def over_sparsity(points: Sequence[Point]) -> list[Point]:
     """Of each run's `points` those of the weight decay with the most sparsities; of several, of the best network's."""
     ranks: dict[str, list[tuple]] = {}
-    for (run, decay), chosen in best(points, "run", "weight_decay").items():
+    for (run, decay), chosen in best(over_seeds(points), "run", "weight_decay").items():
         sparsities = {point["sparsity"] for point in points if (point["run"], point["weight_decay"]) == (run, decay)}
         ranks.setdefault(run, []).append((-len(sparsities), chosen["valid"]["perplexity"], decay))
     decays = {run: min(candidates)[-1] for run, candidates in ranks.items()}
@@ -279,10 +348,10 @@ def egrus_over_sparsity(points: Sequence[Point]) -> list[Point]:
 
 
 def one_a_decay(points: Sequence[Point]) -> list[Point]:
-    """One dense EGRU of `points` for each run and weight decay."""
+    """One dense EGRU of `points` for each run and weight decay, that of the best seed."""
     return list(best(dense_egrus(points), "run", "weight_decay").values())
 
 
 def one_a_sparsity(points: Sequence[Point]) -> list[Point]:
-    """One EGRU of `points` for each run and sparsity, of one weight decay."""
+    """One EGRU of `points` for each run and sparsity, of one weight decay and the best seed."""
     return list(best(egrus_over_sparsity(points), "run", "sparsity").values())

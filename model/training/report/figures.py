@@ -9,7 +9,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocator
 
 from egret.model.training.papers import PUBLISHED, Published, published
-from egret.model.training.report.data import CELLS, Point, best, edges, macs, mean_activity
+from egret.model.training.report.data import (
+    CELLS,
+    Point,
+    best,
+    deviation,
+    edges,
+    macs,
+    mean_activity,
+    over_seeds,
+    perplexity,
+)
 
 __all__ = [
     "Plot", "activity_against_sparsity", "against_weight_decay", "distances", "neurons", "parameters",
@@ -37,12 +47,24 @@ def percent(share: float) -> str:
 
 
 def _lines(axes: Axes, points: Sequence[Point], x: Callable[[Point], float], y: Callable[[Point], float]) -> None:
-    """Each run's points as dots, and a line through the best at each sparsity."""
+    """Each run's points as dots, and a line through the mean of the seeds at each sparsity, in a band."""
     for run, colour in _colours(points).items():
         own = [point for point in points if point["run"] == run]
-        bests = list(best(own, "sparsity").values())
+        means = list(best(over_seeds(own), "sparsity").values())
         axes.plot([x(p) for p in own], [y(p) for p in own], "o", color=colour, alpha=0.35, markersize=4)
-        axes.plot([x(p) for p in bests], [y(p) for p in bests], "o-", color=colour, markersize=5.5, label=run)
+        axes.plot([x(p) for p in means], [y(p) for p in means], "o-", color=colour, markersize=5.5, label=run)
+        _band(axes, means, x, y, colour)
+
+
+def _band(
+    axes: Axes, means: Sequence[Point], x: Callable[[Point], float], y: Callable[[Point], float], colour: str
+) -> None:
+    """One standard deviation over seeds around the means, where there are several seeds anywhere."""
+    if all(len(point["members"]) == 1 for point in means):
+        return
+    ends = [(y(point) - deviation(point, y), y(point) + deviation(point, y)) for point in means]
+    low, high = zip(*ends, strict=True)
+    axes.fill_between([x(point) for point in means], low, high, color=colour, alpha=0.2, linewidth=0)
 
 
 def _layers(axes: Axes, points: Sequence[Point], x: Callable[[Point], float], colour: str) -> None:
@@ -79,9 +101,9 @@ def perplexity_against_macs(points: Sequence[Point], corpus: str | None) -> Figu
     """Test perplexity of `points` over MACs a token, beside the papers' of a `corpus`."""
     figure = Figure((9, 4.4), layout="constrained")
     axes = figure.subplots()
-    _lines(axes, points, macs, lambda point: point["test"]["perplexity"])
+    _lines(axes, points, macs, perplexity)
     colours = _colours(points)
-    for point in best(points, "run", "sparsity").values():
+    for point in best(over_seeds(points), "run", "sparsity").values():
         at = (macs(point), point["test"]["perplexity"])
         offset = (-9, -13) if point["cell"] == "egru" else (10, 8)  # the two lines may cross
         style = {"textcoords": "offset points", "ha": "center", "fontsize": 8, "color": colours[point["run"]]}
@@ -105,7 +127,7 @@ def perplexity_against_sparsity(points: Sequence[Point], corpus: str | None) -> 
     """Test perplexity of `points` over the share of zero weights, beside the papers' of a `corpus`."""
     figure = Figure((9, 4), layout="constrained")
     axes = figure.subplots()
-    _lines(axes, points, lambda point: 100 * point["sparsity"], lambda point: point["test"]["perplexity"])
+    _lines(axes, points, lambda point: 100 * point["sparsity"], perplexity)
     _published_line(axes, points, corpus, lambda number: (100 * number.sparsity, number.value))
     axes.set(xlabel="weights that are zero, %", ylabel="test perplexity", xlim=(-3, 100))
     axes.legend()
@@ -118,8 +140,8 @@ def activity_against_sparsity(points: Sequence[Point], _corpus: str | None) -> F
     axes = figure.subplots()
     _lines(axes, points, lambda point: 100 * point["sparsity"], lambda point: 100 * mean_activity(point))
     for run, colour in _colours(points).items():
-        bests = list(best([point for point in points if point["run"] == run], "sparsity").values())
-        _layers(axes, bests, lambda point: 100 * point["sparsity"], colour)
+        means = over_seeds(point for point in points if point["run"] == run)
+        _layers(axes, list(best(means, "sparsity").values()), lambda point: 100 * point["sparsity"], colour)
     axes.set(xlabel="weights that are zero, %", ylabel="neurons with an event per step, %", xlim=(-3, 103))
     axes.set_ylim(0)
     axes.legend()
@@ -132,14 +154,14 @@ def against_weight_decay(points: Sequence[Point], _corpus: str | None) -> Figure
     left, right = figure.subplots(1, 2)
     for run, colour in _colours(points).items():
         own = [point for point in points if point["run"] == run]
-        bests = list(best(own, "weight_decay").values())
-        decays = [point["weight_decay"] for point in bests]
+        means = list(best(over_seeds(own), "weight_decay").values())
+        decays = [point["weight_decay"] for point in means]
         for name, style in (("valid", "o:"), ("test", "o-")):
-            left.plot(decays, [p[name]["perplexity"] for p in bests], style, color=colour, label=f"{run}, {name}")
-        heights = [p["test"]["perplexity"] for p in own]
-        left.plot([p["weight_decay"] for p in own], heights, "o", color=colour, alpha=0.35)
-        right.plot(decays, [100 * mean_activity(p) for p in bests], "o-", color=colour, label=f"{run}, all layers")
-        _layers(right, bests, lambda point: point["weight_decay"], colour)
+            left.plot(decays, [perplexity(p, name) for p in means], style, color=colour, label=f"{run}, {name}")
+        left.plot([p["weight_decay"] for p in own], list(map(perplexity, own)), "o", color=colour, alpha=0.35)
+        _band(left, means, lambda point: point["weight_decay"], perplexity, colour)
+        right.plot(decays, [100 * mean_activity(p) for p in means], "o-", color=colour, label=f"{run}, all layers")
+        _layers(right, means, lambda point: point["weight_decay"], colour)
     for axes in (left, right):
         decays = sorted({point["weight_decay"] for point in points})
         axes.set(xscale="log" if decays[0] > 0 else "linear", xlabel="weight decay")

@@ -20,12 +20,22 @@ from egret.model.files import write_aside
 from egret.model.page import Cell, as_svg, html_page, html_table
 from egret.model.training.papers import CORPORA, NOTES, published
 from egret.model.training.report import data, figures
-from egret.model.training.report.data import CELLS, Point, best, macs, mean_activity
+from egret.model.training.report.data import (
+    CELLS,
+    Point,
+    best,
+    deviation,
+    macs,
+    mean_activity,
+    over_seeds,
+    perplexity,
+)
 from egret.model.training.report.figures import percent
 
 __all__ = ["Report", "write_report"]
 
-_BEST = "Where seeds or weight decays compete, the point with the lowest validation perplexity stands for them."
+_BEST = """Where there are several seeds, their mean stands for them, with \N{PLUS-MINUS SIGN} the standard deviation;
+where weight decays compete, the one with the lowest validation perplexity."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +143,8 @@ def write_report(
         studies.append(study)
         stem = path.stem if len(places) == 1 else f"{path.stem}-{name}"
         tables = {"points": data.points_table(study.points, study.missing, study.corpus)}
+        if any(len(point["members"]) > 1 for point in over_seeds(study.points)):
+            tables["seeds"] = data.seeds_table(study.points)
         tables |= {kind: data.histogram_table(study.points, kind) for kind in data.HISTOGRAMS}
         csvs |= {str(path.with_name(f"{stem}-{kind}.csv")): data.as_csv(rows) for kind, rows in tables.items()}
         svgs |= {str(path.with_name(f"{stem}-{kind}.svg")): figure for kind, figure in study.drawn.items()}
@@ -194,8 +206,8 @@ _SECTIONS = (
         "macs",
         "Perplexity against operations",
         """Test perplexity against multiply-accumulates per token (read-out excluded, zero weights and silent neurons
-        skipped); beside each mark the share of weights that are zero. Small dots: all seeds; line: the best at each
-        sparsity; hollow: the papers (arXiv 2405.00433, fig. 2).""",
+        skipped); beside each mark the share of weights that are zero. Small dots: all seeds; line: their mean at each
+        sparsity, in a band of one standard deviation; hollow: the papers (arXiv 2405.00433, fig. 2).""",
         "macs",
         figures.perplexity_against_macs,
         data.over_sparsity,
@@ -203,8 +215,9 @@ _SECTIONS = (
     _Section(
         "sparsity",
         "Perplexity against weight sparsity",
-        """Test perplexity against the share of recurrent-layer weights that are zero. Small dots: all seeds; line: the
-        best at each sparsity; hollow: the papers (arXiv 2405.00433, tables 3 and 4).""",
+        """Test perplexity against the share of recurrent-layer weights that are zero. Small dots: all seeds; line:
+        their mean at each sparsity, in a band of one standard deviation; hollow: the papers (arXiv 2405.00433, tables 3
+        and 4).""",
         None,
         figures.perplexity_against_sparsity,
         data.over_sparsity,
@@ -221,7 +234,7 @@ _SECTIONS = (
     _Section(
         "weight-decay",
         "Perplexity and activity against weight decay",
-        "Dense EGRUs; lines: the best seed of each weight decay (compare arXiv 2405.00433, fig. 4).",
+        "Dense EGRUs; lines: the mean over the seeds of each weight decay (compare arXiv 2405.00433, fig. 4).",
         "weight decay",
         figures.against_weight_decay,
         data.dense_egrus,
@@ -256,10 +269,12 @@ _SECTIONS = (
 )
 
 
-def _number(value: float | None, quantity: str) -> Cell:
+def _number(value: float | None, quantity: str, deviation: float | None = None) -> Cell:
+    """A figure, with its standard deviation where it has one."""
     if value is None:
         return ("none", "missing")
-    return ("", f"{value:.2f}" if quantity == "perplexity" else _count(value))
+    texts = [f"{one:.2f}" if quantity == "perplexity" else _count(one) for one in (value, deviation or 0.0)]
+    return ("", " \N{PLUS-MINUS SIGN} ".join(texts[: 2 if deviation else 1]))
 
 
 def _count(value: float) -> str:
@@ -293,7 +308,7 @@ def _summary(goals: Sequence[Mapping[str, Any]]) -> str:
                 ("text", f"{CELLS[goal['cell']]}, {zero}"),
                 ("text", quantities[goal["quantity"]]),
                 _number(goal["goal"], goal["quantity"]),
-                _number(goal["reached"], goal["quantity"]),
+                _number(goal["reached"], goal["quantity"], goal["deviation"]),
                 _gap(goal),
             ]
         )
@@ -306,7 +321,7 @@ def _summary(goals: Sequence[Mapping[str, Any]]) -> str:
 
 def _sparsity_table(points: Sequence[Point], missing: Sequence[Point], corpus: str | None) -> str:
     """Papers' tables 3 and 4."""
-    bests = best(data.over_sparsity(points), "run", "cell", "sparsity")
+    bests = best(over_seeds(data.over_sparsity(points)), "run", "cell", "sparsity")
     keys = set(bests) | {(point["run"], point["cell"], point["sparsity"]) for point in missing}
     rows = []
     for key in sorted(keys):
@@ -317,13 +332,25 @@ def _sparsity_table(points: Sequence[Point], missing: Sequence[Point], corpus: s
         point = bests.get(key)
         own = [("none", "missing")] * 4
         if point is not None:
-            own = [_number(point[name]["perplexity"], "perplexity") for name in ("valid", "test")]
-            own += [("", f"{100 * mean_activity(point):.1f} %"), ("", _count(macs(point)))]
+            own, seeds = _own_figures(point), len(point["members"])
+            run += f" ({seeds} seeds)" if seeds > 1 else ""
         rows.append([("text", run), ("", percent(sparsity)), *own[:2], papers[0], *own[2:], papers[1]])
     head = [("text", "run"), ("", "weights zero"), ("", "valid perplexity"), ("", "test perplexity")]
     head += [("", "papers: test"), ("", "activity"), ("", "MACs per token"), ("", "papers: MACs")]
     caption = f"Beside the papers' tables 3 and 4 (arXiv 2405.00433); n/a: their number is not available. {_BEST}"
     return html_table(head, rows, caption)
+
+
+def _own_figures(point: Point) -> list[Cell]:
+    """Perplexities, activity and MACs of a point of `over_seeds`."""
+    texts = [partial(perplexity, text=text) for text in ("valid", "test")]
+    spread = deviation(point, mean_activity)
+    activity = f"{100 * mean_activity(point):.1f}" + (f" \N{PLUS-MINUS SIGN} {100 * spread:.1f}" if spread else "")
+    return [
+        *(_number(figure(point), "perplexity", deviation(point, figure)) for figure in texts),
+        ("", f"{activity} %"),
+        _number(macs(point), "macs", deviation(point, macs)),
+    ]
 
 
 def _all_points(points: Sequence[Point], missing: Sequence[Point]) -> str:

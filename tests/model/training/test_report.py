@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from egret.model.errors import InputError
+from egret.model.training.report.data import deviation, over_seeds
+from egret.model.training.report.figures import perplexity_against_sparsity
 from egret.model.training.report.page import write_report
 from tests.support.page import Page, needs_nothing
 
@@ -83,15 +85,18 @@ def test_the_page(written):
     summary, sparsities, points = page.tables
     assert summary[0] == ["network", "figure", "goal (papers)", "reached", "gap"]
     assert len(summary) == 1 + 37
-    # The seed that is better on the validation text stands for the dense EGRU.
-    assert ["EGRU, dense", "test perplexity", "56.60", "56.55", "\N{MINUS SIGN}0.05"] in summary
+    # Two seeds of the dense EGRU: (59.12 + 56.55) / 2, and their difference over the root of two.
+    assert ["EGRU, dense", "test perplexity", "56.60", "57.83 \N{PLUS-MINUS SIGN} 1.82", "+1.23"] in summary
     assert ["EGRU, 85 % of weights zero", "test perplexity", "58.70", "58.31", "\N{MINUS SIGN}0.39"] in summary
     assert ["EGRU, 95 % of weights zero", "test perplexity", "65.20", "missing", "\N{EM DASH}"] in summary
     assert ["LSTM, dense", "test perplexity", "57.10", "57.44", "+0.34"] in summary
     assert ["EGRU, 85 % of weights zero", "MACs per token", "1.20 M", "1.10 M", "\N{MINUS SIGN}0.10 M"] in summary
     full = ["EGRU, dense", "MACs per token, all neurons active", "24.20 M", "24.16 M", "\N{MINUS SIGN}0.04 M"]
     assert full in summary or [*full[:3], "24.17 M", "\N{MINUS SIGN}0.03 M"] in summary
-    assert ["egru", "0 %", "58.55", "56.55", "56.60", "40.6 %", "6.30 M", "6.40 M"] in sparsities
+    two = ["59.83 \N{PLUS-MINUS SIGN} 1.82", "57.83 \N{PLUS-MINUS SIGN} 1.82", "56.60"]
+    two += ["40.6 %", "6.40 M \N{PLUS-MINUS SIGN} 0.14 M", "6.40 M"]
+    assert ["egru (2 seeds)", "0 %", *two] in sparsities
+    assert ["egru", "85 %", "60.31", "58.31", "58.70", "40.6 %", "1.10 M", "1.20 M"] in sparsities
     assert ["lstm", "95 %", "missing", "missing", "66.50", "missing", "missing", "1.00 M"] in sparsities
     assert [row[0] for row in points[1:]] == [*(content["name"] for content in RESULTS), MISSING["name"]]
     assert points[1][1:7] == ["7", "12 s", "CPU", "1,234", "61.12", "59.12"]
@@ -151,7 +156,7 @@ def test_layers_differ_in_number(tmp_path):
 
 def test_the_tables(written):
     directory, report = written
-    names = ["points", "weights", "biases", "activity", "distances"]
+    names = ["points", "seeds", "weights", "biases", "activity", "distances"]
     assert report.tables == [f"{directory}/report-{name}.csv" for name in names]
     points = read(directory / "report-points.csv")
     assert [row["state"] for row in points] == ["finished"] * 5 + ["missing"]
@@ -166,7 +171,7 @@ def test_the_tables(written):
     papers = [(row["papers_test_perplexity"], row["papers_macs_per_token"]) for row in points]
     assert papers == [("56.6", "6400000.0")] * 2 + [("58.7", "1200000.0"), papers[3], ("57.1", "20200000.0"), ("", "")]
     assert points[5]["name"] == MISSING["name"] and points[5]["test_perplexity"] == ""
-    for name in names[1:]:
+    for name in names[2:]:
         rows = read(directory / f"report-{name}.csv")
         for content in RESULTS:
             for layer, expected in enumerate(content["histograms"][name]):
@@ -177,12 +182,60 @@ def test_the_tables(written):
     assert not {row["point"] for row in read(directory / "report-distances.csv")} & {"lstm-decay0.1-seed1-dense"}
 
 
+def test_mean_and_deviation_over_seeds(tmp_path):
+    """Perplexities of 1, 2 and 6 have the mean 3 and the deviation sqrt((4 + 1 + 9) / 2)."""
+    tests, counts = (1.0, 2.0, 6.0), (1e6, 4e6, 4e6)
+    own = [result(seed=n, test=test, macs=m) for n, (test, m) in enumerate(zip(tests, counts, strict=True))]
+    own[0]["activity"], own[1]["activity"] = [0.1, 0.5], [0.4, 0.5]
+    (merged,) = over_seeds(own)
+    assert (merged["test"]["perplexity"], merged["valid"]["perplexity"]) == (3.0, 5.0)
+    assert deviation(merged, lambda point: point["test"]["perplexity"]) == pytest.approx(7**0.5)
+    assert merged["macs"]["layers"] == [0.75e6, 2.25e6] and merged["macs"]["event_driven_pruned"] == 3e6
+    assert merged["activity"] == pytest.approx([0.25, 0.5])
+    assert (merged["name"], merged["members"]) == (own[0]["name"], own)
+    assert own[1]["test"]["perplexity"] == 2.0  # what came in is as it was
+    other = result(seed=1, decay=1.0)
+    assert [len(point["members"]) for point in over_seeds([*own, other])] == [3, 1]
+    assert deviation(over_seeds([other])[0], lambda point: point["test"]["perplexity"]) == 0
+    write_study(tmp_path, [*own, other])
+    write_report(tmp_path)
+    first, second = read(tmp_path / "report-seeds.csv")
+    assert (first["seeds"], first["test_perplexity"], first["macs_per_token"]) == ("3", "3.0", "3000000.0")
+    assert float(first["test_perplexity_deviation"]) == pytest.approx(7**0.5)
+    assert float(first["macs_per_token_deviation"]) == pytest.approx(3e6**0.5 * 1e3)
+    assert (second["seeds"], second["test_perplexity_deviation"]) == ("1", "0.0")
+
+
+def test_a_band_where_there_are_several_seeds():
+    def bands(results):
+        return perplexity_against_sparsity(results, None).axes[0].collections
+
+    assert len(bands([RESULTS[0], RESULTS[2]])) == 0
+    (band,) = bands([*RESULTS[:3], RESULTS[4]])  # the LSTM has one seed
+    heights = band.get_paths()[0].vertices[:, 1]
+    mean, spread = (59.12 + 56.55) / 2, (59.12 - 56.55) / 2**0.5
+    assert (heights.min(), heights.max()) == (
+        pytest.approx(min(58.31, mean - spread)),
+        pytest.approx(max(58.31, mean + spread)),
+    )
+
+
+def test_one_seed_has_no_table_of_seeds(tmp_path):
+    write_study(tmp_path, [RESULTS[0], *RESULTS[2:]])
+    report = write_report(tmp_path)
+    assert not any("seeds" in path for path in report.tables)
+    assert "\N{PLUS-MINUS SIGN}" not in (tmp_path / "report.html").read_text().replace(
+        "\N{PLUS-MINUS SIGN} the standard deviation", ""
+    )
+
+
 def test_goals(written):
     goals = written[1].goals
     assert len(goals) == 37
     assert goals[0] == {
         "study": written[0].name, "cell": "egru", "sparsity": 0.0, "quantity": "perplexity", "goal": 56.6,
-        "reached": 56.55, "gap": 56.55 - 56.6, "point": "egru-decay0.1-seed2-dense",
+        "reached": pytest.approx(57.835), "gap": pytest.approx(57.835 - 56.6), "point": "egru-decay0.1-seed2-dense",
+        "deviation": pytest.approx((59.12 - 56.55) / 2**0.5), "seeds": 2,
         "source": "arXiv 2405.00433, fig. 2, tables 3 and 4",
     }  # fmt: skip
     reached = [(goal["cell"], goal["sparsity"], goal["quantity"]) for goal in goals if goal["reached"] is not None]
@@ -222,7 +275,8 @@ def test_an_infinite_perplexity(tmp_path):
     """Null in the file, for JSON has no infinity."""
     write_study(tmp_path, [*RESULTS, result(seed=3) | {"test": {"tokens": 10, "perplexity": None}}])
     assert write_report(tmp_path).finished == len(RESULTS) + 1
-    assert ">inf</td>" in (tmp_path / "report.html").read_text()
+    text = (tmp_path / "report.html").read_text()
+    assert ">inf</td>" in text and "nan" not in text
 
 
 def test_what_is_refused(tmp_path):
