@@ -18,6 +18,7 @@ STUDY = ROOT / "docs" / "study-ptb"
 LONGER = ROOT / "docs" / "study-ptb-lstm"
 WIKITEXT = ROOT / "docs" / "study-wikitext2"
 SHARES = ROOT / "docs" / "study-ptb-shares"
+SEEDS = ROOT / "docs" / "study-ptb-seeds"
 SECTION = (ROOT / "docs" / "training.md").read_text().split("### The Penn Treebank study\n")[1].split("\n## ")[0]
 
 
@@ -50,18 +51,21 @@ def perplexities(point):
 
 
 @pytest.mark.parametrize(
-    ("study", "finished", "reached", "missing"),
-    [(STUDY, 22, 32, 0), (LONGER, 6, 8, 27), (SHARES, 8, 3, 32), (WIKITEXT, 10, 18, 16)],
+    ("study", "finished", "left", "reached", "missing"),
+    [(STUDY, 22, 0, 32, 0), (LONGER, 6, 0, 8, 27), (SHARES, 8, 0, 3, 32), (WIKITEXT, 10, 0, 18, 16),
+     (SEEDS, 40, 1, 7, 24)],
     ids=lambda value: getattr(value, "name", None),
-)
-def test_the_report_is_that_of_the_results(study, finished, reached, missing, tmp_path):
+)  # fmt: skip
+def test_the_report_is_that_of_the_results(study, finished, left, reached, missing, tmp_path):
     """The tables to the last digit; figures depend on matplotlib's version."""
     report = write_report(study, tmp_path / "report.html")
-    assert (report.finished, report.missing) == (finished, 0)
+    assert (report.finished, report.missing) == (finished, left)
     gaps = [goal["gap"] for goal in report.goals]
     assert sum(gap is not None and gap <= 0 for gap in gaps) == reached
     assert gaps.count(None) == missing and len(gaps) == (36 if study == WIKITEXT else 37)
     for path in map(Path, report.tables):
+        if study == SEEDS and path.stem not in ("report-points", "report-seeds"):
+            continue  # left out, as they are large
         assert path.read_text() == (study / path.name).read_text()
     assert all((study / Path(path).name).exists() for path in report.figures)
 
@@ -92,9 +96,10 @@ def test_the_document_has_the_figures_over_sparsity(points):
 
 def test_the_document_has_the_figures_of_the_longer_chain(points):
     study = {float(point["sparsity"]): point for point in points if point["run"] == "lstm"}
+    text = SECTION.split("### An LSTM with a longer chain")[1].split("### ")[0]
     for point in read_points(LONGER):
         sparsity = float(point["sparsity"])
-        assert row(f"LSTM, {100 * sparsity:g} %" if sparsity else "LSTM, dense") == [
+        assert row(f"LSTM, {100 * sparsity:g} %" if sparsity else "LSTM, dense", text) == [
             [point["epochs"]],
             perplexities(point),
             perplexities(study[sparsity])[1:] if sparsity in study else [],
@@ -122,6 +127,28 @@ def test_the_documents_have_the_shares_of_teachers_and_price():
     for start, stem in (("with teachers", "egru"), ("without", "egru-untaught")):
         points = [found[stem, "0.85"], found[f"{stem}-priced", "0.85"]]
         assert row(start, results) == [[*perplexities(one)[1:], millions(one["macs_per_token"])] for one in points]
+
+
+def test_the_documents_have_the_spread_over_seeds():
+    results = (ROOT / "docs" / "results.md").read_text()
+    names = {
+        ("egru", "0.0"): "EGRU, dense", ("egru", "0.85"): "EGRU, 85 %", ("egru", "0.95"): "EGRU, 95 %",
+        ("egru-priced", "0.85"): "EGRU, 85 %, priced", ("egru-priced", "0.95"): "EGRU, 95 %, priced",
+        ("egru-priced-2", "0.85"): "EGRU, 85 %, priced 2", ("lstm", "0.0"): "LSTM, dense",
+        ("lstm", "0.85"): "LSTM, 85 %", ("lstm", "0.95"): "LSTM, 95 %",
+    }  # fmt: skip
+    with open(SEEDS / "report-seeds.csv", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert {(one["run"], one["sparsity"]) for one in found} == {*names}
+    for one in found:
+        cells = []
+        for name, scale in (("valid_perplexity", 1), ("test_perplexity", 1), ("macs_per_token", 1e6)):
+            numbers = [f"{float(one[column]) / scale:.2f}" for column in (name, f"{name}_deviation")]
+            cells.append(numbers if numbers[1] != "0.00" else numbers[:1])
+        text = SECTION.split("### Spread over seeds")[1].split("### ")[0]
+        assert row(names[one["run"], one["sparsity"]], text) == [[one["seeds"]], *cells]
+        if one["run"] != "egru-priced-2":
+            assert row(names[one["run"], one["sparsity"]], results) == cells[1:]
 
 
 def test_the_document_says_what_an_lstm_needs_to_be_as_good(points):
@@ -207,7 +234,9 @@ def test_the_document_has_the_figures_over_weight_decay(points):
         ]
 
 
-@pytest.mark.parametrize(("name", "folder", "count"), [("ptb", STUDY, 22), ("ptb-shares", SHARES, 8)])
+@pytest.mark.parametrize(
+    ("name", "folder", "count"), [("ptb", STUDY, 22), ("ptb-shares", SHARES, 8), ("ptb-seeds", SEEDS, 41)]
+)
 def test_the_results_are_those_of_the_study_file(name, folder, count, tmp_path):
     """But for the texts, which are not at hand."""
     text = tmp_path / "text"
@@ -217,8 +246,11 @@ def test_the_results_are_those_of_the_study_file(name, folder, count, tmp_path):
     for point in study.points:
         path = folder / point.name / RESULT
         result = read_result(path)
+        if result is None:
+            assert point.name == "egru-priced-decay0.1-seed7-sparse95"  # time was up
+            continue
         specification = {**point.specification(), "texts": result["specification"]["texts"]}
         check_specification(path, result, specification)
-        changed = {**specification, "streams": 64}
-        with pytest.raises(InputError, match="finished with streams = 10, not 64"):
+        changed = {**specification, "streams": 7}
+        with pytest.raises(InputError, match=f"finished with streams = {point.streams}, not 7"):
             check_specification(path, result, changed)
