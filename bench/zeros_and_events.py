@@ -1,0 +1,138 @@
+"""What zeros and events give on the simulated core: perplexity against MACs, cycles, bytes and energy of a token.
+
+    python -m bench.zeros_and_events NETWORK... --text ptb.test.txt [--study DIR] [--results FILE] [--json]
+
+Each integer network predicts the whole text in 64 streams, and the core runs the first tokens of it, once with its
+weights in block RAM, and once in the SDRAM of a ULX3S. Every event is checked. Energies are estimates (docs/energy.md).
+
+With ``--study``, the LSTMs of a study stand beside them (`egret.model.training.sweep`). No core runs these. Theirs are
+lower bounds: all lanes multiply in each cycle, each weight is read once, and nothing else is. Their perplexities are
+those of float networks.
+"""
+
+import contextlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.show import as_json, progress_bar, run_script, show
+from egret.host.cli.main import main as egret
+from egret.model.errors import InputError
+from egret.model.files import json_text, write_aside
+from egret.model.training.results import RESULT, read_result
+
+__all__ = ["LANES", "bound", "figures", "main"]
+
+LANES = 8
+WEIGHT_BITS = 4
+_SDRAM_BYTES = 4  # that come in a cycle of the core: two beats of two bytes
+
+
+def figures(whole: dict[str, Any], bram: dict[str, Any], sdram: dict[str, Any]) -> dict[str, Any]:
+    """One row of the table.
+
+    Parameters
+    ----------
+    whole : dict
+        What ``egret evaluate --json`` says of a network over a text.
+    bram, sdram : dict
+        What ``egret bench --json`` says of it with either store; the latter with ``--energy``.
+
+    Returns
+    -------
+    dict
+        Cycles, bytes and microjoules (the low and the high estimate) are those of a token.
+    """
+    return {
+        "perplexity": round(whole["perplexity"], 3),
+        "activity": [round(share, 4) for share in whole["activity"]],
+        "macs": round(whole["macs_per_token"]),
+        "bram_cycles": round(bram["cycles_per_token"]),
+        "bram_bytes": round(bram["bytes_per_token"]),
+        "sdram_cycles": round(sdram["cycles_per_token"]),
+        "sdram_bytes": round(sdram["energy"]["causes"]["SDRAM, read"]["count"][0]),
+        "microjoules": [round(1e6 * joules, 1) for joules in sdram["energy"]["joules_per_token"]],
+    }
+
+
+def bound(point: dict[str, Any]) -> dict[str, Any]:
+    """The row of a network that no core runs: the least that `LANES` lanes and the SDRAM would take.
+
+    Parameters
+    ----------
+    point : dict
+        Content of its ``result.json``.
+
+    Returns
+    -------
+    dict
+        As for `figures`, without an energy.
+    """
+    macs = round(point["macs"]["event_driven_pruned"])
+    size = macs * WEIGHT_BITS // 8
+    return {
+        "perplexity": round(point["test"]["perplexity"], 3),
+        "activity": point["activity"],
+        "macs": macs,
+        "bram_cycles": -(-macs // LANES),
+        "bram_bytes": size,
+        "sdram_cycles": max(-(-macs // LANES), -(-size // _SDRAM_BYTES)),
+        "sdram_bytes": size,
+        "microjoules": None,
+    }
+
+
+def _says(*arguments: str) -> dict[str, Any]:
+    """What a command of ``egret`` prints as JSON."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        status = egret([*arguments, "--json"])
+    if status:
+        raise InputError(f"egret {' '.join(arguments)}: status {status}")
+    return json.loads(output.getvalue())
+
+
+def _run(network: str, text: str, tokens: int) -> dict[str, Any]:
+    """`figures` of a network's file."""
+    whole = _says("evaluate", network, "--text", text, "--batch", "64", "--engine", "native")
+    bench = ("bench", network, "--text", text, "--tokens", str(tokens), "--lanes", str(LANES), "--no-readout")
+    return figures(whole, _says(*bench), _says(*bench, "--store", "sdram", "--energy"))
+
+
+def _row(name: str, one: dict[str, Any]) -> Sequence[str]:
+    energy = "" if one["microjoules"] is None else " to ".join(f"{value:.0f}" for value in one["microjoules"])
+    counts = (f"{one[key]:,}" for key in ("macs", "bram_cycles", "bram_bytes", "sdram_cycles", "sdram_bytes"))
+    return (name, f"{one['perplexity']:.2f}", *counts, energy)
+
+
+@click.command(help=__doc__)
+@click.argument("networks", nargs=-1, required=True)
+@click.option("--text", required=True, help="UTF-8 text.")
+@click.option("--tokens", type=click.IntRange(1), default=20, show_default=True, help="Of it, that the core runs.")
+@click.option("--study", type=click.Path(path_type=Path), help="Directory of a study with LSTMs.")
+@click.option("--results", type=click.Path(path_type=Path), help="JSON file to write.")
+@as_json
+def main(
+    networks: tuple[str, ...], text: str, tokens: int, study: Path | None, results: Path | None, as_json: bool
+) -> None:
+    found = {}
+    bounds = [read_result(path) for path in sorted(study.glob(f"*/{RESULT}"))] if study else []
+    with progress_bar() as bar:
+        for network in bar.track(networks):
+            found[Path(network).stem] = _run(network, text, tokens)
+    lstms = {point["name"]: bound(point) for point in bounds if point is not None and point["cell"] == "lstm"}
+    result = {"tokens": tokens, "lanes": LANES, "networks": found, "bounds": lstms}
+    if results is not None:
+        write_aside(results, json_text(result, indent=1).encode() + b"\n")
+    heads = ("network", "perplexity", "MACs", "cycles", "bytes", "SDRAM: cycles", "bytes", "estimated µJ")
+    rows = [_row(name, one) for name, one in found.items()]
+    rows += [_row(f"{name}: at least", one) for name, one in lstms.items()]
+    show(result, [(f"A token, {LANES} lanes", heads, rows)], as_json)
+
+
+if __name__ == "__main__":
+    run_script(main, "zeros_and_events")

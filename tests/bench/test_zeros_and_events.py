@@ -1,0 +1,62 @@
+"""The table of what zeros and events give, from what commands say; they are tested elsewhere."""
+
+import json
+
+import pytest
+
+from bench import zeros_and_events
+from bench.zeros_and_events import bound, figures, main
+from egret.model.errors import InputError
+from tests.model.training.test_report import result, write_study
+
+SAID = {
+    "evaluate": {"perplexity": 60.12345, "activity": [0.12345, 0.5], "macs_per_token": 1000.4},
+    "bram": {"cycles_per_token": 150.6, "bytes_per_token": 700.2},
+    "sdram": {
+        "cycles_per_token": 180.2,
+        "energy": {"joules_per_token": [5e-4, 7.26e-4], "causes": {"SDRAM, read": {"count": [550.1]}}},
+    },
+}
+ROW = {
+    "perplexity": 60.123, "activity": [0.1235, 0.5], "macs": 1000, "bram_cycles": 151, "bram_bytes": 700,
+    "sdram_cycles": 180, "sdram_bytes": 550, "microjoules": [500.0, 726.0],
+}  # fmt: skip
+
+
+def test_figures():
+    assert figures(SAID["evaluate"], SAID["bram"], SAID["sdram"]) == ROW
+
+
+def test_the_bound_of_a_network_without_a_core():
+    """1,001 MACs: 126 cycles of 8 lanes; 500 bytes, for which 125 cycles suffice."""
+    row = bound(result("lstm", cell="lstm", test=58.0, macs=1001.0))
+    assert row["macs"] == 1001 and row["perplexity"] == 58.0 and row["microjoules"] is None
+    assert (row["bram_cycles"], row["sdram_cycles"]) == (126, 126)
+    assert (row["bram_bytes"], row["sdram_bytes"]) == (500, 500)
+
+
+def test_the_script(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def said(command, *arguments):
+        asked.append((command, *arguments))
+        return SAID[("sdram" if "sdram" in arguments else "bram") if command == "bench" else command]
+
+    monkeypatch.setattr(zeros_and_events, "_says", said)
+    (tmp_path / "study").mkdir()
+    write_study(tmp_path / "study", [result(), result("lstm", cell="lstm", macs=16.0)])
+    results = tmp_path / "results.json"
+    arguments = ["a/one.egret", "--text", "t", "--tokens", "9", "--study", str(tmp_path / "study")]
+    main([*arguments, "--results", str(results)], standalone_mode=False)
+    content = json.loads(results.read_bytes())
+    assert content["networks"] == {"one": ROW} and content["tokens"] == 9
+    assert {name: one["bram_cycles"] for name, one in content["bounds"].items()} == {"lstm-decay0.1-seed1-dense": 2}
+    assert [one[0] for one in asked] == ["evaluate", "bench", "bench"] and all("a/one.egret" in one for one in asked)
+    assert [one[one.index("--tokens") + 1] for one in asked[1:]] == ["9", "9"]
+    text = capsys.readouterr().out
+    assert "500 to 726" in text and "seed1-dense: at least" in text
+
+
+def test_a_command_that_fails(tmp_path):
+    with pytest.raises(InputError, match="^egret evaluate .*: status 2$"):
+        main([str(tmp_path / "no.egret"), "--text", str(tmp_path / "no.txt")], standalone_mode=False)
