@@ -151,6 +151,26 @@ def test_the_documents_have_the_spread_over_seeds():
             assert row(names[one["run"], one["sparsity"]], results) == cells[1:]
 
 
+def test_the_document_has_the_figures_of_the_core():
+    results = (ROOT / "docs" / "results.md").read_text()
+    content = json.loads((SEEDS / "core.json").read_bytes())
+    found = content["networks"] | content["bounds"]
+    names = {
+        "EGRU, 85 %, no price": "unpriced-85",
+        "EGRU, 95 %, no price": "unpriced-95",
+        "`ptb-egru-85.egret`": "ptb-egru-85",
+        "`ptb-egru-95.egret`": "ptb-egru-95",
+        "LSTM, 85 %, at least": "lstm-decay0.06-seed1-sparse85",
+        "LSTM, 95 %, at least": "lstm-decay0.06-seed1-sparse95",
+    }
+    for start, name in names.items():
+        one = found[name]
+        counts = (one[key] for key in ("macs", "bram_cycles", "bram_bytes", "sdram_cycles", "sdram_bytes"))
+        energy = " to ".join(f"{value:.0f}" for value in one["microjoules"] or ())
+        cells = [f"{one['perplexity']:.2f}", *(f"{count:,}" for count in counts), energy]
+        assert f"| {start} | {' | '.join(cells)} |".replace("|  |", "| |") in results
+
+
 def test_the_document_says_what_an_lstm_needs_to_be_as_good(points):
     """Between the better of both LSTMs at each sparsity, in a straight line."""
     both = [point for point in [*points, *read_points(LONGER)] if point["run"] == "lstm"]
