@@ -122,7 +122,7 @@ def test_random_tasks(seed, head, sizes, rows, store, few, compact):
         network = reading_network(seed, head=head, sizes=sizes, rows=rows, few=few)
     else:
         network = dataclasses.replace(reading_network(seed, head=head, sizes=(1,)), groups=None)
-    lanes = {"sdram": 4, "ddr3": 8}.get(store, int(rng.choice([1, 2, 4])))
+    lanes = {"sdram": 8, "ddr3": 8}.get(store, int(rng.choice([1, 2, 4])))
     options = {}
     paired = store in ("ddr3", "paired")
     if store == "ddr3":
