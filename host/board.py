@@ -30,12 +30,13 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from egret.host.exchange import ATTEMPTS, BoardError, Exchange
+from egret.model.compiler.checks import block_place
 from egret.model.compiler.layouts import EVENT, INPUT_SECTION, memory_sections
 from egret.model.errors import InputError
 from egret.model.readout import ALL_WORDS, Sampler, beta_of, checked_top, drawn_from, random_state
 from egret.rtl import protocol
 from egret.rtl.link.frames import encode_frame
-from egret.rtl.protocol import Command
+from egret.rtl.protocol import DAMAGED_BLOCK, Command
 
 if TYPE_CHECKING:
     from egret.host.transport import Transport
@@ -130,6 +131,7 @@ class Board(Exchange):
 
     def __init__(self, transport: "Transport", *, attempts: int = ATTEMPTS) -> None:
         super().__init__(transport, attempts=attempts)
+        self._loaded: Configuration | None = None
         try:
             self._serial.reset_input_buffer()
             self._identify()
@@ -205,6 +207,7 @@ class Board(Exchange):
             )
         if (identity.tokens, identity.outputs, identity.head, identity.counters) != _shape(configuration):
             raise self._nonsense(Command.IDENTIFY)
+        self._loaded = configuration
         bases = configuration.sdram_base if self.virtual is not None and self.virtual.words else {}
         memories, direct = [], []
         for name, section in memory_sections(configuration).items():
@@ -246,7 +249,8 @@ class Board(Exchange):
         crcs = accumulate(payloads, lambda crc, payload: zlib.crc32(payload, crc), initial=protocol.NO_CRC)
         held = list(zip(lengths, crcs, strict=True))
         total, crc = held[-1]
-        if self.load_state == protocol.LoadState(False, True, total, crc) and self._holds(direct):
+        whole = protocol.LoadState(False, True, total, crc)
+        if self.load_state == whole and self._holds(direct) and not self._counters().get(DAMAGED_BLOCK):
             if progress is not None:
                 progress(total, total)
             return
@@ -265,7 +269,7 @@ class Board(Exchange):
                 progress(loaded, total)
         (reply,) = self._call(Command.CHECK, protocol.LOAD_CHECK.pack(total, crc))
         self.load_state = self._unpack_load_state(reply)
-        if self.load_state != protocol.LoadState(False, True, total, crc):
+        if self.load_state != whole:
             raise self._nonsense(Command.CHECK)
 
     def _fill(self, direct):
@@ -569,7 +573,24 @@ class Board(Exchange):
         dict of str to int
             Those of the core (`egret.rtl.protocol.counter_names` says what they count), then ``bad_frames`` and
             ``repeated_frames`` of the link.
+
+        Raises
+        ------
+        BoardError
+            The board has found that its SDRAM no longer holds what was loaded.
         """
+        found = self._counters()
+        if (block := found.get(DAMAGED_BLOCK, 0)) and (c := self._loaded) is not None:
+            if block > c.checked_blocks:
+                raise self._nonsense(Command.COUNTERS)
+            raise BoardError(
+                f"{self._name}: its SDRAM has changed since it was loaded, {block_place(block - 1, c)}: run it again, "
+                "which loads it again; if it happens again, the memory is faulty"
+            )
+        return found
+
+    def _counters(self):
+        """Whatever they are."""
         (payload,) = self._call(Command.COUNTERS)
         count = self.identity.counters
         core = protocol.COUNTER_BYTES * count

@@ -36,6 +36,7 @@ _LEAST_STEPS = 256
 _MAGNITUDES = (127, 11, 1)  # of weights, in turn: with small ones the low bits of the sums decide
 _EVENT_POWER = 4000.0  # mean square of an event value, silence included, about
 _ENTERING_POWER = EVENT_MAX**2 / 6  # of one that enters
+_PATIENCE = 0.1  # seconds, in which a board reads tens of blocks again
 _RARE = 4  # one of so many thresholds, in turn, may be any; the others leave the neuron active
 
 
@@ -73,6 +74,8 @@ class SelfTest:
         By memory.
     faulty_lines : tuple of int
         Data lines of a DDR3 that were wrong when it was started.
+    scrubbed : int
+        Blocks of an SDRAM that were read again and compared, with all images together.
     seconds : float
     """
 
@@ -83,6 +86,7 @@ class SelfTest:
     first_pattern: int | None
     coverage: dict
     faulty_lines: tuple[int, ...]
+    scrubbed: int
     seconds: float
 
 
@@ -187,6 +191,20 @@ def _either(one, other):
     return np.pad(one, (0, size - len(one))) | np.pad(other, (0, size - len(other)))
 
 
+def _scrubbed(board, blocks):
+    """Give a board the time to read its whole SDRAM again, as long as it does so; return how many blocks it read.
+
+    The clock of a virtual board stands still while the host only waits.
+    """
+    begun = last = board.counters()["scrubbed"]
+    while last - begun < blocks:
+        time.sleep(_PATIENCE)
+        if (now := board.counters()["scrubbed"]) == last:
+            break
+        last = now
+    return last - begun
+
+
 def self_test(
     board: "Board",
     image: "Image",
@@ -217,11 +235,13 @@ def self_test(
     ------
     InputError
         The image is for another board, or the board stops answering.
+    BoardError
+        An SDRAM did not keep what was loaded.
     """
     c = image.configuration
     count = max(_LEAST_STEPS, c.vocabulary)
     begin = time.perf_counter()
-    wrong, first, first_pattern = 0, None, None
+    wrong, first, first_pattern, scrubbed = 0, None, None, 0
     seen = {}
     for number in range(patterns):
         other = pattern(network, c, number)
@@ -238,6 +258,8 @@ def self_test(
             wrong += found is not None
             if first is None and found is not None:
                 first, first_pattern = found, number
+        if c.checked_blocks:
+            scrubbed += _scrubbed(board, c.checked_blocks)
         if progress is not None:
             progress((number + 1) * count, patterns * count)
     coverage = {}
@@ -249,4 +271,4 @@ def self_test(
     lines = board.counters().get(FAULTY_LINES, 0)
     faulty = tuple(line for line in range(lines.bit_length()) if lines >> line & 1)
     seconds = time.perf_counter() - begin
-    return SelfTest(patterns, patterns * count, wrong, first, first_pattern, coverage, faulty, seconds)
+    return SelfTest(patterns, patterns * count, wrong, first, first_pattern, coverage, faulty, scrubbed, seconds)

@@ -68,6 +68,8 @@ class Session:
             lines.append(f"{self.matching} of {self.steps} tokens match the integer network")
         if self.first_mismatch is not None:
             lines.append(f"first mismatch: {self.first_mismatch}")
+        if scrubbed := self.counters.get("scrubbed"):
+            lines.append(f"{scrubbed:,} blocks of the SDRAM were read again meanwhile: all are as they were loaded")
         speed = self.steps / self.seconds
         lines.append(f"{self.cycles_per_token:,.0f} cycles per token; {speed:,.0f} tokens per second")
         return lines

@@ -101,10 +101,14 @@ def stream(
     Raises
     ------
     InputError
-        The text has fewer than two tokens, or the board does not do what it should.
+        The text has fewer than two tokens.
+    egret.host.board.BoardError
+        The board does not do what it should.
     """
     run = _sequences if isinstance(inputs, Sequences) else _text
-    return run(board, readout, inputs, progress)
+    result = run(board, readout, inputs, progress)
+    board.counters()  # tells whether an SDRAM has changed meanwhile
+    return result
 
 
 def _text(board, readout, ids, progress):

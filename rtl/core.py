@@ -29,11 +29,12 @@ from egret.rtl.layouts import (
 )
 from egret.rtl.mac import Lanes
 from egret.rtl.outer import OuterTiming, outer_memory, outer_pins, outer_timing
-from egret.rtl.protocol import CAUSES, FAULTY_LINES, counter_names
+from egret.rtl.protocol import CAUSES, DAMAGED_BLOCK, FAULTY_LINES, counter_names
 from egret.rtl.readout.readout import ReadOut
 from egret.rtl.reset import ResetPass
 from egret.rtl.rows import FoldedRows
-from egret.rtl.sdram import WORD_BITS, burst_layout
+from egret.rtl.scrub import Scrub
+from egret.rtl.sdram import TAGS, WORD_BITS, burst_layout
 from egret.rtl.update import UpdatePass
 from egret.rtl.weights import WeightStore
 
@@ -238,9 +239,23 @@ class Core(wiring.Component):
             "macs": lanes.macs,
         }
         without_word = self.busy & ~weights.o.valid
+        damaged_block = C(0)
         if c.store == "sdram":
-            sources = [weights, *([embedding] if embedding.bursts else []), *([rows] if rows else [])]
-            amounts |= {"memory": without_word & weights.waits, **self._memory(m, sources)}
+            m.submodules.scrub = scrub = Scrub(c)
+            damaged_block = scrub.damaged_block
+            m.d.comb += [
+                scrub.load.eq(self.load),
+                scrub.load_valid.eq(self.load_valid),
+                scrub.clear.eq(self.clear),
+                scrub.idle.eq(self.ready & ~self.busy & ~self.i_tokens.valid),
+            ]
+            sources = [weights, *([embedding] if embedding.bursts else []), *([rows] if rows else []), scrub]
+            amounts |= {
+                "memory": without_word & weights.waits,
+                "scrubbed": scrub.scrubbed,
+                "damaged": scrub.damaged,
+                **self._memory(m, sources),
+            }
             without_word &= ~weights.waits
         if read_out is not None:
             amounts |= {
@@ -250,7 +265,7 @@ class Core(wiring.Component):
         amounts |= {name: without_word & signal for name, signal in causes.items()}
         for number in range(c.layers):
             amounts[f"events_{number}"] = update_pass.event.valid & (update_pass.event.p.layer == number)
-        self._count(m, amounts)
+        self._count(m, amounts, damaged_block)
         return m
 
     def _share_gate(
@@ -482,9 +497,10 @@ class Core(wiring.Component):
             source.ready.eq(weights.i.ready),
         ]
 
-    def _count(self, m: Module, amounts: dict[str, Any]) -> None:
-        """Count how often each kind of thing happens."""
-        most = {name: self.configuration.multipliers if name.endswith("macs") else 1 for name in self.counters}
+    def _count(self, m: Module, amounts: dict[str, Any], damaged_block: Value) -> None:
+        """Count how often each kind of thing happens; behind the counters a damaged block can be read."""
+        counted = [name for name in self.counters if name != DAMAGED_BLOCK]
+        most = {name: self.configuration.multipliers if name.endswith("macs") else 1 for name in counted}
         if FAULTY_LINES in most:
             most[FAULTY_LINES] = (1 << WORD_BITS) - 1
         m.submodules.counters = counters = Counters(most)
@@ -493,9 +509,18 @@ class Core(wiring.Component):
             self.counter_read.eq(counters.read),
             self.counters_settled.eq(counters.settled),
         ]
+        if DAMAGED_BLOCK in self.counters:
+            beyond, block_byte = Signal(), Signal(8)
+            m.d.sync += [
+                beyond.eq(self.counter_byte >= COUNTER_BYTES * len(counted)),
+                block_byte.eq(Cat(damaged_block, C(0, 64))[:64].word_select(self.counter_byte % COUNTER_BYTES, 8)),
+            ]
+            with m.If(beyond):
+                m.d.comb += self.counter_read.eq(block_byte)
+        idle_amounts = [amounts[name] for name in (FAULTY_LINES, "scrubbed") if name in amounts]
         m.d.sync += [
-            counters.active.eq(self.busy | self.i_tokens.valid | Value.cast(amounts.get(FAULTY_LINES, 0)).any()),
-            *(counters.amounts[name].eq(amounts[name]) for name in self.counters),
+            counters.active.eq(Cat(self.busy, self.i_tokens.valid, *idle_amounts).any()),
+            *(counters.amounts[name].eq(amounts[name]) for name in counted),
         ]
 
     def _memory(self, m: Module, sources: list[Any]) -> dict[str, Value]:
@@ -524,7 +549,7 @@ class Core(wiring.Component):
                         memory.write.p.word.eq(self.load.data),
                         memory.write.p.address.eq(self.load.index + c.sdram_base[name]),
                     ]
-        amounts = {"beats": memory.o.valid}
+        amounts = {"beats": memory.o.valid & (memory.o.p.tag != TAGS.index("scrub"))}
         if c.ddr3:
             # Told once, when the memory has been started.
             known = Signal()

@@ -15,6 +15,7 @@ __all__ = [
     "COMMAND_OVERHEAD",
     "COUNTER_BYTES",
     "CRC_BYTES",
+    "DAMAGED_BLOCK",
     "DEFAULT_RECEIVE_BYTES",
     "DEFAULT_WINDOW",
     "DIGEST_BYTES",
@@ -95,6 +96,8 @@ NO_CRC = 0
 
 FAULTY_LINES = "faulty_lines"
 """Name of the counter that holds the faulty data lines of a DDR3."""
+DAMAGED_BLOCK = "damaged_block"
+"""Name of the counter that holds the first block of an SDRAM that is not as it was loaded, its number plus one."""
 
 MAX_PAYLOAD = 508
 """Longest payload of a command; with its CRC it fills one 512-byte block RAM. A device may take longer ones of LOAD and
@@ -378,11 +381,14 @@ def counter_names(layers: int, *, sdram: bool, readout: bool = False, ddr3: bool
     sequencer was doing: ``fetch`` fetching the first columns of a phase, ``rows`` adding a folded row, ``wait_layer``
     waiting for events of the layer below, ``settle`` emptying the pipeline between phases, ``reset_pass`` waiting for
     reset values, ``wait_update`` waiting for the update pass, with nothing else left to do. ``events_{l}``: events of
-    each layer. With an SDRAM also ``memory``: cycles without a weight word while words that it has been asked for have
-    not come; and ``beats``: what came from it, one word of 16 bits or two at once, or four of a DDR3. With a read-out
-    also ``read_out``: cycles without a weight word while it works; ``readout_macs``: those of ``macs`` in its columns;
-    and ``groups``: groups that it read. With a DDR3 last ``faulty_lines``, which counts nothing: a bit for each data
-    line, 1 where the line was wrong when the memory was started (`egret.rtl.ddr3_levelling.LevelledDdr3`).
+    each layer. With an SDRAM also ``memory``: cycles without a weight word while words that it has been asked for
+    have not come; ``beats``: what came for it, one word of 16 bits or two at once, or four of a DDR3; ``scrubbed``:
+    blocks that were read again and compared with their CRCs, while there was nothing else to do; and ``damaged``:
+    those of them that differed. With a read-out also ``read_out``: cycles without a weight word while it works;
+    ``readout_macs``: those of ``macs`` in its columns; and ``groups``: groups that it read. Two last ones count
+    nothing. With a DDR3 ``faulty_lines`` has a bit for each data line, 1 where the line was wrong when the memory was
+    started (`egret.rtl.ddr3_levelling.LevelledDdr3`). With an SDRAM ``damaged_block`` is the first block since the
+    last load that differed, its number plus one; 0 where none did.
 
     Parameters
     ----------
@@ -401,9 +407,10 @@ def counter_names(layers: int, *, sdram: bool, readout: bool = False, ddr3: bool
         "macs",
         *CAUSES[:-2],
         *(f"events_{layer}" for layer in range(layers)),
-        *(("memory", "beats") if sdram else ()),
+        *(("memory", "beats", "scrubbed", "damaged") if sdram else ()),
         *(("read_out", "readout_macs", "groups") if readout else ()),
         *((FAULTY_LINES,) if ddr3 else ()),
+        *((DAMAGED_BLOCK,) if sdram else ()),
     )
 
 

@@ -46,7 +46,7 @@ ROW_BITS, BANK_BITS, COLUMN_BITS = 13, 2, 9
 ADDRESS_BITS = ROW_BITS + BANK_BITS + COLUMN_BITS
 COUNT_BITS = 17
 """A burst has less than 2^17 beats."""
-TAGS = ("weights", "embedding", "rows")
+TAGS = ("weights", "embedding", "rows", "scrub")
 """Who asked for a burst, in the core."""
 TAG_BITS = 2
 WRITES = 32

@@ -472,6 +472,11 @@ class VirtualBoard:
         self._input.flush()
         return int.from_bytes(self._take(4), "little")
 
+    def idle(self, cycles: int) -> None:
+        """Let its clock run for so many ``cycles``, fewer than 2^32, though there may be nothing to do."""
+        assert not self._running
+        self._input.write(b"i" + _numbers(cycles))
+
     def close(self) -> None:
         """End the program and take its figures."""
         if self._input.closed:

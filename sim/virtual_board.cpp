@@ -15,6 +15,7 @@
 //   b, length (4 bytes, little-endian), bytes    gives the design bytes to receive
 //   g                                            runs until one more frame came out, or the design waits, or too long;
 //                                                then prints length and bytes that came out, as above
+//   i, cycles (4 bytes)                          runs so many cycles, though there may be nothing to do
 //   r                                            resets the design, and its memory
 //   m, first word, length (4 bytes each), bytes  writes them to the memory, as if they had been there already
 //   c, first word, length                        prints the CRC-32 (4 bytes) of what the memory holds there
@@ -207,22 +208,27 @@ public:
     void run(bool framed) {
         for (size_t i = 0; i < BURST; ++i) {
             if (idle() || (framed && bytes_.framed)) return;
-            line_.cycle(top_, bytes_);
-#if VM_TRACE
-            top_.eval();
-            if (trace_) trace_->dump(cycles_);
-#else
-            Vboard___024root___eval(top_.rootp);
-#endif
-            ++cycles_;
-#ifdef MEMORY
-            if (top_.violations) {
-                std::fprintf(stderr, "virtual board: cycle %llu: the SDRAM was used against its data sheet (%#x)\n",
-                             static_cast<unsigned long long>(cycles_), static_cast<unsigned>(top_.violations));
-                std::exit(1);
-            }
-#endif
+            cycle();
         }
+    }
+
+    // A cycle, whether there is something to do or not.
+    void cycle() {
+        line_.cycle(top_, bytes_);
+#if VM_TRACE
+        top_.eval();
+        if (trace_) trace_->dump(cycles_);
+#else
+        Vboard___024root___eval(top_.rootp);
+#endif
+        ++cycles_;
+#ifdef MEMORY
+        if (top_.violations) {
+            std::fprintf(stderr, "virtual board: cycle %llu: the SDRAM was used against its data sheet (%#x)\n",
+                         static_cast<unsigned long long>(cycles_), static_cast<unsigned>(top_.violations));
+            std::exit(1);
+        }
+#endif
     }
 
     // Moves bytes between the terminal and the buffers without waiting.
@@ -381,6 +387,9 @@ void step(std::unique_ptr<Board>& board, const char* trace_file, Clock::duration
                 put(crc.value());
                 std::fflush(stdout);
             }
+        } else if (command == 'i') {
+            if (!get(length)) return;
+            for (uint32_t cycle = 0; cycle < length && (cycle % (1 << 16) || owned()); ++cycle) board->cycle();
         } else if (command == 'r') {
             board.reset();
             board = std::make_unique<Board>(trace_file);

@@ -27,7 +27,8 @@ def self_test(
     """Test the memories of a board, and the core that reads them: SOURCE is an image for it, or becomes one.
 
     Loads images of random numbers as large as that of SOURCE and compares every event with the integer network's.
-    Exit status 1 where one differs, or where data lines of a DDR3 were wrong when it was started, which are named.
+    Exit status 1 where one differs, where data lines of a DDR3 were wrong when it was started, which are named, or
+    where an SDRAM did not keep what was loaded.
     `egret run` loads its own image again afterwards.
     """
     from egret.host.self_test import PATTERNS
@@ -53,6 +54,8 @@ def self_test(
         ("steps with a wrong event", f"{result.wrong_steps:,}"),
         ("time", f"{result.seconds:.1f} s"),
     ]
+    if network.image.configuration.checked_blocks:
+        rows.insert(-1, ("blocks of the SDRAM read again", f"{result.scrubbed:,}"))
     show(Result(dataclasses.asdict(result) | {"first_mismatch": first}, rows), source, as_json)
     if result.faulty_lines:
         click.echo(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from egret.model.arithmetic import CODEBOOK, GATES, INNER, WEIGHT_BITS
+from egret.model.compiler.checks import checks_of
 from egret.model.compiler.configuration import (
     GOALS,
     READOUT_KINDS,
@@ -322,6 +323,10 @@ def compile_image(
                 f"the network's have {bits} and {shift}"
             )
         memories["rows"] = row_words(folded_rows(network, c.folded_tokens), c)
+    if c.store == "sdram":
+        section = memory_sections(c)["weights"]
+        memories["weights"] = memories["weights"].ljust(section.words * section.word_bytes, b"\0")
+        memories["checks"] = checks_of(memories, c)
     vocabulary, (bias, weight) = network.vocabulary, _readout_of_the_host(network, c.readout is not None)
     return Image(
         configuration=c,

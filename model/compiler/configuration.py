@@ -74,8 +74,11 @@ SDRAM_WORDS = MEMORY_WORDS
 RESIDENT_BYTES = 128 * 1024
 """Of weights in block RAM beside an SDRAM: what an ECP5-85F has left."""
 
-FORMAT = 6
-"""Counts changes of the arithmetic or of a memory's layout; part of the digest."""
+BLOCK_WORDS = 1 << 14
+"""Words of an SDRAM that have a CRC together."""
+
+FORMATS = {"bram": 6, "spram": 6, "sdram": 7}
+"""Counts, for each store, changes of the arithmetic or of a memory's layout; part of the digest."""
 
 
 def token_bits(tokens: int) -> int:
@@ -564,6 +567,11 @@ class Configuration:
         """Words of an SDRAM that are in use."""
         return sum(self.sdram_sizes.values())
 
+    @property
+    def checked_blocks(self) -> int:
+        """Blocks of `BLOCK_WORDS` in an SDRAM that have a CRC, the last one with fewer words or as many."""
+        return -(-self.sdram_words // BLOCK_WORDS) if self.store == "sdram" else 0
+
     @cached_property
     def column_base(self) -> tuple[dict[str, int], ...]:
         """First column of each layer's matrices: ``column_base[layer][kind]``."""
@@ -612,7 +620,7 @@ class Configuration:
     def to_json(self) -> str:
         """Canonical JSON text, the same for the same configuration. It leaves out what is as `_OPTIONAL` says."""
         values = {name: value for name, value in asdict(self).items() if (name, value) not in _OPTIONAL.items()}
-        return json.dumps(values | {"format": FORMAT}, sort_keys=True, separators=(",", ":"))
+        return json.dumps(values | {"format": FORMATS[self.store]}, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -624,8 +632,9 @@ class Configuration:
         names = {field.name for field in fields(cls)} | {"format"}
         if isinstance(values, dict):
             values = _OPTIONAL | values
-        if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
-            raise InputError(f"configuration: format must be {FORMAT}; compile the image again")
+        if isinstance(values, dict) and isinstance(store := values.get("store"), str) and store in FORMATS:
+            if values.get("format", FORMATS[store]) != FORMATS[store]:
+                raise InputError(f"configuration: format must be {FORMATS[store]}; compile the image again")
         if not isinstance(values, dict) or set(values) != names:
             raise InputError(
                 f"configuration: must be an object with exactly the keys {', '.join(sorted(names - _OPTIONAL.keys()))}"

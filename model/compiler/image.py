@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from egret.model.compiler.checks import checks_of
 from egret.model.compiler.configuration import Configuration
 from egret.model.compiler.layouts import memory_sections
 from egret.model.errors import InputError
@@ -73,7 +74,7 @@ class Image:
             data = self.memories[name]
             words, rest = divmod(len(data), section.word_bytes)
             most = least = section.words
-            if name == "weights":
+            if name == "weights" and c.store != "sdram":
                 least, weight_words = 0, words
             elif name.startswith("run_"):
                 most = least = min(section.words, weight_words)
@@ -211,11 +212,14 @@ class Image:
         if len(memories) + len(host) != count or not {"vocabulary", "readout_bias"} <= set(host):
             raise InputError(f"{where}: the image lacks a section, or has one twice")
         try:
-            return cls(
+            image = cls(
                 configuration=configuration, memories=memories, vocabulary_kind=kind, readout_fraction=fraction, **host
             )
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
+        if configuration.checked_blocks and memories["checks"] != checks_of(memories, configuration):
+            raise InputError(f"{where}: the memory 'checks' of the image has not the CRC-32 of each block of the SDRAM")
+        return image
 
     def save(self, path: str | Path) -> None:
         """Write the file ``path`` aside, then rename. Raises `InputError` where it cannot be written."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from egret.model.arithmetic import CODEBOOK, GATES, STATE_FRACTION, VALUE_FRACTION, WEIGHT_BITS
 from egret.model.compiler.configuration import (
+    BLOCK_WORDS,
     RUN_BITS,
     SDRAM_BITS,
     TINY,
@@ -41,6 +42,7 @@ __all__ = [
 
 INPUT_SECTION = 2
 """Number of the embedding's section; or of the events that enter, in a core that takes these instead."""
+CRC_BITS = 32
 _TABLE = re.compile(r"(?<=<!-- sections -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
@@ -279,6 +281,7 @@ def word_layouts(configuration: Configuration) -> dict[str, Layout]:
                 Field("word", 16, meaning="number of the word; of a row that stands for a group 0"),
             )
         ),
+        "checks": Layout((Field("crc", CRC_BITS, meaning="CRC-32 of the block's bytes"),)),
         "input": EVENT,
     }
 
@@ -384,6 +387,12 @@ def _all_sections(c: Configuration) -> list[MemorySection]:
             "entries",
             0 if read is None else c.vocabulary + read.groups * read.rows,
             "the entries of the head and then of each group of a read-out",
+        ),
+        (
+            15,
+            "checks",
+            c.checked_blocks,
+            f"one for each {2 * BLOCK_WORDS // 1024} KB of what is in an SDRAM; only with that store",
         ),
     ]
     layouts = word_layouts(c)

@@ -39,7 +39,7 @@ class StuckBoard:
             self._network = None  # a pointer that leads nowhere
 
     def counters(self):
-        return {}
+        return {"scrubbed": 0}
 
     def step_many(self, tokens):
         for token in tokens:
@@ -85,7 +85,9 @@ def test_a_good_board(compiled):
         one = result.coverage[name]
         assert one.words == section.words and 0 < one.used <= one.words and 0 < one.toggled <= 1
     assert ("embedding" in result.coverage) == (not image.configuration.takes_events)
-    for name, share in (("embedding", 0.95), ("threshold", 0.95), ("bias", 0.8), ("weights", 0.8)):
+    # Behind the weights in an SDRAM come zeros, as many as could be resident.
+    weights = 0.6 if image.configuration.checked_blocks else 0.8
+    for name, share in (("embedding", 0.95), ("threshold", 0.95), ("bias", 0.8), ("weights", weights)):
         assert name not in result.coverage or result.coverage[name].toggled > share
 
 
@@ -110,7 +112,10 @@ def test_stuck_bits_are_found(compiled):
 
 
 def test_a_memory_that_takes_nothing_is_found(compiled):
-    """Every bit of one memory stuck at the first image's: the other images show it, whichever memory it is."""
+    """Every bit of one memory stuck at the first image's: the other images show it, whichever memory it is.
+
+    The CRCs of an SDRAM, which no event depends on, are not looked at here.
+    """
     image, network = compiled
 
     class Dead(StuckBoard):
@@ -123,7 +128,7 @@ def test_a_memory_that_takes_nothing_is_found(compiled):
             with contextlib.suppress(InputError):
                 self._network = IntegerEngine(read_image(dataclasses.replace(image, memories=memories)))
 
-    for name in memory_sections(image.configuration):
+    for name in memory_sections(image.configuration).keys() - {"checks"}:
         result = self_test(Dead(name), image, network, patterns=3)
         assert result.wrong_steps > 10 and result.first_pattern == 1, name
 

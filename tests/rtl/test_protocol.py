@@ -23,8 +23,9 @@ def test_event_bytes():
 def test_counter_names():
     plain = protocol.counter_names(2, sdram=False)
     assert plain[:4] == ("tokens", "cycles", "words", "macs") and plain[-2:] == ("events_0", "events_1")
-    assert protocol.counter_names(2, sdram=True) == (*plain, "memory", "beats")
-    assert protocol.counter_names(2, sdram=True, ddr3=True) == (*plain, "memory", "beats", "faulty_lines")
+    sdram = (*plain, "memory", "beats", "scrubbed", "damaged")
+    assert protocol.counter_names(2, sdram=True) == (*sdram, "damaged_block")
+    assert protocol.counter_names(2, sdram=True, ddr3=True) == (*sdram, "faulty_lines", "damaged_block")
     assert set(protocol.CAUSES) - set(plain) == {"memory", "read_out"}
 
 

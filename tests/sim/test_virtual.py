@@ -33,8 +33,10 @@ from egret.model.integer_file import load_integer
 from egret.model.quantise import quantise
 from egret.model.readout import ReadOut, Sampler
 from egret.rtl import core, gates
+from egret.rtl.core import DRAIN
 from egret.rtl.link.accelerator import Accelerator
 from egret.rtl.protocol import COMMAND_OVERHEAD, bitmap_bytes
+from egret.rtl.scrub import BURST, PACE
 from egret.rtl.sdram import default_timing
 from egret.rtl.uart import divisor_for
 from egret.sim import verilate, virtual
@@ -488,7 +490,7 @@ def test_a_memory_that_does_not_hold_what_was_written(with_sdram, monkeypatch):
         board.load(image)
         sent = board.bytes_sent
         board.load(image)
-        assert board.bytes_sent - sent < 20  # CLEAR alone
+        assert board.bytes_sent - sent < 40  # COUNTERS and CLEAR alone
         fill = VirtualBoard.fill
 
         def damaged(self, first, content):
@@ -506,6 +508,35 @@ def test_a_memory_that_does_not_hold_what_was_written(with_sdram, monkeypatch):
         engine = IntegerEngine(read_image(image))
         for token in range(20):
             np.testing.assert_array_equal(board.step(token), engine.step(np.array([token]))[-1].y[0])
+
+
+def test_a_memory_that_changes(with_sdram):
+    """While there is nothing to do it is read again and again; one other bit is told, with its place, and mended."""
+    image, program = with_sdram
+    c, weights = image.configuration, image.memories["weights"]
+    engine = IntegerEngine(read_image(image))
+    cycles = 2 * c.sdram_words * PACE // BURST + 2 * DRAIN
+    with Board(open_program(program)) as board:
+        board.load(image)
+        before = board.counters()
+        assert (before["scrubbed"], before["damaged"], before["damaged_block"]) == (0, 0, 0)
+        board.virtual.idle(cycles)
+        after = board.counters()
+        assert after["scrubbed"] >= c.checked_blocks and (after["damaged"], after["damaged_block"]) == (0, 0)
+        assert {name: after[name] - before[name] for name in ("cycles", "beats", "macs")} == dict.fromkeys(
+            ("cycles", "beats", "macs"), 0
+        )
+        np.testing.assert_array_equal(board.step(1), engine.step(np.array([1]))[-1].y[0])
+        board.virtual.fill(0, bytes([weights[0] ^ 4]) + weights[1:])
+        board.virtual.idle(cycles)
+        told = r"changed since it was loaded, bytes 0x0 to 0x\w+, of weights and embedding and rows: run it again"
+        with pytest.raises(BoardError, match=told):
+            board.counters()
+        board.load(image)
+        board.virtual.idle(cycles)
+        assert (found := board.counters())["damaged"] >= 1 and found["damaged_block"] == 0
+        engine = IntegerEngine(read_image(image))
+        np.testing.assert_array_equal(board.step(1), engine.step(np.array([1]))[-1].y[0])
 
 
 def test_what_no_memory_takes(with_sdram, program, capfd):

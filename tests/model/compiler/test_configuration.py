@@ -167,7 +167,7 @@ def test_digests_differ():
 
 
 def test_digest_does_not_drift():
-    """A change here makes every image and board of today unusable: it must be wanted, and count `FORMAT` up."""
+    """A change here makes every image and board of today unusable: it must be wanted, and count one of `FORMATS` up."""
     assert TINY.to_json() == (
         '{"accumulator_bits":24,"compact":false,"embedding":3,"folded_tokens":0,"format":6,"gate_index_bits":10,'
         '"hidden":[4,3],"lanes":2,"resident_words":0,"row_bits":16,"row_shift":0,"store":"bram",'

@@ -495,8 +495,12 @@ def test_all_sections(lanes):
         (11, "run_7", lanes, 1),
     ]
     resident = dataclasses.replace(c, store="sdram", embedding=8, wide_words=(), lanes=4, resident_words=21)
-    last = list(memory_sections(resident).values())[-1]
-    assert (last.number, last.name, last.word_bits, last.words) == (12, "resident", 32, 21)
+    assert [
+        (one.number, one.name, one.word_bits, one.words) for one in list(memory_sections(resident).values())[-2:]
+    ] == [
+        (12, "resident", 32, 21),
+        (15, "checks", 32, 1),
+    ]
     for section in memory_sections(c).values():
         assert section.word_bytes == (section.word_bits + 7) // 8
         assert section.number < HOST_SECTIONS == 16
