@@ -37,6 +37,8 @@ class Scrub(wiring.Component):
         Words of 16 bits in a block, a power of two.
     pace : int
         Idle cycles before each burst.
+    burst_beats : int
+        Most beats of a burst, a power of two.
 
     Members
     -------
@@ -67,11 +69,19 @@ class Scrub(wiring.Component):
     damaged: Signal
     damaged_block: Signal
 
-    def __init__(self, configuration: Configuration, *, block_words: int = BLOCK_WORDS, pace: int = PACE) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        block_words: int = BLOCK_WORDS,
+        pace: int = PACE,
+        burst_beats: int = BURST,
+    ) -> None:
         self._c, self._pace = configuration, pace
         c = configuration
         self._beats, self._block_beats = c.sdram_words // c.memory_ratio, block_words // c.memory_ratio
         self._blocks = -(-self._beats // self._block_beats)
+        self._burst = min(burst_beats, self._block_beats)
         super().__init__(
             {
                 "load": In(load_layout(c)),
@@ -100,7 +110,7 @@ class Scrub(wiring.Component):
 
         known, holds, anew = Signal(), Signal(), Signal()
         address, block = Signal(range(max(beats, 2))), Signal(range(max(blocks, 2)))
-        burst = min(BURST, self._block_beats)
+        burst = self._burst
         last = (beats - 1) // burst * burst
         waited, left = Signal(range(self._pace)), Signal(range(burst + 1))
         mine, ended, differs = Signal(), Signal(), Signal()
@@ -115,10 +125,11 @@ class Scrub(wiring.Component):
         m.d.sync += [crc.valid.eq(mine), crc.data.eq(self.beat.p.words)]
         with m.FSM():
             with m.State("WAIT"):
-                with m.If(anew):
+                # Not with the last beat of a burst: it would become the first one of the new CRC.
+                with m.If(anew & ~crc.valid):
                     m.d.comb += crc.start.eq(1)
                     m.d.sync += [anew.eq(0), address.eq(0), block.eq(0), waited.eq(0), self.damaged_block.eq(0)]
-                with m.Elif(~self.idle | ~holds):
+                with m.Elif(anew | ~self.idle | ~holds):
                     m.d.sync += waited.eq(0)
                 with m.Else():
                     m.d.sync += waited.eq(waited + 1)

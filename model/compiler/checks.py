@@ -32,7 +32,7 @@ def checks_of(memories: Mapping[str, bytes], configuration: Configuration) -> by
 
 
 def block_place(block: int, configuration: Configuration) -> str:
-    """Where a ``block`` of an SDRAM lies, in words: its bytes, and which memories begin or go on there."""
+    """Where a ``block`` of the SDRAM of a ``configuration`` lies, in words: its bytes, and whose they are."""
     c, first = configuration, block * BLOCK_WORDS
     end = min(first + BLOCK_WORDS, c.sdram_words)
     names = [
