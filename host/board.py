@@ -250,7 +250,7 @@ class Board(Exchange):
         held = list(zip(lengths, crcs, strict=True))
         total, crc = held[-1]
         whole = protocol.LoadState(False, True, total, crc)
-        if self.load_state == whole and self._holds(direct) and not self._counters().get(DAMAGED_BLOCK):
+        if self.load_state == whole and self._holds(direct) and not self._damaged():
             if progress is not None:
                 progress(total, total)
             return
@@ -289,6 +289,10 @@ class Board(Exchange):
             return all(board.crc(first, len(content)) == zlib.crc32(content) for first, content in direct)
         except OSError as error:
             raise self._lost(error) from None
+
+    def _damaged(self):
+        """Whether the board has found that its SDRAM no longer holds what was loaded."""
+        return self._loaded is not None and self._loaded.checked_blocks > 0 and self._counters()[DAMAGED_BLOCK] > 0
 
     def clear(self) -> None:
         """Set the state of all neurons to zero."""

@@ -1,7 +1,7 @@
 """Scrubbing: while nothing else is to be done, the memory outside is read again and compared with the image's CRCs."""
 
 # What the stubs of Amaranth lack: `init` of members, members of a Signal of a layout, streams and levels of FIFOs.
-# pyright: reportAttributeAccessIssue=false
+# pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false, reportArgumentType=false
 
 from typing import Any
 

@@ -12,6 +12,7 @@ NETWORKS = Path(__file__).parents[2] / "model/networks"
 TEXT = Path(os.environ.get("EGRET_DATA", "")) / "ptb/test.txt"
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.skipif(not TEXT.is_file(), reason="EGRET_DATA names no folder with ptb/test.txt of Penn Treebank")
 def test_penn_treebanks_test_text():
