@@ -21,6 +21,8 @@ A study file (those in ``model/configs`` are named ``study-*.toml``) holds::
     parent = 0.7                # as for the study, or the sparsity of an earlier pruning of its name
     name = "priced"             # its point counts as one of a run of its own, "egru-priced"; when left out, of its run
 
+A pruning with sparsity 0 trains its parent on without new zeros. It needs a name.
+
 `egret.model.training.sweep` runs it.
 """
 
@@ -205,8 +207,8 @@ class Study:
             _check_keys(table, _PRUNING, where)
             changes = _changes(table, where, folder, UNUSED)
             values = {name: value for name, value in table.items() if name not in _FOR_STUDY}
-            if not values.get("sparsity"):
-                raise InputError(f"{where}: lacks a sparsity above 0")
+            if "sparsity" not in values or not (values["sparsity"] or "name" in table):
+                raise InputError(f"{where}: lacks a sparsity, above 0 unless it has a name")
             with _named(where):
                 followed = _typed(table, "runs", list, "a list of names of runs", [])
                 for run in followed:

@@ -137,6 +137,17 @@ def test_a_pruning_of_some_runs_with_a_name(tmp_path, texts):
     assert study.points[2].prunings[0][1] == {"mac_weight": 1}
 
 
+def test_a_named_pruning_without_new_zeros(tmp_path, texts):
+    """It trains its parent on, and others may start from it by its sparsity."""
+    longer = '[[prunings]]\nname = "on"\nsparsity = 0\nepochs = 1\n'
+    study = small(tmp_path, texts, pruning=longer + longer.replace("= 0", "= 0.5\nparent = 0"))
+    assert [point.name for point in study.points] == [
+        "a-decay0.1-seed1-dense", "a-on-decay0.1-seed1-sparse0", "a-on-decay0.1-seed1-sparse50"
+    ]  # fmt: skip
+    assert [point.parent for point in study.points[1:]] == [point.name for point in study.points[:2]]
+    assert [point.sparsity for point in study.points] == [0, 0, 0.5]
+
+
 def test_what_a_pruning_starts_from(tmp_path, texts):
     """By the study the previous one of its name; by the table the dense network, or the sparsity of an earlier one."""
 
@@ -403,7 +414,8 @@ KEYS = {
         ("[1.0]", '["a"]', "runs[1]: weight_decay must be a number from 0 to 1000.0, not 'a'"),
         ("prune = true", "a = 1", "runs[0]: the run holds the unknown key 'a'; accepted are " + KEYS["run"]),
         ("sparsity = 0.5", "sparsity = 1.5", "prunings[0]: sparsity must be a number from 0 to below 1, not 1.5"),
-        ("sparsity = 0.5", "", "prunings[0]: lacks a sparsity above 0"),
+        ("sparsity = 0.5", "", "prunings[0]: lacks a sparsity, above 0 unless it has a name"),
+        ("sparsity = 0.5", "sparsity = 0", "prunings[0]: lacks a sparsity, above 0 unless it has a name"),
         ("steps = 2", "a = 2", "prunings[1] holds the unknown key 'a'; accepted are " + KEYS["pruning"]),
         ("dropout_recurrent", "seed", "prunings[1]: set holds 'seed', which is no field that it may change"),
         ("dropout_recurrent", "epochs", "prunings[1]: set holds 'epochs', which is no field that it may change"),
