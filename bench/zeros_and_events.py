@@ -1,11 +1,14 @@
 """What zeros and events give on the simulated core: perplexity against MACs, cycles, bytes and energy of a token.
 
-    python -m bench.zeros_and_events NETWORK... --text ptb.test.txt [--study DIR] [--results FILE] [--json]
+    python -m bench.zeros_and_events NETWORK... --text ptb.test.txt [--study DIR]... [--results FILE] [--json]
 
 Each integer network predicts the whole text in 64 streams, and the core runs the first tokens of it, once with its
 weights in block RAM, and once in the SDRAM of a ULX3S. Every event is checked. Energies are estimates (docs/energy.md).
 
-With ``--study``, the LSTMs of a study stand beside them (`egret.model.training.sweep`). No core runs these. Theirs are
+``--results`` is written after each network. Networks whose figures it has already, over as many tokens of the same
+text, are not run again.
+
+With ``--study``, the LSTMs of studies stand beside them (`egret.model.training.sweep`). No core runs these. Theirs are
 lower bounds: all lanes multiply in each cycle, each weight is read once, and nothing else is. Their perplexities are
 those of float networks.
 """
@@ -22,7 +25,7 @@ import click
 from bench.show import as_json, progress_bar, run_script, show
 from egret.host.cli.main import main as egret
 from egret.model.errors import InputError
-from egret.model.files import json_text, write_aside
+from egret.model.files import digest, json_text, read, write_aside
 from egret.model.training.results import RESULT, read_result
 
 __all__ = ["LANES", "bound", "figures", "main"]
@@ -103,6 +106,19 @@ def _run(network: str, text: str, tokens: int) -> dict[str, Any]:
     return figures(whole, _says(*bench), _says(*bench, "--store", "sdram", "--energy"))
 
 
+def _before(results: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Networks of a file of results, if these are over what is `wanted`."""
+    try:
+        content = json.loads(read(results))
+        same = all(content[name] == wanted[name] for name in ("tokens", "lanes", "text"))
+        networks = dict(content["networks"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{results}: not a file of this script, or damaged") from error
+    if not same:
+        raise InputError(f"{results}: has figures over other tokens or another text; give another file")
+    return networks
+
+
 def _row(name: str, one: dict[str, Any]) -> Sequence[str]:
     energy = "" if one["microjoules"] is None else " to ".join(f"{value:.0f}" for value in one["microjoules"])
     counts = (f"{one[key]:,}" for key in ("macs", "bram_cycles", "bram_bytes", "sdram_cycles", "sdram_bytes"))
@@ -113,21 +129,34 @@ def _row(name: str, one: dict[str, Any]) -> Sequence[str]:
 @click.argument("networks", nargs=-1, required=True)
 @click.option("--text", required=True, help="UTF-8 text.")
 @click.option("--tokens", type=click.IntRange(1), default=20, show_default=True, help="Of it, that the core runs.")
-@click.option("--study", type=click.Path(path_type=Path), help="Directory of a study with LSTMs.")
-@click.option("--results", type=click.Path(path_type=Path), help="JSON file to write.")
+@click.option("--study", "studies", type=click.Path(path_type=Path), multiple=True, help="Directory with LSTMs.")
+@click.option("--results", type=click.Path(path_type=Path), help="JSON file to write, and to go on from.")
 @as_json
 def main(
-    networks: tuple[str, ...], text: str, tokens: int, study: Path | None, results: Path | None, as_json: bool
+    networks: tuple[str, ...],
+    text: str,
+    tokens: int,
+    studies: tuple[Path, ...],
+    results: Path | None,
+    as_json: bool,
 ) -> None:
-    found = {}
-    bounds = [read_result(path) for path in sorted(study.glob(f"*/{RESULT}"))] if study else []
+    stems = [Path(network).stem for network in networks]
+    if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
+        raise click.UsageError(f"two networks are named {twice!r}")
+    points = [read_result(path) for study in studies for path in sorted(study.glob(f"*/{RESULT}"))]
+    lstms = {point["name"]: bound(point) for point in points if point is not None and point["cell"] == "lstm"}
+    result = {"tokens": tokens, "lanes": LANES, "text": digest(text), "networks": {}, "bounds": lstms}
+    found = result["networks"]
+    if results is not None and results.exists():
+        found |= _before(results, result)
     with progress_bar() as bar:
         for network in bar.track(networks):
-            found[Path(network).stem] = _run(network, text, tokens)
-    lstms = {point["name"]: bound(point) for point in bounds if point is not None and point["cell"] == "lstm"}
-    result = {"tokens": tokens, "lanes": LANES, "networks": found, "bounds": lstms}
-    if results is not None:
-        write_aside(results, json_text(result, indent=1).encode() + b"\n")
+            known = {"file": digest(network)}
+            if found.get(name := Path(network).stem, {}).items() >= known.items():
+                continue
+            found[name] = known | _run(network, text, tokens)
+            if results is not None:
+                write_aside(results, json_text(result, indent=1).encode() + b"\n")
     heads = ("network", "perplexity", "MACs", "cycles", "bytes", "SDRAM: cycles", "bytes", "estimated µJ")
     rows = [_row(name, one) for name, one in found.items()]
     rows += [_row(f"{name}: at least", one) for name, one in lstms.items()]
