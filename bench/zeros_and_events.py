@@ -99,9 +99,17 @@ def _says(*arguments: str) -> dict[str, Any]:
     return json.loads(output.getvalue())
 
 
-def _run(network: str, text: str, tokens: int) -> dict[str, Any]:
+def _run(network: str, text: str, tokens: int, evaluated: Path | None) -> dict[str, Any]:
     """`figures` of a network's file."""
-    whole = _says("evaluate", network, "--text", text, "--batch", "64", "--engine", "native")
+    said = evaluated and evaluated / f"{Path(network).stem}.json"
+    if said is not None and said.exists():
+        try:
+            content = json.loads(read(said))
+            whole = {name: content[name] for name in ("perplexity", "activity", "macs_per_token")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{said}: not what `egret evaluate --json` says of a text") from error
+    else:
+        whole = _says("evaluate", network, "--text", text, "--batch", "64", "--engine", "native")
     bench = ("bench", network, "--text", text, "--tokens", str(tokens), "--lanes", str(LANES), "--no-readout")
     return figures(whole, _says(*bench), _says(*bench, "--store", "sdram", "--energy"))
 
@@ -130,6 +138,11 @@ def _row(name: str, one: dict[str, Any]) -> Sequence[str]:
 @click.option("--text", required=True, help="UTF-8 text.")
 @click.option("--tokens", type=click.IntRange(1), default=20, show_default=True, help="Of it, that the core runs.")
 @click.option("--study", "studies", type=click.Path(path_type=Path), multiple=True, help="Directory with LSTMs.")
+@click.option(
+    "--evaluated",
+    type=click.Path(path_type=Path),
+    help="Directory with what `egret evaluate NETWORK --text TEXT --batch 64 --json` said, by names: NAME.json.",
+)
 @click.option("--results", type=click.Path(path_type=Path), help="JSON file to write, and to go on from.")
 @as_json
 def main(
@@ -137,6 +150,7 @@ def main(
     text: str,
     tokens: int,
     studies: tuple[Path, ...],
+    evaluated: Path | None,
     results: Path | None,
     as_json: bool,
 ) -> None:
@@ -154,7 +168,7 @@ def main(
             known = {"file": digest(network)}
             if found.get(name := Path(network).stem, {}).items() >= known.items():
                 continue
-            found[name] = known | _run(network, text, tokens)
+            found[name] = known | _run(network, text, tokens, evaluated)
             if results is not None:
                 write_aside(results, json_text(result, indent=1).encode() + b"\n")
     heads = ("network", "perplexity", "MACs", "cycles", "bytes", "SDRAM: cycles", "bytes", "estimated µJ")

@@ -70,7 +70,7 @@ def test_it_goes_on_from_its_results(tmp_path, monkeypatch):
     """Networks that are in the file are not run again, unless they changed; what is done outlasts a failure."""
     ran = []
 
-    def run(network, text, tokens):
+    def run(network, text, tokens, evaluated):
         if "bad" in network:
             raise InputError("bad")
         ran.append(network)
@@ -93,6 +93,25 @@ def test_it_goes_on_from_its_results(tmp_path, monkeypatch):
     results.write_text("[]")
     with pytest.raises(InputError, match="results.json: not a file of this script, or damaged"):
         main([one, *text, "--results", str(results)], standalone_mode=False)
+
+
+def test_what_was_evaluated_is_not_evaluated_again(tmp_path, monkeypatch):
+    asked = []
+
+    def said(command, *arguments):
+        asked.append(command)
+        return SAID["sdram" if "sdram" in arguments else "bram"]
+
+    monkeypatch.setattr(zeros_and_events, "_says", said)
+    (tmp_path / "one.json").write_text(json.dumps(SAID["evaluate"]))
+    results = tmp_path / "results"
+    arguments = [*files(tmp_path, "one"), "--evaluated", str(tmp_path), "--results", str(results)]
+    main(arguments, standalone_mode=False)
+    assert asked == ["bench", "bench"] and json.loads(results.read_bytes())["networks"]["one"].items() >= ROW.items()
+    (tmp_path / "one.json").write_text("{}")
+    results.unlink()
+    with pytest.raises(InputError, match="one.json: not what `egret evaluate --json` says of a text"):
+        main(arguments, standalone_mode=False)
 
 
 def test_two_networks_of_one_name_are_refused(tmp_path):
