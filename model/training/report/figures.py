@@ -28,7 +28,10 @@ __all__ = [
 
 Plot = Callable[[Sequence[Point], str | None], Figure]
 """``plot(points, corpus)`` draws a figure."""
-_COLOURS = {"egru": ("#0b7285", "#1098ad", "#66d9e8"), "lstm": ("#d9480f", "#f76707", "#ffa94d")}
+_COLOURS = {
+    "egru": ("#0b7285", "#1098ad", "#66d9e8", "#5f3dc4", "#845ef7", "#b197fc"),
+    "lstm": ("#d9480f", "#f76707", "#ffa94d"),
+}
 
 
 def _colours(points: Sequence[Point]) -> dict[str, str]:
