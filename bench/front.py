@@ -11,7 +11,7 @@ same sparsity. Its rate is the perplexity that it loses for each halving of the 
 cost has none.
 
 The picture has perplexity against cycles and against the estimated energy, a line for each price, and the LSTMs of
-CORE, which no core runs: theirs are the fewest cycles that 8 lanes could take. They have no energy.
+CORE, which no core runs: the mean over seeds of the fewest cycles that 8 lanes could take. They have no energy.
 """
 
 import json
@@ -19,6 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -164,12 +165,19 @@ def draw(found: Sequence[Network], core: Mapping[str, Any], points: Sequence[Poi
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-    sparsities = {point["name"]: point["sparsity"] for point in points}
-    rows = [(one, sparsities[name]) for name, one in core["bounds"].items() if name in sparsities]
+    known = {point["name"]: point["sparsity"] for point in points}
+    rows: dict[float, list[dict[str, Any]]] = {}
+    for name, row in core["bounds"].items():
+        if name in known:
+            rows.setdefault(known[name], []).append(_costs(row) | {"perplexity": row["perplexity"]})
     figure = Figure((9, 4.6), layout="constrained")
     for axes, cost in zip(figure.subplots(1, 2, sharey=True), ("sdram", "energy"), strict=True):
-        bounds = [(_costs(one)[cost], one["perplexity"], sparsity) for one, sparsity in rows]
-        _panel(axes, found, sorted((at, *rest) for at, *rest in bounds if at is not None), cost)
+        bounds = [
+            (fmean(one[cost] for one in own), fmean(one["perplexity"] for one in own), sparsity)
+            for sparsity, own in sorted(rows.items())
+            if all(one[cost] is not None for one in own)
+        ]
+        _panel(axes, found, bounds, cost)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(EngFormatter())
         axes.xaxis.set_minor_formatter(NullFormatter())
