@@ -114,6 +114,11 @@ def _run(network: str, text: str, tokens: int, evaluated: Path | None) -> dict[s
     return figures(whole, _says(*bench), _says(*bench, "--store", "sdram", "--energy"))
 
 
+def _keep(result: dict[str, Any], path: Path | None) -> None:
+    if path is not None:
+        write_aside(path, json_text(result, indent=1).encode() + b"\n")
+
+
 def _before(results: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     """Networks of a file of results, if these are over what is `wanted`."""
     try:
@@ -169,8 +174,8 @@ def main(
             if found.get(name := Path(network).stem, {}).items() >= known.items():
                 continue
             found[name] = known | _run(network, text, tokens, evaluated)
-            if results is not None:
-                write_aside(results, json_text(result, indent=1).encode() + b"\n")
+            _keep(result, results)
+    _keep(result, results)
     heads = ("network", "perplexity", "MACs", "cycles", "bytes", "SDRAM: cycles", "bytes", "estimated µJ")
     rows = [_row(name, one) for name, one in found.items()]
     rows += [_row(f"{name}: at least", one) for name, one in lstms.items()]
