@@ -27,8 +27,8 @@ def self_test(
     """Test the memories of a board, and the core that reads them: SOURCE is an image for it, or becomes one.
 
     Loads images of random numbers as large as that of SOURCE and compares every event with the integer network's.
-    Exit status 1 where one differs, where data lines of a DDR3 were wrong when it was started, which are named, or
-    where an SDRAM did not keep what was loaded.
+    Exit status 1 where one differs, or where data lines of a DDR3 were wrong when it was started, which are named.
+    Where an SDRAM did not keep what was loaded, one line names the place, with exit status 2.
     `egret run` loads its own image again afterwards.
     """
     from egret.host.self_test import PATTERNS

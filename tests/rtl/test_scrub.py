@@ -1,4 +1,4 @@
-"""Scrubbing, with a memory in Python, and at the end with a whole core and a model of the SDRAM."""
+"""Scrubbing, with a memory in Python; that of a whole core is in `tests/sim/test_virtual.py`."""
 
 import zlib
 
@@ -61,20 +61,21 @@ def test_a_changed_word_is_found(ratio, seed):
         await context.tick().repeat(random.randrange(40))
         return found
 
-    async def testbench(context):
-        context.set(dut.idle, 1)
-        await context.tick().repeat(50)
+    async def clear(context):
         context.set(dut.clear, 1)
         await context.tick()
         context.set(dut.clear, 0)
+
+    async def testbench(context):
+        context.set(dut.idle, 1)
+        await context.tick().repeat(50)
+        await clear(context)
         await context.tick().repeat(50)
         assert not asked  # nothing was loaded
         await simulation.load(context, c, checks=checks(words))
         await context.tick().repeat(50)
         assert not asked  # more may come
-        context.set(dut.clear, 1)
-        await context.tick()
-        context.set(dut.clear, 0)
+        await clear(context)
         assert await passes(context, 2) == [0] * 2 * blocks
         size, whole = min(BURST, BLOCK // ratio), len(beats)
         one_pass = [(at, min(size, whole - at), TAGS.index("scrub")) for at in range(0, whole, size)]
@@ -88,9 +89,7 @@ def test_a_changed_word_is_found(ratio, seed):
         await simulation.load(
             context, c, checks=checks([beat >> 16 * part & 0xFFFF for beat in beats for part in range(ratio)])
         )
-        context.set(dut.clear, 1)
-        await context.tick()
-        context.set(dut.clear, 0)
+        await clear(context)
         assert await passes(context, 2) == [0] * 2 * blocks
         assert context.get(dut.damaged_block) == 0
 
