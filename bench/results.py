@@ -28,7 +28,7 @@ import click
 from bench.result_tables import TABLES, Results
 from egret.host.cli.main import main as egret
 
-__all__ = ["RESULTS", "ROOT", "command_line", "documents", "missing_text", "split_by_machine", "write"]
+__all__ = ["RESULTS", "ROOT", "asked", "command_line", "documents", "missing_text", "split_by_machine", "write"]
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results.json"
@@ -87,13 +87,19 @@ def split_by_machine(figures: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     return same, machine
 
 
-def _measure(entry: dict[str, Any]) -> None:
+def asked(arguments: list[str]) -> tuple[int, Any]:
+    """Exit status of ``egret`` with ``arguments``, among them ``--json``, and what it printed; None if it failed."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        status = egret(command_line(entry["command"]))
+        status = egret(arguments)
+    return status, None if status else json.loads(output.getvalue())
+
+
+def _measure(entry: dict[str, Any]) -> None:
+    status, content = asked(command_line(entry["command"]))
     if status:
         raise SystemExit(f"status {status}: {entry['command']}")
-    entry["result"], machine = split_by_machine(json.loads(output.getvalue()))
+    entry["result"], machine = split_by_machine(content)
     if machine:
         entry["machine"] = {"name": _machine(), "date": datetime.date.today().isoformat(), **machine}
 

@@ -13,8 +13,6 @@ lower bounds: all lanes multiply in each cycle, each weight is read once, and no
 those of float networks.
 """
 
-import contextlib
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +20,8 @@ from typing import Any
 
 import click
 
+from bench.results import asked
 from bench.show import as_json, progress_bar, run_script, show
-from egret.host.cli.main import main as egret
 from egret.model.errors import InputError
 from egret.model.files import digest, json_text, read, write_aside
 from egret.model.training.results import RESULT, read_result
@@ -91,12 +89,10 @@ def bound(point: dict[str, Any]) -> dict[str, Any]:
 
 def _says(*arguments: str) -> dict[str, Any]:
     """What a command of ``egret`` prints as JSON."""
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        status = egret([*arguments, "--json"])
+    status, content = asked([*arguments, "--json"])
     if status:
         raise InputError(f"egret {' '.join(arguments)}: status {status}")
-    return json.loads(output.getvalue())
+    return content
 
 
 def _run(network: str, text: str, tokens: int, evaluated: Path | None) -> dict[str, Any]:
