@@ -16,7 +16,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, reduce
+from operator import and_
 from pathlib import Path
 
 from egret.model.errors import InputError
@@ -84,11 +85,14 @@ class _Kind:
     ----------
     joined : list of (str, str)
         Pairs (sink, source) of wires that are joined unless another arc leads to the sink.
+    words : dict
+        By name: what a word is where none of its bits is set. Bits that are another tile's are ones.
     enums : dict
         By name: the option by default, and for each option its bits.
     """
 
     joined: list[tuple[str, str]]
+    words: dict[str, str]
     enums: dict[str, tuple[str, dict[str, frozenset[str]]]]
 
 
@@ -130,9 +134,10 @@ def _kind(name: str) -> _Kind:
     """What the data base says of a kind of tile."""
     path = _data_base() / "tiledata" / name / "bits.db"
     joined: list[tuple[str, str]] = []
+    words: dict[str, str] = {}
     enums: dict[str, tuple[str, dict[str, frozenset[str]]]] = {}
     if not path.exists():
-        return _Kind(joined, enums)
+        return _Kind(joined, words, enums)
     for block in path.read_text().split("\n\n"):
         lines = [line for line in block.split("\n") if line and not line.startswith("#")]
         if not lines:
@@ -143,10 +148,12 @@ def _kind(name: str) -> _Kind:
             joined.append((values[0], values[1]))
         elif head == ".mux":
             joined += [(values[0], row[0]) for row in rows if row[1] == "-"]
+        elif head == ".config":
+            words[values[0]] = values[1]
         elif head == ".config_enum":
             default = values[1] if len(values) > 1 else "_NONE_"
             enums[values[0]] = default, {row[0]: frozenset(row[1:]) - {"-"} for row in rows}
-    return _Kind(joined, enums)
+    return _Kind(joined, words, enums)
 
 
 def decode(path: Path, package: str) -> Decoded:
@@ -531,13 +538,12 @@ class _Decoder:
             raise InputError(f"the bitstream reads a block RAM at {(x, y)} that is off")
         parameters["RESETMODE"] = f'"{self._chosen(tiles, f"{cell}.RESETMODE")}"'
         ports: dict[str, str] = {}
-        words = self._words(tiles)
         for port in "AB":
             parameters[f"REGMODE_{port}"] = f'"{self._chosen(tiles, f"{cell}.REGMODE_{port}")}"'
             for pin in ("CLK", "CE", "OCE", "RST", "WE"):
                 ports[pin + port] = self._controlled(tiles, cell, (x, y), pin + port, "EBR")
             selected = [self._driver(x, y, f"JCS{port}{bit}_EBR") for bit in range(3)]
-            if set(selected) - {None, "1'b1"} or words.get(f"{cell}.CSDECODE_{port}", "111") != "111":
+            if set(selected) - {None, "1'b1"} or self._word(tiles, f"{cell}.CSDECODE_{port}") != 0b111:
                 raise InputError("the bitstream has a block RAM with a chip select, which is not known")
             ports |= {f"CS{port}{bit}": "1'b0" for bit in range(3)}
             open_ = {"ADA4": 0} if mode == "PDPW16KD" else {}  # beside four enables of bytes
@@ -547,17 +553,24 @@ class _Decoder:
             ports |= {f"DO{port}{bit}": f"n_{x}_{y}_JDO{port}{bit}_EBR" for bit in range(18)}
         if mode == "PDPW16KD":
             ports |= {"WEA": "1'b1", "WEB": "1'b0"}
-        content = self._contents.get(int(words[f"{cell}.WID"][::-1], 2), [])
+        content = self._contents.get(self._word(tiles, f"{cell}.WID", lowest_first=True), [])
         for row in range(len(content) // 32):
             pairs = zip(content[32 * row :: 2], content[32 * row + 1 :: 2], strict=False)
             value = sum((low | high << 9) << 20 * word for word, (low, high) in zip(range(16), pairs, strict=False))
             parameters[f"INITVAL_{row:02X}"] = f"320'h{value:x}"
         self._instance("DP16KD", f"ram_{x}_{y}", parameters, ports)
 
-    def _words(self, places: Iterable[tuple[int, int]]) -> dict[str, str]:
-        """All words of some tiles, by name."""
-        tiles = [tile for place in places for tile in self._at[place] if tile in self._tiles]
-        return {name: word for tile in tiles for name, word in self._tiles[tile].words.items()}
+    def _word(self, places: Iterable[tuple[int, int]], name: str, *, lowest_first: bool = False) -> int:
+        """A word whose bits may be in several tiles; ``ecpunpack`` leaves out those where none is set."""
+        parts = []
+        for tile in (tile for place in places for tile in self._at.get(place, [])):
+            default = _kind(self._kinds[tile]).words.get(name)
+            if default is not None:
+                parts.append(self._tiles[tile].words.get(name, default) if tile in self._tiles else default)
+        if not parts:
+            raise InputError(f"the bitstream has no tile with the word {name}")
+        step = -1 if lowest_first else 1
+        return reduce(and_, (int(part[::step], 2) for part in parts))
 
     def _multiplier_number(self, x: int, y: int) -> int | None:
         """Which of its block's multipliers is there; None where it is off."""
@@ -607,11 +620,11 @@ class _Decoder:
     def _read_pll(self, x: int, y: int, _: str) -> None:
         if self._pll is not None:
             return
-        words = self._words([(x - 1, y), (x - 1, y + 1)])
+        tiles = [(x - 1, y), (x - 1, y + 1)]
         clock = self._input(x, y, "CLKI_PLL")
         if self._input(x, y, "CLKFB_PLL") != f"n_{x}_{y}_JCLKOP_PLL":
             raise InputError("the bitstream has a PLL whose feedback is not its output, which is not known")
-        self._pll = Pll(clock, int(words.get("CLKI_DIV", "0"), 2) + 1, int(words.get("CLKFB_DIV", "0"), 2) + 1)
+        self._pll = Pll(clock, self._word(tiles, "CLKI_DIV") + 1, self._word(tiles, "CLKFB_DIV") + 1)
         # What moves the phase and switches outputs has constants.
         for pin in _PLL_INPUTS:
             self._driver(x, y, f"J{pin}_PLL")

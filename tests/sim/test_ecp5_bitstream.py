@@ -19,7 +19,7 @@ from egret.model.integer_file import save_integer
 from egret.rtl.protocol import CAUSES
 from egret.sim.bitstream import pins_program
 from egret.sim.ecp5 import placed_models
-from egret.sim.ecp5_bitstream import decode
+from egret.sim.ecp5_bitstream import _Decoder, decode
 from egret.sim.ecp5_placed import read_placed
 from tests.support.networks import few_values, random_network
 from tests.support.pins import check_at_pins, pin_of
@@ -216,6 +216,29 @@ def test_another_setting_is_noticed(small, pattern, replacement):
     directory, path = small
     wrong, _ = compared(directory, decode(changed(path, pattern, replacement), PACKAGE))
     assert wrong > 0
+
+
+def test_the_number_of_a_block_ram_lies_in_two_tiles(tmp_path):
+    """And ``ecpunpack`` leaves out a part without a one, in either of them."""
+    tools = Tools.find("ecp5")
+    pairs = {
+        (10, "MIB_R22C11:MIB_EBR7", "MIB_R22C12:EBR_SPINE_UL2"): 3,
+        (19, "MIB_R22C20:MIB_EBR7", "MIB_R22C21:MIB_EBR8"): 14,
+        (28, "MIB_R22C29:MIB_EBR7", "MIB_R22C30:EBR_SPINE_UL1"): 16,
+        (37, "MIB_R22C38:MIB_EBR7", "MIB_R22C39:MIB_EBR8"): 470,
+    }
+    text = ".device LFE5U-85F\n"
+    for (_, *tiles), number in pairs.items():
+        word = f"word: EBR3.WID {number:09b}"
+        text += "".join(f"\n.tile {tile}\n{word[:-9]}{word[-9:][::-1]}\n" for tile in tiles)
+    (tmp_path / "rams.config").write_text(text)
+    tools.run("ecppack", ["--input", "rams.config", "--bit", "rams.bit"], tmp_path)
+    lines = unpacked(tools, tmp_path, "rams").read_text().split("\n")
+    assert sum("EBR3.WID" in line for line in lines) == 5
+    decoder = _Decoder(lines, PACKAGE)
+    for (column, *_), number in pairs.items():
+        places = [(column + step, 22) for step in range(3)]
+        assert decoder._word(places, "EBR3.WID", lowest_first=True) == number
 
 
 def test_what_is_not_known_is_refused(small):
