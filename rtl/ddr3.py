@@ -20,7 +20,6 @@ from amaranth.lib.wiring import In, Out
 from egret.model.compiler.configuration import DDR3_RATIO
 from egret.rtl.ddr3_timing import BURST_CLOCKS, ROWS_IN_WINDOW, Ddr3Timing
 from egret.rtl.sdram import (
-    ADDRESS_BITS,
     OWED,
     TAG_BITS,
     WORD_BITS,
@@ -40,6 +39,7 @@ __all__ = [
     "PLACE_BITS",
     "READ_DELAY",
     "ROW_BITS",
+    "WORD_ADDRESS_BITS",
     "WRITE_DELAY",
     "Ddr3",
     "command_layout",
@@ -48,7 +48,8 @@ __all__ = [
 ]
 
 ROW_BITS, BANK_BITS, COLUMN_BITS = 13, 3, 10
-"""Of the smallest part, 128 MB. Only the rows of the first 32 MB are used."""
+"""Of the smallest part, 128 MB. A larger part is used up to there."""
+WORD_ADDRESS_BITS = ROW_BITS + BANK_BITS + COLUMN_BITS
 PLACE_BITS = 3
 """A burst of the memory has eight words."""
 BURST_BITS = WORD_BITS << PLACE_BITS
@@ -66,7 +67,6 @@ _PASSING = 2  # cycles from the opened row to the first read
 _BEAT_BITS = DDR3_RATIO * WORD_BITS
 _AT_BITS = COLUMN_BITS - PLACE_BITS  # of a burst's place in its row
 _LONGEST = (AHEAD + 2) * (2 << _AT_BITS) + 100  # cycles in which the rows of so many parts are opened and read
-_USED_ROW_BITS = ADDRESS_BITS - COLUMN_BITS - BANK_BITS
 _ALL = 1 << 10  # address of a command that is for all banks, or of the long calibration
 
 
@@ -141,7 +141,7 @@ def _segment_layout() -> data.StructLayout:
         {
             "at": _AT_BITS,
             "bank": BANK_BITS,
-            "row": _USED_ROW_BITS,
+            "row": ROW_BITS,
             "count": _AT_BITS + 1,
             "skips": data.ArrayLayout(1, 2),
             "tag": TAG_BITS,
@@ -174,7 +174,7 @@ class Ddr3(wiring.Component):
         Bursts to read. One that begins with an odd beat, or ends with an even one, takes a cycle more.
     o : Out(stream.Signature(beat_layout(DDR3_RATIO), always_ready=True))
         Their beats, in order.
-    write : In(stream.Signature(write_layout()))
+    write : In(stream.Signature(write_layout(WORD_ADDRESS_BITS)))
         Words to write; done before bursts that come later.
     ready : Out(1)
         The memory has been started.
@@ -197,7 +197,7 @@ class Ddr3(wiring.Component):
             {
                 "i": In(stream.Signature(burst_layout())),
                 "o": Out(stream.Signature(beat_layout(DDR3_RATIO), always_ready=True)),
-                "write": In(stream.Signature(write_layout())),
+                "write": In(stream.Signature(write_layout(WORD_ADDRESS_BITS))),
                 "ready": Out(1),
                 "busy": Out(1),
                 "sdram": Out(dfi_pins()),
@@ -218,17 +218,17 @@ class Ddr3(wiring.Component):
 
     def _cut(self, m: Module, segments: Any) -> Value:
         """Cut bursts, and words to write, into parts of a row each; return whether anything is to be done."""
-        m.submodules.writes = words = fifo.SyncFIFO(width=write_layout().size, depth=2 * WRITES)
+        m.submodules.writes = words = fifo.SyncFIFO(width=write_layout(WORD_ADDRESS_BITS).size, depth=2 * WRITES)
         wiring.connect(m, wiring.flipped(self.write), words.w_stream)
-        put = data.View(write_layout(), words.r_data)
-        place = data.StructLayout({"place": PLACE_BITS, "at": _AT_BITS, "bank": BANK_BITS, "row": _USED_ROW_BITS})
+        put = data.View(write_layout(WORD_ADDRESS_BITS), words.r_data)
+        place = data.StructLayout({"place": PLACE_BITS, "at": _AT_BITS, "bank": BANK_BITS, "row": ROW_BITS})
         # What is left of a burst: its place, in bursts of the memory, and how many of these.
-        first, count = Signal(ADDRESS_BITS - PLACE_BITS), Signal(len(self.i.p.count))
+        first, count = Signal(WORD_ADDRESS_BITS - PLACE_BITS), Signal(len(self.i.p.count))
         skips, tag = Signal(data.ArrayLayout(1, 2)), Signal(TAG_BITS)
         left = Signal()
         segment, filled = Signal(_segment_layout()), Signal()
         row_end = Signal(_AT_BITS + 1)
-        at = data.View(place, Mux(left, first << PLACE_BITS, put.address)[:ADDRESS_BITS])
+        at = data.View(place, Mux(left, first << PLACE_BITS, put.address)[:WORD_ADDRESS_BITS])
         m.d.comb += [
             segments.w_data.eq(segment),
             segments.w_en.eq(filled),
@@ -365,7 +365,7 @@ class Ddr3(wiring.Component):
 
         # Rows that are open, and parts of each bank that are still to be read, or whose last read is too young.
         is_open = Signal(1 << BANK_BITS)
-        rows = Array(Signal(_USED_ROW_BITS, name=f"row_{number}") for number in range(1 << BANK_BITS))
+        rows = Array(Signal(ROW_BITS, name=f"row_{number}") for number in range(1 << BANK_BITS))
         activates, precharges, passes = Signal(), Signal(), Signal()
         young = t.apart(t.rtp, self._t.read_phase, half) - 1
         ended = [Signal(1 + BANK_BITS, name=f"ended_{stage}") for stage in range(young)]

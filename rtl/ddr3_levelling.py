@@ -10,7 +10,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from egret.model.compiler.configuration import DDR3_RATIO
-from egret.rtl.ddr3 import BURST_BITS, BYTES, Ddr3, dfi_pins
+from egret.rtl.ddr3 import BURST_BITS, BYTES, WORD_ADDRESS_BITS, Ddr3, dfi_pins
 from egret.rtl.ddr3_timing import Ddr3Timing
 from egret.rtl.sdram import WORD_BITS, beat_layout, burst_layout, write_layout
 
@@ -60,7 +60,7 @@ class LevelledDdr3(wiring.Component):
             {
                 "i": In(stream.Signature(burst_layout())),
                 "o": Out(stream.Signature(beat_layout(DDR3_RATIO), always_ready=True)),
-                "write": In(stream.Signature(write_layout())),
+                "write": In(stream.Signature(write_layout(WORD_ADDRESS_BITS))),
                 "ready": Out(1),
                 "faulty": Out(WORD_BITS),
                 "busy": Out(1),

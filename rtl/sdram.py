@@ -44,6 +44,7 @@ WORD_BITS = 16
 ROW_BITS, BANK_BITS, COLUMN_BITS = 13, 2, 9
 """Of 32 MB. A larger part is used up to there."""
 ADDRESS_BITS = ROW_BITS + BANK_BITS + COLUMN_BITS
+"""Of a word, and of a beat: those of four words reach through the 128 MB of a DDR3."""
 COUNT_BITS = 17
 """A burst has less than 2^17 beats."""
 TAGS = ("weights", "embedding", "rows", "scrub")
@@ -211,9 +212,9 @@ def beat_layout(ratio: int = 1) -> data.StructLayout:
     return data.StructLayout({"words": ratio * WORD_BITS, "tag": TAG_BITS})
 
 
-def write_layout() -> data.StructLayout:
-    """A word for an address."""
-    return data.StructLayout({"address": ADDRESS_BITS, "word": WORD_BITS})
+def write_layout(address_bits: int = ADDRESS_BITS) -> data.StructLayout:
+    """A word for an address of so many bits, counted in words."""
+    return data.StructLayout({"address": address_bits, "word": WORD_BITS})
 
 
 def at_least(m: Module, name: str, cycles: int, since: Value) -> Value:

@@ -188,7 +188,8 @@ def configuration_of(
         needed = dataclasses.replace(needed, row_bits=row_bits, row_shift=row_shift)
     if folded is None:
         row = needed.row_depth * needed.row_beats * needed.memory_ratio
-        folded = min(needed.vocabulary, (SDRAM_WORDS - needed.sdram_words) // row)
+        # Not more than that of a DDR3 either: an image takes its time to be loaded.
+        folded = min(needed.vocabulary, max(SDRAM_WORDS - needed.sdram_words, 0) // row)
     needed = dataclasses.replace(needed, folded_tokens=folded)
     if weight_bytes is None:
         return needed

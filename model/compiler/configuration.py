@@ -70,7 +70,7 @@ MEMORY_WORDS = 1 << 24
 TOKEN_BITS = 16
 """Of a token in most cores, and of a word in a read-out."""
 SDRAM_WORDS = MEMORY_WORDS
-"""Words of an SDRAM that a core can use."""
+"""Words of an SDRAM that a core can use: 32 MB. Of a DDR3 it uses as many for each of the sections there."""
 RESIDENT_BYTES = 128 * 1024
 """Of weights in block RAM beside an SDRAM: what an ECP5-85F has left."""
 
@@ -121,7 +121,7 @@ class ReadoutShape:
     Parameters
     ----------
     head : int
-        Words of the head, 0 to 16384.
+        Words of the head, 0 to 65536.
     groups : int
         Number of groups, 0 to 1024.
     group_size : int
@@ -143,7 +143,7 @@ class ReadoutShape:
     def __post_init__(self):
         least = 1 if self.groups else 0
         for name, low, high in (
-            ("head", 1 - least, 1 << 14),
+            ("head", 1 - least, 1 << TOKEN_BITS),
             ("groups", 0, 1 << 10),
             ("group_size", least, least << 14),
             ("rows", 1, 16),
@@ -309,11 +309,16 @@ class Configuration:
                     f"configuration: lanes must be such that {self.narrow_bits} bits each fill beats of "
                     f"{self.beat_bits} bits with the store sdram, not {self.lanes}"
                 )
-            if self.sdram_words > SDRAM_WORDS:
+            if not self.ddr3 and self.sdram_words > SDRAM_WORDS:
                 raise InputError(
                     f"configuration: weights, embedding and {self.folded_tokens} folded rows need "
                     f"{2 * self.sdram_words} bytes of SDRAM; it has {2 * SDRAM_WORDS}"
                 )
+            for name, words in self.sdram_sizes.items():
+                if words > MEMORY_WORDS:
+                    raise InputError(
+                        f"configuration: {name} must be at most {2 * MEMORY_WORDS} bytes of DDR3, not {2 * words}"
+                    )
 
     # Shape.
 

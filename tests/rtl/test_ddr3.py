@@ -106,6 +106,30 @@ def test_more_words_come_back(seed, hertz):
     assert [beat for _, beat in seen] == expected
 
 
+def test_all_rows_of_128_megabytes_are_reached():
+    jobs = [((1 << 26) - 1, 0xABCD), (1 << 25, 1), ((1 << 26) // RATIO - 300, 2, 0)]
+    simulation = StreamSimulation(Ddr3(timing()), 1)
+    dut, rows = simulation.dut, []
+
+    def look(cycle, *commands):
+        rows.extend((bank, row) for cs, code, bank, row in commands if cs and code == COMMANDS["activate"])
+
+    simulation.each_cycle(look, *dut.sdram.commands)
+
+    async def testbench(context):
+        await context.tick().until(dut.ready)
+        for job in jobs:
+            stream = dut.write if len(job) == 2 else dut.i
+            simulation.set(context, stream.payload, job)
+            context.set(stream.valid, 1)
+            await context.tick().until(stream.ready)
+            context.set(stream.valid, 0)
+            await context.tick().repeat(200)
+
+    simulation.run(testbench, 10_000)
+    assert rows == [(7, 8191), (0, 4096), (6, 8191)]
+
+
 def test_a_long_burst_has_no_gap():
     """It goes through the rows of several banks, each opened while the one before it is read."""
     seen, violations = run([(101, 700, 2)], timing())

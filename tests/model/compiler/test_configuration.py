@@ -13,6 +13,8 @@ from egret.model.compiler.layouts import memory_sections
 from egret.model.errors import InputError
 from tests.support.networks import few_values, random_network
 
+DDR3 = {"store": "sdram", "memory_ratio": 4, "lanes": 8, "weight_bits": 4}
+
 quick = settings(deadline=None, print_blob=True, derandomize=True, max_examples=100)
 lanes = st.sampled_from([1, 2, 4, 8, 16, 32])
 
@@ -200,6 +202,10 @@ def test_digest_does_not_drift():
             {"store": "sdram", "weight_bits": 4, "embedding": 4, "weight_words": 1 << 24},
             ("configuration: weights, embedding and 0 folded rows need 33554452 bytes of SDRAM; it has 33554432"),
         ),
+        (
+            DDR3 | {"vocabulary": 1 << 15, "embedding": 1032},
+            "configuration: embedding must be at most 33554432 bytes of DDR3, not 33816576",
+        ),
         ({"resident_words": 1}, "configuration: resident_words must be 0 with the store bram, not 1"),
         (
             {"store": "spram", "resident_words": 7},
@@ -279,6 +285,8 @@ def test_refusals(change, message):
         {"vocabulary": 1 << 16, "embedding": 256},
         {"vocabulary": 1 << 10, "embedding": 1 << 14, "hidden": (1 << 14,) * 15, "lanes": 32},
         {"vocabulary": 1 << 16, "hidden": (170, 4), "lanes": 1, "folded_tokens": 1 << 16},
+        DDR3 | {"vocabulary": 1 << 15, "embedding": 1024, "weight_words": 1 << 22},
+        {"vocabulary": 1 << 16, "readout": ReadoutShape(head=1 << 16)},
     ],
 )
 def test_ends_of_the_ranges_are_accepted(change):
