@@ -50,7 +50,7 @@ _CORE = {
         "--folded",
         "folded_tokens",
         type=int,
-        help="Tokens with folded rows, the first ones: 0, or with the store sdram as many as fit.",
+        help="Tokens with folded rows, the first ones: 0, or with the store sdram as many as fit in 32 MB.",
     ),
     "resident_bytes": click.option(
         "--resident-bytes",
