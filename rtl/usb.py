@@ -38,6 +38,9 @@ PACKET_BYTES = 64
 
 # Cycles of 12 MHz without a byte after which a packet ends that is not full.
 _PAUSE = 16
+# Such cycles within which the packet behind a token begins, without those in which the device sends. A host waits 18
+# bits, and a packet begins with 8; that of the next token, if this one's is not heard, comes after 100.
+_TOKEN = 63
 # What the host is told that it has set: bits a second, one stop bit, no parity, eight data bits.
 _LINE_CODING = (115200).to_bytes(4, "little") + bytes([0, 0, 8])
 
@@ -90,9 +93,11 @@ class UsbSerial(wiring.Component):
         m = Module()
         m.submodules.phy = phy = UsbPhy(self.d_p, self.d_n)
         m.submodules.device = device = USBDevice(bus=phy, handle_clocking=False)
-        control = _Control(phy, _descriptors(self._product), device.reset_detected)
-        restart = Signal()
-        sender, receiver = _Sender(restart), _Receiver(restart)
+        spent, restart = Signal(), Signal()
+        control = _Control(phy, _descriptors(self._product), device.reset_detected, spent)
+        m.submodules.token = token = _Token(phy, control.interface.tokenizer)
+        m.d.comb += spent.eq(token.spent)
+        sender, receiver = _Sender(restart, spent), _Receiver(restart, spent)
         for endpoint in (control, _Silent(), sender, receiver):
             device.add_endpoint(endpoint)
         m.d.comb += [device.connect.eq(1), self.pullup.eq(phy.term_select)]
@@ -125,10 +130,46 @@ class UsbSerial(wiring.Component):
         return m
 
 
-class _Endpoint(Elaboratable):
-    """An endpoint of LUNA that can begin anew, and heeds those acknowledgements alone that are for it.
+class _Token(Elaboratable):
+    """How long a token is good: for the packet behind it, which begins in time, and its answer.
 
-    LUNA's own ones take each that they hear. Behind a hub that may be one for another device.
+    LUNA keeps a token until it hears the next one. If that is damaged, its packet would be taken for the token before.
+
+    Parameters
+    ----------
+    phy : UsbPhy
+    token : TokenDetectorInterface
+
+    Attributes
+    ----------
+    spent : Signal(1), out
+        High from the beginning of the second packet on, or where none came, until a token is heard.
+    """
+
+    def __init__(self, phy: UsbPhy, token: TokenDetectorInterface):
+        self.spent = Signal()
+        self._phy, self._token = phy, token
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        active, followed, left = Signal(), Signal(), Signal(range(_TOKEN + 1))
+        m.d.usb += active.eq(self._phy.rx_active)
+        with m.If(self._token.new_token):
+            m.d.usb += [followed.eq(0), left.eq(_TOKEN)]
+        with m.Elif(self._phy.rx_active & ~active):
+            m.d.usb += followed.eq(1)
+            with m.If(followed):
+                m.d.usb += left.eq(0)
+        with m.Elif(~followed & ~self._phy.tx_valid & (left != 0)):
+            m.d.usb += left.eq(left - 1)
+        m.d.comb += self.spent.eq((left == 0) & ~self._token.new_token)
+        return m
+
+
+class _Endpoint(Elaboratable):
+    """An endpoint of LUNA that can begin anew, and heeds those packets and acknowledgements alone that are for it.
+
+    LUNA's own ones take each acknowledgement that they hear. Behind a hub that may be one for another device.
 
     Parameters
     ----------
@@ -137,21 +178,29 @@ class _Endpoint(Elaboratable):
     number : int
     restart : Signal
         Begins it anew.
+    spent : Signal
+        The last token is of no meaning: what the endpoint sees of it is what LUNA has for one to another device.
     """
 
-    def __init__(self, inner: Any, number: int, restart: Signal):
+    def __init__(self, inner: Any, number: int, restart: Signal, spent: Signal):
         self.interface = EndpointInterface()
-        self._inner, self._number, self._restart = inner, number, restart
+        self._inner, self._number, self._restart, self._spent = inner, number, restart, spent
         inner.interface = copy(self.interface)
         inner.interface.handshakes_in = HandshakeExchangeInterface(is_detector=True)
+        inner.interface.tokenizer = TokenDetectorInterface()
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        token = self.interface.tokenizer
+        token, passed = self.interface.tokenizer, self._inner.interface.tokenizer
         m.submodules.inner = ResetInserter({"usb": self._restart})(self._inner)
-        m.d.comb += self._inner.interface.handshakes_in.ack.eq(
-            self.interface.handshakes_in.ack & token.is_in & (token.endpoint == self._number)
-        )
+        kinds = ("pid", "is_in", "is_out", "is_setup", "is_ping")
+        m.d.comb += [
+            token.connect(passed, exclude=kinds),
+            *(passed[kind].eq(Mux(self._spent, 0, token[kind])) for kind in kinds),
+            self._inner.interface.handshakes_in.ack.eq(
+                self.interface.handshakes_in.ack & passed.is_in & (token.endpoint == self._number)
+            ),
+        ]
         return m
 
 
@@ -167,15 +216,16 @@ class _Control(_Endpoint):
     descriptors : DeviceDescriptorCollection
     reset : Signal
         High for a cycle where the host resets the bus.
+    spent : Signal
+        As for `_Endpoint`.
     """
 
-    def __init__(self, utmi: UsbPhy, descriptors: Any, reset: Signal):
+    def __init__(self, utmi: UsbPhy, descriptors: Any, reset: Signal, spent: Signal):
         inner = USBControlEndpoint(utmi=utmi)
         inner.add_standard_request_handlers(descriptors, avoid_blockram=False)
         inner.add_request_handler(_LineRequests())
         self._reset = reset
-        super().__init__(inner, CONTROL_ENDPOINT, Signal())
-        inner.interface.tokenizer = TokenDetectorInterface()
+        super().__init__(inner, CONTROL_ENDPOINT, Signal(), spent)
 
     def elaborate(self, platform: Any) -> Module:
         m = super().elaborate(platform)
@@ -187,8 +237,7 @@ class _Control(_Endpoint):
             self._restart.eq(begins | self._reset),
             # What begins a request comes once more, a cycle later, when the one before is forgotten. A token for
             # another device has no kind here, and means only that no bytes are expected.
-            token.connect(passed, exclude={"new_token"}),
-            passed.new_token.eq(token.new_token | begun | (token.pid == 0)),
+            passed.new_token.eq(token.new_token | begun | (passed.pid == 0)),
         ]
         return m
 
@@ -196,18 +245,18 @@ class _Control(_Endpoint):
 class _Sender(_Endpoint):
     """Bytes for the host; anew after ``restart``, with the number of its first packet."""
 
-    def __init__(self, restart: Signal):
+    def __init__(self, restart: Signal, spent: Signal):
         inner = USBStreamInEndpoint(endpoint_number=DATA_ENDPOINT, max_packet_size=PACKET_BYTES)
-        super().__init__(inner, DATA_ENDPOINT, restart)
+        super().__init__(inner, DATA_ENDPOINT, restart, spent)
         self.stream = inner.stream
 
 
 class _Receiver(_Endpoint):
     """Bytes from the host, likewise."""
 
-    def __init__(self, restart: Signal):
+    def __init__(self, restart: Signal, spent: Signal):
         inner = USBStreamOutEndpoint(endpoint_number=DATA_ENDPOINT, max_packet_size=PACKET_BYTES)
-        super().__init__(inner, DATA_ENDPOINT, restart)
+        super().__init__(inner, DATA_ENDPOINT, restart, spent)
         self.stream = inner.stream
 
 

@@ -7,7 +7,7 @@ import pytest
 from egret.rtl import protocol
 from egret.rtl.usb import DATA_ENDPOINT, PACKET_BYTES, STATUS_ENDPOINT
 from tests.support.usb_device import Device, simulate
-from tests.support.usb_host import IN, SETUP, Damage, UsbError, UsbHost, crc, crc16, decode, encode, token
+from tests.support.usb_host import IN, OUT, SETUP, Damage, UsbError, UsbHost, crc, crc16, decode, encode, token
 
 GET_STATUS, CLEAR_FEATURE, SET_ADDRESS, GET_DESCRIPTOR = 0, 1, 5, 6
 
@@ -118,6 +118,30 @@ def test_another_device_behind_the_same_hub():
         return (yield from host.inward(DATA_ENDPOINT))
 
     assert simulate(transfers()) == b"twice"
+
+
+@pytest.mark.parametrize("spoilt", ["changed", "lost"])
+def test_a_token_that_is_not_heard(spoilt):
+    """What follows it is not taken for a part of the transfer before: bytes, a request, an acknowledgement."""
+    host = UsbHost(seed=6)
+
+    def transfers():
+        yield from host.out(DATA_ENDPOINT, b"once")
+        yield from host.elsewhere(OUT, b"other", spoilt, toggle=1)
+        yield from host.unanswered(DATA_ENDPOINT)
+        yield from host.elsewhere(OUT, b"other", spoilt, toggle=1)
+        for lost in ("changed", "lost"):
+            yield from host.begin(0, SET_ADDRESS, 6, 0, spoilt=lost)
+            yield from host.elsewhere(SETUP, bytes([0, SET_ADDRESS, 7, 0, 0, 0, 0, 0]), spoilt)
+        yield from host.begin(0, SET_ADDRESS, 8, 0)
+        yield from host.unheard(0)
+        yield from host.elsewhere(IN, spoilt=spoilt)
+        # The address is the one before, as nobody acknowledged that it changes.
+        yield from host.unheard(DATA_ENDPOINT)
+        yield from host.elsewhere(IN, spoilt=spoilt)
+        return (yield from pass_bytes(host, b" more", empty=1))
+
+    assert simulate(transfers()) == b"once more"
 
 
 def test_a_host_that_clears_a_halt():

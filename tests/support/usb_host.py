@@ -278,14 +278,25 @@ class UsbHost:
         yield from self._send(handshake(ACK))
         return True
 
-    def elsewhere(self, kind, content=b""):
-        """A transaction with another device behind the same hub, of which this one hears what the host says."""
-        yield from self._send(token(kind, self.address ^ 0x40, 0))
+    def elsewhere(self, kind, content=b"", spoilt=None, toggle=0):
+        """A transaction with another device behind the same hub, of which this one hears what the host says.
+
+        Its token may be ``"lost"`` or ``"changed"``.
+        """
+        if spoilt != "lost":
+            yield from self._send(token(kind, self.address ^ 0x40, 0), spoil=spoilt == "changed")
+        else:
+            yield from self.idle(40)
         if kind == IN:
             yield from self.idle(100)
             yield from self._send(handshake(ACK))
-        elif (answer := (yield from self._send(data_packet(DATA0, content), True))) is not None:
+        elif (answer := (yield from self._send(data_packet((DATA0, DATA1)[toggle], content), True))) is not None:
             raise UsbError(f"another device was asked, and this one answered {answer.hex()}")
+
+    def unanswered(self, endpoint):
+        """A token to the device whose packet is lost: the host waits for an answer in vain."""
+        yield from self._send(token(OUT, self.address, endpoint))
+        yield from self.idle(60)
 
     def out_in_part(self, endpoint, content, bits):
         """A packet to the device, of which so many bits are sent."""
