@@ -36,7 +36,7 @@ ENDS = {"uart": ("finished", "reset", "lost", "silent"), "usb": ("finished", "lo
 @pytest.mark.parametrize("line", KINDS)
 def test_faults_at_the_pins(line):
     """Denser faults than usual, so that all kinds come."""
-    seen = run(line, 4, 2000, rate=5.0)
+    seen = run(line, 5, 2000, rate=5.0)
     assert seen["steps"] > 500 and seen["words"] > 500 and seen["repeats"] > 50 and seen["damaged"] > 5
     assert all(seen[f"fault {kind}"] > 0 for kind in KINDS[line] if kind != "suspend"), seen
     assert all(seen[f"end {end}"] > 0 for end in ENDS[line]), seen
