@@ -1,4 +1,4 @@
-"""The read-out's parts: its scan, its walk over scores, its dice, and its list of the largest values."""
+"""The read-out's parts: its scan, its walk over scores, its logarithm, its dice, and its list of the largest values."""
 
 from amaranth.hdl import *
 from amaranth.lib import data
@@ -6,10 +6,20 @@ from amaranth.lib import data
 from egret.model.arithmetic import GATES
 from egret.model.compiler.configuration import Configuration, ReadoutShape
 from egret.model.compiler.layouts import memory_sections
-from egret.model.readout import BIAS_BITS, DRAWN_BITS, SCORE_BITS
+from egret.model.readout import (
+    BIAS_BITS,
+    DRAWN_BITS,
+    INDEX_BITS,
+    LN_2,
+    LOG_FRACTION,
+    POWER_FRACTION,
+    SCORE_BITS,
+    logarithm_table,
+)
 from egret.rtl.blocks import LATENCY
-from egret.rtl.readout.best import Best
+from egret.rtl.readout.best import LOG, Best
 from egret.rtl.readout.dice import Dice
+from egret.rtl.readout.logarithm import Logarithm
 from egret.rtl.readout.scan import SCORE, Scan, most_entries
 from egret.rtl.readout.walk import Walk, Walking
 from tests.formal.proof import proof
@@ -245,3 +255,54 @@ def walk(b):
     done = b.was(unit.busy) & ~unit.busy
     b.cover(done & (kind == Walking.LARGEST) & (largest == 5), done & (kind == Walking.SUM) & (total > 1 << 24))
     b.cover(known & (picked == 2))
+
+
+@proof(Logarithm, induction=1, cover=10)
+def logarithm(b):
+    """Every total's logarithm is the integer network's, to the bit, and is there after so many cycles as it says.
+
+    It is that of `egret.model.readout.logarithm`, added to a base of any value, in integers of the base's width.
+    """
+    unit = Logarithm()
+    inside = b.add(unit)
+    sync, left, sum_ = b.m.d.sync, inside["left"], inside["sum_"]
+
+    def state(*names):
+        return inside.is_in("fsm", *names)
+
+    b.assume(~unit.start | (state("IDLE") & (unit.total >= 1 << POWER_FRACTION)))
+    total, base = Signal(DRAWN_BITS, name="of", init=1 << POWER_FRACTION), Signal(LOG, name="added_to")
+    age = Signal(5, name="age")
+    sync += age.eq(age + ~state("IDLE"))
+    with b.m.If(unit.start):
+        sync += [total.eq(unit.total), base.eq(unit.base), age.eq(0)]
+    b.claim(total >= 1 << POWER_FRACTION)
+
+    # As the model has it: of the total itself, which is rounded once.
+    most = DRAWN_BITS - POWER_FRACTION - 1
+    places, rounded, over = Signal(range(most + 1), name="places"), Signal(INDEX_BITS + 2, name="rounded"), Signal()
+    dropped = [POWER_FRACTION - INDEX_BITS + place for place in range(most + 1)]
+    b.m.d.comb += [
+        places.eq(sum((total >= 1 << POWER_FRACTION + place for place in range(1, most + 1)), C(0))),
+        rounded.eq(Array((total + (1 << bits >> 1)) >> bits for bits in dropped)[places]),
+        over.eq(rounded >> (INDEX_BITS + 1)),
+    ]
+    index, of_two = (rounded >> over)[:INDEX_BITS], Array(C(LN_2 * place, len(sum_)) for place in range(most + 2))
+    table = Array(C(entry, LOG_FRACTION) for entry in logarithm_table())
+    read, whole = inside.read("table"), (base + of_two[places + over])[: len(sum_)]
+
+    ends, address = state("NORMALISE") & (age == places), inside["mantissa"][:INDEX_BITS]
+    b.claim(~state("NORMALISE") | ((age <= places) & (left == Array(total >> bits for bits in range(most + 1))[age])))
+    b.claim(~ends | (inside["mantissa"] == rounded))
+    b.claim(~state("NORMALISE") | (sum_.as_unsigned() == (base + of_two[age])[: len(sum_)]))
+    b.claim(~state("FRACTION", "ADD") | (sum_.as_unsigned() == whole))
+    # The table has the rest at its index, and what it has is added.
+    b.claim(~b.was(C(1)) | (read == table[b.was(address)]), ~state("FRACTION") | (b.was(address) == index))
+    b.claim(~state("FRACTION") | (age == places + 1), ~state("ADD") | (age == places + 2))
+    fraction, result, known = b.was(read), Signal(LOG, name="result"), Signal(name="known")
+    b.claim(inside["fraction"] == fraction, unit.done == state("ADD"))
+    with b.m.If(unit.done):
+        sync += [result.eq(whole + fraction), known.eq(1)]
+    b.claim(~known | (unit.o == result))
+    b.cover(unit.done & (places == 3) & over, unit.done & (places == 2) & (fraction == 64) & (base == -7))
+    b.cover(unit.done & (places == 0) & (rounded == (1 << INDEX_BITS) + 2))
