@@ -18,6 +18,7 @@ from typing import Any
 from amaranth.asserts import AnyConst
 from amaranth.back import rtlil
 from amaranth.hdl import *
+from amaranth.hdl._mem import MemoryInstance
 from amaranth.lib.wiring import In
 
 from egret.model.errors import InputError
@@ -294,10 +295,13 @@ class Inside(Elaboratable):
         return fragment
 
     def empty(self, name: str) -> None:
-        """Leave nothing of a submodule."""
+        """Leave nothing of a submodule, which may be a memory."""
         fragment = self._memory(name)
         fragment.statements.clear()
         fragment.subfragments.clear()
+        if isinstance(fragment, MemoryInstance):
+            fragment._read_ports.clear()
+            fragment._write_ports.clear()
 
     def read(self, path: str, port: int = 0) -> Value:
         """What a port of a memory reads; ``path`` names submodules, from the unit on."""

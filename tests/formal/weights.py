@@ -6,6 +6,7 @@ from amaranth.hdl import *
 from amaranth.lib import data
 
 from egret.model.compiler.configuration import Configuration, ReadoutShape
+from egret.model.compiler.readout import HOME
 from egret.rtl import weights
 from egret.rtl.blocks import LATENCY
 from egret.rtl.layouts import memory_layout
@@ -15,9 +16,12 @@ from tests.formal.proof import proof
 
 SHAPE = {"vocabulary": 3, "embedding": 1, "hidden": (1,), "lanes": 1, "weight_words": 8}
 CORE = Configuration(**SHAPE, weight_bits=8, wide_words=(4,))
+READ_OUT = ReadoutShape(head=2, groups=1, group_size=1)
+GROUPS = Configuration(**SHAPE, weight_bits=8, wide_words=(4,), readout=READ_OUT)
+PAIRS = Configuration(**SHAPE, weight_bits=4, readout=READ_OUT)
 ON_BOARD = {"vocabulary": 3, "embedding": 1, "hidden": (1,), "weight_bits": 4, "store": "sdram", "weight_words": 12}
-BURSTS = Configuration(**ON_BOARD, lanes=2, resident_words=4, readout=ReadoutShape(head=2, groups=1, group_size=1))
-HALVES = Configuration(**ON_BOARD, lanes=4, readout=ReadoutShape(head=2, groups=1, group_size=1))
+BURSTS = Configuration(**ON_BOARD, lanes=2, resident_words=4, readout=READ_OUT)
+HALVES = Configuration(**ON_BOARD, lanes=4, readout=READ_OUT)
 FETCHING = 2 + LATENCY
 """Cycles from a column to the queue of those whose pointers are known."""
 UNDER_WAY, ARRIVED = 4, 8
@@ -76,8 +80,7 @@ class Followed:
 
     def twice(self, of):
         """Whether words of a column are sent twice."""
-        c = self.c
-        return of.matrix >= c.readout_matrix("head") if c.has_pairs and not c.paired else C(0)
+        return twice(self.c, of.matrix)
 
     def words(self, of):
         """How many words are sent for a column."""
@@ -113,13 +116,48 @@ def stored(b, inside, name, memory, layout, words):
     return content
 
 
-@proof(WeightStore, induction=2, cover=16)
-def columns(b):
-    """From block RAM the words of each column come, each once, in the columns' order; none come of an empty column.
+def twice(c, matrix):
+    """Whether words of a column of a matrix are sent twice."""
+    return matrix >= c.readout_matrix("head") if c.has_pairs and not c.paired else C(0)
 
-    Its memories are any, whose words come as `memories.blocks` says.
+
+def of_readout(b, c, unit, inside, column, fetched):
+    """Say where columns of a read-out begin, and claim that they are found there, from what ``groups`` says.
+
+    The words of ``groups`` are any, and the group holds still as it must. Returns whether a column asked for so many
+    cycles before is one of the read-out.
     """
-    c = CORE
+    i, group, found = unit.i, unit.group, inside.read("groups")
+    layout = memory_layout(c, "groups")
+    words = Array(b.fixed(layout.size, f"group_{number}") for number in range(c.readout.matrices))
+    b.cut(inside, "groups", found)
+    b.assume(found == words[b.was(group)])
+    of = data.View(layout, words[group])
+    reads = i.p.matrix >= c.readout_matrix("head")
+    rest = Cat(of.count, *(Cat(C(HOME, 3), C(0, c.block_bits)) for _ in range(c.lanes)))
+    with b.m.If(reads):
+        b.m.d.comb += Value.cast(column.pointer).eq(Cat((of.start + i.p.column * of.count)[: c.start_bits], rest))
+
+    # The group holds still from three cycles before the first of its columns until nothing is on its way.
+    asks, needed = i.valid & i.ready & reads, Signal(name="needed")
+    b.m.d.sync += needed.eq(asks | (needed & unit.busy))
+    before = [b.was(group, cycles) for cycles in range(1, 4 + FETCHING)]
+    b.assume(~asks | Cat(earlier == group for earlier in before[:3]).all(), ~needed | (before[0] == group))
+    items = [data.View(column.shape(), item) for item in fetched]
+    read = [item.matrix >= c.readout_matrix("head") for item in items]
+    offset = (inside["column"] * of.count)[: c.start_bits]
+    starts = [of.start + offset, of.start + inside["offset"], inside["start"], inside["entry"].pointer.start]
+    for stage, start in enumerate(starts, 1):
+        still = Cat(earlier == group for earlier in before[: stage + 3]).all()
+        asked = inside["fetched"][stage - 1] & read[stage]
+        b.claim(~asked | (needed & still & (Value.cast(inside["group"]) == words[group])))
+        b.claim(~asked | (Value.cast(items[stage].pointer) == Cat(start[: c.start_bits], rest)))
+    b.claim(inside["of_readout"] == Cat(read[2:4]))
+    return read
+
+
+def in_blocks(b, c):
+    """Claim which words the store in block RAM sends, of any memories, whose words come as `memories.blocks` says."""
     unit = WeightStore(c)
     inside = b.add(unit)
     pointers = stored(b, inside, "columns", inside["columns"], memory_layout(c, "columns"), c.columns)
@@ -132,15 +170,18 @@ def columns(b):
         column.value.eq(i.p.value),
         column.matrix.eq(i.p.matrix),
     ]
+    fetched = [b.was(Value.cast(column), cycles) for cycles in range(FETCHING + 1)]
+    reads = of_readout(b, c, unit, inside, column, fetched) if c.readout else [C(0)] * (1 + FETCHING)
     b.assume(i.p.column < c.columns)
     put = asks & (column.pointer.count != 0)
-    runs = left != 0
-    followed = Followed(b, c, unit, put, column, runs, runs, left == 1, 1 + LATENCY, AHEAD + 2 + LATENCY)
+    now, runs = inside["addressed"], left != 0
+    half = now.half if c.has_pairs else C(0)
+    ends = (left == 1) & (half == twice(c, now.matrix))
+    followed = Followed(b, c, unit, put, column, runs, runs, ends, 1 + LATENCY, AHEAD + 2 + LATENCY)
 
     # Where columns are, from the input to the output: pointers are read, wait in the queue, and are walked over.
     follows, ahead, kept, before = followed.follows, followed.ahead, Value.cast(followed.kept), followed.before
     asked = [b.was(put, cycles) for cycles in range(1, FETCHING + 1)]
-    fetched = [b.was(Value.cast(column), cycles) for cycles in range(1, FETCHING + 1)]
     b.claim(inside["fetched"] == Cat(b.was(asks, cycles) for cycles in range(1, FETCHING + 1)))
     b.claim(queue.level + total(inside["fetched"]) <= AHEAD, queue.w_en == asked[-1])
     b.claim(b.level == total(asked) + queue.level + runs + before)
@@ -151,41 +192,62 @@ def columns(b):
         b.claim(~filled | (held.pointer.count != 0))
     for stage in range(FETCHING):
         here = follows & asked[stage] & (ahead == total(asked[stage + 1 :]) + queue.level + runs + before)
-        b.claim(~here | (fetched[stage] == kept))
+        b.claim(~here | (fetched[stage + 1] == kept))
     # What is known of each on its way to the queue.
     entry = inside["entry"]
     beside_entry = Cat(entry.value, entry.matrix)
     asked_for = [b.was(asks, cycles) for cycles in range(1, FETCHING + 1)]
     for stage, (there, wanted) in enumerate(zip(asked_for, [*inside["wanted"], beside_entry], strict=True)):
-        item = data.View(column.shape(), fetched[stage])
+        item = data.View(column.shape(), fetched[stage + 1])
         b.claim(~there | (wanted == Cat(item.value, item.matrix)), asked[stage] == (there & (item.pointer.count != 0)))
         at = b.was(inside["columns"].address, stage) if stage else inside["columns"].address
-        b.claim(~there | (pointers[at] == Value.cast(item.pointer)))
+        b.claim(~there | reads[stage + 1] | (pointers[at] == Value.cast(item.pointer)))
     b.claim(~asked_for[-1] | (Value.cast(entry) == fetched[-1]))
     place = Signal(range(2 * AHEAD), name="place_in_queue")
     b.m.d.comb += place.eq(ahead - before - runs)
     waits = follows & (ahead >= before + runs) & (place < queue.level)
     b.claim(~waits | (inside.word("queue.storage", (inside["queue.consume"] + place)[:4]) == kept))
 
-    now, pointer = inside["addressed"], followed.kept.pointer
-    address = inside["address"]
+    pointer, address = followed.kept.pointer, inside["address"]
     for stage in range(2 + LATENCY):
         mine = followed.mine[stage]
-        at, rest = ((b.was(value, stage) if stage else value) for value in (address, left))
+        at, rest, again = ((b.was(value, stage) if stage else value) for value in (address, left, half))
         passed = (pointer.count - rest)[: len(left)]
-        followed.place(stage, passed, C(0))
+        followed.place(stage, passed, again)
         b.claim(~mine | (at == (pointer.start + passed)[: len(at)]))
     beside = Cat(now.value, now.matrix, now.begins)
     b.claim(~followed.mine[0] | (beside == Cat(followed.kept.value, followed.kept.matrix, pointer.begins)))
-    b.claim(~followed.mine[0] | (now.first == (left == pointer.count)))
+    b.claim(~followed.mine[0] | (now.first == ((left == pointer.count) & ~half)))
     b.claim(inside["reading"] == Cat(followed.begun[1:-1]))
     for stage in range(LATENCY):
         b.claim(Value.cast(inside["read"][stage]) == b.was(Value.cast(now), stage + 1))
     was_at = b.was(address, 1 + LATENCY)
-    wide = stored(b, inside, "run_4", inside["mem"], memory_layout(c, "run_4"), c.wide_words[0])
     (entry,) = data.View(memory_layout(c, "weights"), words[was_at]).entries
-    run = Cat(entry.run, Mux(was_at < c.wide_words[0], wide[was_at[: len(inside["mem"].address)]], 0))
-    followed.output([entry.code], [run], C(0))
+    run = entry.run
+    if c.wide_words:
+        wide = stored(b, inside, "run_4", inside["mem"], memory_layout(c, "run_4"), c.wide_words[0])
+        run = Cat(run, Mux(was_at < c.wide_words[0], wide[was_at[: len(inside["mem"].address)]], 0))
+    followed.output([entry.code], [run], b.was(half, 1 + LATENCY))
+    if c.readout:
+        b.cover(followed.mine[-1] & (followed.kept.matrix >= c.readout_matrix("head")) & (followed.done == 2))
+
+
+@proof(WeightStore, induction=2, cover=16)
+def columns(b):
+    """From block RAM the words of each column come, each once, in the columns' order; none come of an empty column."""
+    in_blocks(b, CORE)
+
+
+@proof(WeightStore, induction=2, cover=16)
+def groups(b):
+    """The same with a read-out, whose columns lie one behind another from where those of their group begin."""
+    in_blocks(b, GROUPS)
+
+
+@proof(WeightStore, induction=2, cover=16)
+def pairs(b):
+    """The same with two weights in each word of a read-out, which is sent twice."""
+    in_blocks(b, PAIRS)
 
 
 def in_bursts(b, c):
