@@ -21,7 +21,7 @@ from egret.model.errors import EgretError, EgretWarning
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = (
-    "train", "prune", "sweep", "report", "calibrate", "import", "quantise", "compile", "evaluate", "simulate",
+    "train", "prune", "sweep", "report", "calibrate", "import", "quantise", "group", "compile", "evaluate", "simulate",
     "estimate", "fit", "build", "run", "self-test", "demo", "bench", "explain",
 )  # fmt: skip
 """Names of the commands, each a module of this folder with a function of that name, or `import_`."""

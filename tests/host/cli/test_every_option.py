@@ -106,6 +106,10 @@ TESTED = {
         ),
         **dict.fromkeys(("--embedding", "--weight-bits", "--line"), "test_fit::test_all_boards"),
     },
+    "group": dict.fromkeys(
+        ("--output", "--text", "--head", "--groups", "--rows", "--tokens", "--json"),
+        "test_group::test_a_plain_read_out_becomes_one_that_a_core_makes",
+    ),
     "import": {
         **dict.fromkeys(("--output", "--text", "--json"), "test_import::test_evnn"),
         "--map": "test_import::test_names_of_a_map",
