@@ -1,5 +1,7 @@
 """A read-out in groups for an integer network with a plain one."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from egret.model.readout import nearest
 from egret.model.training.grouping import with_groups
 from egret.model.training.regroup import regroup
 
-SHAPE = {"head": 6, "groups": 5, "rows": 2}
+SHAPE: dict[str, Any] = {"head": 6, "groups": 5, "rows": 2}
 
 
 @pytest.fixture
@@ -54,7 +56,8 @@ def test_only_the_read_out_changes_and_says_what_it_said(plain, ids, tied, codeb
         assert values is not None and len(values) == 15
         assert np.array_equal(nearest(groups.weight, values), groups.weight)  # nothing is lost in quantising
     else:
-        assert values is None and np.array_equal(made.network.readout_bias, network.readout_bias)
+        assert values is None and network.readout_bias is not None and made.network.readout_bias is not None
+        assert np.array_equal(network.readout_bias, made.network.readout_bias)
     # The rows begin as sums of words; fitted, they lose less of what the plain read-out knows.
     begun = quantise(with_groups(dequantise(network), ids, **SHAPE), weight_bits=4 if codebook else 8)
     before, fitted, first = (loss(one, ids[:3000]) for one in (network, made.network, begun))
@@ -73,7 +76,7 @@ def test_words_with_rows_of_their_own_lose_nothing(plain, ids):
 
 def test_refusals(plain, ids):
     network = plain(4)
-    options = {**SHAPE, "tokens": 4000, "codebook": True}
+    options: dict[str, Any] = {**SHAPE, "tokens": 4000, "codebook": True}
     made = regroup(network, ids, **options).network
     with pytest.raises(InputError, match="the network has a read-out in groups already"):
         regroup(made, ids, **options)
