@@ -43,9 +43,25 @@ def blocks(b):
     b.cover(mine[1] & (address >= 2048) & (unit.data == 5))
 
 
+@proof(BlockMemory, induction=2, cover=6, arrays=True)
+def single(b):
+    """In single-port RAM a word comes as it was last written, two cycles after its address, unless one is written."""
+    unit = BlockMemory(WIDTH, DEPTH, single_port=True)
+    inside = b.add(unit)
+    address, word = b.fixed(range(DEPTH), "address"), Signal(WIDTH, name="word")
+    b.assume((address < DEPTH) & (unit.write_address < DEPTH))
+    with b.m.If(unit.write_valid & (unit.write_address == address)):
+        b.m.d.sync += word.eq(unit.write_data)
+    asks = (unit.address == address) & ~unit.write_valid
+    b.claim(inside.word("cells.rows", address) == word)
+    b.claim(~b.was(asks) | (inside.read("cells.rows") == b.was(word)))
+    b.claim(~b.was(asks, 2) | (unit.data == b.was(word, 2)))
+    b.cover(b.was(asks, 2) & (address >= 2048) & (unit.data == 5))
+
+
 @proof(RowMemory, induction=7, cover=14)
 def rows(b):
-    """One part has the memory at a time, and each word comes as its rows hold it; a word that waits stays."""
+    """One part has the memory at a time, and each word comes once, as its rows hold it; a word that waits stays."""
     shapes = [(4, 2 * ROW_BITS), (2, ROW_BITS)]
     unit = RowMemory(shapes)
     inside = b.add(unit)
@@ -62,6 +78,10 @@ def rows(b):
             b.m.d.sync += asked.eq(i.payload)
         reading, writing, arriving = (inside[f"{name}_{part}"] for name in ("reading", "writing", "arriving"))
         b.claim(~(reading & writing) & ~(arriving & writing))
+        # One that was asked for is on its way or waits, and no other one.
+        asks, takes, sought = i.valid & i.ready, o.valid & o.ready, Signal(name=f"sought_{part}")
+        b.m.d.sync += sought.eq(asks | (sought & ~takes))
+        b.claim(sought == (reading | arriving | o.valid), ~asks | ~sought | takes)
         b.claim(~(o.valid & (reading | writing | arriving)))
         b.claim(~reading | (inside[f"index_{part}"] == asked))
         b.claim(reading | writing | (inside[f"row_{part}"] == 0))

@@ -19,6 +19,7 @@ CORE = Configuration(**SHAPE, weight_bits=8, wide_words=(4,))
 READ_OUT = ReadoutShape(head=2, groups=1, group_size=1)
 GROUPS = Configuration(**SHAPE, weight_bits=8, wide_words=(4,), readout=READ_OUT)
 PAIRS = Configuration(**SHAPE, weight_bits=4, readout=READ_OUT)
+ROWS = Configuration(**SHAPE, weight_bits=8, store="spram")
 ON_BOARD = {"vocabulary": 3, "embedding": 1, "hidden": (1,), "weight_bits": 4, "store": "sdram", "weight_words": 12}
 BURSTS = Configuration(**ON_BOARD, lanes=2, resident_words=4, readout=READ_OUT)
 HALVES = Configuration(**ON_BOARD, lanes=4, readout=READ_OUT)
@@ -156,12 +157,41 @@ def of_readout(b, c, unit, inside, column, fetched):
     return read
 
 
+def walked(b, c, unit, inside, put, column, most):
+    """Follow a column to the output, as `Followed` does. Its words are any, and come as `memories.blocks` says."""
+    words = stored(b, inside, "weights", inside["weights"], memory_layout(c, "weights"), c.weight_words)
+    now, left = inside["addressed"], inside["left"]
+    runs, half = left != 0, now.half if c.has_pairs else C(0)
+    ends = (left == 1) & (half == twice(c, now.matrix))
+    followed = Followed(b, c, unit, put, column, runs, runs, ends, 1 + LATENCY, most)
+    pointer, address = followed.kept.pointer, inside["address"]
+    for stage in range(2 + LATENCY):
+        mine = followed.mine[stage]
+        at, rest, again = ((b.was(value, stage) if stage else value) for value in (address, left, half))
+        passed = (pointer.count - rest)[: len(left)]
+        followed.place(stage, passed, again)
+        b.claim(~mine | (at == (pointer.start + passed)[: len(at)]))
+    beside = Cat(now.value, now.matrix, now.begins)
+    b.claim(~followed.mine[0] | (beside == Cat(followed.kept.value, followed.kept.matrix, pointer.begins)))
+    b.claim(~followed.mine[0] | (now.first == ((left == pointer.count) & ~half)))
+    b.claim(inside["reading"] == Cat(followed.begun[1:-1]))
+    for stage in range(LATENCY):
+        b.claim(Value.cast(inside["read"][stage]) == b.was(Value.cast(now), stage + 1))
+    was_at = b.was(address, 1 + LATENCY)
+    (entry,) = data.View(memory_layout(c, "weights"), words[was_at]).entries
+    run = entry.run
+    if c.wide_words:
+        wide = stored(b, inside, "run_4", inside["mem"], memory_layout(c, "run_4"), c.wide_words[0])
+        run = Cat(run, Mux(was_at < c.wide_words[0], wide[was_at[: len(inside["mem"].address)]], 0))
+    followed.output([entry.code], [run], b.was(half, 1 + LATENCY))
+    return followed
+
+
 def in_blocks(b, c):
     """Claim which words the store in block RAM sends, of any memories, whose words come as `memories.blocks` says."""
     unit = WeightStore(c)
     inside = b.add(unit)
     pointers = stored(b, inside, "columns", inside["columns"], memory_layout(c, "columns"), c.columns)
-    words = stored(b, inside, "weights", inside["weights"], memory_layout(c, "weights"), c.weight_words)
     i, queue, left = unit.i, inside["queue"], inside["left"]
     column = Signal(inside["head"].shape(), name="column")
     asks = i.valid & i.ready
@@ -174,10 +204,8 @@ def in_blocks(b, c):
     reads = of_readout(b, c, unit, inside, column, fetched) if c.readout else [C(0)] * (1 + FETCHING)
     b.assume(i.p.column < c.columns)
     put = asks & (column.pointer.count != 0)
-    now, runs = inside["addressed"], left != 0
-    half = now.half if c.has_pairs else C(0)
-    ends = (left == 1) & (half == twice(c, now.matrix))
-    followed = Followed(b, c, unit, put, column, runs, runs, ends, 1 + LATENCY, AHEAD + 2 + LATENCY)
+    runs = left != 0
+    followed = walked(b, c, unit, inside, put, column, AHEAD + 2 + LATENCY)
 
     # Where columns are, from the input to the output: pointers are read, wait in the queue, and are walked over.
     follows, ahead, kept, before = followed.follows, followed.ahead, Value.cast(followed.kept), followed.before
@@ -207,27 +235,6 @@ def in_blocks(b, c):
     b.m.d.comb += place.eq(ahead - before - runs)
     waits = follows & (ahead >= before + runs) & (place < queue.level)
     b.claim(~waits | (inside.word("queue.storage", (inside["queue.consume"] + place)[:4]) == kept))
-
-    pointer, address = followed.kept.pointer, inside["address"]
-    for stage in range(2 + LATENCY):
-        mine = followed.mine[stage]
-        at, rest, again = ((b.was(value, stage) if stage else value) for value in (address, left, half))
-        passed = (pointer.count - rest)[: len(left)]
-        followed.place(stage, passed, again)
-        b.claim(~mine | (at == (pointer.start + passed)[: len(at)]))
-    beside = Cat(now.value, now.matrix, now.begins)
-    b.claim(~followed.mine[0] | (beside == Cat(followed.kept.value, followed.kept.matrix, pointer.begins)))
-    b.claim(~followed.mine[0] | (now.first == ((left == pointer.count) & ~half)))
-    b.claim(inside["reading"] == Cat(followed.begun[1:-1]))
-    for stage in range(LATENCY):
-        b.claim(Value.cast(inside["read"][stage]) == b.was(Value.cast(now), stage + 1))
-    was_at = b.was(address, 1 + LATENCY)
-    (entry,) = data.View(memory_layout(c, "weights"), words[was_at]).entries
-    run = entry.run
-    if c.wide_words:
-        wide = stored(b, inside, "run_4", inside["mem"], memory_layout(c, "run_4"), c.wide_words[0])
-        run = Cat(run, Mux(was_at < c.wide_words[0], wide[was_at[: len(inside["mem"].address)]], 0))
-    followed.output([entry.code], [run], b.was(half, 1 + LATENCY))
     if c.readout:
         b.cover(followed.mine[-1] & (followed.kept.matrix >= c.readout_matrix("head")) & (followed.done == 2))
 
@@ -248,6 +255,39 @@ def groups(b):
 def pairs(b):
     """The same with two weights in each word of a read-out, which is sent twice."""
     in_blocks(b, PAIRS)
+
+
+@proof(WeightStore, induction=2, cover=16)
+def rows(b):
+    """The same with pointers in single-port RAM, which are looked up one at a time and come as `memories.rows` says."""
+    c = ROWS
+    unit = WeightStore(c)
+    inside = b.add(unit)
+    i, head, found = unit.i, inside["head"], inside["columns"].o_0
+    asked, biases = inside["columns"].i_0, inside["columns"].o_1
+    b.cut(inside, "columns", asked.ready, found.valid, found.payload, inside["columns"].i_1.ready, biases.valid)
+    pointers = Array(b.fixed(len(found.payload), f"pointer_of_{number}") for number in range(c.columns))
+    column, sought = Signal(head.shape(), name="column"), Signal(head.shape(), name="sought")
+    asks, ends, there = i.valid & i.ready, found.valid & found.ready, Signal(name="there")
+    b.m.d.comb += [
+        column.pointer.eq(pointers[i.p.column]),
+        column.value.eq(i.p.value),
+        column.matrix.eq(i.p.matrix),
+    ]
+    b.m.d.sync += there.eq(asks | (there & ~ends))
+    with b.m.If(asks):
+        b.m.d.sync += sought.eq(column)
+    b.assume(i.p.column < c.columns, ~asks | ~there | ends, b.held(found))
+    b.assume(~found.valid | (there & (found.payload == Value.cast(sought.pointer))))
+
+    followed = walked(b, c, unit, inside, asks & (column.pointer.count != 0), column, 3 + LATENCY)
+    runs, before = inside["left"] != 0, followed.before
+    sought_now = there & (sought.pointer.count != 0)
+    b.claim(b.level == sought_now + runs + before, unit.busy | (b.level == 0))
+    b.claim(~there | inside["looking"] | found.valid)
+    b.claim(~there | (Cat(head.value, head.matrix) == Cat(sought.value, sought.matrix)))
+    b.claim(~(followed.follows & sought_now & (followed.ahead == runs + before)) | (sought == followed.kept))
+    b.cover(ends & (sought.pointer.count == 0), followed.mine[-1] & (followed.done == 2) & b.was(asks))
 
 
 def in_bursts(b, c):
