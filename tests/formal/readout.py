@@ -1,4 +1,4 @@
-"""The read-out's parts: its scan, its walk over scores, its logarithm, its dice, and its list of the largest values."""
+"""The read-out: its order of work, and its parts."""
 
 from amaranth.hdl import *
 from amaranth.lib import data
@@ -17,9 +17,11 @@ from egret.model.readout import (
     logarithm_table,
 )
 from egret.rtl.blocks import LATENCY
+from egret.rtl.layouts import Task
 from egret.rtl.readout.best import LOG, Best
 from egret.rtl.readout.dice import Dice
 from egret.rtl.readout.logarithm import Logarithm
+from egret.rtl.readout.readout import ReadOut, _Of
 from egret.rtl.readout.scan import SCORE, Scan, most_entries
 from egret.rtl.readout.walk import Walk, Walking
 from tests.formal.proof import proof
@@ -72,7 +74,8 @@ def best(b):
     most = Signal(range(MOST + 1), name="most_places", init=1)
     with b.m.If(unit.start):
         sync += most.eq(unit.most)
-    b.assume((unit.most != 0) & (unit.most <= MOST), unit.start | (unit.most == most), ~unit.start | ~unit.busy)
+    b.assume((unit.most != 0) & (unit.most <= MOST), ~unit.start | ~unit.busy)
+    b.assume(unit.start | ~(unit.busy | unit.i.valid) | (unit.most == most))
     value, entry = b.fixed(new.value.shape(), "value"), b.fixed(len(new.entry), "entry")
 
     def reaches(item):
@@ -203,7 +206,8 @@ def walk(b):
     walks = at != inside["end"]
     b.assume(~unit.busy | ~(unit.start | i.valid), ~(unit.start & i.valid), i.p.place < PLACES)
     b.assume((unit.begin <= unit.end) & (unit.end <= PLACES), unit.kind <= Walking.PICK)
-    b.assume(~unit.busy | ((unit.beta == b.was(unit.beta)) & (unit.number == b.was(unit.number))))
+    b.assume(~unit.busy | (kind == Walking.LARGEST) | (unit.beta == b.was(unit.beta)))
+    b.assume(~unit.busy | (kind != Walking.PICK) | (unit.number == b.was(unit.number)))
     b.claim((at <= inside["end"]) & (inside["end"] <= PLACES))
 
     # A score that comes is in its place two cycles later, and stays there.
@@ -306,3 +310,82 @@ def logarithm(b):
     b.claim(~known | (unit.o == result))
     b.cover(unit.done & (places == 3) & over, unit.done & (places == 2) & (fraction == 64) & (base == -7))
     b.cover(unit.done & (places == 0) & (rounded == (1 << INDEX_BITS) + 2))
+
+
+@proof(ReadOut, induction=1, cover=18)
+def order(b):
+    """Each part is begun only while it rests, and keeps what it was given; a task is over with its one last answer.
+
+    The parts are left out, and may take any time and make anything.
+    """
+    unit = ReadOut(CORE)
+    inside = b.add(unit)
+    names = ("_scan", "_walk", "_best", "logarithm", "dice")
+    scan, walk, best, logarithm, dice = (inside[name] for name in names)
+    b.cut(inside, "scan", scan.busy, scan.o.valid, scan.o.payload, scan.access.valid, scan.access.payload, scan.word)
+    b.cut(inside, "walk", walk.busy, walk.largest, walk.total, walk.picked, walk.score)
+    b.cut(inside, "best", best.busy, best.i.ready, best.count, best.last, best.item)
+    b.cut(inside, "logarithm", logarithm.done, logarithm.o)
+    b.cut(inside, "dice", dice.done, dice.number)
+    sync = b.m.d.sync
+
+    def state(*names):
+        return inside.is_in("sequencer", *names)
+
+    # What the parts keep: they are at work from their start on, if at all, and what they made stays.
+    drawing, logging = Signal(name="draws"), Signal(name="logs")
+    sync += [drawing.eq(dice.start | (drawing & ~dice.done)), logging.eq(logarithm.start | (logging & ~logarithm.done))]
+    b.assume(~scan.busy | b.was(scan.start | scan.busy), ~walk.busy | b.was(walk.start | walk.busy))
+    b.assume(~best.busy | b.was(best.busy | (best.i.valid & best.i.ready)), ~scan.o.valid | scan.busy)
+    b.assume(~dice.done | drawing, ~logarithm.done | logging)
+    for made, changes in (
+        (walk.total, walk.start | walk.busy | walk.i.valid),
+        (best.count, best.start | best.busy),
+        (dice.number, drawing),
+    ):
+        b.assume(b.was(changes) | (made == b.was(made)))
+    b.assume(~unit.busy | ~(unit.start | unit.clear | unit.sampling_load))
+
+    b.claim(~scan.busy | state("SCANNING", "CLEARING"), ~drawing | state("DRAWING"), ~logging | state("LOGGING"))
+    b.claim(~walk.busy | state("SUMMING", "ROWS_LARGEST", "PICKING", "PART_LARGEST"))
+    b.claim(~best.busy | state("SORT", "FETCH", "GIVE"), unit.busy == ~state("IDLE"))
+    b.claim(~scan.start | ~scan.busy, ~walk.busy | ~(walk.start | walk.i.valid), ~(walk.start & walk.i.valid))
+    b.claim(~best.start | ~best.busy, ~(dice.start | dice.load) | ~drawing, ~logarithm.start | ~logging)
+    b.claim(~b.was(drawing | dice.start) | (dice.total == b.was(dice.total)))
+    b.claim(~(walk.busy & state("SUMMING", "PICKING")) | (walk.beta == b.was(walk.beta)))
+    b.claim(~(walk.busy & state("PICKING")) | (walk.number == b.was(walk.number)))
+    # Before words are sorted in a task a list is begun, whose length stays. The rest says where that is so.
+    begun, most = Signal(name="begun"), Signal.like(best.most, name="most_begun")
+    with b.m.If(best.start):
+        sync += [begun.eq(1), most.eq(best.most)]
+    with b.m.If(~unit.busy):
+        sync += begun.eq(0)
+    b.claim(~begun | (best.most == most), ~(best.i.valid | best.busy) | begun)
+    b.claim(~state("SORT", "FETCH", "GIVE", "CHOOSE", "FETCH_BOUND", "COMPARE", "CHOSEN") | begun)
+    of, draws, parts = inside["_of"], inside["_drawing"], inside["_parting"]
+    elsewhere = (inside["_now"].task == Task.SCORE) | parts
+    takes_log = state("LOGARITHM", "LOGGING", "LOGGED")
+    sums = state("SCANNING") | (state("SUM") & ~draws)
+    logs = takes_log | (state("SUMMING") & ~draws)
+    b.claim(~(state("ROWS", "ROWS_LARGEST", "BOUND") | (logs & (of == _Of.ROWS))) | elsewhere | begun)
+    b.claim(~(unit.busy & (unit.ask.payload != 0)) | draws | elsewhere | begun)
+    b.claim(~((logs | sums) & (of == _Of.GROUP)) | (unit.ask.payload != 0))
+    b.claim(~sums | (of == _Of.HEAD) | (of == _Of.GROUP))
+    b.claim(~state("ROWS_LARGEST") | (of == _Of.ROWS), ~state("PART_LARGEST") | (of == _Of.PART))
+    b.claim(~state("DRAW", "DRAWING", "PICK", "PICKING") | draws, ~takes_log | ~draws)
+    weighing = ("PART", "PART_LARGEST", "WEIGH", "ROUND", "SCALE", "WEIGHT", "WEIGHED", "NEXT_PART", "FETCH_PART")
+    choosing = ("ASK_PART", "OF_HEAD", "OF_GROUP", "FETCH_WEIGHT", "HELD_WEIGHT", "PUT_PART")
+    b.claim(~(state(*weighing, *choosing) | (logs & (of == _Of.PART))) | parts)
+
+    # A task is over with an answer that is the last one, and others stay until they are taken.
+    ends = unit.o.valid & unit.o.ready & unit.o.p.end
+    task = Signal(name="a_task")
+    sync += task.eq(unit.start | (task & ~ends))
+    b.claim(state("CLEAR", "CLEARING") | (task == unit.busy), ~state("CLEAR", "CLEARING") | ~task)
+    b.claim(~unit.o.valid | task)
+    b.claim_stream(unit.o)
+    b.claim_stream(unit.ask)
+    b.claim(
+        ~b.was(unit.ask.valid | state("FEEDING", "SCAN", "SCANNING")) | (unit.ask.payload == b.was(unit.ask.payload))
+    )
+    b.cover(ends & (inside["_now"].task == Task.SCORE), ends & (inside["_now"].task == Task.SAMPLE))
