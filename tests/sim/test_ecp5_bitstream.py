@@ -341,16 +341,6 @@ def test_a_small_network_on_the_ulx3s(small_board):
 
 
 @pytest.mark.slow
-@pytest.mark.long
-def test_the_demo_network_on_the_ulx3s(tmp_path):
-    """The whole board, as `egret build --board ulx3s-85f` makes it: most of the time is the load, at 3 Mbaud."""
-    directory, placed, path, image = built(tmp_path)
-    decoded = decode(path, PACKAGE)
-    assert decoded.cells["DP16KD"] == read_placed(placed).cells["DP16KD"] > 100
-    check(directory / "whole", decoded, image, some_tokens(image))
-
-
-@pytest.mark.slow
 def test_other_tables_on_the_ulx3s_are_noticed(small_board):
     """Bit 3 of each word that the bitstream fills block RAMs with: the host loads all but the gates' tables anew."""
     directory, _, path, image = small_board
