@@ -42,18 +42,24 @@ def test_the_cards_of_the_large_networks(sparsity):
 
 
 def test_the_card_of_the_network_of_wikitext2():
-    """The test text is not in the tree: the study has what was measured with it."""
+    """The test text is not in the tree: the study has what was measured with it, with the plain read-out too."""
     card = json.loads((ROOT / "model/networks/card.json").read_text())["wikitext2, 95"]
-    study = ROOT / "docs/study-wikitext2/egru-decay0.12-seed1-sparse95/quantised.json"
-    content = json.loads(study.read_text())
-    result = content["evaluate"]
-    assert (ROOT / "model/networks" / card["file"]).stat().st_size == content["bytes"]
-    assert card["test_perplexity"] == round(result["perplexity"], 2)
-    assert card["float_test_perplexity_64_streams"] == round(content["float_test_perplexity_64_streams"], 2)
-    assert card["test_macs_per_token"] == round(result["macs_per_token"])
-    assert card["test_macs_readout_per_token"] == round(result["macs_readout_per_token"])
+    study = ROOT / "docs/study-wikitext2/egru-decay0.12-seed1-sparse95"
+    plain, grouped = (json.loads((study / f"{name}.json").read_text()) for name in ("quantised", "grouped"))
+    result = grouped["evaluate"]
+    assert (ROOT / "model/networks" / card["file"]).stat().st_size == grouped["bytes"]
+    assert card["float_test_perplexity_64_streams"] == round(plain["float_test_perplexity_64_streams"], 2)
+    for said, one in ((card["plain"], plain["evaluate"]), (card, result)):
+        assert said["test_perplexity"] == round(one["perplexity"], 2)
+        assert said["test_macs_readout_per_token"] == round(one["macs_readout_per_token"])
+        for name in ("docs/results.md", "docs/training.md"):
+            assert f"{one['perplexity']:.2f}" in prose(name)
+    assert card["test_macs_per_token"] == round(result["macs_per_token"]) == round(plain["evaluate"]["macs_per_token"])
     assert card["test_activity"] == [round(share, 4) for share in result["activity"]]
-    assert f"it has {card['test_perplexity']}" in prose("docs/results.md")
+    network = load_integer(ROOT / "model/networks" / card["file"])
+    assert network.groups is not None and network.readout_codebook is not None and len(network.readout_codebook) == 15
+    shape = network.groups.head, len(network.groups.sizes), network.groups.rows, max(network.groups.sizes)
+    assert shape == tuple(grouped["group"]["readout"][name] for name in ("head", "groups", "rows", "largest_group"))
 
 
 def test_the_example_of_wikitext2_is_all_of_its_words():

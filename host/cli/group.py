@@ -17,11 +17,11 @@ __all__ = ["group"]
 @click.command()
 @click.argument("network")
 @click.option("-o", "--output", required=True, help="File to write the integer network to.")
-@click.option("--text", required=True, help="UTF-8 text that the network was trained on.")
+@click.option("--text", required=True, help="UTF-8 text that it was not trained on, such as the validation text.")
 @click.option("--head", type=click.IntRange(0), default=500, show_default=True, help="Frequent words in the head.")
 @click.option("--groups", type=click.IntRange(1), default=64, show_default=True, help="Groups of the other words.")
 @click.option("--rows", type=int, default=8, show_default=True, help="Rows of a group in the head: 1, 2, 4, 8 or 16.")
-@click.option("--tokens", type=click.IntRange(1), default=50_000, show_default=True, help="Of the text, to fit to.")
+@click.option("--tokens", type=click.IntRange(1), default=60_000, show_default=True, help="Of the text, to fit to.")
 @as_json
 def group(network: str, output: str, text: str, head: int, groups: int, rows: int, tokens: int, as_json: bool) -> None:
     """Give NETWORK, whose read-out is plain, a read-out in groups, which a core can make.

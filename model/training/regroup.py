@@ -2,8 +2,11 @@
 
 The words keep their weights, so that P(word | group) is what the plain read-out says. Only the rows that stand for
 groups in the head are new. They are fitted to the plain read-out's own probability of each group, behind the last
-layer's events of some of a text. With a codebook, whose values suit the words of the text as often as they occur, all
-weights are rounded: those of the rows while they are fitted, and those of a word with what its bias makes up for.
+layer's events of some of a text. What follows there is not looked at. A text that the network was not trained on gives
+the events that it will have; behind the training text, which it knows too well, they are others.
+
+With a codebook, all weights are rounded to values that suit the words as often as they occur in the text: those of the
+rows while they are fitted, and those of a word with what its bias makes up for.
 """
 
 from collections.abc import Callable
@@ -29,7 +32,7 @@ _STREAMS = 256
 _LEAST_STEPS = 20  # of a stream
 _HELD_OUT = 10  # one of so many steps
 _SAMPLE = 4096  # words of the text that the codebook is chosen for
-_EPOCHS, _BATCH, _RATE = 8, 256, 2e-3
+_EPOCHS, _BATCH, _RATE = 6, 256, 2e-3
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def regroup(
     ----------
     network : IntegerNetwork
     ids : np.ndarray of int, shape [N]
-        The training text.
+        A text that the network was not trained on.
     head, groups, rows : int
         Words of the head, number of groups, and rows of each in the head.
     tokens : int
