@@ -324,20 +324,23 @@ def _percent_of_memory(energy: dict[str, Any]) -> str:
 def _wikitext2(entries: list[dict[str, Any]]) -> str:
     text, *cores = _results(entries)
     columns = []
-    for result, hertz in zip(cores, (SDRAM_HERTZ, DDR3_HERTZ), strict=True):
+    for result, hertz in zip(cores, (SDRAM_HERTZ, DDR3_HERTZ, DDR3_HERTZ), strict=True):
+        readout = result.get("macs_readout_per_token")
         columns.append(
             [
                 ("perplexity of the four articles, 16 streams", f"{text['perplexity']:.2f}"),
                 ("lanes", f"{result['lanes']}"),
-                ("folded rows that fit beside the rest", f"{result['folded']:,}"),
-                *_counts(result),
+                ("folded rows", f"{result['folded']:,}"),
+                ("MACs per token, layers", f"{result['macs_per_token']:,.0f}"),
+                ("... read-out", "the host's" if readout is None else f"{readout:,.0f}"),
+                ("cycles per token", f"{_per_token(result, 'cycles'):,.0f}"),
                 ("clock of the core, MHz", f"{hertz / 1e6:g}"),
                 ("tokens a second, core alone", _core_speed(result, hertz)),
                 ("beats that came, of those that could have", _percent(result["bus_utilisation"])),
-                ("event values unlike the integer network's", f"{result['mismatches']}"),
+                ("event values or log-probabilities unlike the integer network's", f"{result['mismatches']}"),
             ]
         )
-    return _columns(("SDRAM of a ULX3S", "DDR3"), columns)
+    return _columns(("SDRAM of a ULX3S, layers alone", "DDR3, the whole token", "... with folded rows"), columns)
 
 
 def _in_a_row(entries: list[dict[str, Any]]) -> str:
@@ -543,7 +546,9 @@ TABLES: dict[str, Table] = {
     "sdram": Table(("85-sdram", "95-sdram"), _sdram),
     "sdram-none-resident": Table(("85-sdram-none-resident", "95-sdram-none-resident"), _sdram),
     "sdram-folded-550": Table(("85-sdram-folded-550", "95-sdram-folded-550"), _sdram),
-    "wikitext2": Table(("wikitext2-95-perplexity", "wikitext2-95-sdram", "wikitext2-95-ddr3"), _wikitext2),
+    "wikitext2": Table(
+        ("wikitext2-95-perplexity", "wikitext2-95-sdram", "wikitext2-95-ddr3", "wikitext2-95-ddr3-folded"), _wikitext2
+    ),
     "in-a-row": Table(("85-one-board", "85-split-1", "85-split-1-2"), _in_a_row),
     "energy": Table(("85-energy", "95-energy"), _energy),
     "peers": Table(("85-energy", "95-energy"), _peers, commands=False),

@@ -213,7 +213,7 @@ def beat_layout(ratio: int = 1) -> data.StructLayout:
 
 
 def write_layout(address_bits: int = ADDRESS_BITS) -> data.StructLayout:
-    """A word for an address of so many bits, counted in words."""
+    """A word for an address of so many ``address_bits``, counted in words."""
     return data.StructLayout({"address": address_bits, "word": WORD_BITS})
 
 
