@@ -130,7 +130,9 @@ def _fit(board: "BoardDefinition", c: "Configuration") -> Result:
     needed, capacity = estimate(generate(board, c)), board.device.capacity
     fits = all(count <= capacity[key] for key, count in needed.certain.items())
     rows = share_rows(needed.used, capacity)
-    rows.append((f"fits {board.title}", "yes, by its memories and multipliers" if fits else "no"))
+    likely = all(needed.used[key] <= capacity[key] for key in needed.used if key in capacity)
+    verdict = "yes, by its memories and multipliers" if likely else "perhaps: what is needed is estimated"
+    rows.append((f"fits {board.title}", verdict if fits else "no"))
     rows.append(("time of the build", f"about {needed.seconds:.0f} s"))
     used = {"used": needed.used, "available": {key: capacity[key] for key in needed.used}}
     return Result({"board": board.title, "fits": fits, "build_seconds": round(needed.seconds)} | used, rows)
